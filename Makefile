@@ -1,0 +1,48 @@
+# Each target makes what it needs: on a new machine, python3, make and git are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-min check lint types notebooks bench clean
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed  ## train on digits through `dask nn`, on a cluster on this machine
+	$(BIN)/python examples/digits_to_parquet.py build/digits
+	$(BIN)/dask nn train 'build/digits/train/*.parquet' --target digit --hidden 64 \
+	    --epochs 20 --batch-size 64 --test 'build/digits/test/*.parquet' \
+	    --output build/digits.safetensors
+	$(BIN)/dask nn predict build/digits.safetensors 'build/digits/test/*.parquet' \
+	    --output build/digits/predictions
+
+test: $(VENV)/installed  ## all tests, warnings as errors
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed
+	$(BIN)/mypy
+
+notebooks: $(VENV)/installed  ## run every notebook
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=120 notebooks
+
+check: lint types test notebooks  ## what CI runs
+
+test-min: .venv-min/installed  ## the tests with the oldest versions that pyproject.toml allows
+	.venv-min/bin/python -m pytest
+
+.venv-min/installed: pyproject.toml tests/minimum.txt
+	$(PYTHON) -m venv .venv-min
+	.venv-min/bin/pip install --quiet --editable '.[dev]' --constraint tests/minimum.txt
+	touch $@
+
+bench: $(VENV)/installed  ## ratios against peers; DASKNN_DATA names a folder of data
+	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) .venv-min build .pytest_cache .mypy_cache .ruff_cache

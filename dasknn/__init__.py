@@ -1,0 +1,15 @@
+"""dasknn: neural networks trained where the data is, on a Dask cluster."""
+
+from dasknn.estimators import MLPClassifier, MLPRegressor, load
+from dasknn.strategies import GradientAveraging, PredictionAveraging, WeightAveraging
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GradientAveraging",
+    "MLPClassifier",
+    "MLPRegressor",
+    "PredictionAveraging",
+    "WeightAveraging",
+    "load",
+]

@@ -1,0 +1,586 @@
+"""Any input becomes row-aligned shards, dealt out to replicas.
+
+    X, y, sample_weight      Dask or plain, in any chunks
+      parts       Part, one for each partition: what brings X, y, weight; nothing is computed
+      load        Block(X (n, p) cast, y, weight) and BlockInfo: checked and counted where the data is
+      deal        for each replica, slices of blocks: as many rows as for any other
+      Shards      Shard(X, y encoded, weight), at the home of its replica or made anew when needed
+
+Blocks are kept in cluster memory while all of them fit in half of it. Beyond that they are let go, and a
+shard is computed again whenever an epoch comes to it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import partial, reduce
+from itertools import pairwise
+from operator import add
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import is_dask_collection
+from scipy import sparse
+
+from dasknn.cluster.tasks import Graph, Tasks
+from dasknn.exceptions import PartitionError
+from dasknn.targets import as_array, first_missing
+
+# Slices that follow one another are put together up to this size: fewer tasks, better shuffling.
+_SHARD_BYTES = 32 * 2**20
+# A border between replicas snaps to one between partitions when that is this close, as a share of the rows
+# of a replica: most data is then read once only.
+_SNAP = 0.05
+# Share of the workers' memory that the data may take; Dask spills from 0.6 on.
+_MEMORY_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Part:
+    """One partition as it came: sources (Delayed or plain data), and which of X, y, weight each brings.
+
+    A dataframe and its columns come from one source, as a tuple: dask.dataframe may fuse the partitions
+    of collections that it optimizes one by one, each in its own way.
+    """
+
+    sources: tuple[Any, ...]
+    names: tuple[tuple[str, ...], ...]
+
+    def add_to(self, graph: Graph) -> list:
+        """Add the sources to a graph; return the arguments to pass to a task."""
+        return [graph.add_source(data) if is_dask_collection(data) else data for data in self.sources]
+
+
+def columns_of(names: tuple[tuple[str, ...], ...], values: Sequence[Any]) -> dict[str, Any]:
+    """Return X, y and weight (None where absent) from the values of the sources of a Part."""
+    columns = {"X": None, "y": None, "weight": None}
+    for group, value in zip(names, values, strict=True):
+        columns.update(zip(group, value if len(group) > 1 else [value], strict=True))
+    return columns
+
+
+@dataclass(frozen=True)
+class Block:
+    """One partition, cast: X (n, p) C-ordered or CSR, y (n,) or (n, k) as it came, weight (n,) or None."""
+
+    X: Any
+    y: np.ndarray | None
+    weight: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class BlockInfo:
+    """What the driver learns of a block; `problem` says why it cannot be trained on."""
+
+    n_rows: int
+    n_features: int
+    nbytes: int
+    weight_sum: float
+    targets: Any = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Rows begin to end of a block."""
+
+    block: int
+    begin: int
+    end: int
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.end - self.begin
+
+
+def is_distributed(*collections) -> bool:
+    """Return whether any of them is a Dask collection."""
+    return any(is_dask_collection(collection) for collection in collections)
+
+
+def is_dataframe(X) -> bool:
+    """Return whether X is a pandas or Dask dataframe."""
+    return hasattr(X, "columns") and hasattr(X, "dtypes")
+
+
+# --- parts -------------------------------------------------------------------------------------------
+
+
+def parts(X, y=None, weight=None, n_parts: int = 1) -> list[Part]:
+    """Return row-aligned partitions of X (n, p), y and weight; plain data is cut into n_parts.
+
+    ValueError: chunks of columns, or partitions that cannot be aligned without knowing their lengths.
+    """
+    data = {"X": X, "y": y, "weight": weight}
+    data = {name: column for name, column in data.items() if column is not None}
+    if is_distributed(X):
+        return _distributed_parts(data)
+    if is_distributed(*data.values()):
+        raise ValueError(
+            f"X is a {type(X).__name__} in this process, but y or sample_weight is a Dask collection. "
+            "Pass all of them as Dask collections, or none: for instance dask.array.from_array(X)."
+        )
+    _check_lengths(data)
+    edges = [n_samples(X) * i // n_parts for i in range(n_parts + 1)]
+    names = tuple((name,) for name in data)
+    return [
+        Part(tuple(_rows(column, slice(*edge)) for column in data.values()), names)
+        for edge in pairwise(edges)
+    ]
+
+
+def _distributed_parts(data: dict[str, Any]) -> list[Part]:
+    frames = tuple(name for name in data if is_dask_frame(data[name]))
+    if len(frames) > 1 and "X" in frames:
+        names: list[tuple[str, ...]] = [frames]
+        sources, lengths = _together([data[name] for name in frames]), None
+    else:
+        names = [("X",)]
+        sources, lengths = _delayed(data["X"])
+    columns = [sources]
+    for name in data:
+        if name not in names[0]:
+            columns.append(_aligned(name, data[name], data["X"], lengths, len(sources)))
+            names.append((name,))
+    return [Part(part, tuple(names)) for part in zip(*columns, strict=True)]
+
+
+def is_dask_frame(data) -> bool:
+    """Return whether it is a Dask dataframe or series."""
+    return (
+        is_dask_collection(data)
+        and hasattr(data, "map_partitions")
+        and hasattr(data, "_meta")
+        and (not isinstance(data, da.Array))
+    )
+
+
+def _together(frames: list) -> list:
+    """Return one Delayed for each partition of dataframes and series that go together: a tuple of them."""
+    counts = {frame.npartitions for frame in frames}
+    if len(counts) > 1:
+        raise ValueError(
+            "Expected X, y and sample_weight to have the same partitions, received "
+            f"{', '.join(str(frame.npartitions) for frame in frames)}. Take them from one dataframe."
+        )
+    import dask.dataframe as dd
+
+    packed = dd.map_partitions(
+        _pack, *frames, meta=frames[0]._meta, align_dataframes=False, enforce_metadata=False
+    )
+    return packed.to_delayed()
+
+
+def _pack(*frames):
+    return frames
+
+
+def _check_lengths(data: dict[str, Any]) -> None:
+    rows = {name: n_samples(column) for name, column in data.items()}
+    for name, n in rows.items():
+        if n != rows["X"]:
+            raise ValueError(f"X has {rows['X']} rows, {name} has {n}.")
+
+
+def n_samples(X) -> int:
+    """Return the number of rows of plain data."""
+    return X.shape[0] if hasattr(X, "shape") else len(X)
+
+
+def _rows(data, rows: slice):
+    return data.iloc[rows] if hasattr(data, "iloc") else data[rows]
+
+
+def _delayed(data) -> tuple[list, list[int] | None]:
+    """Return one Delayed for each partition of a Dask collection, and their lengths where known."""
+    if isinstance(data, da.Array):
+        if data.ndim == 2 and data.numblocks[1] > 1:
+            raise ValueError(
+                f"Expected an array that is chunked by rows only, received {data.numblocks[1]} chunks of "
+                "columns. Use X.rechunk({1: -1})."
+            )
+        if data.ndim not in (1, 2):
+            raise ValueError(f"Expected 1 or 2 dimensions, received shape {data.shape}.")
+        lengths = list(data.chunks[0])
+        known = not any(np.isnan(length) for length in lengths)
+        return list(data.to_delayed().reshape(-1)), lengths if known else None
+    if hasattr(data, "to_delayed"):
+        delayed = data.to_delayed()
+        # A Bag or DataFrame gives a list, a Delayed scalar does not.
+        if isinstance(delayed, list):
+            return delayed, None
+    raise ValueError(
+        f"Expected a Dask array, dataframe or series, received {type(data).__module__}."
+        f"{type(data).__name__}. Use its to_dask_array() or to_dataframe()."
+    )
+
+
+def _aligned(name: str, data, X, lengths: list[int] | None, n_parts: int) -> list:
+    """Return the partitions of y or sample_weight that go with those of X."""
+    if not is_dask_collection(data):
+        if lengths is None:
+            raise ValueError(
+                f"{name} is a {type(data).__name__} in this process, but the partitions of X have unknown "
+                f"lengths. Pass {name} as a Dask collection, or X as an array with known chunks: "
+                "X.to_dask_array(lengths=True)."
+            )
+        if n_samples(data) != sum(lengths):
+            raise ValueError(f"X has {sum(lengths)} rows, {name} has {n_samples(data)}.")
+        edges = np.cumsum([0, *lengths])
+        return [_rows(data, slice(begin, end)) for begin, end in pairwise(edges)]
+    delayed, own = _delayed(data)
+    if lengths is not None and own is not None and own != lengths:
+        if sum(own) != sum(lengths):
+            raise ValueError(f"X has {sum(lengths)} rows, {name} has {sum(own)}.")
+        delayed, own = _delayed(data.rechunk({0: tuple(lengths)}))
+    if len(delayed) != n_parts:
+        raise ValueError(
+            f"X has {n_parts} partitions, {name} has {len(delayed)}, and not all of their lengths are "
+            f"known. Take X and {name} from the same dataframe, or call compute_chunk_sizes() on arrays."
+        )
+    return delayed
+
+
+# --- load --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Loaded:
+    """What load found: infos of all blocks, and the blocks themselves where they fit in memory."""
+
+    parts: list[Part]
+    load_block: Callable
+    infos: list[BlockInfo]
+    blocks: list[Any] | None
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all blocks."""
+        return sum(info.n_rows for info in self.infos)
+
+    @property
+    def targets(self):
+        """Summary of y over all blocks."""
+        return reduce(add, (info.targets for info in self.infos))
+
+
+def load(tasks: Tasks, data: Sequence[Part], dtype: str, summarize, feature_names=None) -> Loaded:
+    """Compute, cast, check and count every partition, where it is.
+
+    summarize(y) returns a mergeable summary of a part of y, or raises ValueError. Raises PartitionError
+    for the first partition that holds NaN or infinity, differs in features, or whose rows do not match.
+    """
+    load_block = partial(_load_block, data[0].names, dtype)
+    limit = _MEMORY_SHARE * tasks.memory_limit()
+    infos: list[BlockInfo] = []
+    blocks: list[Any] | None = []
+    n_bytes = 0
+    data = _held_where_plain(tasks, data)
+    # No place is given to blocks: they come to be where their data is.
+    for first in range(0, len(data), tasks.at_once):
+        batch = data[first : first + tasks.at_once]
+        graph = Graph()
+        block_keys = [graph.add("dasknn-load", load_block, *part.add_to(graph)) for part in batch]
+        info_keys = [
+            graph.add("dasknn-inspect", partial(_inspect, summarize, feature_names), key)
+            for key in block_keys
+        ]
+        held = tasks.start(graph, block_keys + info_keys)
+        held_blocks, held_infos = held[: len(batch)], held[len(batch) :]
+        found: dict[int, BlockInfo] = {}
+        try:
+            for position, info in tasks.fetch(held_infos):
+                if info.problem:
+                    raise PartitionError(f"Partition {first + position}: {info.problem}")
+                found[position] = info
+                n_bytes += info.nbytes
+                if blocks is not None and n_bytes > limit:
+                    tasks.drop([*blocks, *held_blocks])
+                    blocks = None
+        except Exception as error:
+            if (failed := getattr(error, "held_position", None)) is not None:
+                error.add_note(f"This happened while partition {first + failed} was loaded.")
+            raise
+        tasks.drop(held_infos)
+        infos += [found[position] for position in range(len(batch))]
+        if blocks is None:
+            tasks.drop(held_blocks)
+        else:
+            blocks += held_blocks
+    _check_together(infos)
+    return Loaded(list(data), load_block, infos, blocks)
+
+
+def _held_where_plain(tasks: Tasks, data: Sequence[Part]) -> list[Part]:
+    """Send what is not a Dask collection to the workers, spread over them."""
+    homes = tasks.homes(len(data))
+    columns = [
+        list(column) if is_dask_collection(column[0]) else tasks.put(column, homes)
+        for column in zip(*(part.sources for part in data), strict=True)
+    ]
+    return [Part(sources, data[0].names) for sources in zip(*columns, strict=True)]
+
+
+def _load_block(names, dtype, *values) -> Block:
+    columns = columns_of(names, values)
+    y, weight = columns["y"], columns["weight"]
+    return Block(
+        cast(columns["X"], dtype),
+        None if y is None else as_array(y),
+        None if weight is None else np.asarray(as_array(weight), dtype=dtype),
+    )
+
+
+def cast(X, dtype):
+    """Return X as a C-ordered array or CSR matrix of that dtype; not copied where it is one."""
+    if sparse.issparse(X):
+        return X.tocsr().astype(dtype, copy=False)
+    if hasattr(X, "to_numpy"):
+        # Missing values of every kind become NaN, which is looked for afterwards.
+        X = X.to_numpy(dtype=dtype, na_value=np.nan)
+    return np.ascontiguousarray(X, dtype=dtype)
+
+
+def _inspect(summarize, feature_names, block: Block) -> BlockInfo:
+    X, y, weight = block.X, block.y, block.weight
+    n_rows, n_features = X.shape
+    info = partial(BlockInfo, n_rows, n_features, _nbytes(block))
+    weight_sum = float(n_rows if weight is None else weight.sum())
+    for name, column in (("y", y), ("sample_weight", weight)):
+        if column is not None and len(column) != n_rows:
+            return info(0.0, problem=f"X has {n_rows} rows, {name} has {len(column)}.")
+    values = X.data if sparse.issparse(X) else X
+    # The sum is finite if all values are, up to overflow, and takes no memory.
+    if not np.isfinite(values.sum(dtype=np.float64)) and not np.isfinite(values).all():
+        return info(0.0, problem=_first_bad(X, feature_names))
+    for name, column in (("y", y), ("sample_weight", weight)):
+        if column is not None and (row := first_missing(column)) is not None:
+            return info(0.0, problem=f"{name} holds {column[row]} in row {row}. {_REMEDY}")
+    if weight is not None and n_rows and weight.min() < 0:
+        row = int(weight.argmin())
+        return info(0.0, problem=f"sample_weight holds {weight[row]} in row {row}; expected >= 0.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            targets = None if y is None else summarize(y)
+    except ValueError as error:
+        return info(0.0, problem=str(error))
+    return info(weight_sum, targets)
+
+
+_REMEDY = "Expected finite numbers: drop such rows, or fill them (dask.dataframe's fillna, or an imputer)."
+
+
+def _first_bad(X, feature_names) -> str:
+    if sparse.issparse(X):
+        X = X.tocoo()
+        at = int(np.isfinite(X.data).argmin())
+        row, column, value = X.row[at], X.col[at], X.data[at]
+    else:
+        row, column = np.unravel_index(np.isfinite(X).argmin(), X.shape)
+        value = X[row, column]
+    name = f"column {column}" if feature_names is None else f"column {feature_names[column]!r}"
+    return f"X holds {value} in row {row}, {name}. {_REMEDY}"
+
+
+def _nbytes(block: Block) -> int:
+    X = block.X
+    arrays = [X.data, X.indices, X.indptr] if sparse.issparse(X) else [X]
+    arrays += [array for array in (block.y, block.weight) if array is not None]
+    return sum(array.nbytes for array in arrays)
+
+
+def _check_together(infos: list[BlockInfo]) -> None:
+    if sum(info.n_rows for info in infos) == 0:
+        raise ValueError(
+            f"Expected at least one row to learn from, found 0 samples in {len(infos)} partitions."
+        )
+    widths = {info.n_features: i for i, info in reversed(list(enumerate(infos))) if info.n_rows}
+    if len(widths) > 1:
+        (first, at_first), (other, at_other) = list(widths.items())[:2]
+        raise PartitionError(
+            f"Partition {at_first} of X has {first} features, partition {at_other} has {other}."
+        )
+    if sum(info.weight_sum for info in infos) == 0:
+        raise ValueError("Expected some rows to count, but all sample weights are zero.")
+
+
+# --- deal --------------------------------------------------------------------------------------------
+
+
+def deal(rows: Sequence[int], replicas: int) -> list[list[Slice]]:
+    """Deal blocks with these numbers of rows out to replicas: slices, in order, evenly by rows.
+
+    Replica r takes blocks r, r + replicas, r + 2 replicas, ..., so that sorted data is mixed; a block at
+    a border between two replicas is cut. Empty blocks vanish.
+    """
+    order = [i for first in range(replicas) for i in range(first, len(rows), replicas) if rows[i]]
+    starts = np.cumsum([0, *(rows[block] for block in order)])
+    total = int(starts[-1])
+    cuts = [0]
+    for replica in range(1, replicas):
+        cut = total * replica // replicas
+        nearest = int(starts[np.abs(starts - cut).argmin()])
+        cuts.append(nearest if abs(nearest - cut) <= _SNAP * total / replicas else cut)
+    cuts.append(total)
+
+    dealt: list[list[Slice]] = []
+    for first, last in pairwise(cuts):
+        overlapping = range(
+            int(np.searchsorted(starts, first, side="right")) - 1, int(np.searchsorted(starts, last))
+        )
+        dealt.append(
+            [
+                Slice(
+                    order[i], max(first - int(starts[i]), 0), min(last, int(starts[i + 1])) - int(starts[i])
+                )
+                for i in overlapping
+            ]
+        )
+    return dealt
+
+
+def _shards_of(slices: list[Slice], bytes_per_row: float) -> list[list[Slice]]:
+    """Put slices that follow one another together while they are small."""
+    shards: list[list[Slice]] = []
+    n_rows = 0
+    for piece in slices:
+        if shards and (n_rows + piece.n_rows) * bytes_per_row <= _SHARD_BYTES:
+            shards[-1].append(piece)
+            n_rows += piece.n_rows
+        else:
+            shards.append([piece])
+            n_rows = piece.n_rows
+    return shards
+
+
+# --- shards ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Shards:
+    """The data of a training, dealt out to replicas; numbers of shards count over all replicas.
+
+    streamed: shards are computed again in each epoch, since memory does not hold all of them.
+    """
+
+    tasks: Tasks
+    loaded: Loaded
+    make_shard: Callable
+    streamed: bool
+    slices: list[list[Slice]] = field(default_factory=list)
+    replicas: list[list[int]] = field(default_factory=list)
+    _in_memory: dict[int, Any] = field(default_factory=dict)
+
+    def rows_of_replicas(self) -> list[dict[int, int]]:
+        """Return, for each replica, the number of rows of each of its shards."""
+        return [
+            {shard: sum(piece.n_rows for piece in self.slices[shard]) for shard in shards}
+            for shards in self.replicas
+        ]
+
+    def spread(self) -> None:
+        """Make all shards, each at the home of its replica, and let the blocks go."""
+        graph, homes = Graph(), self.tasks.homes(len(self.replicas))
+        numbers = [shard for shards in self.replicas for shard in shards]
+        keys = [
+            self.add_to(graph, shard, homes[replica])
+            for replica, shards in enumerate(self.replicas)
+            for shard in shards
+        ]
+        held = self.tasks.start(graph, keys)
+        # From here on the blocks live only as long as the tasks above need them.
+        self.tasks.drop(self.loaded.blocks or [])
+        self.loaded.blocks = None
+        self._in_memory = dict(zip(numbers, held, strict=True))
+
+    def add_to(self, graph: Graph, shard: int, home) -> Hashable:
+        """Add to a graph what makes a shard; return its key."""
+        pieces, sources = [], []
+        for piece in self.slices[shard]:
+            blocks = self.loaded.blocks
+            if blocks is not None:
+                sources.append(blocks[piece.block])
+            else:
+                part = self.loaded.parts[piece.block].add_to(graph)
+                sources.append(graph.add("dasknn-load", self.loaded.load_block, *part, home=home))
+            pieces.append((piece.begin, piece.end))
+        make = partial(_make_shard, self.make_shard, tuple(pieces))
+        return graph.add("dasknn-shard", make, *sources, home=home)
+
+    def hold_for(self, wave, homes) -> dict[int, Any]:
+        """Return what is in memory of the shards of a wave of rounds.
+
+        When streamed, those are the shards that the next wave goes on with; others are let go.
+        """
+        if not self.streamed:
+            return self._in_memory
+        rows = {shard: n for replica in self.rows_of_replicas() for shard, n in replica.items()}
+        last = {
+            piece.shard: piece
+            for pieces_of_replicas in wave
+            for pieces in pieces_of_replicas
+            for piece in pieces
+        }
+        used = set(last)
+        unfinished = {shard for shard, piece in last.items() if piece.end < rows[shard]}
+        self.tasks.drop([held for shard, held in self._in_memory.items() if shard not in used])
+        self._in_memory = {shard: held for shard, held in self._in_memory.items() if shard in used}
+        missing = sorted(unfinished - set(self._in_memory))
+        if missing:
+            graph = Graph()
+            keys = [self.add_to(graph, shard, homes[last[shard].replica]) for shard in missing]
+            held = self.tasks.start(graph, keys)
+            self._in_memory.update(zip(missing, held, strict=True))
+        return self._in_memory
+
+
+def _make_shard(make, pieces, *blocks: Block):
+    columns: list[list] = [[], [], []]
+    for (begin, end), block in zip(pieces, blocks, strict=True):
+        for column, data in zip(columns, (block.X, block.y, block.weight), strict=True):
+            if data is not None:
+                column.append(_copy_of_rows(data, begin, end))
+    return make(*(_concatenate(column) for column in columns))
+
+
+def _copy_of_rows(data, begin: int, end: int):
+    if begin == 0 and end == data.shape[0]:
+        return data
+    # A view would keep the whole block in memory.
+    return data[begin:end].copy()
+
+
+def _concatenate(arrays: list):
+    if len(arrays) < 2:
+        return arrays[0] if arrays else None
+    if sparse.issparse(arrays[0]):
+        return sparse.vstack(arrays, format="csr")
+    return np.concatenate(arrays)
+
+
+def shards(tasks: Tasks, loaded: Loaded, replicas: int, make_shard: Callable) -> Shards:
+    """Deal loaded data out to replicas and put it in place.
+
+    make_shard(X, y, weight) encodes. ValueError: fewer rows than replicas.
+    """
+    if loaded.n_rows < replicas:
+        raise ValueError(
+            f"Expected at least one row for each of {replicas} replicas, received {loaded.n_rows}. "
+            "Use fewer replicas."
+        )
+    result = Shards(tasks, loaded, make_shard, streamed=loaded.blocks is None)
+    rows = [info.n_rows for info in loaded.infos]
+    bytes_per_row = sum(info.nbytes for info in loaded.infos) / loaded.n_rows
+    for slices in deal(rows, replicas):
+        made = _shards_of(slices, bytes_per_row)
+        first = len(result.slices)
+        result.slices += made
+        result.replicas.append(list(range(first, first + len(made))))
+    if not result.streamed:
+        result.spread()
+    return result

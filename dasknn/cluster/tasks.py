@@ -1,0 +1,466 @@
+"""The only place that submits tasks.
+
+A training is a value (the state), handed from wave to wave. A wave is a graph of some rounds:
+
+    state ──┬── visit(shard 0) ── visit(shard 3) ── finish ──┐
+            ├── visit(shard 1) ──────────────────── finish ──┼── merge ── apply ── state of the next round
+            └── visit(shard 2) ── visit(shard 4) ── finish ──┘
+
+Only the last state of a wave comes back to the driver, and nothing of the wave stays behind. Rounds that
+follow one another inside a graph spare the way through the client, which is half the cost of a round.
+`ClusterTasks` runs graphs on a distributed cluster, `LocalTasks` on Dask's local scheduler.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+import uuid
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import islice
+from typing import Any
+
+import dask
+import dask.threaded
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from threadpoolctl import ThreadpoolController
+
+from dasknn.exceptions import ClusterTimeoutError, DataLostError
+
+# A state of more bytes goes to one worker first, not into the graph.
+_INLINE_BYTES = 1_000_000
+# Contributions that one task merges: a power of two, so that the binary tree stays what it is.
+_MERGE_WIDTH = 8
+# A wave should last about this long: short enough to show progress, long enough to hide the client.
+_WAVE_SECONDS = 1.0
+_MOST_TASKS_IN_WAVE = 2_000
+_MOST_FAULTS = 10
+_POLL_SECONDS = 5.0
+
+
+class Graph:
+    """Tasks to submit together: names, functions, arguments, and the worker each should run on.
+
+    `add` returns the key by which other tasks take the result as an argument. Arguments are keys, held
+    results (`Tasks.start`), or plain objects, passed as they are.
+    """
+
+    def __init__(self):
+        self.run = uuid.uuid4().hex[:12]
+        self.tasks: dict[Hashable, Any] = {}
+        self.homes: dict[Hashable, str] = {}
+        self._sources: dict[int, tuple[HighLevelGraph, set]] = {}
+
+    def add(self, name: str, function: Callable, *args, home: str | None = None) -> str:
+        """Add function(*args); the dashboard shows it as `name`, and it prefers to run at `home`."""
+        key = f"{name}-{self.run}-{len(self.tasks)}"
+        self.tasks[key] = (_call, function, *args)
+        if home is not None:
+            self.homes[key] = home
+        return key
+
+    def add_value(self, name: str, value) -> str:
+        """Add a value that travels with the graph."""
+        key = f"{name}-{self.run}-{len(self.tasks)}"
+        self.tasks[key] = value
+        return key
+
+    def add_source(self, delayed) -> Hashable:
+        """Add what computes a Delayed object of the user's; return its key."""
+        graph = delayed.__dask_graph__()
+        self._sources.setdefault(id(graph), (graph, set()))[1].add(delayed.key)
+        return delayed.key
+
+    def layers(self) -> HighLevelGraph:
+        """Return everything as one graph, with soft pins to the homes."""
+        own = MaterializedLayer(
+            self.tasks,
+            # A strict pin would leave its task pending for ever when that worker dies.
+            annotations={"workers": self.homes.get, "allow_other_workers": True},
+        )
+        graph = HighLevelGraph({f"dasknn-{self.run}": own}, {f"dasknn-{self.run}": set()})
+        return HighLevelGraph.merge(graph, *(_cull(*source) for source in self._sources.values()))
+
+
+def _cull(graph, keys: set) -> HighLevelGraph:
+    if not isinstance(graph, HighLevelGraph):
+        graph = HighLevelGraph.from_collections(str(id(graph)), graph, dependencies=())
+    return graph.cull(keys)
+
+
+class _SingleBlasThread:
+    """While any task of this process runs, BLAS has one thread: its number of threads changes bits.
+
+    The setting belongs to the process, so the first task to begin makes it and the last to end undoes it.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._tasks = 0
+        self._limiter: Any = None
+
+    def __enter__(self):
+        with self._lock:
+            if self._tasks == 0:
+                self._limiter = _blas().limit(limits=1, user_api="blas")
+            self._tasks += 1
+
+    def __exit__(self, *exc_info):
+        with self._lock:
+            self._tasks -= 1
+            if self._tasks == 0:
+                self._limiter.restore_original_limits()
+
+
+@lru_cache(maxsize=1)
+def _blas() -> ThreadpoolController:
+    # Looking for the libraries takes milliseconds, so once a process.
+    return ThreadpoolController()
+
+
+single_blas_thread = _SingleBlasThread()
+
+
+def _call(function, *args):
+    with single_blas_thread:
+        return function(*args)
+
+
+class Tasks(ABC):
+    """Runs graphs somewhere, and holds what they leave there until `close`."""
+
+    @abstractmethod
+    def slots(self) -> list[str | None]:
+        """Return the places where replicas can work at the same time: one address for each thread."""
+
+    @abstractmethod
+    def memory_limit(self) -> float:
+        """Return the bytes that all workers together may use."""
+
+    @property
+    @abstractmethod
+    def at_once(self) -> int:
+        """Number of partitions that may be loaded before the first of them is looked at."""
+
+    @abstractmethod
+    def start(self, graph: Graph, keys: Sequence[Hashable]) -> list[Any]:
+        """Start computing keys; return held results, one a key, to pass to other graphs or to `fetch`."""
+
+    @abstractmethod
+    def fetch(self, held: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Yield (position, value) of held results as they become ready."""
+
+    @abstractmethod
+    def put(self, values: Sequence[Any], homes: Sequence[str | None]) -> list[Any]:
+        """Hold values of the driver's at their homes; they cannot be computed again."""
+
+    @abstractmethod
+    def drop(self, held: Sequence[Any]) -> None:
+        """Let go of held results."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of everything."""
+
+    def homes(self, replicas: int) -> list[str | None]:
+        """Return where each replica should work: replica r takes slot r, round and round."""
+        slots = self.slots()
+        return [slots[replica % len(slots)] for replica in range(replicas)]
+
+    def run_epoch(self, strategy, job, state, shards, on_wave: Callable[[Any], None]):
+        """Run one epoch of a strategy; return the state after it.
+
+        shards (`partitions.Shards`) puts the data into graphs. on_wave sees the state after each wave.
+        """
+        rounds = strategy.rounds(job, shards.rows_of_replicas(), state.epoch)
+        most = max(1, _MOST_TASKS_IN_WAVE // (job.replicas + 1))
+        size = min(8, most)
+        while wave := list(islice(rounds, size)):
+            begin = time.perf_counter()
+            state = self._run_wave(strategy, job, state, shards, wave)
+            on_wave(state)
+            seconds = time.perf_counter() - begin
+            # How rounds are cut into waves changes no bit, so it may follow the clock.
+            size = max(1, min(most, 4 * size, round(size * _WAVE_SECONDS / max(seconds, 1e-3))))
+        return state
+
+    def _run_wave(self, strategy, job, state, shards, wave):
+        for attempt in range(1, _MOST_FAULTS + 1):
+            graph = Graph()
+            homes = self.homes(job.replicas)
+            held = shards.hold_for(wave, homes)
+            # states: what each replica begins with, as a key of the graph or a held result
+            states, scattered = self._states(graph, strategy, state, job.replicas)
+            last = add_rounds(graph, strategy, job, states, wave, shards, held, homes)
+            try:
+                ((_, result),) = self.fetch(self.start(graph, [last]))
+                return result
+            except self.faults as error:
+                self.explain_loss(error)
+                if attempt == _MOST_FAULTS:
+                    raise
+                warnings.warn(
+                    f"A part of epoch {state.epoch + 1} was lost ({type(error).__name__}: {error}) and "
+                    "is computed again from the same state.",
+                    stacklevel=2,
+                )
+            finally:
+                self.drop(scattered)
+        raise AssertionError("unreachable")
+
+    #: Exceptions that mean that the cluster failed, not the task.
+    faults: tuple[type[BaseException], ...] = ()
+
+    @abstractmethod
+    def explain_loss(self, error: BaseException) -> None:
+        """Raise DataLostError if the fault took data that cannot be computed again."""
+
+    def _states(self, graph: Graph, strategy, state, replicas: int):
+        shares = [strategy.share(state, replica) for replica in range(replicas)]
+        whole_is_shared = all(share is state for share in shares)
+        values = [state] if whole_is_shared else [state, *shares]
+        if state.params.nbytes + state.slots.nbytes > _INLINE_BYTES:
+            nodes = scattered = self.put(values, [None] * len(values))
+        else:
+            nodes, scattered = [graph.add_value("dasknn-state", value) for value in values], []
+        if whole_is_shared:
+            nodes = nodes * (replicas + 1)
+        return nodes, scattered
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+
+def add_rounds(graph: Graph, strategy, job, states, wave, shards, held, homes) -> str:
+    """Add the rounds of a wave, one after the other; return the key of the state after the last.
+
+    states[0] is the whole state, states[1 + r] what replica r sees of it.
+    """
+    visit, finish = partial(strategy.visit, job), partial(strategy.finish, job)
+    merge, apply = partial(merge_tree, strategy.merge), partial(_apply, strategy, job)
+    whole, seen = states[0], states[1:]
+    references: dict[int, Any] = dict(held)
+    for pieces_of_replicas in wave:
+        contributions = []
+        for replica, pieces in enumerate(pieces_of_replicas):
+            carry, home = None, homes[replica]
+            for piece in pieces:
+                if piece.shard not in references:
+                    references[piece.shard] = shards.add_to(graph, piece.shard, home)
+                last = finish if piece is pieces[-1] else None
+                carry = graph.add(
+                    strategy.task_name,
+                    partial(_visit, visit, last),
+                    *(seen[replica], carry, references[piece.shard], piece),
+                    home=home,
+                )
+            if carry is not None:
+                contributions.append(carry)
+        while len(contributions) > _MERGE_WIDTH:
+            groups = range(0, len(contributions), _MERGE_WIDTH)
+            contributions = [
+                graph.add("dasknn-merge", merge, *contributions[i : i + _MERGE_WIDTH]) for i in groups
+            ]
+        whole = graph.add("dasknn-apply", apply, whole, *contributions, home=homes[0])
+        seen = [whole] * job.replicas
+    return whole
+
+
+def _visit(visit, finish, state, carry, shard, piece):
+    carry = visit(state, carry, shard, piece)
+    return carry if finish is None else finish(state, carry)
+
+
+def _apply(strategy, job, state, *contributions):
+    return strategy.apply(job, state, merge_tree(strategy.merge, *contributions))
+
+
+def merge_tree(merge: Callable, *items):
+    """Merge items pairwise, neighbours first: a binary tree that depends on their number alone."""
+    level = list(items)
+    while len(level) > 1:
+        pairs = [merge(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+        level = pairs + level[len(pairs) * 2 :]
+    return level[0]
+
+
+class LocalTasks(Tasks):
+    """Runs graphs on Dask's local scheduler (threads, unless dask.config says otherwise)."""
+
+    @property
+    def at_once(self) -> int:
+        return 2 * len(self.slots())
+
+    def slots(self):
+        return [None] * (dask.config.get("num_workers", None) or available_cpus())
+
+    def memory_limit(self):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+    def start(self, graph, keys):
+        get = dask.base.get_scheduler() or dask.threaded.get
+        return list(get(graph.layers().to_dict(), list(keys)))
+
+    def fetch(self, held):
+        return enumerate(held)
+
+    def put(self, values, homes):
+        return list(values)
+
+    def drop(self, held):
+        pass
+
+    def close(self):
+        pass
+
+    def explain_loss(self, error):
+        pass
+
+
+class ClusterTasks(Tasks):
+    """Runs graphs on the cluster of a distributed client.
+
+    Every wait ends when the cluster has made no progress with our tasks for `dasknn.timeout` seconds
+    (a setting of dask.config, 600 by default).
+    """
+
+    at_once = 1_000_000
+
+    def __init__(self, client):
+        from distributed.client import FutureCancelledError
+        from distributed.comm import CommClosedError
+        from distributed.scheduler import KilledWorker
+
+        self.client = client
+        self.faults = (KilledWorker, FutureCancelledError, CommClosedError)
+        self.timeout = float(dask.config.get("dasknn.timeout", 600))
+        self._held: dict[str, Any] = {}
+        self._put: dict[str, Any] = {}
+
+    def slots(self):
+        threads = self.client.nthreads()
+        if not threads:
+            self._wait_for_workers()
+            threads = self.client.nthreads()
+        # One thread of every worker first, so that replicas spread over machines.
+        ranked = sorted((thread, address) for address, n in threads.items() for thread in range(n))
+        return [address for _, address in ranked]
+
+    def _wait_for_workers(self):
+        try:
+            self.client.wait_for_workers(1, timeout=self.timeout)
+        except TimeoutError:
+            raise ClusterTimeoutError(
+                f"The scheduler {self.client.scheduler.address} has had no worker for "
+                f"{self.timeout:.0f} s. Start workers, or raise dask.config 'dasknn.timeout'."
+            ) from None
+
+    def memory_limit(self):
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        # A worker without a limit may use all it likes.
+        return sum(worker["memory_limit"] or float("inf") for worker in workers)
+
+    def start(self, graph, keys):
+        futures = self.client.get(graph.layers(), list(keys), sync=False)
+        self._held.update((future.key, future) for future in futures)
+        return list(futures)
+
+    def put(self, values, homes):
+        if not self.slots():
+            self._wait_for_workers()
+        futures = []
+        for value, home in zip(values, homes, strict=True):
+            key = f"dasknn-value-{uuid.uuid4().hex[:12]}"
+            where = None if home is None else [home]
+            sent = self.client.scatter({key: value}, workers=where, hash=False, timeout=self.timeout)
+            futures.append(sent[key])
+        self._held.update((future.key, future) for future in futures)
+        self._put.update((future.key, future) for future in futures)
+        return futures
+
+    def drop(self, held):
+        for future in held:
+            self._held.pop(future.key, None)
+            self._put.pop(future.key, None)
+            future.release()
+
+    def close(self):
+        # Releasing, not cancelling: what runs ends by itself, and is forgotten with all that waits for it.
+        self.drop(list(self._held.values()))
+
+    def explain_loss(self, error):
+        lost = [key for key, future in self._put.items() if future.status in ("cancelled", "lost")]
+        if lost:
+            raise DataLostError(
+                f"{len(lost)} parts of the data were sent from this process to workers that are gone, "
+                "and cannot be computed again. Train from a Dask collection that reads its data on the "
+                "workers, for example dask.dataframe.read_parquet."
+            ) from error
+
+    def fetch(self, held):
+        positions: dict[str, list[int]] = {}
+        for position, future in enumerate(held):
+            positions.setdefault(future.key, []).append(position)
+        ready: queue.SimpleQueue = queue.SimpleQueue()
+        for future in {future.key: future for future in held}.values():
+            future.add_done_callback(ready.put)
+        left = len(positions)
+        while left:
+            batch = self._next_batch(ready)
+            left -= len(batch)
+            failed = [future for future in batch if future.status == "error"]
+            if failed:
+                error = failed[0].exception(timeout=self.timeout)
+                error.held_position = positions[failed[0].key][0]
+                raise error.with_traceback(failed[0].traceback(timeout=self.timeout))
+            # One message brings a whole batch.
+            for future, value in zip(batch, self.client.gather(batch), strict=True):
+                for position in positions[future.key]:
+                    yield position, value
+
+    def _next_batch(self, ready: queue.SimpleQueue) -> list:
+        """Return the futures that are ready, at least one; give up if the cluster does nothing for us."""
+        seen, since = None, time.monotonic()
+        while True:
+            try:
+                batch = [ready.get(timeout=_POLL_SECONDS)]
+            except queue.Empty:
+                busy = self._busy()
+                if busy != seen:
+                    seen, since = busy, time.monotonic()
+                elif time.monotonic() - since > self.timeout:
+                    raise ClusterTimeoutError(self._story(busy)) from None
+                continue
+            while not ready.empty():
+                batch.append(ready.get_nowait())
+            return batch
+
+    def _busy(self) -> dict[str, list[str]]:
+        """Return our tasks that workers have, by the address of the worker."""
+        processing = self.client.processing()
+        return {
+            address: ours
+            for address, keys in processing.items()
+            if (ours := sorted(str(key) for key in keys if "dasknn-" in str(key)))
+        }
+
+    def _story(self, busy) -> str:
+        workers = "; ".join(f"{address}: {', '.join(keys)}" for address, keys in busy.items())
+        return (
+            f"No task of this training has ended for {self.timeout:.0f} s. Waited for "
+            f"{workers or 'workers: none is running a task of ours'}. Look at these workers on the "
+            "dashboard, or raise dask.config 'dasknn.timeout'."
+        )
+
+
+def available_cpus() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

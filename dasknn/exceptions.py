@@ -1,0 +1,21 @@
+"""Errors and warnings that name what was expected, what came and what to do."""
+
+
+class PartitionError(ValueError):
+    """Data that cannot be trained on; the message names the partition and the row."""
+
+
+class ModelFileError(ValueError):
+    """A model file that is damaged, foreign, or from a newer version."""
+
+
+class ClusterTimeoutError(TimeoutError):
+    """The cluster made no progress for the time allowed; the message says whom we waited for."""
+
+
+class DataLostError(RuntimeError):
+    """Data that cannot be computed again was lost with the worker that held it."""
+
+
+class NonFiniteLossError(ValueError):
+    """The loss is no longer a finite number; the message names the epoch."""

@@ -1,0 +1,124 @@
+"""Updates of flat parameter vectors.
+
+An optimizer is frozen settings; its state is `slots` (n_slots, n), an array that `init_slots` makes and
+`update` changes in place. The faces decide the learning rate of each epoch, so it is an argument.
+Formulas and their order of operations are scikit-learn's, to the last bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from dasknn.regularizers import L2
+
+# Elements that are updated together: small enough that all passes over a block stay in cache.
+_BLOCK = 32_768
+
+
+class Optimizer(Protocol):
+    """What the rest of the package asks of an optimizer."""
+
+    n_slots: ClassVar[int]
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate that training begins with."""
+        ...  # pragma: no cover
+
+    def update(self, params, grad, slots, scratch, step: int, learning_rate: float) -> None:
+        """Change params and slots in place by one step; grad and scratch are spent."""
+        ...  # pragma: no cover
+
+
+@dataclass(frozen=True)
+class SGD:
+    """v = momentum * v - learning_rate * g; p += v, or Nesterov's p += momentum * v - learning_rate * g.
+
+    Nesterov's form is that of Sutskever et al. (2013), as in scikit-learn and Keras.
+    """
+
+    learning_rate: float = 0.001
+    momentum: float = 0.9
+    nesterov: bool = True
+    n_slots: ClassVar[int] = 1
+
+    def update(self, params, grad, slots, scratch, step, learning_rate):
+        """See Optimizer.update; slots (1, n) holds the velocity."""
+        velocity = slots[0]
+        np.multiply(grad, learning_rate, out=grad)
+        np.multiply(velocity, self.momentum, out=velocity)
+        np.subtract(velocity, grad, out=velocity)
+        if self.nesterov:
+            np.multiply(velocity, self.momentum, out=scratch)
+            np.subtract(scratch, grad, out=scratch)
+            np.add(params, scratch, out=params)
+        else:
+            np.add(params, velocity, out=params)
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba 2014) with the bias corrections folded into the learning rate.
+
+    p -= learning_rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon); so epsilon is
+    not corrected, as in the paper's last paragraph of section 2, scikit-learn and Keras.
+    """
+
+    learning_rate: float = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    n_slots: ClassVar[int] = 2
+
+    def update(self, params, grad, slots, scratch, step, learning_rate):
+        """See Optimizer.update; slots (2, n) holds the first and second moments."""
+        first, second = slots
+        rate = learning_rate * np.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
+        np.multiply(grad, 1 - self.beta_1, out=scratch)
+        np.multiply(first, self.beta_1, out=first)
+        np.add(first, scratch, out=first)
+        np.multiply(grad, grad, out=grad)
+        np.multiply(grad, 1 - self.beta_2, out=grad)
+        np.multiply(second, self.beta_2, out=second)
+        np.add(second, grad, out=second)
+        np.sqrt(second, out=scratch)
+        np.add(scratch, self.epsilon, out=scratch)
+        np.multiply(first, -float(rate), out=grad)
+        np.divide(grad, scratch, out=grad)
+        np.add(params, grad, out=params)
+
+
+def init_slots(optimizer: Optimizer, n_params: int, dtype) -> np.ndarray:
+    """Return the state of an optimizer before its first step: zeros (n_slots, n_params)."""
+    return np.zeros((optimizer.n_slots, n_params), dtype)
+
+
+class Updater:
+    """Turns summed gradients into steps of the optimizer, block by block.
+
+    params (n,), slots (n_slots, n) and grad (n,) are views that the caller owns and that change in
+    place; the first n_weights of them are regularized. Views of all blocks are made once.
+    """
+
+    def __init__(self, optimizer, regularizer: L2, n_weights: int, params, slots, grad):
+        self.optimizer = optimizer
+        self.regularizer = regularizer
+        scratch = np.empty(min(_BLOCK, max(len(params), 1)), params.dtype)
+        self._weights = []
+        self._blocks = []
+        for begin in range(0, len(params), _BLOCK):
+            block = slice(begin, min(begin + _BLOCK, len(params)))
+            buffer = scratch[: block.stop - begin]
+            weights = slice(begin, max(begin, min(block.stop, n_weights)))
+            self._weights.append((params[weights], grad[weights], buffer[: weights.stop - begin]))
+            self._blocks.append((params[block], grad[block], slots[:, block], buffer))
+
+    def step(self, weight_sum: float, step: int, learning_rate: float) -> None:
+        """Take step number `step` (from 1) with the mean gradient grad / weight_sum; grad is spent."""
+        for weights, (params, grad, slots, scratch) in zip(self._weights, self._blocks, strict=True):
+            self.regularizer.add_gradient(*weights)
+            np.divide(grad, weight_sum, out=grad)
+            self.optimizer.update(params, grad, slots, scratch, step, learning_rate)

@@ -1,0 +1,110 @@
+"""Predictions of fitted networks, in this process or lazily over Dask collections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+
+from dasknn.cluster import partitions
+from dasknn.cluster.tasks import single_blas_thread
+from dasknn.network import Network
+from dasknn.targets import as_array
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """What predicting needs of a fitted model, small enough to send to workers.
+
+    members (m, n_params): one network, or those of an ensemble, whose outputs are averaged.
+    encoder: see `targets`.
+    """
+
+    network: Network
+    members: np.ndarray
+    encoder: Any
+
+    def outputs(self, X) -> np.ndarray:
+        """Return the mean of the members' outputs (n, n_outputs) for X (n, p), dense or CSR."""
+        X = partitions.cast(X, self.network.dtype)
+        total = self.network.predict(self.members[0], X)
+        for params in self.members[1:]:
+            total += self.network.predict(params, X)
+        if len(self.members) > 1:
+            total /= len(self.members)
+        return total
+
+    def predict(self, X) -> np.ndarray:
+        """Return labels or numbers (n,), or (n, k) for several outputs."""
+        return self.encoder.decode(self.outputs(X))
+
+    def predict_proba(self, X) -> np.ndarray:
+        """Return probabilities (n, n_classes), or of each label (n, k) in multi-label data."""
+        outputs = self.outputs(X)
+        if self.network.n_outputs == 1:
+            return np.hstack([1 - outputs, outputs])
+        return outputs
+
+    def predict_log_proba(self, X) -> np.ndarray:
+        """Return the logarithm of predict_proba."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+
+def lazily(predictor: Predictor, method: str, X, columns: list | None):
+    """Apply a method of the predictor to every partition of a Dask collection X; compute nothing.
+
+    A Dask array gives an array with the same chunks of rows; a dataframe gives, with its index, a series,
+    or with `columns` a dataframe.
+    """
+    # One object for the whole graph, not one a partition.
+    model = dask.delayed(predictor, name=f"dasknn-model-{dask.base.tokenize(predictor.members)}")
+    empty = getattr(predictor, method)(np.empty((0, predictor.network.n_inputs)))
+    if not partitions.is_dataframe(X):
+        wide = empty.ndim == 2
+        return da.map_blocks(
+            partial(_on_array, method),
+            X,
+            model,
+            name=f"dasknn-{method}-{dask.base.tokenize(predictor.members, X)}",
+            dtype=empty.dtype,
+            meta=empty,
+            chunks=(X.chunks[0], (empty.shape[1],)) if wide else (X.chunks[0],),
+            drop_axis=None if wide else 1,
+        )
+    function: Callable = partial(_on_frame, method, columns)
+    return X.map_partitions(
+        function, model, meta=_frame(empty, X._meta.index[:0], columns), enforce_metadata=False
+    )
+
+
+def _on_array(method, X, predictor):
+    with single_blas_thread:
+        return getattr(predictor, method)(X)
+
+
+def _on_frame(method, columns, X, predictor):
+    return _frame(_on_array(method, X, predictor), X.index, columns)
+
+
+def _frame(values, index, columns):
+    import pandas as pd
+
+    if columns is None:
+        return pd.Series(values, index=index)
+    return pd.DataFrame(values, index=index, columns=columns)
+
+
+def score_part(metric, names, predictor: Predictor, *values):
+    """Return the metric, mergeable, of one partition, whose sources bring these values."""
+    columns = partitions.columns_of(names, values)
+    X, weight = columns["X"], columns["weight"]
+    y = as_array(columns["y"])
+    if len(y) != X.shape[0]:
+        raise ValueError(f"X has {X.shape[0]} rows, y has {len(y)}.")
+    return metric.of(y, predictor.predict(X), None if weight is None else as_array(weight))

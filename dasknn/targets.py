@@ -1,0 +1,203 @@
+"""What y holds, found part by part, and how it is encoded for the loss.
+
+A summary of each part of y adds up to the summary of the whole, which makes the encoder. So labels that a
+part lacks are encoded all the same, and the whole y is never in one place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.utils.multiclass import type_of_target
+
+# More distinct labels than this in one part are taken for a target that is not of classes.
+_MOST_CLASSES = 100_000
+
+
+def as_array(y) -> np.ndarray:
+    """Return y (array, Series, DataFrame, list) as an array; categories become their values."""
+    if not hasattr(y, "to_numpy"):
+        return np.asarray(y)
+    plain_dtype = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
+    if plain_dtype is not None and not y.isna().any():
+        # pandas' nullable numbers would become objects.
+        return y.to_numpy(dtype=plain_dtype)
+    return y.to_numpy()
+
+
+def first_missing(y: np.ndarray) -> int | None:
+    """Return the first row of y that holds NaN, infinity or None, or None if there is none."""
+    if y.dtype.kind == "f":
+        bad = ~np.isfinite(y)
+    elif y.dtype.kind == "O":
+        flat = [
+            value is None or (isinstance(value, float) and not np.isfinite(value)) or _is_na(value)
+            for value in y.reshape(-1)
+        ]
+        bad = np.array(flat, dtype=bool).reshape(y.shape)
+    else:
+        return None
+    rows = bad if bad.ndim == 1 else bad.any(axis=tuple(range(1, bad.ndim)))
+    return int(rows.argmax()) if rows.any() else None
+
+
+def _is_na(value) -> bool:
+    # pandas.NA and NaT differ from themselves, or refuse to say.
+    try:
+        return bool(value != value)
+    except TypeError:
+        return True
+
+
+@dataclass(frozen=True)
+class ClassSummary:
+    """The labels of a part of y: `labels` sorted and distinct; multilabel: y (n, k) of 0 and 1."""
+
+    labels: np.ndarray
+    n_outputs: int
+    multilabel: bool
+    n_rows: int
+
+    @classmethod
+    def of(cls, y: np.ndarray) -> ClassSummary:
+        """Summarize y (n,) or (n, k). ValueError: targets that are not classes."""
+        if len(y) == 0:
+            return cls(np.empty(0, y.dtype), 1 if y.ndim == 1 else y.shape[1], y.ndim == 2, 0)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
+        kind = type_of_target(y, input_name="y")
+        if kind == "multilabel-indicator":
+            return cls(np.arange(y.shape[1]), y.shape[1], True, len(y))
+        if kind not in ("binary", "multiclass"):
+            raise ValueError(
+                f"Unknown label type: {kind}. Maybe you are trying to fit a classifier, which expects "
+                "discrete classes, on a regression target with continuous values. Use MLPRegressor for "
+                "numbers, or encode the classes as integers or strings."
+            )
+        labels = np.unique(y)
+        if len(labels) > _MOST_CLASSES:
+            raise ValueError(
+                f"Expected classes in y, received more than {_MOST_CLASSES} distinct values. "
+                "Use MLPRegressor for numbers."
+            )
+        return cls(labels, 1, False, len(y))
+
+    def __add__(self, other: ClassSummary) -> ClassSummary:
+        if not self.n_rows or not other.n_rows:
+            return self if self.n_rows else other
+        if (self.multilabel, self.n_outputs) != (other.multilabel, other.n_outputs):
+            raise ValueError("y has labels in one column in some partitions, in several in others.")
+        labels = np.union1d(self.labels, other.labels)
+        return ClassSummary(labels, self.n_outputs, self.multilabel, self.n_rows + other.n_rows)
+
+    def encoder(self, dtype: str) -> MultilabelEncoder | ClassEncoder:
+        """Return what encodes y for a network of that dtype."""
+        if self.multilabel:
+            return MultilabelEncoder(self.labels, dtype)
+        return ClassEncoder(self.labels, dtype)
+
+
+@dataclass(frozen=True)
+class NumberSummary:
+    """The shape of a part of y that holds numbers."""
+
+    n_outputs: int
+    n_rows: int
+
+    @classmethod
+    def of(cls, y: np.ndarray) -> NumberSummary:
+        """Summarize y (n,) or (n, k). ValueError: y that is not of numbers."""
+        if y.dtype.kind not in "biuf":
+            try:
+                y = y.astype(np.float64)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"Expected numbers in y, received dtype {y.dtype}, such as {y.reshape(-1)[0]!r}. "
+                    "Use MLPClassifier for classes."
+                ) from None
+        return cls(1 if y.ndim == 1 else y.shape[1], len(y))
+
+    def __add__(self, other: NumberSummary) -> NumberSummary:
+        if not self.n_rows or not other.n_rows:
+            return self if self.n_rows else other
+        if self.n_outputs != other.n_outputs:
+            raise ValueError(
+                f"y has {self.n_outputs} columns in some partitions, {other.n_outputs} in others."
+            )
+        return NumberSummary(self.n_outputs, self.n_rows + other.n_rows)
+
+    def encoder(self, dtype: str) -> NumberEncoder:
+        """Return what encodes y for a network of that dtype."""
+        return NumberEncoder(self.n_outputs, dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassEncoder:
+    """Two classes: y (n, 1) of 0 and 1. More: their numbers (n,), for CategoricalLogLoss."""
+
+    classes: np.ndarray
+    dtype: str
+
+    @property
+    def n_outputs(self) -> int:
+        """Units of the last layer."""
+        return 1 if len(self.classes) <= 2 else len(self.classes)
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return y as the loss takes it. ValueError: a label that is not among the classes."""
+        y = y.reshape(-1)
+        numbers = np.searchsorted(self.classes, y)
+        numbers[numbers == len(self.classes)] = 0
+        strange = self.classes[numbers] != y
+        if np.any(strange):
+            raise ValueError(f"Expected labels among {self.classes}, received {y[np.argmax(strange)]!r}.")
+        if self.n_outputs == 1:
+            # With one class all rows are negative, as in scikit-learn.
+            return (numbers[:, np.newaxis] == 1).astype(self.dtype)
+        return numbers
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return labels (n,) for outputs (n, n_outputs) of a network."""
+        if self.n_outputs > 1:
+            return self.classes[outputs.argmax(axis=1)]
+        if len(self.classes) == 1:
+            return np.repeat(self.classes, len(outputs))
+        return self.classes[(outputs[:, 0] > 0.5).astype(np.intp)]
+
+
+@dataclass(frozen=True, eq=False)
+class MultilabelEncoder:
+    """Any number of labels a row: y (n, k) of 0 and 1."""
+
+    classes: np.ndarray
+    dtype: str
+
+    @property
+    def n_outputs(self) -> int:
+        """Units of the last layer."""
+        return len(self.classes)
+
+    def encode(self, y):
+        """Return y as the loss takes it."""
+        return np.ascontiguousarray(y.toarray() if hasattr(y, "toarray") else y, dtype=self.dtype)
+
+    def decode(self, outputs):
+        """Return indicators (n, k) for outputs (n, k)."""
+        return (outputs > 0.5).astype(np.intp)
+
+
+@dataclass(frozen=True)
+class NumberEncoder:
+    """Numbers to regress on: y (n, k)."""
+
+    n_outputs: int
+    dtype: str
+
+    def encode(self, y):
+        """Return y as the loss takes it."""
+        return np.ascontiguousarray(y, dtype=self.dtype).reshape(len(y), -1)
+
+    def decode(self, outputs):
+        """Return predictions (n,), or (n, k) for several outputs."""
+        return outputs[:, 0] if self.n_outputs == 1 else outputs
