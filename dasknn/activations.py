@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -27,9 +28,9 @@ class Activation:
     """A named function with its derivative, and the scratch space that both share."""
 
     name: str
-    forward: Callable[[np.ndarray, np.ndarray | None], None]
-    backward: Callable[[np.ndarray, np.ndarray, np.ndarray | None], None]
-    scratch: Callable[[int, int, np.dtype], np.ndarray | None] = _no_scratch
+    forward: Callable[[np.ndarray, Any], None]
+    backward: Callable[[np.ndarray, np.ndarray, Any], None]
+    scratch: Callable[[int, int, np.dtype], Any] = _no_scratch
 
 
 def _identity_forward(Z, scratch=None):
@@ -41,20 +42,23 @@ def _identity_backward(A, dA, scratch=None):
 
 
 def _relu_scratch(n_rows, units, dtype):
-    return np.empty((n_rows, units), bool)
+    return np.empty((n_rows, units), bool), np.empty((n_rows, units), dtype)
 
 
 def _relu_forward(Z, scratch=None):
     if scratch is None:
         np.maximum(Z, 0, out=Z)
     else:
-        # Twice as fast as np.maximum, and backward finds its mask in scratch.
-        np.greater(Z, 0, out=scratch)
-        np.multiply(Z, scratch, out=Z)
+        # Faster than np.maximum, and backward finds its factor in scratch. A product with the bool mask
+        # itself would go through a buffer that numpy allocates.
+        mask, factor = scratch
+        np.greater(Z, 0, out=mask)
+        np.copyto(factor, mask)
+        np.multiply(Z, factor, out=Z)
 
 
 def _relu_backward(A, dA, scratch):
-    np.multiply(dA, scratch, out=dA)
+    np.multiply(dA, scratch[1], out=dA)
 
 
 def _tanh_forward(Z, scratch=None):

@@ -50,7 +50,7 @@ class R2:
     def of(cls, y_true, y_pred, sample_weight=None) -> R2:
         """y_true, y_pred (n,) or (n, k); sample_weight (n,) or None."""
         y = np.asarray(y_true, dtype=np.float64)
-        y = y.reshape(len(y), -1)
+        y = y[:, np.newaxis] if y.ndim == 1 else y
         predicted = np.asarray(y_pred, dtype=np.float64).reshape(y.shape)
         weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
         total = float(weight.sum())

@@ -1,0 +1,82 @@
+"""Clusters and data that several test files share. Clusters are real processes unless a name says threads."""
+
+import time
+
+import dask.array as da
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+from sklearn.datasets import load_digits
+
+# How long the scheduler may take to forget what has been released.
+_FORGET_SECONDS = 20
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """Two worker processes with one thread each, for tests that leave them alive."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    """A client of the two workers; fails the test that leaves a task on the scheduler."""
+    with Client(cluster) as client:
+        yield client
+        assert_nothing_left(client)
+
+
+@pytest.fixture
+def new_cluster():
+    """Make clusters of a test's own: new_cluster(n_workers, processes=True) returns a client."""
+    opened = []
+
+    def make(n_workers, *, processes=True, threads_per_worker=1, **settings):
+        cluster = LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=threads_per_worker,
+            processes=processes,
+            dashboard_address=None,
+            **settings,
+        )
+        client = Client(cluster)
+        opened.append((client, cluster))
+        return client
+
+    yield make
+    for client, cluster in reversed(opened):
+        client.close()
+        cluster.close()
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """X (1797, 64) float64 in [0, 16], y (1797,) int."""
+    return load_digits(return_X_y=True)
+
+
+@pytest.fixture
+def dask_digits(digits):
+    """The digits as Dask arrays of 4 uneven partitions."""
+    X, y = digits
+    chunks = (700, 100, 500, 497)
+    return da.from_array(X, chunks=(chunks, -1)), da.from_array(y, chunks=(chunks,))
+
+
+def tasks_left(client):
+    """Names of the tasks that the scheduler knows."""
+    return client.run_on_scheduler(lambda dask_scheduler: [str(key) for key in dask_scheduler.tasks])
+
+
+def assert_nothing_left(client, but=()):
+    """Fail unless the scheduler soon knows no tasks except those whose name contains one of `but`."""
+    deadline = time.monotonic() + _FORGET_SECONDS
+    while left := [key for key in tasks_left(client) if not any(name in key for name in but)]:
+        assert time.monotonic() < deadline, f"left on the scheduler: {left[:10]}"
+        time.sleep(0.05)
+
+
+def params_of(model):
+    """All parameters of a fitted estimator as one array, members of an ensemble included."""
+    return np.array(model._members)

@@ -1,0 +1,99 @@
+"""The plan of the house: an import goes only to a lower floor, and one file submits tasks."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "dasknn"
+
+FLOORS = {
+    "exceptions": 0,
+    "activations": 1,
+    "initializers": 1,
+    "regularizers": 1,
+    "metrics": 1,
+    "targets": 1,
+    "optimizers": 2,
+    "losses": 2,
+    "layers": 2,
+    "cluster.tasks": 2,
+    "network": 3,
+    "cluster.partitions": 3,
+    "strategies": 4,
+    "saving": 4,
+    "prediction": 5,
+    "callbacks": 5,
+    "training": 6,
+    "estimators": 7,
+    "cli": 8,
+}
+CORE = [name for name, floor in FLOORS.items() if floor <= 4 and "cluster" not in name]
+
+
+def modules():
+    files = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
+    return {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in files}
+
+
+def imported_modules(path):
+    """Modules of the package that a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("dasknn"):
+            module = node.module.removeprefix("dasknn").removeprefix(".")
+            names = [".".join(filter(None, [module, alias.name])) for alias in node.names]
+            found.update(name if name in FLOORS else module for name in names)
+    return found
+
+
+def test_every_module_has_a_floor():
+    assert set(modules()) == set(FLOORS)
+
+
+@pytest.mark.parametrize("module", sorted(FLOORS))
+def test_imports_go_to_lower_floors(module):
+    for imported in imported_modules(modules()[module]) - {""}:
+        assert FLOORS[imported] < FLOORS[module], f"{module} imports {imported}"
+
+
+def test_the_core_runs_where_dask_is_not_installed():
+    program = (
+        "import sys, importlib.abc\n"
+        "class Refuse(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name.split('.')[0] in ('dask', 'distributed'): raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "import types\n"
+        f"package = types.ModuleType('dasknn'); package.__path__ = [{str(PACKAGE)!r}]\n"
+        "sys.modules['dasknn'] = package\n"
+        f"import importlib\n"
+        f"for name in {CORE!r}: importlib.import_module('dasknn.' + name)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_only_the_tasks_module_submits_tasks():
+    submitting = {"submit", "compute", "persist", "scatter", "map", "get", "run", "replicate"}
+    for module, path in modules().items():
+        if module == "cluster.tasks":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in submitting:
+                owner = ast.unparse(node.value)
+                assert "client" not in owner.lower(), f"{module}: {owner}.{node.attr}"
+                assert node.attr not in ("persist", "scatter", "compute"), f"{module}: {owner}"
+
+
+def test_the_oldest_versions_tested_are_those_that_are_promised():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    promised = [*project["dependencies"], *project["optional-dependencies"]["dataframe"]]
+    lower = dict(spec.replace("[array]", "").replace("[dataframe]", "").split(">=") for spec in promised)
+    lines = (ROOT / "tests" / "minimum.txt").read_text().splitlines()
+    tested = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    for name, version in lower.items():
+        assert tested[name] == version
