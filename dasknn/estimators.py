@@ -235,6 +235,9 @@ class _MLP(BaseEstimator):
         self.n_outputs_ = network.n_outputs
         self.out_activation_ = network.layers[-1].activation
         self._members = members
+        # An earlier fit may have left those of one network.
+        for name in ("coefs_", "intercepts_"):
+            self.__dict__.pop(name, None)
         if len(members) == 1:
             views = network.views(members[0])
             self.coefs_ = [W for W, _ in views]
@@ -406,6 +409,14 @@ class _MLP(BaseEstimator):
         if isinstance(encoder, targets.ClassEncoder | targets.MultilabelEncoder):
             self.classes_ = encoder.classes
 
+    def __getattr__(self, name):
+        if name in ("coefs_", "intercepts_") and "_members" in vars(self):
+            raise AttributeError(
+                f"An ensemble of {len(self._members)} members has no {name} of its own: each member "
+                "has. Predictions are the mean of theirs."
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __getstate__(self):
         state = super().__getstate__()
         # A client belongs to its process.
@@ -543,7 +554,9 @@ class MLPClassifier(ClassifierMixin, _MLP):
 
     def _learn_targets(self, summary):
         if not summary.multilabel and len(summary.labels) < 2:
-            raise ValueError(f"Expected at least 2 classes in y, received 1 class: {summary.labels[0]!r}.")
+            raise ValueError(
+                f"Expected at least 2 classes in y, received 1 class: {summary.labels.tolist()[0]!r}."
+            )
         self.classes_ = summary.labels
 
     def score(self, X, y, sample_weight=None):

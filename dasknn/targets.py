@@ -151,7 +151,7 @@ class ClassEncoder:
         numbers[numbers == len(self.classes)] = 0
         strange = self.classes[numbers] != y
         if np.any(strange):
-            raise ValueError(f"Expected labels among {self.classes}, received {y[np.argmax(strange)]!r}.")
+            raise ValueError(f"Expected labels among {self.classes}, received {y[strange].tolist()[0]!r}.")
         if self.n_outputs == 1:
             # With one class all rows are negative, as in scikit-learn.
             return (numbers[:, np.newaxis] == 1).astype(self.dtype)

@@ -15,7 +15,7 @@ _FORGET_SECONDS = 20
 @pytest.fixture(scope="session")
 def cluster():
     """Two worker processes with one thread each, for tests that leave them alive."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
         yield cluster
 
 
@@ -37,7 +37,7 @@ def new_cluster():
             n_workers=n_workers,
             threads_per_worker=threads_per_worker,
             processes=processes,
-            dashboard_address=None,
+            dashboard_address=":0",
             **settings,
         )
         client = Client(cluster)

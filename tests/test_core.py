@@ -215,13 +215,14 @@ def test_a_step_allocates_nothing_of_the_size_of_a_layer(loss, last):
     tracemalloc.start()
     try:
         step(1)
-        before, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        for number in range(2, 6):
+        peaks = []
+        for number in range(2, 8):
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
             step(number)
-        _, peak = tracemalloc.get_traced_memory()
+            peaks.append(tracemalloc.get_traced_memory()[1] - before)
     finally:
         tracemalloc.stop()
     # The smallest hidden layer has 512 * 128 numbers, 262 kB. numpy's own buffer for broadcasting, of 8,192
-    # numbers, comes and goes, and so do views.
-    assert peak - before < 50_000
+    # numbers, comes and goes, and so do views. Other threads of the process may add to a peak, not take away.
+    assert min(peaks) < 50_000

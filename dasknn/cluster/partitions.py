@@ -13,7 +13,7 @@ shard is computed again whenever an epoch comes to it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from itertools import pairwise
@@ -399,12 +399,13 @@ def _check_together(infos: list[BlockInfo]) -> None:
         raise ValueError(
             f"Expected at least one row to learn from, found 0 samples in {len(infos)} partitions."
         )
-    widths = {info.n_features: i for i, info in reversed(list(enumerate(infos))) if info.n_rows}
-    if len(widths) > 1:
-        (first, at_first), (other, at_other) = list(widths.items())[:2]
-        raise PartitionError(
-            f"Partition {at_first} of X has {first} features, partition {at_other} has {other}."
-        )
+    widths = [(i, info.n_features) for i, info in enumerate(infos) if info.n_rows]
+    at_first, first = widths[0]
+    for i, width in widths:
+        if width != first:
+            raise PartitionError(
+                f"Partition {at_first} of X has {first} features, partition {i} has {width}."
+            )
     if sum(info.weight_sum for info in infos) == 0:
         raise ValueError("Expected some rows to count, but all sample weights are zero.")
 
@@ -498,8 +499,8 @@ class Shards:
         self.loaded.blocks = None
         self._in_memory = dict(zip(numbers, held, strict=True))
 
-    def add_to(self, graph: Graph, shard: int, home) -> Hashable:
-        """Add to a graph what makes a shard; return its key."""
+    def add_to(self, graph: Graph, shard: int, home) -> Any:
+        """Add to a graph what makes a shard; return a reference to it."""
         pieces, sources = [], []
         for piece in self.slices[shard]:
             blocks = self.loaded.blocks

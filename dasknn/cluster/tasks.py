@@ -27,6 +27,7 @@ from typing import Any
 
 import dask
 import dask.threaded
+from dask._task_spec import DataNode, GraphNode, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from threadpoolctl import ThreadpoolController
 
@@ -41,40 +42,45 @@ _WAVE_SECONDS = 1.0
 _MOST_TASKS_IN_WAVE = 2_000
 _MOST_FAULTS = 10
 _POLL_SECONDS = 5.0
+# Results that are ready within this time come in one message.
+_BATCH_SECONDS = 0.1
 
 
 class Graph:
     """Tasks to submit together: names, functions, arguments, and the worker each should run on.
 
-    `add` returns the key by which other tasks take the result as an argument. Arguments are keys, held
-    results (`Tasks.start`), or plain objects, passed as they are.
+    `add` returns a reference by which other tasks take the result as an argument. Arguments are such
+    references, held results (`Tasks.start`), or plain objects, passed as they are.
     """
 
     def __init__(self):
         self.run = uuid.uuid4().hex[:12]
-        self.tasks: dict[Hashable, Any] = {}
+        self.tasks: dict[Hashable, GraphNode] = {}
         self.homes: dict[Hashable, str] = {}
         self._sources: dict[int, tuple[HighLevelGraph, set]] = {}
 
-    def add(self, name: str, function: Callable, *args, home: str | None = None) -> str:
+    def add(self, name: str, function: Callable, *args, home: str | None = None) -> TaskRef:
         """Add function(*args); the dashboard shows it as `name`, and it prefers to run at `home`."""
-        key = f"{name}-{self.run}-{len(self.tasks)}"
-        self.tasks[key] = (_call, function, *args)
+        key = self._key(name)
+        self.tasks[key] = Task(key, _call, function, *args)
         if home is not None:
             self.homes[key] = home
-        return key
+        return TaskRef(key)
 
-    def add_value(self, name: str, value) -> str:
+    def add_value(self, name: str, value) -> TaskRef:
         """Add a value that travels with the graph."""
-        key = f"{name}-{self.run}-{len(self.tasks)}"
-        self.tasks[key] = value
-        return key
+        key = self._key(name)
+        self.tasks[key] = DataNode(key, value)
+        return TaskRef(key)
 
-    def add_source(self, delayed) -> Hashable:
-        """Add what computes a Delayed object of the user's; return its key."""
+    def add_source(self, delayed) -> TaskRef:
+        """Add what computes a Delayed object of the user's."""
         graph = delayed.__dask_graph__()
         self._sources.setdefault(id(graph), (graph, set()))[1].add(delayed.key)
-        return delayed.key
+        return TaskRef(delayed.key)
+
+    def _key(self, name: str) -> str:
+        return f"{name}-{self.run}-{len(self.tasks)}"
 
     def layers(self) -> HighLevelGraph:
         """Return everything as one graph, with soft pins to the homes."""
@@ -107,6 +113,7 @@ class _SingleBlasThread:
     def __enter__(self):
         with self._lock:
             if self._tasks == 0:
+                _let_any_thread_set_limits()
                 self._limiter = _blas().limit(limits=1, user_api="blas")
             self._tasks += 1
 
@@ -114,13 +121,23 @@ class _SingleBlasThread:
         with self._lock:
             self._tasks -= 1
             if self._tasks == 0:
+                _let_any_thread_set_limits()
                 self._limiter.restore_original_limits()
+                _let_any_thread_set_limits()
 
 
 @lru_cache(maxsize=1)
 def _blas() -> ThreadpoolController:
     # Looking for the libraries takes milliseconds, so once a process.
     return ThreadpoolController()
+
+
+def _let_any_thread_set_limits() -> None:
+    # From threadpoolctl 3.8 on, only the thread that set a limit first may set the next; calls of others
+    # do nothing, silently. Our tasks begin and end in any thread.
+    for library in _blas().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
 
 
 single_blas_thread = _SingleBlasThread()
@@ -148,8 +165,8 @@ class Tasks(ABC):
         """Number of partitions that may be loaded before the first of them is looked at."""
 
     @abstractmethod
-    def start(self, graph: Graph, keys: Sequence[Hashable]) -> list[Any]:
-        """Start computing keys; return held results, one a key, to pass to other graphs or to `fetch`."""
+    def start(self, graph: Graph, wanted: Sequence[TaskRef]) -> list[Any]:
+        """Start computing what is wanted; return held results, to pass to other graphs or to `fetch`."""
 
     @abstractmethod
     def fetch(self, held: Sequence[Any]) -> Iterator[tuple[int, Any]]:
@@ -194,7 +211,7 @@ class Tasks(ABC):
             graph = Graph()
             homes = self.homes(job.replicas)
             held = shards.hold_for(wave, homes)
-            # states: what each replica begins with, as a key of the graph or a held result
+            # states: what each replica begins with, a reference into the graph or a held result
             states, scattered = self._states(graph, strategy, state, job.replicas)
             last = add_rounds(graph, strategy, job, states, wave, shards, held, homes)
             try:
@@ -239,8 +256,8 @@ class Tasks(ABC):
         self.close()
 
 
-def add_rounds(graph: Graph, strategy, job, states, wave, shards, held, homes) -> str:
-    """Add the rounds of a wave, one after the other; return the key of the state after the last.
+def add_rounds(graph: Graph, strategy, job, states, wave, shards, held, homes) -> TaskRef:
+    """Add the rounds of a wave, one after the other; return a reference to the state after the last.
 
     states[0] is the whole state, states[1 + r] what replica r sees of it.
     """
@@ -305,9 +322,9 @@ class LocalTasks(Tasks):
     def memory_limit(self):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
-    def start(self, graph, keys):
+    def start(self, graph, wanted):
         get = dask.base.get_scheduler() or dask.threaded.get
-        return list(get(graph.layers().to_dict(), list(keys)))
+        return list(get(graph.layers().to_dict(), [ref.key for ref in wanted]))
 
     def fetch(self, held):
         return enumerate(held)
@@ -368,8 +385,8 @@ class ClusterTasks(Tasks):
         # A worker without a limit may use all it likes.
         return sum(worker["memory_limit"] or float("inf") for worker in workers)
 
-    def start(self, graph, keys):
-        futures = self.client.get(graph.layers(), list(keys), sync=False)
+    def start(self, graph, wanted):
+        futures = self.client.get(graph.layers(), [ref.key for ref in wanted], sync=False)
         self._held.update((future.key, future) for future in futures)
         return list(futures)
 
@@ -414,7 +431,7 @@ class ClusterTasks(Tasks):
             future.add_done_callback(ready.put)
         left = len(positions)
         while left:
-            batch = self._next_batch(ready)
+            batch = self._next_batch(ready, left)
             left -= len(batch)
             failed = [future for future in batch if future.status == "error"]
             if failed:
@@ -426,22 +443,29 @@ class ClusterTasks(Tasks):
                 for position in positions[future.key]:
                     yield position, value
 
-    def _next_batch(self, ready: queue.SimpleQueue) -> list:
-        """Return the futures that are ready, at least one; give up if the cluster does nothing for us."""
+    def _next_batch(self, ready: queue.SimpleQueue, left: int) -> list:
+        """Return futures that are ready, from 1 to `left` of them."""
+        batch = [self._next(ready)]
+        deadline = time.monotonic() + _BATCH_SECONDS
+        while len(batch) < left and (seconds := deadline - time.monotonic()) > 0:
+            try:
+                batch.append(ready.get(timeout=seconds))
+            except queue.Empty:
+                break
+        return batch
+
+    def _next(self, ready: queue.SimpleQueue):
+        """Return the next future that is ready; give up if the cluster does nothing for us any more."""
         seen, since = None, time.monotonic()
         while True:
             try:
-                batch = [ready.get(timeout=_POLL_SECONDS)]
+                return ready.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 busy = self._busy()
                 if busy != seen:
                     seen, since = busy, time.monotonic()
                 elif time.monotonic() - since > self.timeout:
                     raise ClusterTimeoutError(self._story(busy)) from None
-                continue
-            while not ready.empty():
-                batch.append(ready.get_nowait())
-            return batch
 
     def _busy(self) -> dict[str, list[str]]:
         """Return our tasks that workers have, by the address of the worker."""

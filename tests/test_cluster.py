@@ -1,0 +1,338 @@
+"""Training on real clusters: the same bits whatever the cluster, and nothing left behind."""
+
+import os
+import signal
+import threading
+import time
+import warnings
+from hashlib import sha256
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from conftest import assert_nothing_left, params_of, tasks_left
+from distributed import wait
+
+from dasknn import MLPClassifier, MLPRegressor
+from dasknn.callbacks import Callback
+from dasknn.cluster import partitions
+from dasknn.cluster.tasks import ClusterTasks, Graph, single_blas_thread
+from dasknn.exceptions import ClusterTimeoutError, DataLostError
+
+STRATEGIES = ["gradients", "weights", "predictions"]
+SETTINGS = {
+    "hidden_layer_sizes": (16,),
+    "max_iter": 3,
+    "random_state": 1,
+    "batch_size": 128,
+    "replicas": 3,
+}
+
+
+def bits(model):
+    return sha256(params_of(model).tobytes()).hexdigest()
+
+
+def fit(strategy, data, **settings):
+    return MLPClassifier(strategy=strategy, **{**SETTINGS, **settings}).fit(*data)
+
+
+@pytest.fixture(scope="module")
+def data(request):
+    """Digits as recomputable Dask arrays of 5 uneven partitions, with rows of no weight."""
+    X, y = request.getfixturevalue("digits")
+    chunks = (700, 97, 500, 3, 497)
+    return da.from_array(X, chunks=(chunks, -1)), da.from_array(y, chunks=(chunks,))
+
+
+@pytest.fixture(scope="module")
+def local_bits(data):
+    """What training without a cluster gives."""
+    return {strategy: bits(fit(strategy, data)) for strategy in STRATEGIES}
+
+
+# --- the same bits ----------------------------------------------------------------------------------
+
+
+def test_strategies_differ_and_seeds_matter(data, local_bits):
+    assert len(set(local_bits.values())) == 3
+    assert bits(fit("weights", data, random_state=2)) != local_bits["weights"]
+
+
+@pytest.mark.parametrize(
+    ("n_workers", "processes", "threads_per_worker"),
+    [(1, True, 1), (3, True, 1), (1, False, 3), (3, False, 1), (2, True, 2)],
+)
+def test_any_number_of_workers_threads_and_processes_gives_the_same_bits(
+    new_cluster, data, local_bits, n_workers, processes, threads_per_worker
+):
+    client = new_cluster(n_workers, processes=processes, threads_per_worker=threads_per_worker)
+    found = {strategy: bits(fit(strategy, data)) for strategy in STRATEGIES}
+    assert found == local_bits
+    assert_nothing_left(client)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_any_order_of_arrival_gives_the_same_bits(client, data, local_bits, strategy, monkeypatch):
+    # Workers take random naps before each task, other ones in each run.
+    def nap_on_worker():
+        import random
+
+        import dasknn.cluster.tasks as tasks
+
+        if not hasattr(tasks, "_call_at_once"):
+            tasks._call_at_once = tasks._call
+            tasks._call = lambda *task: (time.sleep(random.random() / 50), tasks._call_at_once(*task))[1]
+
+    def wake_up():
+        import dasknn.cluster.tasks as tasks
+
+        tasks._call = tasks.__dict__.pop("_call_at_once")
+
+    client.run(nap_on_worker)
+    try:
+        assert bits(fit(strategy, data)) == local_bits[strategy]
+    finally:
+        client.run(wake_up)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_streamed_data_gives_the_bits_of_data_in_memory(client, data, local_bits, strategy, monkeypatch):
+    monkeypatch.setattr(partitions, "_MEMORY_SHARE", 1e-9)
+    assert bits(fit(strategy, data)) == local_bits[strategy]
+
+
+def test_large_states_travel_apart_and_give_the_same_bits(client, data, local_bits, monkeypatch):
+    monkeypatch.setattr("dasknn.cluster.tasks._INLINE_BYTES", 100)
+    assert {strategy: bits(fit(strategy, data)) for strategy in STRATEGIES} == local_bits
+
+
+def test_plain_data_sent_to_workers_gives_the_bits_of_training_without_a_cluster(digits, cluster):
+    from distributed import Client
+
+    without = bits(fit("gradients", digits))
+    with Client(cluster) as client:
+        assert bits(fit("gradients", digits)) == without
+        assert_nothing_left(client)
+
+
+def test_many_replicas_merge_through_a_tree_with_the_same_bits(client, data, monkeypatch):
+    settings = {**SETTINGS, "replicas": 19, "max_iter": 1}
+    on_cluster = fit("gradients", data, **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr("dasknn.estimators._current_client", lambda: None)
+        assert bits(fit("gradients", data, **settings)) == bits(on_cluster)
+
+
+# --- where things are -------------------------------------------------------------------------------
+
+
+def test_shards_are_spread_over_workers_and_no_partition_moves_during_training(client, data):
+    class Watch(Callback):
+        places = ()
+        received = ()
+
+        def on_epoch_end(self, epoch, logs=None):
+            who_has = client.who_has()
+            self.places += ({key: who for key, who in who_has.items() if "dasknn-shard" in str(key)},)
+            self.received += (sum(client.run(bytes_received).values()),)
+
+    X = da.random.default_rng(0).standard_normal((40_000, 100), chunks=(5_000, -1))
+    y = (X.sum(axis=1) > 0).astype(int)
+    watch = Watch()
+    MLPClassifier((4,), max_iter=4, batch_size=8000, replicas=4, callbacks=[watch]).fit(X, y)
+    first, *later = watch.places
+    assert sorted(len(who) for who in first.values()) == [1] * len(first)
+    workers = [who[0] for who in first.values()]
+    assert set(workers) == set(client.nthreads())
+    assert all(places == first for places in later)
+    # Parameters and gradients travel; of 32 MB of data not even one partition's share does.
+    assert watch.received[-1] - watch.received[0] < 1_000_000
+
+
+def bytes_received(dask_worker):
+    log = dask_worker.transfer_incoming_log
+    return sum(entry["total"] for entry in log if any("shard" in str(key) for key in entry["keys"]))
+
+
+def test_data_that_the_user_persisted_stays(client, data):
+    X, y = (collection.persist() for collection in data)
+    wait([X, y])
+    before = sorted(tasks_left(client))
+    fit("gradients", (X, y))
+    assert_nothing_left(client, but=before)
+    assert sorted(tasks_left(client)) == before
+    del X, y
+
+
+def test_tasks_carry_names_that_the_dashboard_groups(client, data):
+    seen = set()
+
+    class Watch(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.update(client.run_on_scheduler(groups))
+
+    fit("gradients", data, callbacks=[Watch()])
+    assert {"dasknn-gradient", "dasknn-apply", "dasknn-shard", "dasknn-load"} <= seen
+
+
+def groups(dask_scheduler):
+    return list(dask_scheduler.task_prefixes)
+
+
+def test_a_thousand_partitions(client):
+    X = da.random.default_rng(0).random((20_000, 5), chunks=(20, -1))
+    y = (X[:, 0] > 0.5).astype(int)
+    settings = {"batch_size": 1000, "learning_rate_init": 0.1, "random_state": 0, "replicas": 2}
+    model = MLPClassifier((8,), max_iter=3, **settings).fit(X, y)
+    assert model.history_[0]["n_samples"] == 20_000
+    assert model.score(X, y) > 0.9
+
+
+def test_blas_has_one_thread_inside_tasks(client):
+    from threadpoolctl import threadpool_info
+
+    graph = Graph()
+    key = graph.add("dasknn-look", lambda: [lib["num_threads"] for lib in threadpool_info()])
+    with ClusterTasks(client) as tasks:
+        ((_, threads),) = tasks.fetch(tasks.start(graph, [key]))
+    assert set(threads) == {1}
+
+
+def test_blas_gets_its_threads_back_when_the_last_task_ends():
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def threads():
+        return {lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"}
+
+    with threadpool_limits(2, "blas"):
+        assert threads() == {2}
+        with single_blas_thread:
+            inner = threading.Thread(target=single_blas_thread.__enter__)
+            inner.start()
+            inner.join()
+            assert threads() == {1}
+        # The first has ended, in another thread than the second, which still runs.
+        assert threads() == {1}
+        single_blas_thread.__exit__(None, None, None)
+        assert threads() == {2}
+
+
+# --- nothing left behind ----------------------------------------------------------------------------
+
+
+class Fail(Callback):
+    def __init__(self, error):
+        self.error = error
+
+    def on_train_batch_end(self, batch, logs=None):
+        raise self.error
+
+
+def test_an_exception_in_fit_leaves_nothing(client, data):
+    with pytest.raises(RuntimeError, match="of the user's own"):
+        fit("gradients", data, callbacks=[Fail(RuntimeError("of the user's own"))])
+
+
+def test_an_interruption_between_waves_leaves_nothing(client, data):
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        fit("gradients", data, callbacks=[Fail(KeyboardInterrupt())])
+
+
+@pytest.mark.parametrize("stage", ["load", "train"])
+def test_ctrl_c_while_tasks_run_leaves_nothing(client, stage):
+    def slow(block):
+        time.sleep(1.0)
+        return block
+
+    X = da.ones((400, 3), chunks=(40, -1))
+    y = da.arange(400, chunks=40) % 2
+    if stage == "load":
+        X = X.map_blocks(slow)
+    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    model = MLPClassifier((5,), max_iter=10**6, tol=0, n_iter_no_change=10**9, batch_size=40)
+    try:
+        if stage == "load":
+            with pytest.raises(KeyboardInterrupt):
+                model.fit(X, y)
+        else:
+            with pytest.warns(UserWarning, match="interrupted by user"):
+                model.fit(X, y)
+    finally:
+        timer.cancel()
+
+
+# --- faults -----------------------------------------------------------------------------------------
+
+
+class KillAWorker(Callback):
+    """Kill a worker process, for good or for its nanny to start again, at a step of the training."""
+
+    def __init__(self, client, step):
+        self.client, self.step = client, step
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.step is not None and batch >= self.step:
+            self.step = None
+            pid = next(iter(self.client.run(os.getpid).values()))
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("strategy", ["gradients", "weights"])
+def test_a_killed_worker_changes_no_bit(new_cluster, data, local_bits, strategy):
+    client = new_cluster(2)
+    model = fit(strategy, data, callbacks=[KillAWorker(client, step=1)])
+    assert bits(model) == local_bits[strategy]
+    assert_nothing_left(client)
+
+
+def test_scattered_data_that_is_lost_is_explained(new_cluster, digits):
+    client = new_cluster(2)
+    settings = {**SETTINGS, "max_iter": 500, "tol": 0, "n_iter_no_change": 10**6}
+    model = MLPClassifier(strategy="gradients", callbacks=[KillAWorker(client, 1)], **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(DataLostError, match="Train from a Dask collection"):
+            model.fit(*digits)
+    assert_nothing_left(client)
+
+
+def test_a_cluster_without_workers_is_said_to_have_none(new_cluster, data):
+    new_cluster(0)
+    with dask.config.set({"dasknn.timeout": 0.5}), pytest.raises(ClusterTimeoutError, match="no worker"):
+        fit("gradients", data)
+
+
+def test_a_task_that_hangs_is_named_after_the_timeout(client, monkeypatch):
+    monkeypatch.setattr("dasknn.cluster.tasks._POLL_SECONDS", 0.2)
+    graph = Graph()
+    key = graph.add("dasknn-sleep", time.sleep, 8)
+    with dask.config.set({"dasknn.timeout": 1.0}), ClusterTasks(client) as tasks:
+        results = tasks.fetch(tasks.start(graph, [key]))
+        began = time.monotonic()
+        with pytest.raises(ClusterTimeoutError, match=r"for 1 s\. Waited for tcp://.*dasknn-sleep"):
+            next(results)
+        assert time.monotonic() - began < 6
+
+
+def test_a_source_that_raises_is_said_with_its_partition(client):
+    def fail(block, block_info=None):
+        if block_info[0]["chunk-location"][0] == 3:
+            raise OSError("no such disk")
+        return block
+
+    X = da.ones((50, 2), chunks=(10, -1)).map_blocks(fail, meta=np.ones((1, 1)))
+    with pytest.raises(OSError, match="no such disk") as caught:
+        MLPClassifier((5,)).fit(X, da.ones(50, chunks=10))
+    assert "partition 3 was loaded" in caught.value.__notes__[-1]
+
+
+def test_a_regressor_on_a_cluster(client):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2000, 4))
+    y = X @ [1.0, -2.0, 0.5, 0.0] + 3
+    arrays = da.from_array(X, chunks=(300, -1)), da.from_array(y, chunks=300)
+    model = MLPRegressor(hidden_layer_sizes=(), max_iter=60, batch_size=100, learning_rate_init=0.05)
+    assert model.set_params(random_state=0).fit(*arrays).score(*arrays) > 0.99

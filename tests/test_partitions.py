@@ -1,0 +1,332 @@
+"""Whatever comes in, row-aligned shards come out, and bad data is named before training."""
+
+from functools import partial
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from scipy import sparse
+
+from dasknn.cluster import partitions
+from dasknn.cluster.tasks import LocalTasks
+from dasknn.exceptions import PartitionError
+from dasknn.strategies import Shard
+from dasknn.targets import ClassSummary, NumberSummary
+
+N = 60
+
+
+def table(seed=0):
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(rng.standard_normal((N, 3)), columns=["a", "b", "c"])
+    frame["label"] = rng.integers(0, 3, N)
+    frame["weight"] = rng.uniform(0.5, 2, N)
+    return frame
+
+
+def loaded(X, y, weight=None, summarize=ClassSummary.of, n_parts=1, names=None):
+    parts = partitions.parts(X, y, weight, n_parts)
+    return partitions.load(LocalTasks(), parts, "float64", summarize, names)
+
+
+def shards_of(data, replicas):
+    """Return {shard: Shard} and the replicas' lists of shards."""
+    encoder = data.targets.encoder("float64")
+    made = partitions.shards(
+        LocalTasks(), data, replicas, lambda X, y, weight: Shard(X, encoder.encode(y), weight)
+    )
+    return made._in_memory, made
+
+
+def rows_in(shards):
+    return np.vstack([shard.X for shard in shards.values()])
+
+
+def sorted_rows(X):
+    return X[np.lexsort(X.T)]
+
+
+def forms():
+    frame = table()
+    X, y, weight = frame[["a", "b", "c"]], frame["label"], frame["weight"]
+    values = X.to_numpy()
+    ddf = dd.from_pandas(frame, npartitions=4, sort=False)
+    array = da.from_array(values, chunks=(17, -1))
+    unknown = dd.from_pandas(frame, npartitions=4, sort=False)
+    return {
+        "numpy": (values, y.to_numpy(), weight.to_numpy()),
+        "pandas": (X, y, weight),
+        "lists": (values.tolist(), y.tolist(), weight.tolist()),
+        "scipy sparse": (sparse.csr_matrix(values), y.to_numpy(), weight.to_numpy()),
+        "Dask array": (array, da.from_array(y.to_numpy(), chunks=17), None),
+        "y in other chunks": (array, da.from_array(y.to_numpy(), chunks=25), None),
+        "plain y and weight": (array, y.to_numpy(), weight.to_list()),
+        "Dask dataframe": (ddf[["a", "b", "c"]], ddf["label"], ddf["weight"]),
+        "y in a dataframe": (ddf[["a", "b", "c"]], ddf[["label"]], None),
+        "unknown chunks": (unknown[["a", "b", "c"]].values, unknown["label"].values, None),
+        "dataframe and array": (ddf[["a", "b", "c"]], ddf["label"].values, None),
+        "array and series": (ddf[["a", "b", "c"]].values, ddf["label"], None),
+        "sparse chunks": (array.map_blocks(sparse.csr_matrix), da.from_array(y.to_numpy(), 17), None),
+    }
+
+
+@pytest.mark.parametrize("form", list(forms()))
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_every_form_of_data_becomes_the_same_rows(form, replicas):
+    X, y, weight = forms()[form]
+    frame = table()
+    data = loaded(X, y, weight, n_parts=2)
+    assert data.n_rows == N
+    assert_array_equal(data.targets.labels, [0, 1, 2])
+    shards, _ = shards_of(data, replicas)
+    dense = {
+        k: Shard(np.asarray(s.X.todense()) if sparse.issparse(s.X) else s.X, s.y, s.weight)
+        for k, s in shards.items()
+    }
+    expected = frame[["a", "b", "c"]].to_numpy()
+    assert_array_equal(sorted_rows(rows_in(dense)), sorted_rows(expected))
+    # Rows and targets still belong together.
+    label_of = {tuple(row): label for row, label in zip(expected, frame["label"], strict=True)}
+    weight_of = {tuple(row): w for row, w in zip(expected, frame["weight"], strict=True)}
+    for shard in dense.values():
+        assert [label_of[tuple(row)] for row in shard.X] == shard.y.tolist()
+        if weight is not None:
+            assert [weight_of[tuple(row)] for row in shard.X] == shard.weight.tolist()
+
+
+def test_a_dataframe_whose_columns_are_read_in_other_partitions_stays_aligned(tmp_path):
+    # dask.dataframe fuses Parquet files when few of their columns are read, so that a series taken from
+    # a frame has fewer partitions than the rest of the frame.
+    frame = pd.DataFrame(np.random.default_rng(0).standard_normal((N, 30)))
+    frame.columns = [f"x{i}" for i in range(30)]
+    frame["label"] = (frame["x0"] > 0).astype(int)
+    dd.from_pandas(frame, npartitions=10, sort=False).to_parquet(tmp_path)
+    read = dd.read_parquet(tmp_path)
+    data = loaded(read.drop(columns="label"), read["label"])
+    shards, _ = shards_of(data, 2)
+    for shard in shards.values():
+        assert_array_equal(shard.y[:, 0], shard.X[:, 0] > 0)
+    assert data.n_rows == N
+
+
+@given(rows=st.lists(st.integers(0, 500), min_size=1, max_size=30), replicas=st.integers(1, 12))
+@settings(max_examples=200, deadline=None)
+def test_every_row_is_dealt_out_once_and_evenly(rows, replicas):
+    if sum(rows) < replicas:
+        return
+    dealt = partitions.deal(rows, replicas)
+    slices = sorted((piece.block, piece.begin, piece.end) for replica in dealt for piece in replica)
+    reached = dict.fromkeys(range(len(rows)), 0)
+    for block, begin, end in slices:
+        assert begin == reached[block] < end
+        reached[block] = end
+    assert list(reached.values()) == rows
+    share = sum(rows) / replicas
+    for replica in dealt:
+        assert abs(sum(piece.n_rows for piece in replica) - share) <= 1 + 0.1 * share
+
+
+def test_equal_partitions_are_not_cut():
+    dealt = partitions.deal([50] * 6, 3)
+    assert [[piece.block for piece in replica] for replica in dealt] == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_a_thousand_small_partitions_become_few_shards():
+    X = da.ones((3000, 4), chunks=(3, -1))
+    y = da.arange(3000, chunks=3) % 2
+    shards, made = shards_of(loaded(X, y), 2)
+    assert len(shards) == 2
+    assert [sum(rows.values()) for rows in made.rows_of_replicas()] == [1500, 1500]
+
+
+def test_empty_partitions_vanish_and_labels_that_a_partition_lacks_are_known():
+    X = da.from_array(np.arange(12.0).reshape(6, 2), chunks=((0, 2, 0, 2, 2, 0), -1))
+    y = da.from_array(np.array(["no", "no", "yes", "yes", "maybe", "maybe"]), chunks=X.chunks[:1])
+    data = loaded(X, y)
+    assert data.targets.labels.tolist() == ["maybe", "no", "yes"]
+    shards, _ = shards_of(data, 2)
+    assert sum(len(shard) for shard in shards.values()) == 6
+    assert sorted(np.concatenate([shard.y for shard in shards.values()]).tolist()) == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["b", "a", "b"], ["a", "b"]),
+        ([True, False, True], [False, True]),
+        (pd.Categorical(["x", "y", "x"]), ["x", "y"]),
+        (pd.array([3, 1, 3], dtype="Int64"), [1, 3]),
+        (pd.array(["u", "v", "u"], dtype="string"), ["u", "v"]),
+        ([1.0, 2.0, 1.0], [1, 2]),
+    ],
+    ids=["strings", "booleans", "categories", "nullable", "string dtype", "whole floats"],
+)
+def test_labels_of_any_kind_are_encoded(labels, classes):
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "label": labels})
+    ddf = dd.from_pandas(frame, npartitions=2, sort=False)
+    data = loaded(ddf[["a"]], ddf["label"])
+    assert data.targets.labels.tolist() == classes
+    shards, _ = shards_of(data, 1)
+    assert [shard.y[:, 0].tolist() for shard in shards.values()] == [
+        [float(label == classes[1]) for label in list(labels)]
+    ]
+
+
+def test_a_label_that_was_never_seen_cannot_be_encoded():
+    encoder = ClassSummary.of(np.array([1, 2])).encoder("float64")
+    with pytest.raises(ValueError, match=r"Expected labels among \[1 2\], received .*7"):
+        encoder.encode(np.array([1, 7]))
+
+
+# --- errors -----------------------------------------------------------------------------------------
+
+
+def plain():
+    frame = table()
+    return frame[["a", "b", "c"]].to_numpy(copy=True), frame["label"].to_numpy(copy=True)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_not_finite_is_named_with_partition_row_and_column(bad):
+    X, y = plain()
+    X[37, 1] = bad
+    with pytest.raises(PartitionError, match=rf"Partition 1: X holds {bad} in row 7, column 'b'"):
+        loaded(da.from_array(X, chunks=(30, -1)), da.from_array(y, chunks=30), names=["a", "b", "c"])
+
+
+def test_a_missing_value_in_sparse_chunks_is_named():
+    X, y = plain()
+    X[37, 1] = np.nan
+    chunks = da.from_array(X, chunks=(30, -1)).map_blocks(sparse.csr_matrix)
+    with pytest.raises(PartitionError, match="Partition 1: X holds nan in row 7, column 1"):
+        loaded(chunks, da.from_array(y, chunks=30))
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_a_missing_label_is_named(missing):
+    frame = pd.DataFrame({"a": [1.0, 2, 3, 4], "label": pd.Series(["x", "y", missing, "x"], dtype=object)})
+    ddf = dd.from_pandas(frame, npartitions=1, sort=False)
+    with (
+        dask.config.set({"dataframe.convert-string": False}),
+        pytest.raises(PartitionError, match=r"Partition 0: y holds .* in row 2"),
+    ):
+        loaded(ddf[["a"]], ddf["label"])
+
+
+def test_missing_values_of_pandas_nullable_dtypes_are_found():
+    frame = pd.DataFrame({"a": pd.array([1, None, 3], dtype="Int64"), "label": [0, 1, 0]})
+    ddf = dd.from_pandas(frame, npartitions=1, sort=False)
+    with pytest.raises(PartitionError, match="Partition 0: X holds nan in row 1, column 'a'"):
+        loaded(ddf[["a"]], ddf["label"], names=["a"])
+
+
+def test_negative_and_vanishing_weights_are_refused():
+    X, y = plain()
+    with pytest.raises(PartitionError, match=r"sample_weight holds -1\.0 in row 3; expected >= 0"):
+        loaded(X, y, np.r_[np.ones(3), -1, np.ones(N - 4)])
+    with pytest.raises(ValueError, match="all sample weights are zero"):
+        loaded(X, y, np.zeros(N))
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(ValueError, match="at least one row to learn from, found 0 samples in 2 part"):
+        loaded(da.ones((0, 3), chunks=((0, 0), 3)), da.ones(0, chunks=((0, 0),), dtype=int))
+
+
+def test_fewer_rows_than_replicas_are_refused():
+    X, y = plain()
+    with pytest.raises(ValueError, match="at least one row for each of 3 replicas, received 2"):
+        shards_of(loaded(X[:2], y[:2]), 3)
+
+
+@pytest.mark.parametrize("chunks", [30, 20])
+def test_y_of_another_length_is_refused(chunks):
+    X, y = plain()
+    with pytest.raises(ValueError, match="X has 60 rows, y has 59"):
+        loaded(da.from_array(X, chunks=(30, -1)), da.from_array(y[:-1], chunks=chunks))
+    with pytest.raises(ValueError, match="X has 60 rows, y has 59"):
+        loaded(X, y[:-1])
+
+
+def test_partitions_of_other_lengths_are_named():
+    X, y = plain()
+    X = da.from_array(X, chunks=(30, -1)).map_blocks(lambda block: block[1:], chunks=((np.nan,) * 2, (3,)))
+    with pytest.raises(PartitionError, match=r"Partition \d: X has 29 rows, y has 30"):
+        loaded(X, da.from_array(y, chunks=30))
+
+
+def test_chunks_of_columns_are_refused_with_the_remedy():
+    with pytest.raises(ValueError, match=r"received 3 chunks of columns\. Use X\.rechunk\(\{1: -1\}\)"):
+        partitions.parts(da.ones((6, 3), chunks=(2, 1)), da.ones(6, chunks=2))
+
+
+def test_partitions_that_cannot_be_aligned_are_refused_with_the_remedy():
+    frame = dd.from_pandas(table(), npartitions=4, sort=False)
+    other = dd.from_pandas(table(), npartitions=3, sort=False)
+    with pytest.raises(ValueError, match="same partitions, received 4, 3"):
+        partitions.parts(frame[["a"]], other["label"])
+    with pytest.raises(ValueError, match="X has 4 partitions, y has 3, and not all of their lengths"):
+        partitions.parts(frame[["a"]].values, other["label"].values)
+    with pytest.raises(ValueError, match="y is a ndarray in this process, but the partitions of X have"):
+        partitions.parts(frame[["a"]], np.ones(N))
+
+
+def test_plain_x_with_distributed_y_is_refused():
+    with pytest.raises(ValueError, match="X is a ndarray in this process, but y or sample_weight is a"):
+        partitions.parts(np.ones((6, 2)), da.ones(6))
+
+
+def test_partitions_with_other_features_are_named():
+    X = da.from_delayed(dask.delayed(np.ones)((2, 3)), (2, 3), float)
+    X = da.concatenate([X, da.from_delayed(dask.delayed(np.ones)((2, 4)), (2, 3), float)])
+    with pytest.raises(PartitionError, match="Partition 0 of X has 3 features, partition 1 has 4"):
+        loaded(X, da.zeros(4, chunks=2, dtype=int))
+
+
+def test_continuous_targets_are_no_classes_and_strings_are_no_numbers():
+    X, _ = plain()
+    with pytest.raises(PartitionError, match=r"Unknown label type: continuous.*Use MLPRegressor"):
+        loaded(X, X[:, 0])
+    with pytest.raises(PartitionError, match=r"Expected numbers in y.*Use MLPClassifier"):
+        loaded(X, np.array(["x"] * N), summarize=NumberSummary.of)
+
+
+def test_a_source_that_raises_names_its_partition():
+    def fail(block):
+        raise OSError("disk on fire")
+
+    X = da.concatenate([da.ones((2, 3)), da.ones((2, 3)).map_blocks(fail, meta=np.ones((1, 1)))])
+    with pytest.raises(OSError, match="disk on fire"):
+        loaded(X, da.zeros(4, chunks=2, dtype=int))
+
+
+# --- memory -----------------------------------------------------------------------------------------
+
+
+class SmallMemory(LocalTasks):
+    """A place with little memory, which loads two partitions at a time."""
+
+    at_once = 2
+
+    def __init__(self, limit):
+        self.limit = limit
+
+    def memory_limit(self):
+        return self.limit
+
+
+@pytest.mark.parametrize(("limit", "streamed"), [(10**6, False), (2 * N * 4 * 8 - 2, True)])
+def test_data_that_does_not_fit_in_half_of_memory_is_streamed(limit, streamed):
+    X, y = plain()
+    parts = partitions.parts(da.from_array(X, chunks=(10, -1)), da.from_array(y, chunks=10))
+    tasks = SmallMemory(limit)
+    data = partitions.load(tasks, parts, "float64", ClassSummary.of)
+    made = partitions.shards(tasks, data, 2, partial(Shard))
+    assert made.streamed is streamed
+    assert bool(made._in_memory) is not streamed
