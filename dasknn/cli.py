@@ -87,13 +87,13 @@ def train(
     """Train a network on the Parquet files DATA (paths, globs or fsspec URLs)."""
     with _friendly_errors(), _client(scheduler, workers):
         frame = _read(data)
-        _check_target(frame, target)
+        _known_columns(frame, [target])
         features = [name for name in frame.columns if name != target]
         is_regression = _is_regression(frame[target].dtype, task)
         model = _model(
             is_regression,
             hidden_layer_sizes=_units(hidden),
-            batch_size=int(batch_size) if batch_size.isdecimal() else batch_size,
+            batch_size=_batch_size(batch_size),
             learning_rate_init=learning_rate,
             alpha=alpha,
             solver=solver,
@@ -177,6 +177,16 @@ def _units(hidden: str) -> tuple[int, ...]:
         ) from None
 
 
+def _batch_size(text: str) -> int | str:
+    if text in ("auto", "full"):
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise click.BadParameter(
+            f"expected auto, full or a number of rows, received {text!r}", param_hint="--batch-size"
+        )
+    return int(text)
+
+
 def _read(paths: Sequence[str]):
     try:
         import dask.dataframe as dd
@@ -184,16 +194,14 @@ def _read(paths: Sequence[str]):
         raise click.ClickException(
             f"Reading Parquet needs pandas and pyarrow ({error}): pip install 'dasknn[dataframe]'."
         ) from error
+    wanted = ", ".join(paths)
     try:
-        return dd.read_parquet(list(paths))
-    except (FileNotFoundError, OSError, IndexError) as error:
-        raise click.ClickException(
-            f"Expected Parquet files at {', '.join(paths)}, found none ({error})."
-        ) from error
-
-
-def _check_target(frame, target: str) -> None:
-    _known_columns(frame, [target])
+        frame = dd.read_parquet(list(paths))
+    except (OSError, IndexError, ValueError) as error:
+        raise click.ClickException(f"Expected Parquet files at {wanted}: {error}") from error
+    if len(frame.columns) == 0:
+        raise click.ClickException(f"Expected Parquet files at {wanted}, found none.")
+    return frame
 
 
 def _known_columns(frame, names: list[str]) -> list[str]:

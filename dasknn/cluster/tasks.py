@@ -27,6 +27,7 @@ from typing import Any
 
 import dask
 import dask.threaded
+import numpy as np
 from dask._task_spec import DataNode, GraphNode, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from threadpoolctl import ThreadpoolController
@@ -144,7 +145,8 @@ single_blas_thread = _SingleBlasThread()
 
 
 def _call(function, *args):
-    with single_blas_thread:
+    # A training that diverges is noticed by its loss; numpy's warnings on workers would reach nobody.
+    with single_blas_thread, np.errstate(over="ignore", invalid="ignore"):
         return function(*args)
 
 
