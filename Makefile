@@ -15,8 +15,6 @@ demo: $(VENV)/installed  ## train on digits through `dask nn`, on a cluster on t
 	$(BIN)/dask nn train 'build/digits/train/*.parquet' --target digit --hidden 64 \
 	    --epochs 20 --batch-size 64 --test 'build/digits/test/*.parquet' \
 	    --output build/digits.safetensors
-	$(BIN)/dask nn predict build/digits.safetensors 'build/digits/test/*.parquet' \
-	    --output build/digits/predictions
 
 test: $(VENV)/installed  ## all tests, warnings as errors
 	$(BIN)/python -m pytest

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -46,11 +48,7 @@ class ProgressBar(Callback):
     _bar: Any = None
 
     def on_train_begin(self, logs=None):
-        with warnings.catch_warnings():
-            # Without ipywidgets a notebook gets the bar of a terminal; nobody needs a warning for that.
-            warnings.simplefilter("ignore")
-            from tqdm.auto import tqdm
-        self._bar = tqdm(
+        self._bar = _tqdm()(
             total=self.training.max_epochs * self.training.n_samples,
             unit="rows",
             unit_scale=True,
@@ -82,6 +80,21 @@ class ProgressBar(Callback):
             self._bar.close()
 
 
+@contextmanager
+def loading_bar(n_partitions: int, shown: bool) -> Iterator[Callable[[], Any]]:
+    """Yield a function to call after each partition that has been loaded; it moves a bar if `shown`."""
+    with _tqdm()(total=n_partitions, desc="loading", unit="partitions", disable=not shown) as bar:
+        yield bar.update
+
+
+def _tqdm():
+    with warnings.catch_warnings():
+        # Without ipywidgets a notebook gets the bar of a terminal; nobody needs a warning for that.
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+    return tqdm
+
+
 class EpochLines(Callback):
     """One line an epoch, in scikit-learn's words."""
 
@@ -94,9 +107,8 @@ class EpochLines(Callback):
 class Patience(Callback):
     """scikit-learn's rule for stopping, and for its "adaptive" learning rate.
 
-    A count goes up whenever the loss does not fall by more than tol below the best so far (or the
-    validation score does not rise by tol above it); when it exceeds n_iter_no_change, training stops, or
-    the learning rate is divided by 5 until it is at most 1e-6.
+    A count goes up whenever the loss does not fall by more than tol below the best so far; when it
+    exceeds n_iter_no_change, training stops, or the learning rate is divided by 5 until it is at most 1e-6.
     """
 
     def __init__(self, tol: float, n_iter_no_change: float, adaptive: bool, verbose: bool):
@@ -106,22 +118,14 @@ class Patience(Callback):
         self.verbose = verbose
         self.count = 0
         self.best_loss = float("inf")
-        self.best_score = float("-inf")
 
     def on_epoch_end(self, epoch, logs=None):
-        score = logs.get("validation_score")
-        if score is None:
-            worse = logs["loss"] > self.best_loss - self.tol
-            self.best_loss = min(self.best_loss, logs["loss"])
-            what = "Training loss"
-        else:
-            worse = score < self.best_score + self.tol
-            self.best_score = max(self.best_score, score)
-            what = "Validation score"
+        worse = logs["loss"] > self.best_loss - self.tol
+        self.best_loss = min(self.best_loss, logs["loss"])
         self.count = self.count + 1 if worse else 0
         if self.count > self.n_iter_no_change:
             self._lose_patience(
-                f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
+                f"Training loss did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
                 "consecutive epochs."
             )
 

@@ -100,13 +100,16 @@ class _MLP(BaseEstimator):
 
     # --- fit ---------------------------------------------------------------------------------------
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, *, validation_data=None):
         """Train on X (n, p), y (n,) or (n, k) and sample_weight (n,) or None; return self.
 
         Each may be a Dask array, dataframe or series, a numpy array, a pandas object, a list; X a scipy
         sparse matrix. With Dask collections, or an explicit strategy, training runs on the cluster of
         `self.client` or of the current client, else on Dask's local scheduler; plain data with
         strategy="auto" trains in this process.
+
+        validation_data, (X, y) or (X, y, sample_weight), is scored after each epoch: accuracy, or R^2 for
+        the regressor, goes into `validation_scores_` and `history_`.
 
         Raises ValueError (or its kind, PartitionError) for data that cannot be trained on, before training
         begins, and NonFiniteLossError when training diverges.
@@ -115,10 +118,10 @@ class _MLP(BaseEstimator):
         sizes = self._hidden_sizes()
         distributed = partitions.is_distributed(X, y, sample_weight)
         if not distributed and self.strategy == "auto":
-            return self._fit_in_process(X, y, sample_weight, sizes)
+            return self._fit_in_process(X, y, sample_weight, sizes, validation_data)
         strategy = strategies.get("gradients" if self.strategy == "auto" else self.strategy)
         with self._tasks() as tasks:
-            return self._fit_on(tasks, strategy, X, y, sample_weight, sizes)
+            return self._fit_on(tasks, strategy, X, y, sample_weight, sizes, validation_data)
 
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
@@ -127,7 +130,7 @@ class _MLP(BaseEstimator):
             raise ValueError("hidden_layer_sizes must be > 0, got %s." % sizes)
         return sizes
 
-    def _fit_in_process(self, X, y, sample_weight, sizes):
+    def _fit_in_process(self, X, y, sample_weight, sizes, validation_data):
         X, y = validate_data(
             self,
             X,
@@ -154,22 +157,24 @@ class _MLP(BaseEstimator):
         params = network.initial_params(rng)
         state = strategies.GradientAveraging().init_state(job, params, 1)
         self.replicas_, self.strategy_ = 1, None
-        return self._train(job, InProcess(job, shard, rng), state, encoder)
+        validate = None
+        if validation_data is not None:
+            validate = partial(self._score_in_process, network, encoder, *validation_data)
+        return self._train(job, InProcess(job, shard, rng), state, encoder, validate)
 
-    def _fit_on(self, tasks: Tasks, strategy: Strategy, X, y, sample_weight, sizes):
+    def _fit_on(self, tasks: Tasks, strategy: Strategy, X, y, sample_weight, sizes, validation_data):
         wanted = getattr(strategy, "members", None) or self.replicas
         distributed = partitions.is_distributed(X)
         self._check_columns(X, reset=True)
         dtype = self.dtype or _dtype_of(X)
         n_parts = 1 if distributed else (wanted or len(tasks.slots()))
         names = list(X.columns) if partitions.is_dataframe(X) else None
-        loaded = partitions.load(
-            tasks,
-            partitions.parts(X, y, sample_weight, n_parts),
-            dtype,
-            self._summarize().of,
-            names,
+        load = partial(
+            partitions.load, tasks, dtype=dtype, summarize=self._summarize().of, feature_names=names
         )
+        parts = partitions.parts(X, y, sample_weight, n_parts)
+        with cb.loading_bar(len(parts), shown=self.verbose == 1) as on_partition:
+            loaded = load(parts, on_partition=on_partition)
         summary = loaded.targets
         self._learn_targets(summary)
         encoder = summary.encoder(dtype)
@@ -184,9 +189,14 @@ class _MLP(BaseEstimator):
         shards = partitions.shards(tasks, loaded, replicas, partial(_encode_shard, encoder))
         state = strategy.init_state(job, params, replicas)
         self.replicas_, self.strategy_ = replicas, strategy
-        return self._train(job, OnTasks(job, strategy, tasks, shards), state, encoder)
+        validate = None
+        if validation_data is not None:
+            self._check_columns(validation_data[0], reset=False)
+            held_out = load(partitions.parts(*validation_data))
+            validate = partial(self._score_on, tasks, network, encoder, held_out.add_blocks)
+        return self._train(job, OnTasks(job, strategy, tasks, shards), state, encoder, validate)
 
-    def _train(self, job, transport, state, encoder):
+    def _train(self, job, transport, state, encoder, validate):
         patience = cb.Patience(
             self.tol,
             self.n_iter_no_change,
@@ -198,7 +208,9 @@ class _MLP(BaseEstimator):
             watchers.append(cb.InverseScaling(self.learning_rate_init, self.power_t))
         if self.verbose:
             watchers.append(cb.ProgressBar() if self.verbose == 1 else cb.EpochLines())
-        training = Training(self, transport, state, self.max_iter, watchers + list(self.callbacks or ()))
+        training = Training(
+            self, transport, state, self.max_iter, watchers + list(self.callbacks or ()), validate
+        )
         try:
             training.run()
         except NonFiniteLossError:
@@ -224,10 +236,14 @@ class _MLP(BaseEstimator):
         self.loss_curve_ = [entry["loss"] for entry in training.history]
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else float("nan")
         self.best_loss_ = patience.best_loss
-        self.validation_scores_ = None
-        self.best_validation_score_ = None
+        self._set_validation_scores()
         self.n_iter_ = len(training.history)
         self.t_ = self.n_iter_ * training.n_samples
+
+    def _set_validation_scores(self) -> None:
+        scores = [entry["validation_score"] for entry in self.history_ if "validation_score" in entry]
+        self.validation_scores_ = scores or None
+        self.best_validation_score_ = max(scores, default=None)
 
     def _set_members(self, members: np.ndarray) -> None:
         network = self._network_
@@ -357,16 +373,33 @@ class _MLP(BaseEstimator):
     def _score_where_data_is(self, X, y, sample_weight) -> float:
         predictor = self._predictor()
         self._check_columns(X, reset=False)
+        parts = partitions.parts(X, y, sample_weight)
+        to_block = partial(partitions.load_block, parts[0].names, predictor.network.dtype)
+
+        def add_blocks(graph):
+            return [graph.add("dasknn-load", to_block, *part.add_to(graph)) for part in parts]
+
         with self._tasks() as tasks:
-            graph = Graph()
-            model = graph.add_value("dasknn-model", predictor)
-            keys = []
-            for part in partitions.parts(X, y, sample_weight):
-                score_part = partial(prediction.score_part, self._metric, part.names)
-                keys.append(graph.add("dasknn-score", score_part, model, *part.add_to(graph)))
-            values = dict(tasks.fetch(tasks.start(graph, keys)))
-        # In the order of partitions, whichever came first.
-        return reduce(add, (values[i] for i in range(len(keys)))).result()
+            return self._score_blocks(tasks, predictor, add_blocks)
+
+    def _score_on(self, tasks: Tasks, network, encoder, add_blocks, state) -> float:
+        members = np.atleast_2d(state.params)
+        return self._score_blocks(tasks, prediction.Predictor(network, members, encoder), add_blocks)
+
+    def _score_blocks(self, tasks: Tasks, predictor, add_blocks) -> float:
+        graph = Graph()
+        model = graph.add_value("dasknn-model", predictor)
+        score = partial(prediction.score_block, self._metric)
+        wanted = [graph.add("dasknn-score", score, model, block) for block in add_blocks(graph)]
+        # In the order of partitions, whichever comes first.
+        return reduce(add, tasks.compute(graph, wanted)).result()
+
+    def _score_in_process(self, network, encoder, X, y, sample_weight=None, *, state) -> float:
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), reset=False)
+        predictor = prediction.Predictor(network, np.atleast_2d(state.params), encoder)
+        predicted = predictor.predict(X)
+        y = targets.as_array(y).reshape(predicted.shape)
+        return self._metric.of(y, predicted, sample_weight).result()
 
     # --- save --------------------------------------------------------------------------------------
 
@@ -404,8 +437,7 @@ class _MLP(BaseEstimator):
             setattr(self, name, description["fitted"][name])
         self.history_ = description["history"]
         self.loss_curve_ = [entry["loss"] for entry in self.history_]
-        self.validation_scores_ = None
-        self.best_validation_score_ = None
+        self._set_validation_scores()
         if isinstance(encoder, targets.ClassEncoder | targets.MultilabelEncoder):
             self.classes_ = encoder.classes
 
@@ -487,6 +519,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
     loss_, best_loss_, loss_curve_ : mean training loss of the last, the best and of each epoch.
     history_ : list of dicts, one an epoch: epoch, loss, learning_rate, n_samples, seconds, ...
     n_iter_, t_ : epochs, and rows seen.
+    validation_scores_, best_validation_score_ : accuracy on validation_data, of each epoch and the best.
     n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_ : as in scikit-learn.
     replicas_, strategy_ : what training used; strategy_ is None for training in this process.
     """

@@ -14,7 +14,6 @@ import numpy as np
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import single_blas_thread
 from dasknn.network import Network
-from dasknn.targets import as_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +99,11 @@ def _frame(values, index, columns):
     return pd.DataFrame(values, index=index, columns=columns)
 
 
-def score_part(metric, names, predictor: Predictor, *values):
-    """Return the metric, mergeable, of one partition, whose sources bring these values."""
-    columns = partitions.columns_of(names, values)
-    X, weight = columns["X"], columns["weight"]
-    y = as_array(columns["y"])
-    if len(y) != X.shape[0]:
-        raise ValueError(f"X has {X.shape[0]} rows, y has {len(y)}.")
-    return metric.of(y, predictor.predict(X), None if weight is None else as_array(weight))
+def score_block(metric, predictor: Predictor, block: partitions.Block):
+    """Return the metric, mergeable, of the predictions for one block. ValueError: lengths differ."""
+    y = block.y
+    assert y is not None, "a score needs targets"
+    if len(y) != block.X.shape[0]:
+        raise ValueError(f"X has {block.X.shape[0]} rows, y has {len(y)}.")
+    predicted = predictor.predict(block.X)
+    return metric.of(y.reshape(predicted.shape), predicted, block.weight)

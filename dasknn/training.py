@@ -86,7 +86,7 @@ class Training:
         state: TrainState,
         max_epochs: int,
         callbacks: Sequence[Callback] = (),
-        validate: Callable[[TrainState], float] | None = None,
+        validate: Callable[..., float] | None = None,
     ):
         self.transport = transport
         self.state = state
@@ -145,7 +145,7 @@ class Training:
             "learning_rate": state.learning_rate,
         }
         if self._validate is not None:
-            logs["validation_score"] = self._validate(state)
+            logs["validation_score"] = self._validate(state=state)
         self._tell("on_epoch_end", epoch, logs=logs)
         self.history.append(logs)
 

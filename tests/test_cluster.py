@@ -17,7 +17,7 @@ from distributed import wait
 from dasknn import MLPClassifier, MLPRegressor
 from dasknn.callbacks import Callback
 from dasknn.cluster import partitions
-from dasknn.cluster.tasks import ClusterTasks, Graph, single_blas_thread
+from dasknn.cluster.tasks import ClusterTasks, Graph, LocalTasks, single_blas_thread
 from dasknn.exceptions import ClusterTimeoutError, DataLostError
 
 STRATEGIES = ["gradients", "weights", "predictions"]
@@ -132,16 +132,19 @@ def test_shards_are_spread_over_workers_and_no_partition_moves_during_training(c
     class Watch(Callback):
         places = ()
         received = ()
+        rounds = ()
 
         def on_epoch_end(self, epoch, logs=None):
             who_has = client.who_has()
             self.places += ({key: who for key, who in who_has.items() if "dasknn-shard" in str(key)},)
             self.received += (sum(client.run(bytes_received).values()),)
+            self.blocks = [key for key in who_has if "dasknn-load" in str(key)]
+            self.rounds += (sum("dasknn-apply" in key for key in tasks_left(client)),)
 
     X = da.random.default_rng(0).standard_normal((40_000, 100), chunks=(5_000, -1))
     y = (X.sum(axis=1) > 0).astype(int)
     watch = Watch()
-    MLPClassifier((4,), max_iter=4, batch_size=8000, replicas=4, callbacks=[watch]).fit(X, y)
+    MLPClassifier((4,), max_iter=20, batch_size=8000, replicas=4, callbacks=[watch]).fit(X, y)
     first, *later = watch.places
     assert sorted(len(who) for who in first.values()) == [1] * len(first)
     workers = [who[0] for who in first.values()]
@@ -149,6 +152,9 @@ def test_shards_are_spread_over_workers_and_no_partition_moves_during_training(c
     assert all(places == first for places in later)
     # Parameters and gradients travel; of 32 MB of data not even one partition's share does.
     assert watch.received[-1] - watch.received[0] < 1_000_000
+    # What shards were made of is let go, and so are rounds: 100 of them ran.
+    assert watch.blocks == []
+    assert max(watch.rounds) <= 10
 
 
 def bytes_received(dask_worker):
@@ -190,14 +196,18 @@ def test_a_thousand_partitions(client):
     assert model.score(X, y) > 0.9
 
 
-def test_blas_has_one_thread_inside_tasks(client):
-    from threadpoolctl import threadpool_info
+def test_blas_has_one_thread_inside_tasks():
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def look():
+        return {lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"}
 
     graph = Graph()
-    key = graph.add("dasknn-look", lambda: [lib["num_threads"] for lib in threadpool_info()])
-    with ClusterTasks(client) as tasks:
-        ((_, threads),) = tasks.fetch(tasks.start(graph, [key]))
-    assert set(threads) == {1}
+    wanted = [graph.add("dasknn-look", look) for _ in range(4)]
+    # The limit was set by another thread than those that tasks run in.
+    with threadpool_limits(2, "blas"):
+        assert look() == {2}
+        assert LocalTasks().compute(graph, wanted) == [{1}] * 4
 
 
 def test_blas_gets_its_threads_back_when_the_last_task_ends():

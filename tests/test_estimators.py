@@ -231,6 +231,23 @@ def test_the_default_number_of_replicas_leaves_each_enough_rows(client, dask_dig
     assert MLPClassifier((5,), max_iter=1).fit(X, y).replicas_ == 1
 
 
+@pytest.mark.parametrize("where", ["in process", "local scheduler", "cluster"])
+def test_validation_data_is_scored_after_each_epoch(digits, dask_digits, where, request, capsys):
+    X, y = digits
+    data, held_out = (X, y), (X[:200], y[:200])
+    if where != "in process":
+        data, held_out = dask_digits, (da.from_array(X[:200], (60, -1)), da.from_array(y[:200], 60))
+    if where == "cluster":
+        request.getfixturevalue("client")
+    settings = {"batch_size": 64, "max_iter": 3, "random_state": 0, "replicas": 1}
+    model = MLPClassifier((10,), verbose=1, **settings).fit(*data, validation_data=held_out)
+    assert len(model.validation_scores_) == 3
+    assert model.validation_scores_[-1] == model.score(X[:200], y[:200])
+    assert model.best_validation_score_ == max(model.validation_scores_)
+    assert [entry["validation_score"] for entry in model.history_] == model.validation_scores_
+    assert f"validation={model.validation_scores_[-1]:.4f}" in capsys.readouterr().err
+
+
 # --- errors -----------------------------------------------------------------------------------------
 
 

@@ -257,6 +257,17 @@ class Loaded:
     infos: list[BlockInfo]
     blocks: list[Any] | None
 
+    def add_block(self, graph: Graph, number: int, home: str | None = None) -> Any:
+        """Return a reference to a block: as it is held, or to be loaded again."""
+        if self.blocks is not None:
+            return self.blocks[number]
+        sources = self.parts[number].add_to(graph)
+        return graph.add("dasknn-load", self.load_block, *sources, home=home)
+
+    def add_blocks(self, graph: Graph) -> list[Any]:
+        """Return references to all blocks."""
+        return [self.add_block(graph, number) for number in range(len(self.parts))]
+
     @property
     def n_rows(self) -> int:
         """Rows of all blocks."""
@@ -268,13 +279,21 @@ class Loaded:
         return reduce(add, (info.targets for info in self.infos))
 
 
-def load(tasks: Tasks, data: Sequence[Part], dtype: str, summarize, feature_names=None) -> Loaded:
+def load(
+    tasks: Tasks,
+    data: Sequence[Part],
+    dtype: str,
+    summarize: Callable[[np.ndarray], Any],
+    feature_names: list | None = None,
+    on_partition: Callable[[], Any] = lambda: None,
+) -> Loaded:
     """Compute, cast, check and count every partition, where it is.
 
-    summarize(y) returns a mergeable summary of a part of y, or raises ValueError. Raises PartitionError
-    for the first partition that holds NaN or infinity, differs in features, or whose rows do not match.
+    summarize(y) returns a mergeable summary of a part of y, or raises ValueError. on_partition is called
+    after each partition. Raises PartitionError for a partition that holds NaN or infinity, differs in
+    features, or whose rows do not match.
     """
-    load_block = partial(_load_block, data[0].names, dtype)
+    to_block = partial(load_block, data[0].names, dtype)
     limit = _MEMORY_SHARE * tasks.memory_limit()
     infos: list[BlockInfo] = []
     blocks: list[Any] | None = []
@@ -284,7 +303,7 @@ def load(tasks: Tasks, data: Sequence[Part], dtype: str, summarize, feature_name
     for first in range(0, len(data), tasks.at_once):
         batch = data[first : first + tasks.at_once]
         graph = Graph()
-        block_keys = [graph.add("dasknn-load", load_block, *part.add_to(graph)) for part in batch]
+        block_keys = [graph.add("dasknn-load", to_block, *part.add_to(graph)) for part in batch]
         info_keys = [
             graph.add("dasknn-inspect", partial(_inspect, summarize, feature_names), key)
             for key in block_keys
@@ -298,6 +317,7 @@ def load(tasks: Tasks, data: Sequence[Part], dtype: str, summarize, feature_name
                     raise PartitionError(f"Partition {first + position}: {info.problem}")
                 found[position] = info
                 n_bytes += info.nbytes
+                on_partition()
                 if blocks is not None and n_bytes > limit:
                     tasks.drop([*blocks, *held_blocks])
                     blocks = None
@@ -312,7 +332,7 @@ def load(tasks: Tasks, data: Sequence[Part], dtype: str, summarize, feature_name
         else:
             blocks += held_blocks
     _check_together(infos)
-    return Loaded(list(data), load_block, infos, blocks)
+    return Loaded(list(data), to_block, infos, blocks)
 
 
 def _held_where_plain(tasks: Tasks, data: Sequence[Part]) -> list[Part]:
@@ -325,7 +345,8 @@ def _held_where_plain(tasks: Tasks, data: Sequence[Part]) -> list[Part]:
     return [Part(sources, data[0].names) for sources in zip(*columns, strict=True)]
 
 
-def _load_block(names, dtype, *values) -> Block:
+def load_block(names, dtype, *values) -> Block:
+    """Return the Block that the values of the sources of a Part make; X in that dtype."""
     columns = columns_of(names, values)
     y, weight = columns["y"], columns["weight"]
     return Block(
@@ -501,17 +522,11 @@ class Shards:
 
     def add_to(self, graph: Graph, shard: int, home) -> Any:
         """Add to a graph what makes a shard; return a reference to it."""
-        pieces, sources = [], []
-        for piece in self.slices[shard]:
-            blocks = self.loaded.blocks
-            if blocks is not None:
-                sources.append(blocks[piece.block])
-            else:
-                part = self.loaded.parts[piece.block].add_to(graph)
-                sources.append(graph.add("dasknn-load", self.loaded.load_block, *part, home=home))
-            pieces.append((piece.begin, piece.end))
-        make = partial(_make_shard, self.make_shard, tuple(pieces))
-        return graph.add("dasknn-shard", make, *sources, home=home)
+        pieces = self.slices[shard]
+        blocks = [self.loaded.add_block(graph, piece.block, home) for piece in pieces]
+        bounds = tuple((piece.begin, piece.end) for piece in pieces)
+        make = partial(_make_shard, self.make_shard, bounds)
+        return graph.add("dasknn-shard", make, *blocks, home=home)
 
     def hold_for(self, wave, homes) -> dict[int, Any]:
         """Return what is in memory of the shards of a wave of rounds.
@@ -540,9 +555,9 @@ class Shards:
         return self._in_memory
 
 
-def _make_shard(make, pieces, *blocks: Block):
+def _make_shard(make, bounds, *blocks: Block):
     columns: list[list] = [[], [], []]
-    for (begin, end), block in zip(pieces, blocks, strict=True):
+    for (begin, end), block in zip(bounds, blocks, strict=True):
         for column, data in zip(columns, (block.X, block.y, block.weight), strict=True):
             if data is not None:
                 column.append(_copy_of_rows(data, begin, end))

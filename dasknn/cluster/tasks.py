@@ -186,6 +186,15 @@ class Tasks(ABC):
     def close(self) -> None:
         """Let go of everything."""
 
+    def compute(self, graph: Graph, wanted: Sequence[TaskRef]) -> list[Any]:
+        """Return the values of what is wanted, in this order; nothing of them stays held."""
+        held = self.start(graph, wanted)
+        try:
+            values = dict(self.fetch(held))
+        finally:
+            self.drop(held)
+        return [values[position] for position in range(len(wanted))]
+
     def homes(self, replicas: int) -> list[str | None]:
         """Return where each replica should work: replica r takes slot r, round and round."""
         slots = self.slots()
@@ -217,7 +226,7 @@ class Tasks(ABC):
             states, scattered = self._states(graph, strategy, state, job.replicas)
             last = add_rounds(graph, strategy, job, states, wave, shards, held, homes)
             try:
-                ((_, result),) = self.fetch(self.start(graph, [last]))
+                (result,) = self.compute(graph, [last])
                 return result
             except self.faults as error:
                 self.explain_loss(error)
