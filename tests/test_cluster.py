@@ -138,7 +138,7 @@ def test_shards_are_spread_over_workers_and_no_partition_moves_during_training(c
             who_has = client.who_has()
             self.places += ({key: who for key, who in who_has.items() if "dasknn-shard" in str(key)},)
             self.received += (sum(client.run(bytes_received).values()),)
-            self.blocks = [key for key in who_has if "dasknn-load" in str(key)]
+            self.blocks = [key for key, who in who_has.items() if who and "dasknn-load" in str(key)]
             self.rounds += (sum("dasknn-apply" in key for key in tasks_left(client)),)
 
     X = da.random.default_rng(0).standard_normal((40_000, 100), chunks=(5_000, -1))
