@@ -16,6 +16,8 @@ from typing import Any
 class Callback:
     """Base class of callbacks; `self.model` is the estimator, `self.training` the running training.
 
+    Both are None again when training has ended.
+
     Set `self.training.stop_training = True` to end training after the running epoch.
     logs holds "loss" and, at the end of an epoch, all that its entry in `history_` holds.
     """

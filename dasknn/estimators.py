@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -29,7 +28,7 @@ from sklearn.utils.validation import (
 from dasknn import callbacks as cb
 from dasknn import optimizers, prediction, saving, strategies, targets
 from dasknn.cluster import partitions
-from dasknn.cluster.tasks import ClusterTasks, Graph, LocalTasks, Tasks
+from dasknn.cluster.tasks import Graph, Tasks, connect
 from dasknn.exceptions import ModelFileError, NonFiniteLossError
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
@@ -116,11 +115,18 @@ class _MLP(BaseEstimator):
         """
         self._validate_params()
         sizes = self._hidden_sizes()
+        if validation_data is not None and len(validation_data) not in (2, 3):
+            raise ValueError(
+                "Expected validation_data to be (X, y) or (X, y, sample_weight), received "
+                f"{len(validation_data)} items."
+            )
+        # Until this fit has come to something, nothing is fitted.
+        self.__dict__.pop("_members", None)
         distributed = partitions.is_distributed(X, y, sample_weight)
         if not distributed and self.strategy == "auto":
             return self._fit_in_process(X, y, sample_weight, sizes, validation_data)
         strategy = strategies.get("gradients" if self.strategy == "auto" else self.strategy)
-        with self._tasks() as tasks:
+        with connect(self.client, distributed) as tasks:
             return self._fit_on(tasks, strategy, X, y, sample_weight, sizes, validation_data)
 
     def _hidden_sizes(self) -> list[int]:
@@ -159,11 +165,16 @@ class _MLP(BaseEstimator):
         self.replicas_, self.strategy_ = 1, None
         validate = None
         if validation_data is not None:
-            validate = partial(self._score_in_process, network, encoder, *validation_data)
+            validate = self._validator_in_process(network, encoder, *validation_data)
         return self._train(job, InProcess(job, shard, rng), state, encoder, validate)
 
     def _fit_on(self, tasks: Tasks, strategy: Strategy, X, y, sample_weight, sizes, validation_data):
         wanted = getattr(strategy, "members", None) or self.replicas
+        if self.replicas not in (None, wanted):
+            raise ValueError(
+                f"Expected replicas={wanted}, the members of the strategy, received {self.replicas}. "
+                "Leave replicas out."
+            )
         distributed = partitions.is_distributed(X)
         self._check_columns(X, reset=True)
         dtype = self.dtype or _dtype_of(X)
@@ -180,7 +191,7 @@ class _MLP(BaseEstimator):
         encoder = summary.encoder(dtype)
         n_rows = loaded.n_rows
         replicas = wanted or self._default_replicas(len(tasks.slots()), n_rows)
-        batch_size = self._batch_size(n_rows, replicas)
+        batch_size = self._batch_size(n_rows, strategy.replicas_in_step(replicas))
 
         rng = check_random_state(self.random_state)
         network = self._network(encoder, sizes, dtype)
@@ -299,18 +310,7 @@ class _MLP(BaseEstimator):
             useful = min(self.batch_size, n_rows) // _LEAST_ROWS_OF_STEP
         return max(1, min(n_slots, useful))
 
-    # --- where -------------------------------------------------------------------------------------
-
-    def _tasks(self) -> Tasks:
-        client = self.client or _current_client()
-        if client is None:
-            return LocalTasks()
-        if client.asynchronous:
-            raise TypeError(
-                "Expected a synchronous client, received one with asynchronous=True. Fit with "
-                "Client(..., asynchronous=False), or in a thread: asyncio.to_thread(est.fit, X, y)."
-            )
-        return ClusterTasks(client)
+    # --- features ----------------------------------------------------------------------------------
 
     def _check_columns(self, X, reset: bool) -> None:
         """Check, and at fit learn, names and number of features of a collection, without computing it."""
@@ -336,6 +336,8 @@ class _MLP(BaseEstimator):
                 f"Expected X of shape (n, p), received shape {shape}. Reshape your data with "
                 "X.reshape(-1, 1) if it has a single feature."
             )
+        if partitions.is_distributed(X):
+            partitions.check_chunks(X)
         like = np.empty((1, int(shape[1])), dtype=np.float32)
         validate_data(self, X=like, skip_check_array=True, reset=reset)
 
@@ -379,7 +381,7 @@ class _MLP(BaseEstimator):
         def add_blocks(graph):
             return [graph.add("dasknn-load", to_block, *part.add_to(graph)) for part in parts]
 
-        with self._tasks() as tasks:
+        with connect(self.client, distributed=True) as tasks:
             return self._score_blocks(tasks, predictor, add_blocks)
 
     def _score_on(self, tasks: Tasks, network, encoder, add_blocks, state) -> float:
@@ -392,14 +394,20 @@ class _MLP(BaseEstimator):
         score = partial(prediction.score_block, self._metric)
         wanted = [graph.add("dasknn-score", score, model, block) for block in add_blocks(graph)]
         # In the order of partitions, whichever comes first.
-        return reduce(add, tasks.compute(graph, wanted)).result()
+        return reduce(add, tasks.run(graph, wanted)).result()
 
-    def _score_in_process(self, network, encoder, X, y, sample_weight=None, *, state) -> float:
+    def _validator_in_process(self, network, encoder, X, y, sample_weight=None):
         X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), reset=False)
-        predictor = prediction.Predictor(network, np.atleast_2d(state.params), encoder)
-        predicted = predictor.predict(X)
-        y = targets.as_array(y).reshape(predicted.shape)
-        return self._metric.of(y, predicted, sample_weight).result()
+        y = targets.as_array(y)
+        if len(y) != X.shape[0]:
+            raise ValueError(f"validation_data: X has {X.shape[0]} rows, y has {len(y)}.")
+
+        def validate(state) -> float:
+            predictor = prediction.Predictor(network, np.atleast_2d(state.params), encoder)
+            predicted = predictor.predict(X)
+            return self._metric.of(y.reshape(predicted.shape), predicted, sample_weight).result()
+
+        return validate
 
     # --- save --------------------------------------------------------------------------------------
 
@@ -415,6 +423,7 @@ class _MLP(BaseEstimator):
             "feature_names_in": [str(name) for name in getattr(self, "feature_names_in_", [])],
             "targets": _describe_encoder(self._encoder),
             "fitted": {name: getattr(self, name) for name in _FITTED_NUMBERS},
+            "strategy": _to_json(self.strategy_),
             "history": self.history_,
         }
         saving.write(path, description, {"members": predictor.members})
@@ -435,11 +444,15 @@ class _MLP(BaseEstimator):
         self._set_members(members)
         for name in _FITTED_NUMBERS:
             setattr(self, name, description["fitted"][name])
+        self.strategy_ = _from_json(description["strategy"])
         self.history_ = description["history"]
         self.loss_curve_ = [entry["loss"] for entry in self.history_]
         self._set_validation_scores()
         if isinstance(encoder, targets.ClassEncoder | targets.MultilabelEncoder):
             self.classes_ = encoder.classes
+
+    def __sklearn_is_fitted__(self):
+        return "_members" in vars(self)
 
     def __getattr__(self, name):
         if name in ("coefs_", "intercepts_") and "_members" in vars(self):
@@ -765,15 +778,3 @@ def _dtype_of(X) -> str:
     """Return float32 if all of X is, else float64: scikit-learn's rule."""
     kinds = set(X.dtypes) if partitions.is_dataframe(X) else {np.dtype(getattr(X, "dtype", "O"))}
     return "float32" if kinds == {np.dtype("float32")} else "float64"
-
-
-def _current_client():
-    """Return the client that is current in this process, without importing distributed for it."""
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import default_client
-
-    try:
-        return default_client()
-    except ValueError:
-        return None

@@ -1,7 +1,7 @@
 """Updates of flat parameter vectors.
 
-An optimizer is frozen settings; its state is `slots` (n_slots, n), an array that `init_slots` makes and
-`update` changes in place. The faces decide the learning rate of each epoch, so it is an argument.
+An optimizer is frozen settings; its state is `slots` (n_slots, n), an array of zeros before the first step,
+which `update` changes in place. The faces decide the learning rate of each epoch, so it is an argument.
 Formulas and their order of operations are scikit-learn's, to the last bit.
 """
 
@@ -89,11 +89,6 @@ class Adam:
         np.multiply(first, -float(rate), out=grad)
         np.divide(grad, scratch, out=grad)
         np.add(params, grad, out=params)
-
-
-def init_slots(optimizer: Optimizer, n_params: int, dtype) -> np.ndarray:
-    """Return the state of an optimizer before its first step: zeros (n_slots, n_params)."""
-    return np.zeros((optimizer.n_slots, n_params), dtype)
 
 
 class Updater:

@@ -61,8 +61,11 @@ def lazily(predictor: Predictor, method: str, X, columns: list | None):
     A Dask array gives an array with the same chunks of rows; a dataframe gives, with its index, a series,
     or with `columns` a dataframe.
     """
+    token = dask.base.tokenize(
+        method, predictor.network, predictor.members, type(predictor.encoder), vars(predictor.encoder)
+    )
     # One object for the whole graph, not one a partition.
-    model = dask.delayed(predictor, name=f"dasknn-model-{dask.base.tokenize(predictor.members)}")
+    model = dask.delayed(predictor, name=f"dasknn-model-{token}")
     empty = getattr(predictor, method)(np.empty((0, predictor.network.n_inputs)))
     if not partitions.is_dataframe(X):
         wide = empty.ndim == 2
@@ -70,7 +73,7 @@ def lazily(predictor: Predictor, method: str, X, columns: list | None):
             partial(_on_array, method),
             X,
             model,
-            name=f"dasknn-{method}-{dask.base.tokenize(predictor.members, X)}",
+            name=f"dasknn-{method}-{dask.base.tokenize(token, X)}",
             dtype=empty.dtype,
             meta=empty,
             chunks=(X.chunks[0], (empty.shape[1],)) if wide else (X.chunks[0],),
@@ -83,8 +86,10 @@ def lazily(predictor: Predictor, method: str, X, columns: list | None):
 
 
 def _on_array(method, X, predictor):
+    block = partitions.Block(partitions.cast(X, predictor.network.dtype), None, None)
+    partitions.refuse_problems(block)
     with single_blas_thread:
-        return getattr(predictor, method)(X)
+        return getattr(predictor, method)(block.X)
 
 
 def _on_frame(method, columns, X, predictor):
@@ -100,10 +105,9 @@ def _frame(values, index, columns):
 
 
 def score_block(metric, predictor: Predictor, block: partitions.Block):
-    """Return the metric, mergeable, of the predictions for one block. ValueError: lengths differ."""
+    """Return the metric, mergeable, of the predictions for one block. PartitionError: bad data."""
     y = block.y
     assert y is not None, "a score needs targets"
-    if len(y) != block.X.shape[0]:
-        raise ValueError(f"X has {block.X.shape[0]} rows, y has {len(y)}.")
+    partitions.refuse_problems(block)
     predicted = predictor.predict(block.X)
     return metric.of(y.reshape(predicted.shape), predicted, block.weight)

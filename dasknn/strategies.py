@@ -48,11 +48,15 @@ class TrainingJob:
         """Draw the initial parameters of one member of an ensemble."""
         return self.network.initial_params(np.random.default_rng([self.seed, _PARAMS_STREAM, member]))
 
-    def row_order(self, epoch: int, shard: int, n_rows: int) -> np.ndarray | slice:
-        """Return the order in which the rows of a shard are visited in an epoch."""
+    def row_order(self, epoch: int, shard: int, n_rows: int, again: bool = False) -> np.ndarray | slice:
+        """Return the order in which the rows of a shard are visited in an epoch.
+
+        again: the caller will ask for the same order soon, so it is remembered.
+        """
         if not self.shuffle:
             return slice(0, n_rows)
-        return _permutation(self.seed, epoch, shard, n_rows)
+        permutation = _remembered_permutation if again else _permutation
+        return permutation(self.seed, epoch, shard, n_rows)
 
     def shard_order(self, epoch: int, replica: int, shards: list[int]) -> list[int]:
         """Return the order in which a replica visits its shards in an epoch."""
@@ -62,12 +66,14 @@ class TrainingJob:
         return [shards[i] for i in rng.permutation(len(shards))]
 
 
-# Every round of an epoch asks for the same few orders again.
-@lru_cache(maxsize=32)
 def _permutation(seed: int, epoch: int, shard: int, n_rows: int) -> np.ndarray:
     order = np.random.default_rng([seed, _ROW_ORDER_STREAM, epoch, shard]).permutation(n_rows)
     order.setflags(write=False)
-    return order
+    return order.astype(np.int32) if n_rows < 2**31 else order
+
+
+# Rounds of gradients ask for the order of the shard that a thread is in again and again.
+_remembered_permutation = lru_cache(maxsize=8)(_permutation)
 
 
 @dataclass(frozen=True)
@@ -168,6 +174,10 @@ class Strategy(ABC):
             max(left.n_steps, right.n_steps),
         )
 
+    def replicas_in_step(self, replicas: int) -> int:
+        """Return how many replicas share the rows of one step."""
+        return replicas
+
     def init_state(self, job: TrainingJob, params: np.ndarray, replicas: int) -> TrainState:
         """Return the state before the first step, with those parameters (n,)."""
         slots = np.zeros((job.optimizer.n_slots, len(params)), params.dtype)
@@ -208,8 +218,8 @@ class GradientAveraging(Strategy):
             yield [walk.advance_to(n * done // n_samples) for walk, n in zip(walks, rows, strict=True)]
 
     def visit(self, job, state, carry, shard, piece):
-        order = job.row_order(state.epoch, piece.shard, len(shard))
         n_rows = piece.end - piece.begin
+        order = job.row_order(state.epoch, piece.shard, len(shard), again=n_rows < len(shard))
         rows = slice(piece.begin, piece.end)
         if not isinstance(order, slice):
             rows = order[rows]
@@ -329,6 +339,9 @@ class PredictionAveraging(_LocalTraining):
 
     def local_batch_size(self, job):
         return job.batch_size
+
+    def replicas_in_step(self, replicas):
+        return 1
 
     def init_state(self, job, params, replicas):
         members = np.stack([params, *(job.init_params(member) for member in range(1, replicas))])

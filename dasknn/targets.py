@@ -19,6 +19,8 @@ def as_array(y) -> np.ndarray:
     """Return y (array, Series, DataFrame, list) as an array; categories become their values."""
     if not hasattr(y, "to_numpy"):
         return np.asarray(y)
+    if getattr(y, "ndim", 1) == 2 and y.shape[1]:
+        return np.column_stack([as_array(y.iloc[:, i]) for i in range(y.shape[1])])
     plain_dtype = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
     if plain_dtype is not None and not y.isna().any():
         # pandas' nullable numbers would become objects.
@@ -40,6 +42,10 @@ def first_missing(y: np.ndarray) -> int | None:
         return None
     rows = bad if bad.ndim == 1 else bad.any(axis=tuple(range(1, bad.ndim)))
     return int(rows.argmax()) if rows.any() else None
+
+
+def _is_text(labels: np.ndarray) -> bool:
+    return labels.dtype.kind in "US" or isinstance(labels.tolist()[0], str)
 
 
 def _is_na(value) -> bool:
@@ -88,6 +94,11 @@ class ClassSummary:
             return self if self.n_rows else other
         if (self.multilabel, self.n_outputs) != (other.multilabel, other.n_outputs):
             raise ValueError("y has labels in one column in some partitions, in several in others.")
+        if _is_text(self.labels) != _is_text(other.labels):
+            raise ValueError(
+                f"y has labels of text in some partitions and of numbers in others, such as "
+                f"{self.labels.tolist()[0]!r} and {other.labels.tolist()[0]!r}. Use one kind."
+            )
         labels = np.union1d(self.labels, other.labels)
         return ClassSummary(labels, self.n_outputs, self.multilabel, self.n_rows + other.n_rows)
 

@@ -86,7 +86,7 @@ class Training:
         state: TrainState,
         max_epochs: int,
         callbacks: Sequence[Callback] = (),
-        validate: Callable[..., float] | None = None,
+        validate: Callable[[TrainState], float] | None = None,
     ):
         self.transport = transport
         self.state = state
@@ -127,16 +127,16 @@ class Training:
             warnings.warn("Training interrupted by user.", stacklevel=3)
         finally:
             self._tell("on_train_end", logs={})
+            for callback in self._callbacks:
+                # Through the training, a callback that is kept would keep data and client alive.
+                callback.model = callback.training = None
         return self.state
 
     def _run_epoch(self, epoch: int) -> None:
         self._tell("on_epoch_begin", epoch, logs={})
         state = self.transport.epoch(self.state.begin_epoch(epoch), self._on_wave)
         if not (np.isfinite(state.loss) and np.isfinite(state.params).all()):
-            raise NonFiniteLossError(
-                f"Solver produced non-finite parameter weights in epoch {epoch + 1}. The input data may "
-                "contain large values and need to be preprocessed."
-            )
+            raise self._diverged(state)
         self.state = state
         logs = {
             "epoch": epoch + 1,
@@ -145,13 +145,21 @@ class Training:
             "learning_rate": state.learning_rate,
         }
         if self._validate is not None:
-            logs["validation_score"] = self._validate(state=state)
+            logs["validation_score"] = self._validate(state)
         self._tell("on_epoch_end", epoch, logs=logs)
         self.history.append(logs)
 
     def _on_wave(self, state: TrainState) -> None:
+        if not np.isfinite(state.loss):
+            raise self._diverged(state)
         logs = {"loss": state.loss, "n_samples": state.n_samples}
         self._tell("on_train_batch_end", state.step, logs=logs)
+
+    def _diverged(self, state: TrainState) -> NonFiniteLossError:
+        return NonFiniteLossError(
+            f"Solver produced non-finite parameter weights in epoch {state.epoch + 1}. The input data may "
+            "contain large values and need to be preprocessed."
+        )
 
     def _tell(self, event: str, *args, logs: dict[str, Any]) -> None:
         for callback in self._callbacks:

@@ -121,7 +121,7 @@ def test_many_replicas_merge_through_a_tree_with_the_same_bits(client, data, mon
     settings = {**SETTINGS, "replicas": 19, "max_iter": 1}
     on_cluster = fit("gradients", data, **settings)
     with monkeypatch.context() as patch:
-        patch.setattr("dasknn.estimators._current_client", lambda: None)
+        patch.setattr("dasknn.cluster.tasks._current_client", lambda: None)
         assert bits(fit("gradients", data, **settings)) == bits(on_cluster)
 
 
@@ -207,7 +207,7 @@ def test_blas_has_one_thread_inside_tasks():
     # The limit was set by another thread than those that tasks run in.
     with threadpool_limits(2, "blas"):
         assert look() == {2}
-        assert LocalTasks().compute(graph, wanted) == [{1}] * 4
+        assert LocalTasks().run(graph, wanted) == [{1}] * 4
 
 
 def test_blas_gets_its_threads_back_when_the_last_task_ends():
@@ -227,6 +227,21 @@ def test_blas_gets_its_threads_back_when_the_last_task_ends():
         assert threads() == {1}
         single_blas_thread.__exit__(None, None, None)
         assert threads() == {2}
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_a_fit_inside_a_task_ends_on_one_thread(new_cluster, digits, processes):
+    client = new_cluster(1, processes=processes)
+
+    def search(X, y, chunks):
+        if chunks:
+            X, y = da.from_array(X, chunks=(chunks, -1)), da.from_array(y, chunks=chunks)
+        return bits(fit("gradients", (X, y), max_iter=1))
+
+    with dask.config.set({"dasknn.timeout": 20}):
+        for chunks in (None, 600):
+            inside = client.submit(search, *digits, chunks, pure=False).result(timeout=60)
+            assert inside == search(*digits, chunks)
 
 
 # --- nothing left behind ----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import warnings
 
+import dask
 import dask.array as da
 import dask.dataframe as dd
 import numpy as np
@@ -335,15 +336,21 @@ class Recorder(Callback):
         self.seen.append("end")
 
 
-def test_callbacks_hear_of_each_epoch_and_may_stop(dask_digits):
-    class StopAfterThree(Recorder):
-        def on_epoch_end(self, epoch, logs=None):
-            super().on_epoch_end(epoch, logs)
-            self.training.stop_training = epoch == 2
+class StopAfterThree(Recorder):
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        self.estimator = self.model
+        self.training.stop_training = epoch == 2
 
+
+def test_callbacks_hear_of_each_epoch_and_may_stop(dask_digits):
     callback = StopAfterThree()
     model = MLPClassifier((5,), max_iter=9, callbacks=[callback]).fit(*dask_digits)
-    assert callback.model is model
+    assert callback.estimator is model
+    # What users keep of a callback keeps neither data nor client.
+    assert callback.model is callback.training is None
+    pickle.dumps(model)
+    clone(model)
     assert model.n_iter_ == 3
     losses = [(entry["epoch"] - 1, round(entry["loss"], 6)) for entry in model.history_]
     assert callback.seen == ["begin", *losses, "end"]
@@ -408,5 +415,56 @@ def test_an_asynchronous_client_is_refused_with_the_remedy(digits):
         model.fit(*digits)
 
 
-def test_a_partition_error_is_a_value_error():
-    assert issubclass(PartitionError, ValueError)
+def test_models_with_equal_weights_and_other_labels_are_told_apart(digits):
+    X, y = digits[0], digits[1] % 2
+    settings = {"hidden_layer_sizes": (4,), "max_iter": 1, "random_state": 0}
+    numbers = MLPClassifier(**settings).fit(X, y)
+    words = MLPClassifier(**settings).fit(X, np.array(["no", "yes"])[y])
+    array = da.from_array(X, chunks=(600, -1))
+    both = dask.compute(numbers.predict(array), words.predict(array))
+    assert_array_equal(both[0], numbers.predict(X))
+    assert_array_equal(both[1], words.predict(X))
+
+
+def test_bad_data_is_refused_at_predict_and_score_too(digits):
+    X, y = digits[0].copy(), digits[1]
+    model = MLPClassifier((4,), max_iter=1).fit(X, y)
+    X[700, 3] = np.nan
+    array, labels = da.from_array(X, chunks=(600, -1)), da.from_array(y, chunks=600)
+    with pytest.raises(PartitionError, match="X holds nan in row 100, column 3"):
+        model.predict(array).compute()
+    with pytest.raises(PartitionError, match="X holds nan in row 100, column 3"):
+        model.score(array, labels)
+    with pytest.raises(ValueError, match="received 2 chunks of columns"):
+        model.predict_proba(array.rechunk((600, 32)))
+
+
+def test_members_with_automatic_batches_take_steps_of_200_rows():
+    X = da.random.default_rng(0).random((8000, 3), chunks=(1000, -1))
+    settings = {"strategy": "predictions", "max_iter": 1, "replicas": 4}
+    model = MLPClassifier((2,), **settings)
+    seen = []
+
+    class Steps(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(batch)
+
+    model.set_params(callbacks=[Steps()]).fit(X, (X[:, 0] > 0.5).astype(int))
+    assert seen == [2000 // 200]
+
+
+def test_a_fit_that_failed_leaves_nothing_fitted(digits):
+    X, y = digits
+    model = MLPClassifier((4,), max_iter=1).fit(X, y)
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        model.fit(np.full((4, 2), np.nan), [0, 1, 0, 1])
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+
+
+def test_contradictions_are_refused(digits):
+    strategy = dasknn.PredictionAveraging(members=4)
+    with pytest.raises(ValueError, match=r"Expected replicas=4.*received 3"):
+        MLPClassifier(strategy=strategy, replicas=3).fit(*digits)
+    with pytest.raises(ValueError, match=r"validation_data to be \(X, y\) or .* received 1 items"):
+        MLPClassifier().fit(*digits, validation_data=(digits[0],))

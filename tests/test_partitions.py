@@ -59,7 +59,10 @@ def forms():
     ddf = dd.from_pandas(frame, npartitions=4, sort=False)
     array = da.from_array(values, chunks=(17, -1))
     unknown = dd.from_pandas(frame, npartitions=4, sort=False)
+    coo = sparse.coo_matrix(values)
     return {
+        "scipy COO": (coo, y.to_numpy(), weight.to_numpy()),
+        "one column of weights": (ddf[["a", "b", "c"]], ddf["label"], ddf[["weight"]]),
         "numpy": (values, y.to_numpy(), weight.to_numpy()),
         "pandas": (X, y, weight),
         "lists": (values.tolist(), y.tolist(), weight.tolist()),
@@ -113,6 +116,27 @@ def test_a_dataframe_whose_columns_are_read_in_other_partitions_stays_aligned(tm
     for shard in shards.values():
         assert_array_equal(shard.y[:, 0], shard.X[:, 0] > 0)
     assert data.n_rows == N
+
+
+def test_dataframes_from_several_files_keep_their_partitions(tmp_path):
+    # Read apart, the wide one is fused in other groups of files than the narrow one.
+    rng = np.random.default_rng(0)
+    wide = pd.DataFrame(rng.standard_normal((N, 30)), columns=[f"x{i}" for i in range(30)])
+    narrow = pd.DataFrame({"label": (wide["x0"] > 0).astype(int), **{f"z{i}": 0.0 for i in range(4)}})
+    for name, frame in (("wide", wide), ("narrow", narrow)):
+        dd.from_pandas(frame, npartitions=10, sort=False).to_parquet(tmp_path / name)
+    X, y = dd.read_parquet(tmp_path / "wide")[["x0", "x1"]], dd.read_parquet(tmp_path / "narrow")["label"]
+    shards, _ = shards_of(loaded(X, y), 2)
+    for shard in shards.values():
+        assert_array_equal(shard.y[:, 0], shard.X[:, 0] > 0)
+
+
+def test_nullable_labels_in_several_columns_and_mixed_kinds_of_labels():
+    frame = pd.DataFrame({"a": [1.0, 2, 3, 4], "p": [0, 1, 1, 0], "q": [1, 1, 0, 0]})
+    ddf = dd.from_pandas(frame.astype({"p": "Int64", "q": "Int64"}), npartitions=2, sort=False)
+    assert loaded(ddf[["a"]], ddf[["p", "q"]]).targets.multilabel
+    with pytest.raises(ValueError, match="labels of text in some partitions and of numbers in others"):
+        ClassSummary.of(np.array([0, 1])) + ClassSummary.of(np.array(["a", "b"]))
 
 
 @given(rows=st.lists(st.integers(0, 500), min_size=1, max_size=30), replicas=st.integers(1, 12))

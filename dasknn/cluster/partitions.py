@@ -117,6 +117,8 @@ def parts(X, y=None, weight=None, n_parts: int = 1) -> list[Part]:
     """
     data = {"X": X, "y": y, "weight": weight}
     data = {name: column for name, column in data.items() if column is not None}
+    if sparse.issparse(X):
+        data["X"] = X = X.tocsr()
     if is_distributed(X):
         return _distributed_parts(data)
     if is_distributed(*data.values()):
@@ -172,7 +174,10 @@ def _together(frames: list) -> list:
     packed = dd.map_partitions(
         _pack, *frames, meta=frames[0]._meta, align_dataframes=False, enforce_metadata=False
     )
-    return packed.to_delayed()
+    # From one source, both are read together, and only the columns that are wanted. Several sources could
+    # fuse their partitions each in its own way.
+    sources = {leaf._name for leaf in packed.expr.walk() if not leaf.dependencies()}
+    return packed.to_delayed(optimize_graph=len(sources) == 1)
 
 
 def _pack(*frames):
@@ -198,18 +203,13 @@ def _rows(data, rows: slice):
 def _delayed(data) -> tuple[list, list[int] | None]:
     """Return one Delayed for each partition of a Dask collection, and their lengths where known."""
     if isinstance(data, da.Array):
-        if data.ndim == 2 and data.numblocks[1] > 1:
-            raise ValueError(
-                f"Expected an array that is chunked by rows only, received {data.numblocks[1]} chunks of "
-                "columns. Use X.rechunk({1: -1})."
-            )
-        if data.ndim not in (1, 2):
-            raise ValueError(f"Expected 1 or 2 dimensions, received shape {data.shape}.")
+        check_chunks(data)
         lengths = list(data.chunks[0])
         known = not any(np.isnan(length) for length in lengths)
         return list(data.to_delayed().reshape(-1)), lengths if known else None
     if hasattr(data, "to_delayed"):
-        delayed = data.to_delayed()
+        # Optimized alone, a dataframe may fuse its partitions, and would no longer go with other data.
+        delayed = data.to_delayed(optimize_graph=False)
         # A Bag or DataFrame gives a list, a Delayed scalar does not.
         if isinstance(delayed, list):
             return delayed, None
@@ -217,6 +217,17 @@ def _delayed(data) -> tuple[list, list[int] | None]:
         f"Expected a Dask array, dataframe or series, received {type(data).__module__}."
         f"{type(data).__name__}. Use its to_dask_array() or to_dataframe()."
     )
+
+
+def check_chunks(data: da.Array) -> None:
+    """Raise ValueError for an array that is chunked by columns, or has other than 1 or 2 dimensions."""
+    if data.ndim == 2 and data.numblocks[1] > 1:
+        raise ValueError(
+            f"Expected an array that is chunked by rows only, received {data.numblocks[1]} chunks of "
+            "columns. Use X.rechunk({1: -1})."
+        )
+    if data.ndim not in (1, 2):
+        raise ValueError(f"Expected 1 or 2 dimensions, received shape {data.shape}.")
 
 
 def _aligned(name: str, data, X, lengths: list[int] | None, n_parts: int) -> list:
@@ -240,7 +251,8 @@ def _aligned(name: str, data, X, lengths: list[int] | None, n_parts: int) -> lis
     if len(delayed) != n_parts:
         raise ValueError(
             f"X has {n_parts} partitions, {name} has {len(delayed)}, and not all of their lengths are "
-            f"known. Take X and {name} from the same dataframe, or call compute_chunk_sizes() on arrays."
+            f"known. Pass columns of the dataframe that X comes from as they are, df[...] without .values or "
+            "to_dask_array(), or call compute_chunk_sizes() on arrays."
         )
     return delayed
 
@@ -352,8 +364,12 @@ def load_block(names, dtype, *values) -> Block:
     return Block(
         cast(columns["X"], dtype),
         None if y is None else as_array(y),
-        None if weight is None else np.asarray(as_array(weight), dtype=dtype),
+        None if weight is None else _one_column(np.asarray(as_array(weight), dtype=dtype)),
     )
+
+
+def _one_column(values: np.ndarray) -> np.ndarray:
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
 def cast(X, dtype):
@@ -367,30 +383,44 @@ def cast(X, dtype):
 
 
 def _inspect(summarize, feature_names, block: Block) -> BlockInfo:
-    X, y, weight = block.X, block.y, block.weight
-    n_rows, n_features = X.shape
+    n_rows, n_features = block.X.shape
     info = partial(BlockInfo, n_rows, n_features, _nbytes(block))
-    weight_sum = float(n_rows if weight is None else weight.sum())
-    for name, column in (("y", y), ("sample_weight", weight)):
-        if column is not None and len(column) != n_rows:
-            return info(0.0, problem=f"X has {n_rows} rows, {name} has {len(column)}.")
-    values = X.data if sparse.issparse(X) else X
-    # The sum is finite if all values are, up to overflow, and takes no memory.
-    if not np.isfinite(values.sum(dtype=np.float64)) and not np.isfinite(values).all():
-        return info(0.0, problem=_first_bad(X, feature_names))
-    for name, column in (("y", y), ("sample_weight", weight)):
-        if column is not None and (row := first_missing(column)) is not None:
-            return info(0.0, problem=f"{name} holds {column[row]} in row {row}. {_REMEDY}")
-    if weight is not None and n_rows and weight.min() < 0:
-        row = int(weight.argmin())
-        return info(0.0, problem=f"sample_weight holds {weight[row]} in row {row}; expected >= 0.")
+    if problem := _problem(block, feature_names):
+        return info(0.0, problem=problem)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            targets = None if y is None else summarize(y)
+            targets = None if block.y is None else summarize(block.y)
     except ValueError as error:
         return info(0.0, problem=str(error))
-    return info(weight_sum, targets)
+    return info(float(n_rows if block.weight is None else block.weight.sum()), targets)
+
+
+def refuse_problems(block: Block) -> None:
+    """Raise PartitionError for a block that holds NaN or infinity, or whose rows do not match."""
+    if problem := _problem(block, None):
+        raise PartitionError(problem)
+
+
+def _problem(block: Block, feature_names) -> str | None:
+    X, weight = block.X, block.weight
+    if weight is not None and weight.ndim != 1:
+        return f"Expected sample_weight of shape (n,), received {weight.shape}."
+    columns = [("y", block.y), ("sample_weight", weight)]
+    for name, column in columns:
+        if column is not None and len(column) != X.shape[0]:
+            return f"X has {X.shape[0]} rows, {name} has {len(column)}."
+    values = X.data if sparse.issparse(X) else X
+    # The sum is finite if all values are, up to overflow, and takes no memory.
+    if not np.isfinite(values.sum(dtype=np.float64)) and not np.isfinite(values).all():
+        return _first_bad(X, feature_names)
+    for name, column in columns:
+        if column is not None and (row := first_missing(column)) is not None:
+            return f"{name} holds {column[row]} in row {row}. {_REMEDY}"
+    if weight is not None and len(weight) and weight.min() < 0:
+        row = int(weight.argmin())
+        return f"sample_weight holds {weight[row]} in row {row}; expected >= 0."
+    return None
 
 
 _REMEDY = "Expected finite numbers: drop such rows, or fill them (dask.dataframe's fillna, or an imputer)."

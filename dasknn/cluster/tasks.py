@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 import threading
 import time
 import uuid
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
@@ -186,7 +188,7 @@ class Tasks(ABC):
     def close(self) -> None:
         """Let go of everything."""
 
-    def compute(self, graph: Graph, wanted: Sequence[TaskRef]) -> list[Any]:
+    def run(self, graph: Graph, wanted: Sequence[TaskRef]) -> list[Any]:
         """Return the values of what is wanted, in this order; nothing of them stays held."""
         held = self.start(graph, wanted)
         try:
@@ -226,7 +228,7 @@ class Tasks(ABC):
             states, scattered = self._states(graph, strategy, state, job.replicas)
             last = add_rounds(graph, strategy, job, states, wave, shards, held, homes)
             try:
-                (result,) = self.compute(graph, [last])
+                (result,) = self.run(graph, [last])
                 return result
             except self.faults as error:
                 self.explain_loss(error)
@@ -356,8 +358,8 @@ class LocalTasks(Tasks):
 class ClusterTasks(Tasks):
     """Runs graphs on the cluster of a distributed client.
 
-    Every wait ends when the cluster has made no progress with our tasks for `dasknn.timeout` seconds
-    (a setting of dask.config, 600 by default).
+    Every wait ends when for `dasknn.timeout` seconds (a setting of dask.config, 600 by default) none of our
+    tasks has ended, and workers have had the same tasks, whosever they are.
     """
 
     at_once = 1_000_000
@@ -479,19 +481,17 @@ class ClusterTasks(Tasks):
                     raise ClusterTimeoutError(self._story(busy)) from None
 
     def _busy(self) -> dict[str, list[str]]:
-        """Return our tasks that workers have, by the address of the worker."""
+        """Return the tasks that workers have, by the address of the worker: ours, and what ours wait for."""
         processing = self.client.processing()
-        return {
-            address: ours
-            for address, keys in processing.items()
-            if (ours := sorted(str(key) for key in keys if "dasknn-" in str(key)))
-        }
+        return {address: sorted(map(str, keys)) for address, keys in processing.items() if keys}
 
     def _story(self, busy) -> str:
-        workers = "; ".join(f"{address}: {', '.join(keys)}" for address, keys in busy.items())
+        workers = "; ".join(
+            f"{address}: {', '.join(keys[:5])}{', ...' * (len(keys) > 5)}" for address, keys in busy.items()
+        )
         return (
-            f"No task of this training has ended for {self.timeout:.0f} s. Waited for "
-            f"{workers or 'workers: none is running a task of ours'}. Look at these workers on the "
+            f"No task has ended for {self.timeout:.0f} s. Waited for "
+            f"{workers or 'workers: none is running a task'}. Look at these workers on the "
             "dashboard, or raise dask.config 'dasknn.timeout'."
         )
 
@@ -499,3 +499,53 @@ class ClusterTasks(Tasks):
 def available_cpus() -> int:
     """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def connect(client, distributed: bool) -> Iterator[Tasks]:
+    """Yield where to run graphs: the cluster of the client, or of the current one, or this process.
+
+    Inside a task, plain data (`distributed` False) stays in its process, so that a search with as many fits
+    as threads cannot wait for itself; a Dask collection is trained on the cluster by a task that secedes.
+    TypeError: an asynchronous client.
+    """
+    with ExitStack() as stack:
+        if _inside_a_task():
+            from distributed import worker_client
+
+            client = stack.enter_context(worker_client()) if distributed else None
+        else:
+            client = client or _current_client()
+        if client is None:
+            yield LocalTasks()
+            return
+        if client.asynchronous:
+            raise TypeError(
+                "Expected a synchronous client, received one with asynchronous=True. Fit with "
+                "Client(..., asynchronous=False), or in a thread: asyncio.to_thread(est.fit, X, y)."
+            )
+        yield stack.enter_context(ClusterTasks(client))
+
+
+def _inside_a_task() -> bool:
+    if "distributed" not in sys.modules:
+        return False
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+def _current_client():
+    """Return the client that is current in this process, without importing distributed for it."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
