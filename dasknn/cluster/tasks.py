@@ -177,8 +177,10 @@ class Tasks(ABC):
         """Yield (position, value) of held results as they become ready."""
 
     @abstractmethod
-    def put(self, values: Sequence[Any], homes: Sequence[str | None]) -> list[Any]:
-        """Hold values of the driver's at their homes; they cannot be computed again."""
+    def put(
+        self, values: Sequence[Any], homes: Sequence[str | None], irreplaceable: bool = True
+    ) -> list[Any]:
+        """Hold values of the driver's at their homes. irreplaceable: the driver will not send them again."""
 
     @abstractmethod
     def drop(self, held: Sequence[Any]) -> None:
@@ -255,7 +257,7 @@ class Tasks(ABC):
         whole_is_shared = all(share is state for share in shares)
         values = [state] if whole_is_shared else [state, *shares]
         if state.params.nbytes + state.slots.nbytes > _INLINE_BYTES:
-            nodes = scattered = self.put(values, [None] * len(values))
+            nodes = scattered = self.put(values, [None] * len(values), irreplaceable=False)
         else:
             nodes, scattered = [graph.add_value("dasknn-state", value) for value in values], []
         if whole_is_shared:
@@ -342,7 +344,7 @@ class LocalTasks(Tasks):
     def fetch(self, held):
         return enumerate(held)
 
-    def put(self, values, homes):
+    def put(self, values, homes, irreplaceable=True):
         return list(values)
 
     def drop(self, held):
@@ -373,7 +375,7 @@ class ClusterTasks(Tasks):
         self.faults = (KilledWorker, FutureCancelledError, CommClosedError)
         self.timeout = float(dask.config.get("dasknn.timeout", 600))
         self._held: dict[str, Any] = {}
-        self._put: dict[str, Any] = {}
+        self._irreplaceable: dict[str, Any] = {}
 
     def slots(self):
         threads = self.client.nthreads()
@@ -403,7 +405,7 @@ class ClusterTasks(Tasks):
         self._held.update((future.key, future) for future in futures)
         return list(futures)
 
-    def put(self, values, homes):
+    def put(self, values, homes, irreplaceable=True):
         if not self.slots():
             self._wait_for_workers()
         futures = []
@@ -413,13 +415,14 @@ class ClusterTasks(Tasks):
             sent = self.client.scatter({key: value}, workers=where, hash=False, timeout=self.timeout)
             futures.append(sent[key])
         self._held.update((future.key, future) for future in futures)
-        self._put.update((future.key, future) for future in futures)
+        if irreplaceable:
+            self._irreplaceable.update((future.key, future) for future in futures)
         return futures
 
     def drop(self, held):
         for future in held:
             self._held.pop(future.key, None)
-            self._put.pop(future.key, None)
+            self._irreplaceable.pop(future.key, None)
             future.release()
 
     def close(self):
@@ -427,7 +430,7 @@ class ClusterTasks(Tasks):
         self.drop(list(self._held.values()))
 
     def explain_loss(self, error):
-        lost = [key for key, future in self._put.items() if future.status in ("cancelled", "lost")]
+        lost = [key for key, future in self._irreplaceable.items() if future.status in ("cancelled", "lost")]
         if lost:
             raise DataLostError(
                 f"{len(lost)} parts of the data were sent from this process to workers that are gone, "
