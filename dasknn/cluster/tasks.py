@@ -222,28 +222,32 @@ class Tasks(ABC):
         return state
 
     def _run_wave(self, strategy, job, state, shards, wave):
-        for attempt in range(1, _MOST_FAULTS + 1):
-            graph = Graph()
-            homes = self.homes(job.replicas)
-            held = shards.hold_for(wave, homes)
-            # states: what each replica begins with, a reference into the graph or a held result
-            states, scattered = self._states(graph, strategy, state, job.replicas)
-            last = add_rounds(graph, strategy, job, states, wave, shards, held, homes)
+        for fault in range(_MOST_FAULTS + 1):
             try:
-                (result,) = self.run(graph, [last])
-                return result
+                return self._attempt(strategy, job, state, shards, wave)
             except self.faults as error:
                 self.explain_loss(error)
-                if attempt == _MOST_FAULTS:
+                if fault == _MOST_FAULTS:
                     raise
                 warnings.warn(
                     f"A part of epoch {state.epoch + 1} was lost ({type(error).__name__}: {error}) and "
                     "is computed again from the same state.",
                     stacklevel=2,
                 )
-            finally:
-                self.drop(scattered)
         raise AssertionError("unreachable")
+
+    def _attempt(self, strategy, job, state, shards, wave):
+        graph, scattered = Graph(), []
+        homes = self.homes(job.replicas)
+        held = shards.hold_for(wave, homes)
+        try:
+            # states: what each replica begins with, a reference into the graph or a held result
+            states, scattered = self._states(graph, strategy, state, job.replicas)
+            last = add_rounds(graph, strategy, job, states, wave, shards, held, homes)
+            (result,) = self.run(graph, [last])
+        finally:
+            self.drop(scattered)
+        return result
 
     #: Exceptions that mean that the cluster failed, not the task.
     faults: tuple[type[BaseException], ...] = ()
