@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,11 @@ from typing import Any
 
 import click
 
+from dasknn import saving
+
 _CONNECT_SECONDS = 30
+# The exit code of a program that Ctrl-C has ended.
+_INTERRUPTED = 130
 
 
 @click.group()
@@ -85,15 +90,17 @@ def train(
     workers,
 ):
     """Train a network on the Parquet files DATA (paths, globs or fsspec URLs)."""
+    units, rows_of_step = _units(hidden), _batch_size(batch_size)
     with _friendly_errors(), _client(scheduler, workers):
+        saving.check_folder(output)
         frame = _read(data)
         _known_columns(frame, [target])
         features = [name for name in frame.columns if name != target]
         is_regression = _is_regression(frame[target].dtype, task)
         model = _model(
             is_regression,
-            hidden_layer_sizes=_units(hidden),
-            batch_size=_batch_size(batch_size),
+            hidden_layer_sizes=units,
+            batch_size=rows_of_step,
             learning_rate_init=learning_rate,
             alpha=alpha,
             solver=solver,
@@ -108,8 +115,11 @@ def train(
         begin = time.perf_counter()
         _fit(model, frame[features], frame[target])
         seconds = time.perf_counter() - begin
+        if not model.history_:
+            click.echo("interrupted before the end of the first epoch; nothing was saved", err=True)
+            raise SystemExit(_INTERRUPTED)
         model.save(output)
-        rows = model.history_[0]["n_samples"] if model.history_ else 0
+        rows = model.history_[0]["n_samples"]
         click.echo(
             f"trained on {rows:,} rows x {len(features)} features, {model.replicas_} replicas, "
             f"strategy {model.strategy_.name}: {model.n_iter_} epochs in {seconds:.1f} s, "
@@ -119,6 +129,9 @@ def train(
         if tests is not None:
             score = model.score(tests[features], tests[target])
             click.echo(f"test {'R^2' if is_regression else 'accuracy'}: {score:.4f}")
+        if model.interrupted_:
+            click.echo(f"interrupted after {model.n_iter_} of {epochs} epochs", err=True)
+            raise SystemExit(_INTERRUPTED)
 
 
 @nn.command()
@@ -126,13 +139,18 @@ def train(
 @click.argument("data", nargs=-1, required=True)
 @click.option("--output", required=True, help="Folder (or fsspec URL) to write Parquet files to.")
 @click.option("--proba", is_flag=True, help="Write a column of probabilities for each class, too.")
+@click.option("--overwrite", is_flag=True, help="Replace what is in the folder.")
 @_cluster_options
-def predict(model_file, data, output, proba, scheduler, workers):
+def predict(model_file, data, output, proba, overwrite, scheduler, workers):
     """Predict with a saved MODEL for the Parquet files DATA; write one file a partition."""
     import dasknn
 
     with _friendly_errors():
         model = dasknn.load(model_file)
+        if not overwrite and _is_filled(output):
+            raise click.ClickException(
+                f"Expected a new or empty folder at {output}, found files. Name another, or add --overwrite."
+            )
         if proba and not hasattr(model, "predict_proba"):
             raise click.UsageError("--proba is for classifiers; this model predicts numbers.")
         with _client(scheduler, workers):
@@ -147,7 +165,7 @@ def predict(model_file, data, output, proba, scheduler, workers):
                 for name in probabilities.columns:
                     predictions[f"probability_{name}"] = probabilities[name]
             predictions.columns = [str(name) for name in predictions.columns]
-            predictions.to_parquet(output)
+            predictions.to_parquet(output, write_index=frame.index.name is not None, overwrite=overwrite)
             click.echo(f"{frame.npartitions} files of predictions written to {output}")
 
 
@@ -163,8 +181,9 @@ def _fit(model, X, y) -> None:
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        # Who asks for a number of epochs wants them, not convergence.
+        # Who asks for a number of epochs wants them, not convergence; and an interruption is told below.
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "Training interrupted by user")
         model.fit(X, y)
 
 
@@ -198,10 +217,20 @@ def _read(paths: Sequence[str]):
     try:
         frame = dd.read_parquet(list(paths))
     except (OSError, IndexError, ValueError) as error:
-        raise click.ClickException(f"Expected Parquet files at {wanted}: {error}") from error
+        hint = ""
+        if any(".csv" in path for path in paths):
+            hint = "Convert CSV first: dask.dataframe.read_csv(...).to_parquet(...). "
+        raise click.ClickException(f"Expected Parquet files at {wanted}. {hint}({error})") from error
     if len(frame.columns) == 0:
         raise click.ClickException(f"Expected Parquet files at {wanted}, found none.")
     return frame
+
+
+def _is_filled(folder: str) -> bool:
+    import fsspec
+
+    files, path = fsspec.core.url_to_fs(folder)
+    return files.exists(path) and bool(files.ls(path))
 
 
 def _known_columns(frame, names: list[str]) -> list[str]:
@@ -234,10 +263,13 @@ def _client(scheduler: str | None, workers: int | None) -> Iterator[Any]:
 
     if scheduler is None:
         n_workers = workers or available_cpus()
-        with (
-            LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=":0") as cluster,
-            Client(cluster) as client,
-        ):
+        # Ctrl-C is for this process: it ends training in order, while workers would die with tracebacks.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            cluster = LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=":0")
+        finally:
+            signal.signal(signal.SIGINT, handler)
+        with cluster, Client(cluster) as client:
             click.echo(f"cluster of {n_workers} workers on this machine{_dashboard(client)}")
             yield client
         return
@@ -248,7 +280,10 @@ def _client(scheduler: str | None, workers: int | None) -> Iterator[Any]:
             f"Expected a scheduler at {scheduler}, found none within {_CONNECT_SECONDS} s ({error})."
         ) from error
     with client:
-        click.echo(f"cluster of {len(client.nthreads())} workers at {scheduler}{_dashboard(client)}")
+        n_workers = len(client.nthreads())
+        click.echo(f"cluster of {n_workers} workers at {scheduler}{_dashboard(client)}")
+        if not n_workers:
+            click.echo("waiting for workers: start them with `dask worker`, or press Ctrl-C", err=True)
         yield client
 
 

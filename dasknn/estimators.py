@@ -165,6 +165,12 @@ class _MLP(BaseEstimator):
         begins, and NonFiniteLossError when training diverges.
         """
         self._validate_params()
+        for callback in self.callbacks or ():
+            if not isinstance(callback, cb.Callback):
+                raise ValueError(
+                    f"Expected callbacks to be objects of subclasses of dasknn.callbacks.Callback, "
+                    f"received {callback!r}."
+                )
         sizes = self._hidden_sizes()
         if validation_data is not None and len(validation_data) not in (2, 3):
             raise ValueError(
@@ -280,12 +286,13 @@ class _MLP(BaseEstimator):
             self._learn(training, job, encoder, patience)
             raise
         self._learn(training, job, encoder, patience)
+        self.interrupted_ = training.interrupted
         if self.n_iter_ == self.max_iter and not training.stop_training:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
                 "optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return self
 
@@ -427,7 +434,8 @@ class _MLP(BaseEstimator):
         predictor = self._predictor()
         self._check_columns(X, reset=False)
         parts = partitions.parts(X, y, sample_weight)
-        to_block = partial(partitions.load_block, parts[0].names, predictor.network.dtype)
+        names = list(X.columns) if partitions.is_dataframe(X) else None
+        to_block = partial(partitions.load_block, parts[0].names, predictor.network.dtype, names)
 
         def add_blocks(graph):
             return [graph.add("dasknn-load", to_block, *part.add_to(graph)) for part in parts]
@@ -585,6 +593,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
     n_iter_, t_ : epochs, and rows seen.
     validation_scores_, best_validation_score_ : accuracy on validation_data, of each epoch and the best.
     n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_ : as in scikit-learn.
+    interrupted_ : whether Ctrl-C ended training before max_iter or the stopping rule did.
     replicas_, strategy_ : what training used; strategy_ is None for training in this process.
     """
 

@@ -79,7 +79,7 @@ def lazily(predictor: Predictor, method: str, X, columns: list | None):
             chunks=(X.chunks[0], (empty.shape[1],)) if wide else (X.chunks[0],),
             drop_axis=None if wide else 1,
         )
-    function: Callable = partial(_on_frame, method, columns)
+    function: Callable = partial(_on_frame, method, columns, list(X.columns))
     return X.map_partitions(
         function, model, meta=_frame(empty, X._meta.index[:0], columns), enforce_metadata=False
     )
@@ -92,8 +92,9 @@ def _on_array(method, X, predictor):
         return getattr(predictor, method)(block.X)
 
 
-def _on_frame(method, columns, X, predictor):
-    return _frame(_on_array(method, X, predictor), X.index, columns)
+def _on_frame(method, columns, feature_names, X, predictor):
+    values = _on_array(method, partitions.select(X, feature_names), predictor)
+    return _frame(values, X.index, columns)
 
 
 def _frame(values, index, columns):

@@ -38,9 +38,7 @@ def write(path: str | os.PathLike, description: Mapping[str, Any], arrays: Mappi
         "sha256": _checksum(text, arrays),
     }
     data = save(arrays, metadata=metadata)
-    folder = Path(path).resolve().parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"Expected a folder at {folder} to write {Path(path).name} to.")
+    folder = check_folder(path)
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{Path(path).name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -52,6 +50,14 @@ def write(path: str | os.PathLike, description: Mapping[str, Any], arrays: Mappi
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def check_folder(path: str | os.PathLike) -> Path:
+    """Return the folder of a file to be written. FileNotFoundError: there is no such folder."""
+    folder = Path(path).resolve().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"Expected a folder at {folder} to write {Path(path).name} to.")
+    return folder
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

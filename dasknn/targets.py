@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.utils.multiclass import type_of_target
 
 # More distinct labels than this in one part are taken for a target that is not of classes.
 _MOST_CLASSES = 100_000
@@ -72,16 +71,27 @@ class ClassSummary:
             return cls(np.empty(0, y.dtype), 1 if y.ndim == 1 else y.shape[1], y.ndim == 2, 0)
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
-        kind = type_of_target(y, input_name="y")
-        if kind == "multilabel-indicator":
+        if y.ndim == 2:
+            if not set(np.unique(y).tolist()) <= {0, 1}:
+                raise ValueError(
+                    "Multioutput target data is not supported with label binarization: expected "
+                    f"columns of 0 and 1, received {np.unique(y)[:5]}."
+                )
             return cls(np.arange(y.shape[1]), y.shape[1], True, len(y))
-        if kind not in ("binary", "multiclass"):
+        if y.dtype.kind == "f" and np.any(y != np.floor(y)):
+            # As scikit-learn's type_of_target has it, whose warnings are not for tasks in threads.
             raise ValueError(
-                f"Unknown label type: {kind}. Maybe you are trying to fit a classifier, which expects "
+                "Unknown label type: continuous. Maybe you are trying to fit a classifier, which expects "
                 "discrete classes, on a regression target with continuous values. Use MLPRegressor for "
                 "numbers, or encode the classes as integers or strings."
             )
-        labels = np.unique(y)
+        try:
+            labels = np.unique(y)
+        except TypeError:
+            raise ValueError(
+                "Unknown label type: expected labels of one kind, received several, such as "
+                f"{y[:5].tolist()}."
+            ) from None
         if len(labels) > _MOST_CLASSES:
             raise ValueError(
                 f"Expected classes in y, received more than {_MOST_CLASSES} distinct values. "

@@ -93,6 +93,7 @@ class Training:
         self.max_epochs = max_epochs
         self.history: list[dict[str, Any]] = []
         self.stop_training = False
+        self.interrupted = False
         self._validate = validate
         self._callbacks = list(callbacks)
         for callback in self._callbacks:
@@ -124,6 +125,7 @@ class Training:
                 if self.stop_training:
                     break
         except KeyboardInterrupt:
+            self.interrupted = True
             warnings.warn("Training interrupted by user.", stacklevel=3)
         finally:
             self._tell("on_train_end", logs={})

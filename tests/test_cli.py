@@ -1,5 +1,7 @@
 """`dask nn` as its users meet it: real files, a real cluster, mistakes."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -7,6 +9,8 @@ import dask.dataframe as dd
 import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
+
+import dasknn
 
 DASK = [sys.executable, "-W", "ignore", "-m", "dask", "nn"]
 
@@ -90,6 +94,39 @@ def test_mistakes_are_explained_in_one_message(folder, cluster, arguments, messa
         *arguments,
     ]
     assert message in run("train", folder / "train", *arguments, fails=True)
+
+
+def test_ctrl_c_saves_what_was_learned_and_says_so(folder, tmp_path):
+    model = tmp_path / "m"
+    arguments = ["--target", "digit", "--epochs", 100_000, "--hidden", 8, "--strategy", "weights"]
+    command = [*DASK, "train", folder / "train", *arguments, "--workers", 1, "--output", model]
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    seen = b""
+    for character in iter(lambda: process.stdout.read(1), b""):
+        seen += character
+        if b"epoch 3/" in seen:
+            # As a terminal does: to every process of the group, workers too.
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    output = (seen + process.communicate(timeout=60)[0]).decode()
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert "of 100000 epochs" in output
+    assert f"model saved to {model}" in output
+    assert dasknn.load(model).n_iter_ >= 2
+
+
+def test_predictions_are_not_mixed_with_files_that_are_there(folder, cluster, tmp_path):
+    frame = dd.read_parquet(folder / "train").drop(columns=["digit"]).compute()
+    dasknn.MLPClassifier((4,), max_iter=1).fit(frame, load_digits().target).save(tmp_path / "m")
+    arguments = ["predict", tmp_path / "m", folder / "train", "--output", folder / "train"]
+    scheduler = ["--scheduler", cluster.scheduler_address]
+    assert "Expected a new or empty folder" in run(*arguments, *scheduler, fails=True)
 
 
 def test_missing_files_models_columns_and_schedulers_are_explained(folder, cluster, tmp_path):

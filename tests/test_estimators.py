@@ -439,6 +439,35 @@ def test_bad_data_is_refused_at_predict_and_score_too(digits):
         model.predict_proba(array.rechunk((600, 32)))
 
 
+def test_columns_are_taken_by_name_whatever_order_partitions_have_them_in(client):
+    # X - X.mean() announces its columns sorted, and computes them as they were.
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.standard_normal((300, 3)) * [1, 5, 9] + [0, 3, 7], columns=["c", "a", "b"])
+    frame["empty"] = 0.0
+    X = dd.from_pandas(frame, npartitions=3, sort=False)
+    X = (X - X.mean()) / X.std().replace(0, 1)
+    labels = dd.from_pandas((frame["c"] > 0).astype(int), npartitions=3, sort=False)
+    settings = {"batch_size": 30, "learning_rate_init": 0.1, "random_state": 0, "max_iter": 10}
+    model = MLPClassifier((), **settings).fit(X, labels)
+    assert model.score(X, labels) > 0.95
+    names = list(model.feature_names_in_)
+    scaled = ((frame - frame.mean()) / frame.std().replace(0, 1))[names]
+    assert_array_equal(model.predict(scaled), model.predict(X).compute())
+    assert np.abs(model.coefs_[0]).argmax() == names.index("c")
+
+
+def test_fitting_in_threads_leaves_the_filters_of_warnings_as_they_are(dask_digits):
+    before = list(warnings.filters)
+    for dtype in ("float32", "float64"):
+        MLPClassifier((4,), max_iter=1, dtype=dtype).fit(*dask_digits)
+    assert warnings.filters == before
+
+
+def test_callbacks_are_callbacks(digits):
+    with pytest.raises(ValueError, match=r"Expected callbacks to be objects of subclasses of dasknn\.callb"):
+        MLPClassifier(callbacks=[print]).fit(*digits)
+
+
 def test_members_with_automatic_batches_take_steps_of_200_rows():
     X = da.random.default_rng(0).random((8000, 3), chunks=(1000, -1))
     settings = {"strategy": "predictions", "max_iter": 1, "replicas": 4}

@@ -12,7 +12,6 @@ shard is computed again whenever an epoch comes to it.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -305,7 +304,7 @@ def load(
     after each partition. Raises PartitionError for a partition that holds NaN or infinity, differs in
     features, or whose rows do not match.
     """
-    to_block = partial(load_block, data[0].names, dtype)
+    to_block = partial(load_block, data[0].names, dtype, feature_names)
     limit = _MEMORY_SHARE * tasks.memory_limit()
     infos: list[BlockInfo] = []
     blocks: list[Any] | None = []
@@ -357,12 +356,12 @@ def _held_where_plain(tasks: Tasks, data: Sequence[Part]) -> list[Part]:
     return [Part(sources, data[0].names) for sources in zip(*columns, strict=True)]
 
 
-def load_block(names, dtype, *values) -> Block:
+def load_block(names, dtype, feature_names: list | None, *values) -> Block:
     """Return the Block that the values of the sources of a Part make; X in that dtype."""
     columns = columns_of(names, values)
     y, weight = columns["y"], columns["weight"]
     return Block(
-        cast(columns["X"], dtype),
+        cast(select(columns["X"], feature_names), dtype),
         None if y is None else as_array(y),
         None if weight is None else _one_column(np.asarray(as_array(weight), dtype=dtype)),
     )
@@ -370,6 +369,22 @@ def load_block(names, dtype, *values) -> Block:
 
 def _one_column(values: np.ndarray) -> np.ndarray:
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+
+
+def select(X, feature_names: list | None):
+    """Return the columns of a dataframe in this order. PartitionError: one of them is missing.
+
+    A Dask dataframe may announce its columns in another order than its partitions have them: X - X.mean()
+    does.
+    """
+    if feature_names is None or not is_dataframe(X) or list(X.columns) == feature_names:
+        return X
+    missing = [name for name in feature_names if name not in X.columns]
+    if missing or len(X.columns) != len(feature_names):
+        raise PartitionError(
+            f"Expected the columns {feature_names} that the dataframe announces, received {list(X.columns)}."
+        )
+    return X[feature_names]
 
 
 def cast(X, dtype):
@@ -388,9 +403,7 @@ def _inspect(summarize, feature_names, block: Block) -> BlockInfo:
     if problem := _problem(block, feature_names):
         return info(0.0, problem=problem)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            targets = None if block.y is None else summarize(block.y)
+        targets = None if block.y is None else summarize(block.y)
     except ValueError as error:
         return info(0.0, problem=str(error))
     return info(float(n_rows if block.weight is None else block.weight.sum()), targets)
@@ -435,6 +448,10 @@ def _first_bad(X, feature_names) -> str:
         row, column = np.unravel_index(np.isfinite(X).argmin(), X.shape)
         value = X[row, column]
     name = f"column {column}" if feature_names is None else f"column {feature_names[column]!r}"
+    if not sparse.issparse(X) and X.shape[0] > 1 and not np.isfinite(X[:, column]).any():
+        name += (
+            ", and in all other rows of the partition (was a constant column divided by its deviation, 0?)"
+        )
     return f"X holds {value} in row {row}, {name}. {_REMEDY}"
 
 
