@@ -286,7 +286,6 @@ class _MLP(BaseEstimator):
             self._learn(training, job, encoder, patience)
             raise
         self._learn(training, job, encoder, patience)
-        self.interrupted_ = training.interrupted
         if self.n_iter_ == self.max_iter and not training.stop_training:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
@@ -306,6 +305,7 @@ class _MLP(BaseEstimator):
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else float("nan")
         self.best_loss_ = patience.best_loss
         self._set_validation_scores()
+        self.interrupted_ = training.interrupted
         self.n_iter_ = len(training.history)
         self.t_ = self.n_iter_ * training.n_samples
 
@@ -532,7 +532,7 @@ class _MLP(BaseEstimator):
         return tags
 
 
-_FITTED_NUMBERS = ("loss_", "best_loss_", "n_iter_", "t_", "replicas_")
+_FITTED_NUMBERS = ("loss_", "best_loss_", "n_iter_", "t_", "replicas_", "interrupted_")
 
 
 class MLPClassifier(ClassifierMixin, _MLP):

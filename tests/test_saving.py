@@ -27,7 +27,15 @@ def test_a_loaded_classifier_predicts_the_same_bits(saved, digits):
     assert_array_equal(again.predict_proba(digits[0]), model.predict_proba(digits[0]))
     assert again.get_params() == model.get_params()
     assert_array_equal(again.classes_, model.classes_)
-    for name in ("loss_", "n_iter_", "t_", "n_features_in_", "loss_curve_", "out_activation_"):
+    for name in (
+        "loss_",
+        "n_iter_",
+        "t_",
+        "n_features_in_",
+        "loss_curve_",
+        "out_activation_",
+        "interrupted_",
+    ):
         assert getattr(again, name) == getattr(model, name)
 
 
