@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 
@@ -60,8 +61,8 @@ class ProgressBar(Callback):
         self._score = None
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._bar.set_description(f"epoch {epoch + 1}/{self.training.max_epochs}")
-        self._epoch_start = epoch * self.training.n_samples
+        self._bar.set_description(f"epoch {self.training.n_epochs + 1}/{self.training.max_epochs}")
+        self._epoch_start = self.training.n_epochs * self.training.n_samples
 
     def on_train_batch_end(self, batch, logs=None):
         self._show(logs, logs["n_samples"])
@@ -101,7 +102,7 @@ class EpochLines(Callback):
     """One line an epoch, in scikit-learn's words."""
 
     def on_epoch_end(self, epoch, logs=None):
-        print("Iteration %d, loss = %.8f" % (epoch + 1, logs["loss"]))
+        print("Iteration %d, loss = %.8f" % (self.training.n_epochs + 1, logs["loss"]))
         if "validation_score" in logs:
             print("Validation score: %f" % logs["validation_score"])
 
@@ -111,25 +112,54 @@ class Patience(Callback):
 
     A count goes up whenever the loss does not fall by more than tol below the best so far; when it
     exceeds n_iter_no_change, training stops, or the learning rate is divided by 5 until it is at most 1e-6.
+
+    early_stopping: look at the validation score instead, which must rise; in the end the weights of the
+    best epoch are restored.
     """
 
-    def __init__(self, tol: float, n_iter_no_change: float, adaptive: bool, verbose: bool):
+    def __init__(
+        self, tol: float, n_iter_no_change: float, adaptive: bool, verbose: bool, early_stopping: bool = False
+    ):
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
         self.adaptive = adaptive
         self.verbose = verbose
+        self.early_stopping = early_stopping
         self.count = 0
         self.best_loss = float("inf")
+        self.best_score = float("-inf")
+        self.best_params: Any = None
+
+    def go_on_from(self, earlier: Patience) -> None:
+        """Take over what an earlier training had counted."""
+        self.count = earlier.count
+        self.best_loss, self.best_score = earlier.best_loss, earlier.best_score
+        self.best_params = earlier.best_params
+
+    def on_train_begin(self, logs=None):
+        if self.early_stopping and self.best_params is None:
+            self.best_params = self.training.state.params
 
     def on_epoch_end(self, epoch, logs=None):
-        worse = logs["loss"] > self.best_loss - self.tol
-        self.best_loss = min(self.best_loss, logs["loss"])
+        if self.early_stopping:
+            score = logs["validation_score"]
+            worse = score < self.best_score + self.tol
+            if score > self.best_score:
+                self.best_score, self.best_params = score, self.training.state.params
+        else:
+            worse = logs["loss"] > self.best_loss - self.tol
+            self.best_loss = min(self.best_loss, logs["loss"])
         self.count = self.count + 1 if worse else 0
         if self.count > self.n_iter_no_change:
+            what = "Validation score" if self.early_stopping else "Training loss"
             self._lose_patience(
-                f"Training loss did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
+                f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
                 "consecutive epochs."
             )
+
+    def on_train_end(self, logs=None):
+        if self.early_stopping:
+            self.training.state = replace(self.training.state, params=self.best_params)
 
     def _lose_patience(self, message):
         rate = self.training.learning_rate

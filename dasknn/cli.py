@@ -109,7 +109,7 @@ def train(
             dtype=dtype,
             random_state=seed,
             max_iter=epochs,
-            verbose=1,
+            verbose=2,
         )
         tests = _read(test)[[*features, target]] if test else None
         begin = time.perf_counter()

@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable
-from dataclasses import asdict
-from functools import partial, reduce
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Integral, Real
-from operator import add
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+import sklearn.neural_network
+from scipy import sparse
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call
+from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_is_fitted,
     column_or_1d,
-    validate_data,
 )
 
 from dasknn import callbacks as cb
-from dasknn import optimizers, prediction, saving, strategies, targets
+from dasknn import conversion, features, prediction, saving, strategies, targets
 from dasknn.cluster import partitions
-from dasknn.cluster.tasks import Graph, Tasks, connect
+from dasknn.cluster.tasks import Tasks, connect
+from dasknn.datasets import RowsInProcess, RowsOnTasks, score_blocks
 from dasknn.exceptions import ModelFileError, NonFiniteLossError
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
 from dasknn.losses import BinaryLogLoss, CategoricalLogLoss, HalfPoisson, Loss, SquaredError
 from dasknn.metrics import R2, Accuracy
 from dasknn.network import Network
+from dasknn.optimizers import LBFGS, SGD, Adam, Optimizer
+from dasknn.prediction import Predictor
 from dasknn.regularizers import L2
-from dasknn.strategies import Shard, Strategy, TrainingJob
-from dasknn.training import InProcess, OnTasks, Training
+from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, TrainingJob, TrainState
+from dasknn.targets import ClassWeights
+from dasknn.training import Training
 
 # batch_size="auto": rows of one step of one replica.
 _AUTO_BATCH = 200
@@ -46,13 +54,32 @@ _LEAST_ROWS_OF_STEP = 32
 _LEAST_STEPS = 10
 
 
+@dataclass(frozen=True)
+class _KeptOptimizer:
+    """What partial_fit goes on from, besides the weights."""
+
+    optimizer: Optimizer
+    slots: np.ndarray
+    step: int
+    learning_rate: float
+
+
+def _takes_steps(estimator) -> bool:
+    """Return whether the solver trains on mini-batches; AttributeError, in scikit-learn's words, if not."""
+    if estimator.solver == "lbfgs":
+        raise AttributeError(
+            f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
+        )
+    return True
+
+
 class _MLP(BaseEstimator):
     """What the classifier and the regressor share."""
 
     _parameter_constraints: ClassVar[dict] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
-        "solver": [StrOptions({"sgd", "adam"})],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto", "full"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
@@ -63,8 +90,11 @@ class _MLP(BaseEstimator):
         "random_state": ["random_state"],
         "tol": [Interval(Real, 0, None, closed="left")],
         "verbose": ["verbose"],
+        "warm_start": ["boolean"],
         "momentum": [Interval(Real, 0, 1, closed="both")],
         "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "beta_1": [Interval(Real, 0, 1, closed="left")],
         "beta_2": [Interval(Real, 0, 1, closed="left")],
         "epsilon": [Interval(Real, 0, None, closed="neither")],
@@ -72,6 +102,7 @@ class _MLP(BaseEstimator):
             Interval(Integral, 1, None, closed="left"),
             Options(Real, {np.inf}),
         ],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
         "strategy": [StrOptions({"auto", "gradients", "weights", "predictions"}), Strategy],
         "replicas": [Interval(Integral, 1, None, closed="left"), None],
         "dtype": [StrOptions({"float32", "float64"}), None],
@@ -81,56 +112,13 @@ class _MLP(BaseEstimator):
     #: The distributed client to train with; None stands for the current one, if there is one.
     client: Any = None
 
-    def __init__(
-        self,
-        hidden_layer_sizes=(100,),
-        activation="relu",
-        *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        strategy="auto",
-        replicas=None,
-        dtype=None,
-        callbacks=None,
-    ):
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.strategy = strategy
-        self.replicas = replicas
-        self.dtype = dtype
-        self.callbacks = callbacks
+    best_loss_: float | None
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
+
+    def __init__(self, **parameters):
+        for name, value in parameters.items():
+            setattr(self, name, value)
 
     # --- what the two differ in --------------------------------------------------------------------
 
@@ -145,8 +133,12 @@ class _MLP(BaseEstimator):
         """Return the class of `targets` that summarizes parts of y."""
 
     @abstractmethod
-    def _learn_targets(self, summary) -> None:
-        """Set the attributes that come from y."""
+    def _learn_targets(self, summary, dtype: str, incremental: bool) -> Any:
+        """Return the encoder of y; set the attributes that come from y. ValueError: y does not fit."""
+
+    def _class_weights(self, summary, encoder, incremental: bool) -> ClassWeights | None:
+        """Return the weights of classes, if there are any."""
+        return None
 
     # --- fit ---------------------------------------------------------------------------------------
 
@@ -159,32 +151,53 @@ class _MLP(BaseEstimator):
         strategy="auto" trains in this process.
 
         validation_data, (X, y) or (X, y, sample_weight), is scored after each epoch: accuracy, or R^2 for
-        the regressor, goes into `validation_scores_` and `history_`.
+        the regressor, goes into `validation_scores_` and `history_`. With early_stopping=True it takes the
+        place of rows held out.
 
         Raises ValueError (or its kind, PartitionError) for data that cannot be trained on, before training
         begins, and NonFiniteLossError when training diverges.
         """
+        return self._fit(X, y, sample_weight, validation_data)
+
+    def _fit(self, X, y, sample_weight=None, validation_data=None, incremental=False):
         self._validate_params()
+        self._check_settings(validation_data, incremental)
+        going_on = self.__sklearn_is_fitted__() and (self.warm_start or incremental)
+        if not going_on:
+            # Until this fit has come to something, nothing is fitted.
+            self.__dict__.pop("_members", None)
+        dtype = self.dtype or (self._network_.dtype if going_on else None)
+        distributed = partitions.is_distributed(X, y, sample_weight)
+        with ExitStack() as stack:
+            if not distributed and self.strategy == "auto":
+                strategy, n_slots = None, 1
+                replicas: int | None = 1
+                read: Callable[..., Any] = partial(self._read_in_process, dtype)
+            else:
+                strategy = strategies.get("gradients" if self.strategy == "auto" else self.strategy)
+                replicas = self._replicas(strategy, going_on)
+                tasks = stack.enter_context(connect(self.client, distributed))
+                n_slots = len(tasks.slots())
+                read = partial(self._read_on, tasks, dtype or features.dtype_of(X), replicas or n_slots)
+            rows = read(X, y, sample_weight, reset=not going_on)
+            held_out = None if validation_data is None else read(*validation_data, reset=False)
+            return self._train(rows, held_out, strategy, replicas, n_slots, going_on, incremental)
+
+    def _check_settings(self, validation_data, incremental: bool) -> None:
+        self._hidden_sizes()
         for callback in self.callbacks or ():
             if not isinstance(callback, cb.Callback):
                 raise ValueError(
                     f"Expected callbacks to be objects of subclasses of dasknn.callbacks.Callback, "
                     f"received {callback!r}."
                 )
-        sizes = self._hidden_sizes()
         if validation_data is not None and len(validation_data) not in (2, 3):
             raise ValueError(
                 "Expected validation_data to be (X, y) or (X, y, sample_weight), received "
                 f"{len(validation_data)} items."
             )
-        # Until this fit has come to something, nothing is fitted.
-        self.__dict__.pop("_members", None)
-        distributed = partitions.is_distributed(X, y, sample_weight)
-        if not distributed and self.strategy == "auto":
-            return self._fit_in_process(X, y, sample_weight, sizes, validation_data)
-        strategy = strategies.get("gradients" if self.strategy == "auto" else self.strategy)
-        with connect(self.client, distributed) as tasks:
-            return self._fit_on(tasks, strategy, X, y, sample_weight, sizes, validation_data)
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
 
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
@@ -193,129 +206,248 @@ class _MLP(BaseEstimator):
             raise ValueError("hidden_layer_sizes must be > 0, got %s." % sizes)
         return sizes
 
-    def _fit_in_process(self, X, y, sample_weight, sizes, validation_data):
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=isinstance(self, RegressorMixin),
-            dtype=self.dtype or (np.float64, np.float32),
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
-            if not sample_weight.any():
-                raise ValueError("Expected some rows to count, but all sample weights are zero.")
-        summary = self._summarize().of(y)
-        encoder = summary.encoder(X.dtype.name)
-        self._learn_targets(summary)
-        rng = check_random_state(self.random_state)
-        network = self._network(encoder, sizes, X.dtype.name)
-        batch_size = self._batch_size(X.shape[0], 1)
-        job = self._job(network, batch_size, 1, 0)
-        shard = Shard(partitions.cast(X, X.dtype), encoder.encode(y), sample_weight)
-        params = network.initial_params(rng)
-        state = strategies.GradientAveraging().init_state(job, params, 1)
-        self.replicas_, self.strategy_ = 1, None
-        validate = None
-        if validation_data is not None:
-            validate = self._validator_in_process(network, encoder, *validation_data)
-        return self._train(job, InProcess(job, shard, rng), state, encoder, validate)
-
-    def _fit_on(self, tasks: Tasks, strategy: Strategy, X, y, sample_weight, sizes, validation_data):
+    def _replicas(self, strategy: Strategy, going_on: bool) -> int | None:
+        """Return the number of replicas, where parameters or an earlier fit say so."""
         wanted = getattr(strategy, "members", None) or self.replicas
         if self.replicas not in (None, wanted):
             raise ValueError(
                 f"Expected replicas={wanted}, the members of the strategy, received {self.replicas}. "
                 "Leave replicas out."
             )
-        distributed = partitions.is_distributed(X)
-        self._check_columns(X, reset=True)
-        dtype = self.dtype or _dtype_of(X)
-        n_parts = 1 if distributed else (wanted or len(tasks.slots()))
+        if going_on and isinstance(strategy, PredictionAveraging):
+            return wanted or len(self._members)
+        return wanted
+
+    # --- the data ----------------------------------------------------------------------------------
+
+    def _read_in_process(self, dtype: str | None, X, y, sample_weight=None, *, reset: bool) -> RowsInProcess:
+        X, y = features.validated(
+            self, X, y=y, multi_output=True, y_numeric=isinstance(self, RegressorMixin), reset=reset
+        )
+        if sparse.issparse(y):
+            y = y.toarray()
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        X = partitions.cast(X, dtype or X.dtype)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
+            if not sample_weight.any():
+                raise ValueError("Expected some rows to count, but all sample weights are zero.")
+        return RowsInProcess(X, y, sample_weight)
+
+    def _read_on(
+        self, tasks: Tasks, dtype: str, n_parts: int, X, y, sample_weight=None, *, reset: bool
+    ) -> RowsOnTasks:
+        features.check_columns(self, X, reset=reset)
         names = list(X.columns) if partitions.is_dataframe(X) else None
-        load = partial(
-            partitions.load, tasks, dtype=dtype, summarize=self._summarize().of, feature_names=names
-        )
-        parts = partitions.parts(X, y, sample_weight, n_parts)
-        with cb.loading_bar(len(parts), shown=self.verbose == 1) as on_partition:
-            loaded = load(parts, on_partition=on_partition)
-        summary = loaded.targets
-        self._learn_targets(summary)
-        encoder = summary.encoder(dtype)
-        n_rows = loaded.n_rows
-        replicas = wanted or self._default_replicas(len(tasks.slots()), n_rows)
-        batch_size = self._batch_size(n_rows, strategy.replicas_in_step(replicas))
+        parts = partitions.parts(X, y, sample_weight, 1 if partitions.is_distributed(X) else n_parts)
+        with cb.loading_bar(len(parts), shown=self.verbose > 1) as on_partition:
+            loaded = partitions.load(
+                tasks, parts, dtype, self._summarize().of, feature_names=names, on_partition=on_partition
+            )
+        return RowsOnTasks(tasks, loaded, dtype)
 
+    # --- training ----------------------------------------------------------------------------------
+
+    def _train(self, rows, held_out, strategy: Strategy | None, replicas, n_slots, going_on, incremental):
+        summary = rows.summary(self._summarize().of)
+        # As in scikit-learn, L-BFGS computes in float64 whatever X is; unless we are told otherwise.
+        in_float64 = self.solver == "lbfgs" and self.dtype is None
+        dtype = "float64" if in_float64 else rows.dtype
+        encoder = self._learn_targets(summary, dtype, incremental)
+        class_weights = self._class_weights(summary, encoder, incremental)
+        network = self._network(encoder, dtype)
+
+        # Random draws in scikit-learn's order: parameters, rows held out, orders of rows.
         rng = check_random_state(self.random_state)
-        network = self._network(encoder, sizes, dtype)
-        params = network.initial_params(rng)
-        job = self._job(network, batch_size, replicas, int(rng.randint(2**31 - 1)))
-        shards = partitions.shards(tasks, loaded, replicas, partial(_encode_shard, encoder))
-        state = strategy.init_state(job, params, replicas)
-        self.replicas_, self.strategy_ = replicas, strategy
+        if going_on:
+            members = self._members_for(network)
+        else:
+            drawn = replace(network, dtype=rows.dtype).initial_params(rng)
+            members = drawn.astype(dtype, copy=False)[np.newaxis]
+        seed = rows.draw_seed(rng)
         validate = None
-        if validation_data is not None:
-            self._check_columns(validation_data[0], reset=False)
-            held_out = load(partitions.parts(*validation_data))
-            validate = partial(self._score_on, tasks, network, encoder, held_out.add_blocks)
-        return self._train(job, OnTasks(job, strategy, tasks, shards), state, encoder, validate)
+        if held_out is not None:
+            validate = self._validation(held_out, network, encoder, None)
+        elif self.early_stopping and self.solver != "lbfgs":
+            stratify = isinstance(encoder, targets.ClassEncoder) and encoder.n_outputs == 1
+            held_out = rows.hold_out(self.validation_fraction, stratify)
+            validate = self._validation(held_out, network, encoder, class_weights)
 
-    def _train(self, job, transport, state, encoder, validate):
-        patience = cb.Patience(
-            self.tol,
-            self.n_iter_no_change,
-            self.solver == "sgd" and self.learning_rate == "adaptive",
-            self.verbose,
-        )
-        watchers: list[cb.Callback] = [cb.Clock(), patience]
-        if self.solver == "sgd" and self.learning_rate == "invscaling":
-            watchers.append(cb.InverseScaling(self.learning_rate_init, self.power_t))
-        if self.verbose:
-            watchers.append(cb.ProgressBar() if self.verbose == 1 else cb.EpochLines())
+        replicas = replicas or self._default_replicas(n_slots, rows.n_rows)
+        averages = strategy or GradientAveraging()
+        batch_size = self._batch_size(rows.n_rows, averages.replicas_in_step(replicas))
+        penalty = L2(float(self.alpha))
+        job = TrainingJob(network, self._optimizer(), penalty, batch_size, seed, replicas, self.shuffle)
+        state = averages.init_state(job, members[0], replicas)
+        if going_on:
+            job, state = self._go_on(job, state, members, incremental)
+        patience = self._make_patience(going_on)
         training = Training(
-            self, transport, state, self.max_iter, watchers + list(self.callbacks or ()), validate
+            self,
+            rows.transport(job, averages, encoder, class_weights),
+            state,
+            1 if incremental else self.max_iter,
+            self._watchers(patience, going_on),
+            validate,
+            self.history_ if going_on else (),
         )
+        learn = partial(self._learn, training, encoder, patience, going_on)
+        self.replicas_, self.strategy_ = replicas, strategy
+        found = None
         try:
-            training.run()
+            if isinstance(job.optimizer, LBFGS):
+                found = training.minimize(job.optimizer)
+            else:
+                training.run()
         except NonFiniteLossError:
             # Whoever catches the error finds the weights of the last good epoch.
-            self._learn(training, job, encoder, patience)
+            learn()
             raise
-        self._learn(training, job, encoder, patience)
-        if self.n_iter_ == self.max_iter and not training.stop_training:
+        learn()
+        self._warn_unless_converged(training, found, incremental)
+        return self
+
+    def _validation(self, held_out, network, encoder, class_weights: ClassWeights | None):
+        """Return a function of the state that scores it on rows held out."""
+
+        def validate(state: TrainState) -> float:
+            predictor = Predictor(network, np.atleast_2d(state.params), encoder)
+            return held_out.score(self._metric, predictor, class_weights)
+
+        return validate
+
+    def _network(self, encoder, dtype: str) -> Network:
+        loss = self._loss(encoder)
+        # scikit-learn draws the biases, too, and takes a smaller bound for logistic units.
+        glorot = GlorotUniform(2.0 if self.activation == "logistic" else 6.0)
+        units = [(size, self.activation) for size in self._hidden_sizes()]
+        units.append((encoder.n_outputs, loss.canonical_activation))
+        layers = tuple(Dense(int(n), name, glorot, glorot) for n, name in units)
+        return Network(self.n_features_in_, layers, loss, dtype)
+
+    def _optimizer(self) -> Optimizer:
+        if self.solver == "lbfgs":
+            return LBFGS(self.tol, self.max_fun)
+        if self.solver == "adam":
+            return Adam(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
+        return SGD(self.learning_rate_init, self.momentum, self.nesterovs_momentum)
+
+    def _batch_size(self, n_rows: int, replicas: int) -> int | None:
+        if self.batch_size == "full" or self.solver == "lbfgs":
+            return None
+        if self.batch_size == "auto":
+            return min(_AUTO_BATCH * replicas, n_rows)
+        if self.batch_size > n_rows:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+                stacklevel=5,
+            )
+        return int(min(self.batch_size, n_rows))
+
+    def _default_replicas(self, n_slots: int, n_rows: int) -> int:
+        if self.batch_size == "full" or self.solver == "lbfgs":
+            useful = n_rows // _LEAST_ROWS_OF_STEP
+        elif self.batch_size == "auto":
+            useful = n_rows // (_AUTO_BATCH * _LEAST_STEPS)
+        else:
+            useful = min(self.batch_size, n_rows) // _LEAST_ROWS_OF_STEP
+        return max(1, min(n_slots, useful))
+
+    def _make_patience(self, going_on: bool) -> cb.Patience:
+        adaptive = self.solver == "sgd" and self.learning_rate == "adaptive"
+        patience = cb.Patience(
+            self.tol, self.n_iter_no_change, adaptive, bool(self.verbose), self.early_stopping
+        )
+        if going_on and hasattr(self, "_patience"):
+            patience.go_on_from(self._patience)
+        return patience
+
+    def _watchers(self, patience: cb.Patience, going_on: bool) -> list[cb.Callback]:
+        watchers: list[cb.Callback] = [cb.Clock()]
+        if self.verbose:
+            watchers.append(cb.EpochLines() if self.verbose == 1 else cb.ProgressBar())
+        if self.solver != "lbfgs":
+            watchers.append(patience)
+        if self.solver == "sgd" and self.learning_rate == "invscaling":
+            rows_seen = self.t_ if going_on else 0
+            watchers.append(cb.InverseScaling(self.learning_rate_init, self.power_t, rows_seen))
+        return watchers + list(self.callbacks or ())
+
+    # --- going on from an earlier fit --------------------------------------------------------------
+
+    def _members_for(self, network: Network) -> np.ndarray:
+        """Return the fitted parameters (m, n_params). ValueError: they are of another network."""
+        if network.shapes != self._network_.shapes:
+            fitted, wanted = ([W for W, _ in net.shapes] for net in (self._network_, network))
+            raise ValueError(
+                f"Expected to go on with the layers that were fitted, {fitted}, received parameters and "
+                f"data for {wanted}. Use fit with warm_start=False to begin anew."
+            )
+        return self._predictor().members.astype(network.dtype, copy=False)
+
+    def _go_on(self, job: TrainingJob, state: TrainState, members: np.ndarray, incremental: bool):
+        """Return job and state with what an earlier fit has left; only partial_fit keeps the optimizer."""
+        if len(members) != len(np.atleast_2d(state.params)):
+            raise ValueError(
+                f"Expected to go on with {len(members)} members, as they were fitted, received a strategy "
+                f"for {len(np.atleast_2d(state.params))}. Keep strategy and replicas, or use fit with "
+                "warm_start=False."
+            )
+        state = replace(state, params=members.reshape(state.params.shape))
+        kept = getattr(self, "_kept_optimizer", None)
+        if not incremental or kept is None:
+            return job, state
+        slots = kept.slots.astype(members.dtype, copy=False)
+        state = replace(state, slots=slots, step=kept.step, learning_rate=kept.learning_rate)
+        return replace(job, optimizer=kept.optimizer), state
+
+    # --- what was learned --------------------------------------------------------------------------
+
+    def _learn(self, training: Training, encoder, patience: cb.Patience, going_on: bool) -> None:
+        """Set the fitted attributes from what a training has come to."""
+        state, job = training.state, training.transport.job
+        self._set_predictor(Predictor(job.network, np.atleast_2d(state.params), encoder))
+        self.history_ = training.history
+        epochs = training.history[training.first_epoch :]
+        self.loss_ = self.history_[-1]["loss"] if self.history_ else float("nan")
+        self.n_iter_ = len(epochs)
+        self.interrupted_ = training.interrupted
+        self._kept_optimizer = None
+        if not going_on:
+            self.t_ = 0
+            for name in _ABSENT_AFTER_LBFGS:
+                self.__dict__.pop(name, None)
+        scores = [entry["validation_score"] for entry in epochs if "validation_score" in entry]
+        if scores:
+            self.validation_scores_ = [*(vars(self).get("validation_scores_") or []), *scores]
+            self.best_validation_score_ = max(self.validation_scores_)
+        if isinstance(job.optimizer, LBFGS):
+            return
+        if not scores:
+            self.validation_scores_ = self.best_validation_score_ = None
+        self.t_ += len(epochs) * training.n_samples
+        self.loss_curve_ = [*vars(self).get("loss_curve_", []), *(entry["loss"] for entry in epochs)]
+        self.best_loss_ = None if self.early_stopping else patience.best_loss
+        self._patience = patience
+        self._kept_optimizer = _KeptOptimizer(job.optimizer, state.slots, state.step, state.learning_rate)
+
+    def _warn_unless_converged(self, training: Training, found, incremental: bool) -> None:
+        if training.stop_training or training.interrupted:
+            return
+        if found is not None:
+            self.n_iter_ = _check_optimize_result("lbfgs", found, self.max_iter)
+        elif not incremental and self.n_iter_ == self.max_iter:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
                 "optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
-        return self
 
-    def _learn(self, training: Training, job: TrainingJob, encoder, patience) -> None:
-        """Set the fitted attributes from what a training has come to."""
-        state = training.state
-        self._network_, self._encoder = job.network, encoder
-        self._set_members(np.atleast_2d(state.params))
-        self.history_ = training.history
-        self.loss_curve_ = [entry["loss"] for entry in training.history]
-        self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else float("nan")
-        self.best_loss_ = patience.best_loss
-        self._set_validation_scores()
-        self.interrupted_ = training.interrupted
-        self.n_iter_ = len(training.history)
-        self.t_ = self.n_iter_ * training.n_samples
-
-    def _set_validation_scores(self) -> None:
-        scores = [entry["validation_score"] for entry in self.history_ if "validation_score" in entry]
-        self.validation_scores_ = scores or None
-        self.best_validation_score_ = max(scores, default=None)
-
-    def _set_members(self, members: np.ndarray) -> None:
-        network = self._network_
+    def _set_predictor(self, predictor: Predictor) -> None:
+        network, members = predictor.network, predictor.members
+        self._network_, self._encoder = network, predictor.encoder
         self.n_layers_ = len(network.layers) + 1
         self.n_outputs_ = network.n_outputs
         self.out_activation_ = network.layers[-1].activation
@@ -328,111 +460,33 @@ class _MLP(BaseEstimator):
             self.coefs_ = [W for W, _ in views]
             self.intercepts_ = [b for _, b in views]
 
-    def _network(self, encoder, sizes: list[int], dtype: str) -> Network:
-        loss = self._loss(encoder)
-        # scikit-learn draws the biases, too, and takes a smaller bound for logistic units.
-        glorot = GlorotUniform(2.0 if self.activation == "logistic" else 6.0)
-        units = [(size, self.activation) for size in sizes]
-        units.append((encoder.n_outputs, loss.canonical_activation))
-        layers = tuple(Dense(int(n), name, glorot, glorot) for n, name in units)
-        return Network(self.n_features_in_, layers, loss, dtype)
-
-    def _job(self, network, batch_size, replicas, seed) -> TrainingJob:
-        if self.solver == "adam":
-            optimizer: optimizers.Optimizer = optimizers.Adam(
-                self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon
-            )
-        else:
-            optimizer = optimizers.SGD(self.learning_rate_init, self.momentum, self.nesterovs_momentum)
-        regularizer = L2(float(self.alpha))
-        return TrainingJob(network, optimizer, regularizer, batch_size, seed, replicas, self.shuffle)
-
-    def _batch_size(self, n_rows: int, replicas: int) -> int | None:
-        if self.batch_size == "full":
-            return None
-        if self.batch_size == "auto":
-            return min(_AUTO_BATCH * replicas, n_rows)
-        if self.batch_size > n_rows:
-            warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-                stacklevel=4,
-            )
-        return int(min(self.batch_size, n_rows))
-
-    def _default_replicas(self, n_slots: int, n_rows: int) -> int:
-        if self.batch_size == "full":
-            useful = n_rows // _LEAST_ROWS_OF_STEP
-        elif self.batch_size == "auto":
-            useful = n_rows // (_AUTO_BATCH * _LEAST_STEPS)
-        else:
-            useful = min(self.batch_size, n_rows) // _LEAST_ROWS_OF_STEP
-        return max(1, min(n_slots, useful))
-
-    # --- features ----------------------------------------------------------------------------------
-
-    def _check_columns(self, X, reset: bool) -> None:
-        """Check, and at fit learn, names and number of features of a collection, without computing it."""
-        if partitions.is_dataframe(X):
-            wrong = {
-                str(name): str(kind)
-                for name, kind in X.dtypes.items()
-                if getattr(kind, "kind", "O") not in "biuf"
-            }
-            if wrong:
-                raise ValueError(
-                    "Expected columns of numbers, received "
-                    + ", ".join(f"{name!r} ({kind})" for name, kind in wrong.items())
-                    + ". Encode them first, for instance with dask_ml.preprocessing.OrdinalEncoder or "
-                    "dask.dataframe.get_dummies, or drop them."
-                )
-            like = getattr(X, "_meta", X)
-            validate_data(self, X=like, skip_check_array=True, reset=reset)
-            return
-        shape = np.shape(X)
-        if len(shape) != 2:
-            raise ValueError(
-                f"Expected X of shape (n, p), received shape {shape}. Reshape your data with "
-                "X.reshape(-1, 1) if it has a single feature."
-            )
-        if partitions.is_distributed(X):
-            partitions.check_chunks(X)
-        like = np.empty((1, int(shape[1])), dtype=np.float32)
-        validate_data(self, X=like, skip_check_array=True, reset=reset)
-
     # --- predict -----------------------------------------------------------------------------------
 
-    def _predictor(self) -> prediction.Predictor:
+    def _predictor(self) -> Predictor:
         check_is_fitted(self)
         members = self._members
         if len(members) == 1:
             # coefs_ and intercepts_ are the truth, since scikit-learn's users change them.
             parts = [*self.coefs_, *self.intercepts_]
             members = np.concatenate([np.ravel(part) for part in parts])[np.newaxis]
-        return prediction.Predictor(self._network_, members, self._encoder)
+        return Predictor(self._network_, members, self._encoder)
 
-    def _predict(self, method: str, X, columns: list | None):
+    def _predict(self, method: str, X, columns: list | None = None):
         predictor = self._predictor()
         if partitions.is_distributed(X):
-            self._check_columns(X, reset=False)
+            features.check_columns(self, X, reset=False)
             return prediction.lazily(predictor, method, X, columns)
-        X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), reset=False)
-        return getattr(predictor, method)(X)
+        return getattr(predictor, method)(features.validated(self, X, reset=False))
 
-    def predict(self, X):
-        """Return predictions for X (n, p): (n,), or (n, k) for several outputs.
-
-        A numpy array for data in this process; for a Dask array a Dask array, for a Dask dataframe a
-        Dask series (several outputs: a dataframe), not yet computed.
-        """
+    def _columns_of_outputs(self) -> list | None:
+        """Return the names of the columns of predictions in a dataframe, None for a series."""
         check_is_fitted(self)
-        columns = None
-        if self.n_outputs_ > 1 and not isinstance(self._encoder, targets.ClassEncoder):
-            columns = list(range(self.n_outputs_))
-        return self._predict("predict", X, columns)
+        several = self.n_outputs_ > 1 and not isinstance(self._encoder, targets.ClassEncoder)
+        return list(range(self.n_outputs_)) if several else None
 
     def _score_where_data_is(self, X, y, sample_weight) -> float:
         predictor = self._predictor()
-        self._check_columns(X, reset=False)
+        features.check_columns(self, X, reset=False)
         parts = partitions.parts(X, y, sample_weight)
         names = list(X.columns) if partitions.is_dataframe(X) else None
         to_block = partial(partitions.load_block, parts[0].names, predictor.network.dtype, names)
@@ -441,74 +495,91 @@ class _MLP(BaseEstimator):
             return [graph.add("dasknn-load", to_block, *part.add_to(graph)) for part in parts]
 
         with connect(self.client, distributed=True) as tasks:
-            return self._score_blocks(tasks, predictor, add_blocks)
+            return score_blocks(tasks, self._metric, None, predictor, add_blocks)
 
-    def _score_on(self, tasks: Tasks, network, encoder, add_blocks, state) -> float:
-        members = np.atleast_2d(state.params)
-        return self._score_blocks(tasks, prediction.Predictor(network, members, encoder), add_blocks)
+    @property
+    def members_(self) -> list:
+        """The members of an ensemble, each a fitted estimator; one network is its own only member."""
+        predictor = self._predictor()
+        return [self._member(replace(predictor, members=member[np.newaxis])) for member in predictor.members]
 
-    def _score_blocks(self, tasks: Tasks, predictor, add_blocks) -> float:
-        graph = Graph()
-        model = graph.add_value("dasknn-model", predictor)
-        score = partial(prediction.score_block, self._metric)
-        wanted = [graph.add("dasknn-score", score, model, block) for block in add_blocks(graph)]
-        # In the order of partitions, whichever comes first.
-        return reduce(add, tasks.run(graph, wanted)).result()
+    def _member(self, predictor: Predictor):
+        member = clone(self).set_params(strategy="auto", replicas=None)
+        for name in ("n_features_in_", "feature_names_in_", "classes_", "n_iter_"):
+            if hasattr(self, name):
+                setattr(member, name, getattr(self, name))
+        member._set_predictor(predictor)
+        return member
 
-    def _validator_in_process(self, network, encoder, X, y, sample_weight=None):
-        X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), reset=False)
-        y = targets.as_array(y)
-        if len(y) != X.shape[0]:
-            raise ValueError(f"validation_data: X has {X.shape[0]} rows, y has {len(y)}.")
-
-        def validate(state) -> float:
-            predictor = prediction.Predictor(network, np.atleast_2d(state.params), encoder)
-            predicted = predictor.predict(X)
-            return self._metric.of(y.reshape(predicted.shape), predicted, sample_weight).result()
-
-        return validate
-
-    # --- save --------------------------------------------------------------------------------------
+    # --- other forms -------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the fitted model to one safetensors file; `dasknn.load` reads it."""
         predictor = self._predictor()
         description = {
+            **conversion.describe(predictor),
             "kind": type(self).__name__,
-            "parameters": {name: _to_json(value) for name, value in self.get_params().items()},
-            "dtype": predictor.network.dtype,
-            "layers": [[layer.units, layer.activation] for layer in predictor.network.layers],
-            "n_features_in": self.n_features_in_,
+            "parameters": {name: conversion.to_json(value) for name, value in self.get_params().items()},
             "feature_names_in": [str(name) for name in getattr(self, "feature_names_in_", [])],
-            "targets": _describe_encoder(self._encoder),
-            "fitted": {name: getattr(self, name) for name in _FITTED_NUMBERS},
-            "strategy": _to_json(self.strategy_),
+            "fitted": {name: getattr(self, name) for name in _SAVED if hasattr(self, name)},
+            "strategy": conversion.to_json(self.strategy_),
             "history": self.history_,
         }
         saving.write(path, description, {"members": predictor.members})
 
     def _restore(self, description, members: np.ndarray) -> None:
-        encoder = _encoder_from(description["targets"], description["dtype"])
-        layers = tuple(Dense(units, name) for units, name in description["layers"])
-        self.n_features_in_ = description["n_features_in"]
+        encoder = conversion.encoder_from(description)
+        self._set_predictor(conversion.predictor_from(description, self._loss(encoder), encoder, members))
+        self.n_features_in_ = self._network_.n_inputs
         if description["feature_names_in"]:
             self.feature_names_in_ = np.array(description["feature_names_in"], dtype=object)
-        network = Network(self.n_features_in_, layers, self._loss(encoder), description["dtype"])
-        if members.ndim != 2 or members.shape[1] != network.n_params:
-            raise ModelFileError(
-                f"Expected parameters of shape (members, {network.n_params}) for the layers described, "
-                f"received {members.shape}."
-            )
-        self._network_, self._encoder = network, encoder
-        self._set_members(members)
-        for name in _FITTED_NUMBERS:
-            setattr(self, name, description["fitted"][name])
-        self.strategy_ = _from_json(description["strategy"])
+        for name, value in description["fitted"].items():
+            setattr(self, name, value)
+        self.strategy_ = conversion.from_json(description["strategy"])
         self.history_ = description["history"]
-        self.loss_curve_ = [entry["loss"] for entry in self.history_]
-        self._set_validation_scores()
-        if isinstance(encoder, targets.ClassEncoder | targets.MultilabelEncoder):
+        if not isinstance(encoder, targets.NumberEncoder):
             self.classes_ = encoder.classes
+
+    def to_sklearn(self):
+        """Return a fitted estimator of scikit-learn with the same predictions, for tools that expect one.
+
+        Its parameters are those that scikit-learn knows. ValueError: an ensemble, which has none.
+        """
+        predictor = self._predictor()
+        if len(predictor.members) > 1:
+            raise ValueError(
+                f"scikit-learn's MLP is one network, and this is an ensemble of {len(predictor.members)}. "
+                "Convert each of members_, and put them into sklearn.ensemble.VotingClassifier or "
+                "VotingRegressor."
+            )
+        kind = getattr(sklearn.neural_network, type(self)._twin)
+        known = kind().get_params()
+        parameters = {name: value for name, value in self.get_params().items() if name in known}
+        if parameters["batch_size"] == "full":
+            parameters["batch_size"] = "auto"
+        twin = kind(**parameters)
+        for name in _SHARED_ATTRIBUTES:
+            if hasattr(self, name):
+                setattr(twin, name, copy(getattr(self, name)))
+        conversion.to_sklearn(predictor, twin)
+        return twin
+
+    @classmethod
+    def _from_sklearn(cls, estimator):
+        check_is_fitted(estimator)
+        known = cls().get_params()
+        model = cls(**{name: value for name, value in estimator.get_params().items() if name in known})
+        description, members = conversion.describe_sklearn(estimator)
+        history = [
+            {"epoch": i + 1, "loss": loss} for i, loss in enumerate(getattr(estimator, "loss_curve_", []))
+        ]
+        description |= {"feature_names_in": [], "fitted": {}, "strategy": None, "history": history}
+        model._restore(description, members)
+        for name in _SHARED_ATTRIBUTES:
+            if hasattr(estimator, name):
+                setattr(model, name, copy(getattr(estimator, name)))
+        model.replicas_, model.interrupted_ = 1, False
+        return model
 
     def __sklearn_is_fitted__(self):
         return "_members" in vars(self)
@@ -519,7 +590,7 @@ class _MLP(BaseEstimator):
                 f"An ensemble of {len(self._members)} members has no {name} of its own: each member "
                 "has. Predictions are the mean of theirs."
             )
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return super().__getattribute__(name)
 
     def __getstate__(self):
         state = super().__getstate__()
@@ -532,7 +603,14 @@ class _MLP(BaseEstimator):
         return tags
 
 
-_FITTED_NUMBERS = ("loss_", "best_loss_", "n_iter_", "t_", "replicas_", "interrupted_")
+# What solver="lbfgs" leaves undefined, as in scikit-learn.
+_ABSENT_AFTER_LBFGS = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_")
+_NUMBERS = ("loss_", "n_iter_", "t_", *_ABSENT_AFTER_LBFGS)
+_SAVED = (*_NUMBERS, "replicas_", "interrupted_")
+_SHARED_ATTRIBUTES = (
+    *_NUMBERS,
+    *("n_features_in_", "feature_names_in_", "classes_", "n_layers_", "n_outputs_", "out_activation_"),
+)
 
 
 class MLPClassifier(ClassifierMixin, _MLP):
@@ -597,7 +675,85 @@ class MLPClassifier(ClassifierMixin, _MLP):
     replicas_, strategy_ : what training used; strategy_ is None for training in this process.
     """
 
+    _parameter_constraints: ClassVar[dict] = {
+        **_MLP._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
     _metric = Accuracy
+    _twin = "MLPClassifier"
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=0.0001,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        max_fun=15000,
+        class_weight=None,
+        strategy="auto",
+        replicas=None,
+        dtype=None,
+        callbacks=None,
+    ):
+        super().__init__(
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            class_weight=class_weight,
+            strategy=strategy,
+            replicas=replicas,
+            dtype=dtype,
+            callbacks=callbacks,
+        )
+
+    @available_if(_takes_steps)
+    def partial_fit(self, X, y, sample_weight=None, classes=None):
+        """Train for one epoch on X (n, p), y and sample_weight, going on from what was learned; return self.
+
+        classes: all labels that will ever come; needed in the first call. Data as for fit. The optimizer
+        goes on where it was, and the learning rate with it.
+        """
+        _check_partial_fit_first_call(self, classes)
+        return self._fit(X, y, sample_weight, incremental=True)
 
     def _loss(self, encoder):
         if isinstance(encoder, targets.MultilabelEncoder) or encoder.n_outputs == 1:
@@ -607,18 +763,46 @@ class MLPClassifier(ClassifierMixin, _MLP):
     def _summarize(self):
         return targets.ClassSummary
 
-    def _learn_targets(self, summary):
-        if not summary.multilabel and len(summary.labels) < 2:
+    def _learn_targets(self, summary, dtype, incremental):
+        # The first call of partial_fit has set them, too.
+        known = vars(self).get("classes_")
+        if known is None or not (self.warm_start or incremental):
+            self.classes_ = summary.labels
+            return summary.encoder(dtype)
+        if self.warm_start and set(summary.labels) != set(known):
             raise ValueError(
-                f"Expected at least 2 classes in y, received 1 class: {summary.labels.tolist()[0]!r}."
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {known}, `y` has {summary.labels}"
             )
-        self.classes_ = summary.labels
+        if not set(summary.labels) <= set(known):
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {known}. 'y' has "
+                f"{summary.labels}."
+            )
+        kind = targets.MultilabelEncoder if summary.multilabel else targets.ClassEncoder
+        return kind(known, dtype)
 
-    def score(self, X, y, sample_weight=None):
-        """Return accuracy on X (n, p), y and sample_weight; Dask collections are scored where they are."""
-        if partitions.is_distributed(X, y, sample_weight):
-            return self._score_where_data_is(X, y, sample_weight)
-        return super().score(X, y, sample_weight)
+    def _class_weights(self, summary, encoder, incremental):
+        if self.class_weight is None:
+            return None
+        if not isinstance(encoder, targets.ClassEncoder):
+            raise ValueError(
+                "class_weight is for one label a row, received multi-label data. Use sample_weight."
+            )
+        if incremental and self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' is not for partial_fit, which sees a part of y. Pass a dict: "
+                "sklearn.utils.class_weight.compute_class_weight('balanced', classes=classes, y=y) of all y."
+            )
+        return ClassWeights.of(self.class_weight, summary, encoder)
+
+    def predict(self, X):
+        """Return labels for X (n, p): (n,), or indicators (n, k) of multi-label data.
+
+        A numpy array for data in this process; for a Dask array a Dask array, for a Dask dataframe a
+        Dask series (multi-label: a dataframe), not yet computed.
+        """
+        return self._predict("predict", X, self._columns_of_outputs())
 
     def predict_proba(self, X):
         """Return the probability of each class, (n, n_classes) in the order of classes_.
@@ -633,6 +817,20 @@ class MLPClassifier(ClassifierMixin, _MLP):
         check_is_fitted(self)
         return self._predict("predict_log_proba", X, list(self.classes_))
 
+    def predictive_entropy(self, X):
+        """Return how uncertain predictions are (n,): the entropy of predict_proba in nats.
+
+        Of multi-label data, summed over labels. Lazily for Dask collections, as for predict. For an ensemble
+        it counts what the members disagree about, too (Lakshminarayanan et al. 2017).
+        """
+        return self._predict("predictive_entropy", X)
+
+    def score(self, X, y, sample_weight=None):
+        """Return accuracy on X (n, p), y and sample_weight; Dask collections are scored where they are."""
+        if partitions.is_distributed(X, y, sample_weight):
+            return self._score_where_data_is(X, y, sample_weight)
+        return super().score(X, y, sample_weight)
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
@@ -643,7 +841,7 @@ class MLPRegressor(RegressorMixin, _MLP):
     """Multi-layer perceptron regressor: scikit-learn's, for data on a Dask cluster too.
 
     loss : {'squared_error', 'poisson'}, default='squared_error'. The other parameters and attributes are
-    those of MLPClassifier, but for `classes_`.
+    those of MLPClassifier, but for `class_weight` and `classes_`.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -651,6 +849,7 @@ class MLPRegressor(RegressorMixin, _MLP):
         "loss": [StrOptions({"squared_error", "poisson"})],
     }
     _metric = R2
+    _twin = "MLPRegressor"
 
     def __init__(
         self,
@@ -669,21 +868,25 @@ class MLPRegressor(RegressorMixin, _MLP):
         random_state=None,
         tol=1e-4,
         verbose=False,
+        warm_start=False,
         momentum=0.9,
         nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
         beta_1=0.9,
         beta_2=0.999,
         epsilon=1e-8,
         n_iter_no_change=10,
+        max_fun=15000,
         strategy="auto",
         replicas=None,
         dtype=None,
         callbacks=None,
     ):
-        self.loss = loss
         super().__init__(
-            hidden_layer_sizes,
-            activation,
+            loss=loss,
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
             solver=solver,
             alpha=alpha,
             batch_size=batch_size,
@@ -695,17 +898,59 @@ class MLPRegressor(RegressorMixin, _MLP):
             random_state=random_state,
             tol=tol,
             verbose=verbose,
+            warm_start=warm_start,
             momentum=momentum,
             nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
             beta_1=beta_1,
             beta_2=beta_2,
             epsilon=epsilon,
             n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
             strategy=strategy,
             replicas=replicas,
             dtype=dtype,
             callbacks=callbacks,
         )
+
+    @available_if(_takes_steps)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Train for one epoch on X (n, p), y and sample_weight, going on from what was learned; return self.
+
+        Data as for fit. The optimizer goes on where it was, and the learning rate with it.
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X, return_std=False):
+        """Return predictions for X (n, p): (n,), or (n, k) for several outputs.
+
+        A numpy array for data in this process; for a Dask array a Dask array, for a Dask dataframe a
+        Dask series (several outputs: a dataframe), not yet computed.
+
+        return_std: of an ensemble, return (predictions, standard deviation of the members' predictions),
+        two of a kind. ValueError: one network, which has no such deviation.
+        """
+        columns = self._columns_of_outputs()
+        if not return_std:
+            return self._predict("predict", X, columns)
+        if len(self._members) == 1:
+            raise ValueError(
+                "return_std=True needs an ensemble, received one network. Fit with "
+                "strategy=PredictionAveraging(members=5)."
+            )
+        both = self._predict("mean_and_std", X, list(range(2 * self.n_outputs_)))
+        return tuple(self._part_of(both, first) for first in (0, self.n_outputs_))
+
+    def _part_of(self, both, first: int):
+        """Return one output as a vector, several as a table, from columns side by side."""
+        several = self.n_outputs_ > 1
+        if not partitions.is_dataframe(both):
+            return both[:, first : first + self.n_outputs_] if several else both[:, first]
+        if not several:
+            return both[first].rename(None)
+        names = range(first, first + self.n_outputs_)
+        return both[list(names)].rename(columns={name: name - first for name in names})
 
     def score(self, X, y, sample_weight=None):
         """Return R^2 on X (n, p), y and sample_weight; Dask collections are scored where they are."""
@@ -719,8 +964,10 @@ class MLPRegressor(RegressorMixin, _MLP):
     def _summarize(self):
         return targets.NumberSummary
 
-    def _learn_targets(self, summary):
-        pass
+    def _learn_targets(self, summary, dtype, incremental):
+        if self.loss == "poisson" and summary.least < 0:
+            raise ValueError(f"loss='poisson' expects y >= 0, received {summary.least}.")
+        return summary.encoder(dtype)
 
 
 def load(path: str | os.PathLike) -> MLPClassifier | MLPRegressor:
@@ -736,56 +983,21 @@ def load(path: str | os.PathLike) -> MLPClassifier | MLPRegressor:
             f"Expected a model of kind {' or '.join(kinds)} in {path}, received "
             f"{description.get('kind')!r}. Use the version of dasknn that wrote it."
         )
-    parameters = {name: _from_json(value) for name, value in description["parameters"].items()}
+    parameters = {name: conversion.from_json(value) for name, value in description["parameters"].items()}
     model = kind(**parameters)
     model._restore(description, arrays["members"])
     return model
 
 
-def _to_json(value):
-    if isinstance(value, Strategy):
-        return {"strategy": value.name, **asdict(value)}
-    if isinstance(value, np.ndarray | tuple):
-        return [_to_json(item) for item in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    try:
-        json.dumps(value)
-    except TypeError:
-        # A RandomState or a callback is not part of the fitted model.
-        return None
-    return value
+def from_sklearn(estimator) -> MLPClassifier | MLPRegressor:
+    """Return a model with the weights of a fitted scikit-learn MLPClassifier or MLPRegressor.
 
-
-def _from_json(value):
-    if isinstance(value, dict):
-        settings = dict(value)
-        return type(strategies.get(settings.pop("strategy")))(**settings)
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _describe_encoder(encoder) -> dict[str, Any]:
-    if isinstance(encoder, targets.NumberEncoder):
-        return {"kind": "numbers", "n_outputs": encoder.n_outputs}
-    kind = "multilabel" if isinstance(encoder, targets.MultilabelEncoder) else "classes"
-    dtype = "object" if encoder.classes.dtype.kind == "O" else encoder.classes.dtype.str
-    return {"kind": kind, "classes": encoder.classes.tolist(), "classes_dtype": dtype}
-
-
-def _encoder_from(description: dict[str, Any], dtype: str):
-    if description["kind"] == "numbers":
-        return targets.NumberEncoder(description["n_outputs"], dtype)
-    classes = np.array(description["classes"], dtype=description["classes_dtype"])
-    if description["kind"] == "multilabel":
-        return targets.MultilabelEncoder(classes, dtype)
-    return targets.ClassEncoder(classes, dtype)
-
-
-def _encode_shard(encoder, X, y, weight) -> Shard:
-    return Shard(X, encoder.encode(y), weight)
-
-
-def _dtype_of(X) -> str:
-    """Return float32 if all of X is, else float64: scikit-learn's rule."""
-    kinds = set(X.dtypes) if partitions.is_dataframe(X) else {np.dtype(getattr(X, "dtype", "O"))}
-    return "float32" if kinds == {np.dtype("float32")} else "float64"
+    TypeError: another estimator. NotFittedError: one that is not fitted.
+    """
+    for kind in (MLPClassifier, MLPRegressor):
+        if isinstance(estimator, getattr(sklearn.neural_network, kind._twin)):
+            return kind._from_sklearn(estimator)
+    raise TypeError(
+        "Expected sklearn.neural_network.MLPClassifier or MLPRegressor, received "
+        f"{type(estimator).__module__}.{type(estimator).__name__}."
+    )

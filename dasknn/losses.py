@@ -36,6 +36,10 @@ class BoundLoss(ABC):
         """Return the weighted sum of the losses of the rows."""
 
     @abstractmethod
+    def mean(self, P, y, weight) -> float:
+        """Return the weighted mean over rows, in scikit-learn's order of operations; takes memory."""
+
+    @abstractmethod
     def subtract_target(self, P, y, out) -> None:
         """Write P - y: the derivative with respect to the logits of the canonical activation."""
 
@@ -59,6 +63,18 @@ class _ElementwiseLoss(BoundLoss):
 
     def allocate(self, n_rows, n_outputs, dtype):
         self.terms = np.empty((n_rows, n_outputs), dtype)
+
+    @abstractmethod
+    def write_terms(self, P, y) -> None:
+        """Write the loss of each row and output into self.terms."""
+
+    def loss_sum(self, P, y, weight):
+        self.write_terms(P, y)
+        return self._sum_terms(weight)
+
+    def mean(self, P, y, weight):
+        self.write_terms(P, y)
+        return float(np.average(self.terms, weights=weight, axis=0).sum())
 
     def subtract_target(self, P, y, out):
         np.subtract(P, y, out=out)
@@ -85,6 +101,12 @@ class _BoundCategoricalLogLoss(BoundLoss):
             return -float(np.add.reduce(self.picked))
         return -float(np.dot(weight, self.picked))
 
+    def mean(self, P, y, weight):
+        terms = np.zeros(P.shape, P.dtype)
+        np.take(P.reshape(-1), self.first + y, out=self.picked, mode="clip")
+        terms[np.arange(len(y)), y] = np.log(np.clip(self.picked, self.eps, 1 - self.eps))
+        return -float(np.average(terms, weights=weight, axis=0).sum())
+
     def subtract_target(self, P, y, out):
         # loss_sum has left the places of the labels in self.index.
         np.copyto(out, P)
@@ -101,7 +123,7 @@ class _BoundCategoricalLogLoss(BoundLoss):
 
 
 class _BoundBinaryLogLoss(_ElementwiseLoss):
-    def loss_sum(self, P, y, weight):
+    def write_terms(self, P, y):
         # The probability of what came: P where y is 1, and 1 - P where it is 0.
         terms = self.terms
         np.subtract(1, y, out=terms)
@@ -110,7 +132,7 @@ class _BoundBinaryLogLoss(_ElementwiseLoss):
         np.maximum(terms, self.eps, out=terms)
         np.minimum(terms, 1 - self.eps, out=terms)
         np.log(terms, out=terms)
-        return -self._sum_terms(weight)
+        np.negative(terms, out=terms)
 
     def derivative(self, P, y, out):
         np.maximum(P, self.eps, out=out)
@@ -122,23 +144,27 @@ class _BoundBinaryLogLoss(_ElementwiseLoss):
 
 
 class _BoundSquaredError(_ElementwiseLoss):
-    def loss_sum(self, P, y, weight):
+    def write_terms(self, P, y):
         np.subtract(P, y, out=self.terms)
         np.multiply(self.terms, self.terms, out=self.terms)
-        return 0.5 * self._sum_terms(weight) / P.shape[1]
+
+    def loss_sum(self, P, y, weight):
+        return 0.5 * super().loss_sum(P, y, weight) / P.shape[1]
+
+    def mean(self, P, y, weight):
+        return 0.5 * super().mean(P, y, weight) / P.shape[1]
 
     def derivative(self, P, y, out):
         self.subtract_target(P, y, out)
 
 
 class _BoundHalfPoisson(_ElementwiseLoss):
-    def loss_sum(self, P, y, weight):
+    def write_terms(self, P, y):
         terms = self.terms
         np.divide(y, P, out=terms)
         xlogy(y, terms, out=terms)
         np.subtract(terms, y, out=terms)
         np.add(terms, P, out=terms)
-        return self._sum_terms(weight)
 
     def derivative(self, P, y, out):
         np.divide(y, P, out=out)

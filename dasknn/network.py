@@ -16,8 +16,8 @@ import numpy as np
 from dasknn.layers import Dense
 from dasknn.losses import Loss
 
-# Rows that are predicted at a time: bounds the memory of hidden layers.
-_PREDICT_ROWS = 8_192
+# Rows that go through the network at a time: bounds the memory of hidden layers.
+_ROWS_AT_ONCE = 8_192
 
 
 @dataclass(frozen=True)
@@ -75,23 +75,27 @@ class Network:
         ValueError: targets that the loss cannot take.
         """
         self.loss.check_targets(y, self.n_outputs)
-        grad = np.zeros(self.n_params, self.dtype)
-        if X.shape[0] == 0:
-            return 0.0, grad
-        workspace = Workspace(self, X.shape[0])
-        workspace.take(X, y, weight, slice(0, X.shape[0]))
-        loss_sum = workspace.loss_and_grad(self.views(params), self.views(grad))
+        n_rows = X.shape[0]
+        loss_sum, grad, part = 0.0, np.zeros(self.n_params, self.dtype), np.empty(self.n_params, self.dtype)
+        workspace, views, part_views = None, self.views(params), self.views(part)
+        for begin in range(0, n_rows, _ROWS_AT_ONCE):
+            rows = slice(begin, min(begin + _ROWS_AT_ONCE, n_rows))
+            if workspace is None or workspace.n_rows != rows.stop - begin:
+                workspace = Workspace(self, rows.stop - begin)
+            workspace.take(X, y, weight, rows)
+            loss_sum += workspace.loss_and_grad(views, part_views)
+            grad += part
         return loss_sum, grad
 
     def predict(self, params, X) -> np.ndarray:
         """Return the outputs (n, n_outputs) for X (n, n_inputs), dense or CSR."""
         views = self.views(params)
         outputs = np.empty((X.shape[0], self.n_outputs), self.dtype)
-        for begin in range(0, X.shape[0], _PREDICT_ROWS):
-            A = X[begin : begin + _PREDICT_ROWS]
+        for begin in range(0, X.shape[0], _ROWS_AT_ONCE):
+            A = X[begin : begin + _ROWS_AT_ONCE]
             for layer, (W, b) in zip(self.layers, views, strict=True):
                 A = layer.outputs(A, W, b)
-            outputs[begin : begin + _PREDICT_ROWS] = A
+            outputs[begin : begin + _ROWS_AT_ONCE] = A
         return outputs
 
 
@@ -135,11 +139,26 @@ class Workspace:
 
         params and grad are `Network.views` of flat vectors; grad is overwritten.
         """
-        layers = self._layers
+        self._forward(params)
+        return self._backward(params, grad)
+
+    def mean_loss_and_grad(self, params, grad) -> float:
+        """As loss_and_grad, but return the mean loss, in scikit-learn's own order of operations.
+
+        L-BFGS magnifies a difference in the last bit over hundreds of iterations.
+        """
+        self._forward(params)
+        mean = self._loss.mean(self._layers[-1].A, self.y, self.weight)
+        self._backward(params, grad)
+        return mean
+
+    def _forward(self, params) -> None:
         inputs = self.X
-        for layer, (W, b) in zip(layers, params, strict=True):
+        for layer, (W, b) in zip(self._layers, params, strict=True):
             inputs = layer.forward(inputs, W, b)
 
+    def _backward(self, params, grad) -> float:
+        layers = self._layers
         last = layers[-1]
         loss_sum = self._loss(last.A, self.y, self.weight, out=last.dA)
         for i in range(len(layers) - 1, -1, -1):

@@ -7,10 +7,12 @@ Formulas and their order of operations are scikit-learn's, to the last bit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
+import scipy.optimize
 
 from dasknn.regularizers import L2
 
@@ -89,6 +91,44 @@ class Adam:
         np.multiply(first, -float(rate), out=grad)
         np.divide(grad, scratch, out=grad)
         np.add(params, grad, out=params)
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """SciPy's L-BFGS-B (Byrd et al. 1995), without bounds: iterations on all rows, in float64.
+
+    Stops when no element of the gradient exceeds gtol, or after max_fun evaluations.
+    """
+
+    gtol: float = 1e-4
+    max_fun: int = 15_000
+    learning_rate: float = 1.0
+    n_slots: ClassVar[int] = 0
+
+    def minimize(
+        self,
+        loss_and_grad: Callable[[np.ndarray], tuple[float, np.ndarray]],
+        params: np.ndarray,
+        max_iter: int,
+        on_iteration: Callable[[scipy.optimize.OptimizeResult], None],
+    ) -> scipy.optimize.OptimizeResult:
+        """Return SciPy's result: x, fun, nit, status, message.
+
+        on_iteration(intermediate_result) is called after each iteration; StopIteration from it ends all.
+        """
+        return scipy.optimize.minimize(
+            loss_and_grad,
+            params,
+            method="L-BFGS-B",
+            jac=True,
+            # SciPy goes by the name of the argument.
+            callback=lambda intermediate_result: on_iteration(intermediate_result),
+            options={"maxfun": self.max_fun, "maxiter": max_iter, "gtol": self.gtol},
+        )
+
+    def update(self, params, grad, slots, scratch, step, learning_rate):
+        """Refuse: there are no steps on mini-batches."""
+        raise TypeError("L-BFGS takes no steps on mini-batches; use `minimize`.")
 
 
 class Updater:

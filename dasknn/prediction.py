@@ -10,10 +10,12 @@ from typing import Any
 import dask
 import dask.array as da
 import numpy as np
+from scipy.special import entr
 
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import single_blas_thread
 from dasknn.network import Network
+from dasknn.targets import ClassWeights, MultilabelEncoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,19 @@ class Predictor:
             total /= len(self.members)
         return total
 
+    def mean_and_std(self, X) -> np.ndarray:
+        """Return mean and standard deviation of the members' outputs, side by side (n, 2 * n_outputs)."""
+        X = partitions.cast(X, self.network.dtype)
+        outputs = np.stack([self.network.predict(params, X) for params in self.members])
+        return np.hstack([self.outputs(X), outputs.std(axis=0)])
+
+    def predictive_entropy(self, X) -> np.ndarray:
+        """Return the entropy (n,) of predict_proba in nats; of multi-label data, summed over labels."""
+        chances = self.predict_proba(X).astype(np.float64)
+        if isinstance(self.encoder, MultilabelEncoder):
+            chances = np.hstack([chances, 1 - chances])
+        return entr(chances).sum(axis=1)
+
     def predict(self, X) -> np.ndarray:
         """Return labels or numbers (n,), or (n, k) for several outputs."""
         return self.encoder.decode(self.outputs(X))
@@ -45,6 +60,8 @@ class Predictor:
     def predict_proba(self, X) -> np.ndarray:
         """Return probabilities (n, n_classes), or of each label (n, k) in multi-label data."""
         outputs = self.outputs(X)
+        if len(self.encoder.classes) == 1 and self.network.n_outputs == 1:
+            return np.ones_like(outputs)
         if self.network.n_outputs == 1:
             return np.hstack([1 - outputs, outputs])
         return outputs
@@ -105,10 +122,15 @@ def _frame(values, index, columns):
     return pd.DataFrame(values, index=index, columns=columns)
 
 
-def score_block(metric, predictor: Predictor, block: partitions.Block):
-    """Return the metric, mergeable, of the predictions for one block. PartitionError: bad data."""
-    y = block.y
+def score_block(metric, weights: ClassWeights | None, predictor: Predictor, block: partitions.Block):
+    """Return the metric, mergeable, of the predictions for one block. PartitionError: bad data.
+
+    weights of classes, if any, are multiplied into those of rows.
+    """
+    y, weight = block.y, block.weight
     assert y is not None, "a score needs targets"
     partitions.refuse_problems(block)
     predicted = predictor.predict(block.X)
-    return metric.of(y.reshape(predicted.shape), predicted, block.weight)
+    if weights is not None:
+        weight = weights.rows(y, weight)
+    return metric.of(y.reshape(predicted.shape), predicted, weight)

@@ -17,9 +17,9 @@ class L2:
 
     strength: float = 0.0
 
-    def penalty(self, W: np.ndarray) -> float:
-        """Return strength / 2 * sum(W**2); W is flat."""
-        return 0.5 * self.strength * float(np.dot(W, W)) if self.strength else 0.0
+    def penalty(self, *weights: np.ndarray) -> float:
+        """Return strength / 2 * sum(W**2) over all weights, which are flat."""
+        return 0.5 * self.strength * float(sum(np.dot(W, W) for W in weights)) if self.strength else 0.0
 
     def add_gradient(self, W: np.ndarray, dW: np.ndarray, scratch: np.ndarray) -> None:
         """Add strength * W to dW in place; scratch has W's shape."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.utils.class_weight import compute_class_weight
 
 # More distinct labels than this in one part are taken for a target that is not of classes.
 _MOST_CLASSES = 100_000
@@ -57,18 +58,23 @@ def _is_na(value) -> bool:
 
 @dataclass(frozen=True)
 class ClassSummary:
-    """The labels of a part of y: `labels` sorted and distinct; multilabel: y (n, k) of 0 and 1."""
+    """The labels of a part of y: `labels` sorted and distinct; multilabel: y (n, k) of 0 and 1.
+
+    counts: for each label, the weight of its rows; of multi-label data, zeros.
+    """
 
     labels: np.ndarray
     n_outputs: int
     multilabel: bool
     n_rows: int
+    counts: np.ndarray
 
     @classmethod
-    def of(cls, y: np.ndarray) -> ClassSummary:
-        """Summarize y (n,) or (n, k). ValueError: targets that are not classes."""
+    def of(cls, y: np.ndarray, weight: np.ndarray | None = None) -> ClassSummary:
+        """Summarize y (n,) or (n, k), weight (n,) or None. ValueError: targets that are not classes."""
         if len(y) == 0:
-            return cls(np.empty(0, y.dtype), 1 if y.ndim == 1 else y.shape[1], y.ndim == 2, 0)
+            n_outputs = 1 if y.ndim == 1 else y.shape[1]
+            return cls(np.empty(0, y.dtype), n_outputs, y.ndim == 2, 0, np.empty(0))
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
         if y.ndim == 2:
@@ -77,7 +83,7 @@ class ClassSummary:
                     "Multioutput target data is not supported with label binarization: expected "
                     f"columns of 0 and 1, received {np.unique(y)[:5]}."
                 )
-            return cls(np.arange(y.shape[1]), y.shape[1], True, len(y))
+            return cls(np.arange(y.shape[1]), y.shape[1], True, len(y), np.zeros(y.shape[1]))
         if y.dtype.kind == "f" and np.any(y != np.floor(y)):
             # As scikit-learn's type_of_target has it, whose warnings are not for tasks in threads.
             raise ValueError(
@@ -97,7 +103,9 @@ class ClassSummary:
                 f"Expected classes in y, received more than {_MOST_CLASSES} distinct values. "
                 "Use MLPRegressor for numbers."
             )
-        return cls(labels, 1, False, len(y))
+        weight = None if weight is None else weight.astype(np.float64)
+        counts = np.bincount(np.searchsorted(labels, y), weights=weight, minlength=len(labels))
+        return cls(labels, 1, False, len(y), counts.astype(np.float64))
 
     def __add__(self, other: ClassSummary) -> ClassSummary:
         if not self.n_rows or not other.n_rows:
@@ -110,7 +118,11 @@ class ClassSummary:
                 f"{self.labels.tolist()[0]!r} and {other.labels.tolist()[0]!r}. Use one kind."
             )
         labels = np.union1d(self.labels, other.labels)
-        return ClassSummary(labels, self.n_outputs, self.multilabel, self.n_rows + other.n_rows)
+        counts = np.zeros(len(labels))
+        for part in (self, other):
+            counts[np.searchsorted(labels, part.labels)] += part.counts
+        n_rows = self.n_rows + other.n_rows
+        return ClassSummary(labels, self.n_outputs, self.multilabel, n_rows, counts)
 
     def encoder(self, dtype: str) -> MultilabelEncoder | ClassEncoder:
         """Return what encodes y for a network of that dtype."""
@@ -121,14 +133,15 @@ class ClassSummary:
 
 @dataclass(frozen=True)
 class NumberSummary:
-    """The shape of a part of y that holds numbers."""
+    """The shape of a part of y that holds numbers, and the least of them."""
 
     n_outputs: int
     n_rows: int
+    least: float
 
     @classmethod
-    def of(cls, y: np.ndarray) -> NumberSummary:
-        """Summarize y (n,) or (n, k). ValueError: y that is not of numbers."""
+    def of(cls, y: np.ndarray, weight: np.ndarray | None = None) -> NumberSummary:
+        """Summarize y (n,) or (n, k), of whatever weight. ValueError: y that is not of numbers."""
         if y.dtype.kind not in "biuf":
             try:
                 y = y.astype(np.float64)
@@ -137,7 +150,8 @@ class NumberSummary:
                     f"Expected numbers in y, received dtype {y.dtype}, such as {y.reshape(-1)[0]!r}. "
                     "Use MLPClassifier for classes."
                 ) from None
-        return cls(1 if y.ndim == 1 else y.shape[1], len(y))
+        least = float(y.min()) if y.size else float("inf")
+        return cls(1 if y.ndim == 1 else y.shape[1], len(y), least)
 
     def __add__(self, other: NumberSummary) -> NumberSummary:
         if not self.n_rows or not other.n_rows:
@@ -146,7 +160,7 @@ class NumberSummary:
             raise ValueError(
                 f"y has {self.n_outputs} columns in some partitions, {other.n_outputs} in others."
             )
-        return NumberSummary(self.n_outputs, self.n_rows + other.n_rows)
+        return NumberSummary(self.n_outputs, self.n_rows + other.n_rows, min(self.least, other.least))
 
     def encoder(self, dtype: str) -> NumberEncoder:
         """Return what encodes y for a network of that dtype."""
@@ -165,14 +179,19 @@ class ClassEncoder:
         """Units of the last layer."""
         return 1 if len(self.classes) <= 2 else len(self.classes)
 
-    def encode(self, y: np.ndarray) -> np.ndarray:
-        """Return y as the loss takes it. ValueError: a label that is not among the classes."""
+    def numbers(self, y: np.ndarray) -> np.ndarray:
+        """Return the number of the class of each row (n,). ValueError: a label that is not of a class."""
         y = y.reshape(-1)
         numbers = np.searchsorted(self.classes, y)
         numbers[numbers == len(self.classes)] = 0
         strange = self.classes[numbers] != y
         if np.any(strange):
             raise ValueError(f"Expected labels among {self.classes}, received {y[strange].tolist()[0]!r}.")
+        return numbers
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return y as the loss takes it. ValueError: a label that is not of a class."""
+        numbers = self.numbers(y)
         if self.n_outputs == 1:
             # With one class all rows are negative, as in scikit-learn.
             return (numbers[:, np.newaxis] == 1).astype(self.dtype)
@@ -222,3 +241,31 @@ class NumberEncoder:
     def decode(self, outputs):
         """Return predictions (n,), or (n, k) for several outputs."""
         return outputs[:, 0] if self.n_outputs == 1 else outputs
+
+
+@dataclass(frozen=True, eq=False)
+class ClassWeights:
+    """Weights of classes, as factors of the weights of rows; values (n_classes,) as encoder.classes."""
+
+    encoder: ClassEncoder
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, class_weight, summary: ClassSummary, encoder: ClassEncoder) -> ClassWeights:
+        """Make them from a dict of label to weight, or "balanced": rows / (n_classes * rows of the class).
+
+        Rows count by their weights. ValueError: labels of the dict that are not classes.
+        """
+        if class_weight == "balanced":
+            # A class whose rows all weigh nothing is as good as absent.
+            present = summary.counts > 0
+            values = np.ones(len(present))
+            values[present] = summary.counts.sum() / (present.sum() * summary.counts[present])
+        else:
+            values = compute_class_weight(class_weight, classes=encoder.classes, y=encoder.classes)
+        return cls(encoder, values.astype(encoder.dtype))
+
+    def rows(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+        """Return the weight of each row (n,)."""
+        of_class = self.values[self.encoder.numbers(y)]
+        return of_class if weight is None else of_class * weight

@@ -26,9 +26,13 @@ FLOORS = {
     "cluster.partitions": 3,
     "strategies": 4,
     "saving": 4,
+    "features": 5,
     "prediction": 5,
     "callbacks": 5,
+    "transports": 5,
     "training": 6,
+    "datasets": 6,
+    "conversion": 6,
     "estimators": 7,
     "cli": 8,
 }

@@ -121,7 +121,7 @@ def test_parameters_are_one_vector_and_weights_come_first():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_predictions_do_not_depend_on_how_rows_are_batched_or_stored(dtype, monkeypatch):
-    monkeypatch.setattr("dasknn.network._PREDICT_ROWS", 5)
+    monkeypatch.setattr("dasknn.network._ROWS_AT_ONCE", 5)
     rng = np.random.default_rng(0)
     network = network_of(dtype=dtype)
     params = network.initial_params(rng)

@@ -241,7 +241,7 @@ def test_validation_data_is_scored_after_each_epoch(digits, dask_digits, where, 
     if where == "cluster":
         request.getfixturevalue("client")
     settings = {"batch_size": 64, "max_iter": 3, "random_state": 0, "replicas": 1}
-    model = MLPClassifier((10,), verbose=1, **settings).fit(*data, validation_data=held_out)
+    model = MLPClassifier((10,), verbose=2, **settings).fit(*data, validation_data=held_out)
     assert len(model.validation_scores_) == 3
     assert model.validation_scores_[-1] == model.score(X[:200], y[:200])
     assert model.best_validation_score_ == max(model.validation_scores_)
@@ -261,18 +261,12 @@ def test_bad_input_is_refused_before_training_and_leaves_nothing(client, digits)
         (with_nan, da.from_array(y, chunks=500), "Partition 2: X holds nan in row 0, column 7"),
         (ones[:0], zeros[:0], "found 0 samples"),
         (ones, zeros[:9], "X has 10 rows, y has 9"),
-        (ones, zeros, "at least 2 classes in y, received 1"),
         (ones[:, 0], zeros, r"shape \(n, p\), received shape \(10,\)"),
     ):
         events = Recorder()
         with pytest.raises(ValueError, match=message):
             MLPClassifier((5,), callbacks=[events]).fit(bad_X, bad_y)
         assert events.seen == []
-
-
-def test_one_class_is_refused_in_this_process_too():
-    with pytest.raises(ValueError, match="at least 2 classes in y, received 1 class: 'a'"):
-        MLPClassifier().fit(np.ones((4, 2)), ["a"] * 4)
 
 
 def test_columns_that_are_not_numbers_are_named():
@@ -368,12 +362,12 @@ def test_an_interrupted_training_keeps_its_last_epoch(dask_digits):
 
 
 def test_progress_is_shown_as_a_bar_or_in_lines(dask_digits, capsys):
-    MLPClassifier((5,), max_iter=2, verbose=1).fit(*dask_digits)
+    MLPClassifier((5,), max_iter=2, verbose=2).fit(*dask_digits)
     bar = capsys.readouterr().err
     assert "epoch 2/2" in bar
     assert "rows/s" in bar
     assert "loss=" in bar
-    model = MLPClassifier((5,), max_iter=2, verbose=2).fit(*dask_digits)
+    model = MLPClassifier((5,), max_iter=2, verbose=True).fit(*dask_digits)
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["Iteration %d, loss = %.8f" % (i + 1, loss) for i, loss in enumerate(model.loss_curve_)]
 

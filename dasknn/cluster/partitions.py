@@ -12,8 +12,9 @@ shard is computed again whenever an epoch comes to it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from itertools import pairwise
 from operator import add
@@ -33,6 +34,8 @@ _SHARD_BYTES = 32 * 2**20
 # A border between replicas snaps to one between partitions when that is this close, as a share of the rows
 # of a replica: most data is then read once only.
 _SNAP = 0.05
+# First number of the seed sequence of rows held out; those of `strategies` are other ones.
+_HELD_OUT_STREAM = 4
 # Share of the workers' memory that the data may take; Dask spills from 0.6 on.
 _MEMORY_SHARE = 0.5
 
@@ -259,21 +262,71 @@ def _aligned(name: str, data, X, lengths: list[int] | None, n_parts: int) -> lis
 # --- load --------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Split:
+    """Which rows of each block are held out: so many, chosen by a seed, whatever the other blocks hold."""
+
+    seed: int
+    n_held_out: tuple[int, ...]
+    held_out: bool
+
+    def rows(self, number: int, n_rows: int) -> np.ndarray:
+        """Return the rows of block `number` that belong to this side of the split, in their order."""
+        order = np.random.default_rng([self.seed, _HELD_OUT_STREAM, number]).permutation(n_rows)
+        n_held_out = self.n_held_out[number]
+        return np.sort(order[:n_held_out] if self.held_out else order[n_held_out:])
+
+    def take(self, number: int, block: Block) -> Block:
+        """Return a block with the rows of this side alone."""
+        rows = self.rows(number, block.X.shape[0])
+        columns = (block.X, block.y, block.weight)
+        return Block(*(None if column is None else column[rows] for column in columns))
+
+
 @dataclass
 class Loaded:
-    """What load found: infos of all blocks, and the blocks themselves where they fit in memory."""
+    """What load found: infos of all blocks, and the blocks themselves where they fit in memory.
+
+    split: take the rows of one side of it from each block.
+    """
 
     parts: list[Part]
     load_block: Callable
     infos: list[BlockInfo]
     blocks: list[Any] | None
+    split: Split | None = None
 
     def add_block(self, graph: Graph, number: int, home: str | None = None) -> Any:
         """Return a reference to a block: as it is held, or to be loaded again."""
         if self.blocks is not None:
-            return self.blocks[number]
-        sources = self.parts[number].add_to(graph)
-        return graph.add("dasknn-load", self.load_block, *sources, home=home)
+            block = self.blocks[number]
+        else:
+            sources = self.parts[number].add_to(graph)
+            block = graph.add("dasknn-load", self.load_block, *sources, home=home)
+        if self.split is None:
+            return block
+        return graph.add("dasknn-split", partial(self.split.take, number), block, home=home)
+
+    def hold_out(self, tasks: Tasks, fraction: float, seed: int) -> tuple[Loaded, Loaded]:
+        """Return (what is left to train on, what is held out), from each block in proportion to its rows.
+
+        Rows stay where they are. In all, the share is rounded up, as in scikit-learn.
+        """
+        rows = np.cumsum([0, *(info.n_rows for info in self.infos)])
+        # Exact for the whole, and within one row for each block.
+        edges = rows * math.ceil(rows[-1] * fraction) // max(int(rows[-1]), 1)
+        n_held_out = tuple(int(n) for n in np.diff(edges))
+        left, held_out = (
+            replace(
+                self, split=Split(seed, n_held_out, side), infos=_infos_of_side(self.infos, n_held_out, side)
+            )
+            for side in (False, True)
+        )
+        if self.blocks is not None:
+            graph = Graph()
+            held_out.blocks = tasks.start(graph, held_out.add_blocks(graph))
+            held_out.split = None
+        return left, held_out
 
     def add_blocks(self, graph: Graph) -> list[Any]:
         """Return references to all blocks."""
@@ -290,18 +343,26 @@ class Loaded:
         return reduce(add, (info.targets for info in self.infos))
 
 
+def _infos_of_side(infos: list[BlockInfo], n_held_out: Sequence[int], held_out: bool) -> list[BlockInfo]:
+    sides = []
+    for info, n in zip(infos, n_held_out, strict=True):
+        n_rows = n if held_out else info.n_rows - n
+        sides.append(replace(info, n_rows=n_rows, nbytes=info.nbytes * n_rows // max(info.n_rows, 1)))
+    return sides
+
+
 def load(
     tasks: Tasks,
     data: Sequence[Part],
     dtype: str,
-    summarize: Callable[[np.ndarray], Any],
+    summarize: Callable[[np.ndarray, np.ndarray | None], Any],
     feature_names: list | None = None,
     on_partition: Callable[[], Any] = lambda: None,
 ) -> Loaded:
     """Compute, cast, check and count every partition, where it is.
 
-    summarize(y) returns a mergeable summary of a part of y, or raises ValueError. on_partition is called
-    after each partition. Raises PartitionError for a partition that holds NaN or infinity, differs in
+    summarize(y, weight) returns a mergeable summary of a part of y, or raises ValueError. on_partition is
+    called after each partition. Raises PartitionError for a partition that holds NaN or infinity, differs in
     features, or whose rows do not match.
     """
     to_block = partial(load_block, data[0].names, dtype, feature_names)
@@ -403,7 +464,7 @@ def _inspect(summarize, feature_names, block: Block) -> BlockInfo:
     if problem := _problem(block, feature_names):
         return info(0.0, problem=problem)
     try:
-        targets = None if block.y is None else summarize(block.y)
+        targets = None if block.y is None else summarize(block.y, block.weight)
     except ValueError as error:
         return info(0.0, problem=str(error))
     return info(float(n_rows if block.weight is None else block.weight.sum()), targets)

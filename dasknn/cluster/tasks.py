@@ -214,17 +214,22 @@ class Tasks(ABC):
         size = min(8, most)
         while wave := list(islice(rounds, size)):
             begin = time.perf_counter()
-            state = self._run_wave(strategy, job, state, shards, wave)
+            state = self._run_wave(add_rounds, strategy, job, state, shards, wave)
             on_wave(state)
             seconds = time.perf_counter() - begin
             # How rounds are cut into waves changes no bit, so it may follow the clock.
             size = max(1, min(most, 4 * size, round(size * _WAVE_SECONDS / max(seconds, 1e-3))))
         return state
 
-    def _run_wave(self, strategy, job, state, shards, wave):
+    def total(self, strategy, job, state, shards):
+        """Return what all replicas bring to the first round of an epoch, merged; nothing is applied."""
+        wave = [next(iter(strategy.rounds(job, shards.rows_of_replicas(), state.epoch)))]
+        return self._run_wave(add_total, strategy, job, state, shards, wave)
+
+    def _run_wave(self, add, strategy, job, state, shards, wave):
         for fault in range(_MOST_FAULTS + 1):
             try:
-                return self._attempt(strategy, job, state, shards, wave)
+                return self._attempt(add, strategy, job, state, shards, wave)
             except self.faults as error:
                 self.explain_loss(error)
                 if fault == _MOST_FAULTS:
@@ -236,14 +241,14 @@ class Tasks(ABC):
                 )
         raise AssertionError("unreachable")
 
-    def _attempt(self, strategy, job, state, shards, wave):
+    def _attempt(self, add, strategy, job, state, shards, wave):
         graph, scattered = Graph(), []
         homes = self.homes(job.replicas)
         held = shards.hold_for(wave, homes)
         try:
             # states: what each replica begins with, a reference into the graph or a held result
             states, scattered = self._states(graph, strategy, state, job.replicas)
-            last = add_rounds(graph, strategy, job, states, wave, shards, held, homes)
+            last = add(graph, strategy, job, states, wave, shards, held, homes)
             (result,) = self.run(graph, [last])
         finally:
             self.drop(scattered)
@@ -280,34 +285,48 @@ def add_rounds(graph: Graph, strategy, job, states, wave, shards, held, homes) -
 
     states[0] is the whole state, states[1 + r] what replica r sees of it.
     """
-    visit, finish = partial(strategy.visit, job), partial(strategy.finish, job)
-    merge, apply = partial(merge_tree, strategy.merge), partial(_apply, strategy, job)
+    apply = partial(_apply, strategy, job)
     whole, seen = states[0], states[1:]
     references: dict[int, Any] = dict(held)
     for pieces_of_replicas in wave:
-        contributions = []
-        for replica, pieces in enumerate(pieces_of_replicas):
-            carry, home = None, homes[replica]
-            for piece in pieces:
-                if piece.shard not in references:
-                    references[piece.shard] = shards.add_to(graph, piece.shard, home)
-                last = finish if piece is pieces[-1] else None
-                carry = graph.add(
-                    strategy.task_name,
-                    partial(_visit, visit, last),
-                    *(seen[replica], carry, references[piece.shard], piece),
-                    home=home,
-                )
-            if carry is not None:
-                contributions.append(carry)
-        while len(contributions) > _MERGE_WIDTH:
-            groups = range(0, len(contributions), _MERGE_WIDTH)
-            contributions = [
-                graph.add("dasknn-merge", merge, *contributions[i : i + _MERGE_WIDTH]) for i in groups
-            ]
+        contributions = _add_round(graph, strategy, job, seen, pieces_of_replicas, shards, references, homes)
         whole = graph.add("dasknn-apply", apply, whole, *contributions, home=homes[0])
         seen = [whole] * job.replicas
     return whole
+
+
+def add_total(graph: Graph, strategy, job, states, wave, shards, held, homes) -> TaskRef:
+    """Add the one round of a wave; return a reference to its merged contributions, which are not applied."""
+    contributions = _add_round(graph, strategy, job, states[1:], wave[0], shards, dict(held), homes)
+    merge = partial(merge_tree, strategy.merge)
+    return graph.add("dasknn-merge", merge, *contributions, home=homes[0])
+
+
+def _add_round(graph: Graph, strategy, job, seen, pieces_of_replicas, shards, references, homes) -> list:
+    """Add a round; return references to at most _MERGE_WIDTH contributions."""
+    visit, finish = partial(strategy.visit, job), partial(strategy.finish, job)
+    merge = partial(merge_tree, strategy.merge)
+    contributions = []
+    for replica, pieces in enumerate(pieces_of_replicas):
+        carry, home = None, homes[replica]
+        for piece in pieces:
+            if piece.shard not in references:
+                references[piece.shard] = shards.add_to(graph, piece.shard, home)
+            last = finish if piece is pieces[-1] else None
+            carry = graph.add(
+                strategy.task_name,
+                partial(_visit, visit, last),
+                *(seen[replica], carry, references[piece.shard], piece),
+                home=home,
+            )
+        if carry is not None:
+            contributions.append(carry)
+    while len(contributions) > _MERGE_WIDTH:
+        groups = range(0, len(contributions), _MERGE_WIDTH)
+        contributions = [
+            graph.add("dasknn-merge", merge, *contributions[i : i + _MERGE_WIDTH]) for i in groups
+        ]
+    return contributions
 
 
 def _visit(visit, finish, state, carry, shard, piece):

@@ -1,0 +1,130 @@
+"""A fitted model in other forms: a description for a file, the attributes of scikit-learn's estimators."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from sklearn.preprocessing import LabelBinarizer
+
+from dasknn import strategies, targets
+from dasknn.exceptions import ModelFileError
+from dasknn.layers import Dense
+from dasknn.losses import Loss
+from dasknn.network import Network
+from dasknn.prediction import Predictor
+from dasknn.strategies import Strategy
+
+
+def describe(predictor: Predictor) -> dict[str, Any]:
+    """Return what a predictor is, but for its members, in JSON's types."""
+    network = predictor.network
+    return {
+        "dtype": network.dtype,
+        "layers": [[layer.units, layer.activation] for layer in network.layers],
+        "n_features_in": network.n_inputs,
+        "targets": _describe_encoder(predictor.encoder),
+    }
+
+
+def encoder_from(description: dict[str, Any]):
+    """Return the encoder of targets that `describe` saw."""
+    found, dtype = description["targets"], description["dtype"]
+    if found["kind"] == "numbers":
+        return targets.NumberEncoder(found["n_outputs"], dtype)
+    classes = np.array(found["classes"], dtype=found["classes_dtype"])
+    if found["kind"] == "multilabel":
+        return targets.MultilabelEncoder(classes, dtype)
+    return targets.ClassEncoder(classes, dtype)
+
+
+def predictor_from(description: dict[str, Any], loss: Loss, encoder, members: np.ndarray) -> Predictor:
+    """Return the predictor that `describe` saw. ModelFileError: members that do not fit the layers."""
+    layers = tuple(Dense(units, name) for units, name in description["layers"])
+    network = Network(description["n_features_in"], layers, loss, description["dtype"])
+    if members.ndim != 2 or members.shape[1] != network.n_params:
+        raise ModelFileError(
+            f"Expected parameters of shape (members, {network.n_params}) for the layers described, "
+            f"received {members.shape}."
+        )
+    return Predictor(network, members, encoder)
+
+
+def _describe_encoder(encoder) -> dict[str, Any]:
+    if isinstance(encoder, targets.NumberEncoder):
+        return {"kind": "numbers", "n_outputs": encoder.n_outputs}
+    kind = "multilabel" if isinstance(encoder, targets.MultilabelEncoder) else "classes"
+    dtype = "object" if encoder.classes.dtype.kind == "O" else encoder.classes.dtype.str
+    return {"kind": kind, "classes": encoder.classes.tolist(), "classes_dtype": dtype}
+
+
+def to_json(value):
+    """Return a parameter of an estimator in JSON's types; None for what is no part of a fitted model."""
+    if isinstance(value, Strategy):
+        return {"strategy": value.name, **asdict(value)}
+    if isinstance(value, dict):
+        # JSON's keys are strings; labels may be numbers.
+        return {"items": [[to_json(key), to_json(item)] for key, item in value.items()]}
+    if isinstance(value, np.ndarray | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    try:
+        json.dumps(value)
+    except TypeError:
+        # A RandomState or a callback.
+        return None
+    return value
+
+
+def from_json(value):
+    """Return the parameter that `to_json` saw; lists come back as tuples."""
+    if isinstance(value, dict) and "items" in value:
+        return {from_json(key): from_json(item) for key, item in value["items"]}
+    if isinstance(value, dict):
+        settings = dict(value)
+        return type(strategies.get(settings.pop("strategy")))(**settings)
+    return tuple(value) if isinstance(value, list) else value
+
+
+# --- scikit-learn ------------------------------------------------------------------------------------
+
+
+def to_sklearn(predictor: Predictor, estimator) -> None:
+    """Give a scikit-learn estimator the weights of a predictor of one member."""
+    views = predictor.network.views(predictor.members[0].copy())
+    estimator.coefs_ = [W for W, _ in views]
+    estimator.intercepts_ = [b for _, b in views]
+    # What scikit-learn's partial_fit, and fit with warm_start, go on from.
+    estimator._best_coefs = [W.copy() for W in estimator.coefs_]
+    estimator._best_intercepts = [b.copy() for b in estimator.intercepts_]
+    estimator._no_improvement_count = 0
+    encoder = predictor.encoder
+    if isinstance(encoder, targets.NumberEncoder):
+        return
+    multilabel = isinstance(encoder, targets.MultilabelEncoder)
+    examples = np.eye(len(encoder.classes), dtype=int) if multilabel else encoder.classes
+    estimator._label_binarizer = LabelBinarizer().fit(examples)
+
+
+def describe_sklearn(estimator) -> tuple[dict[str, Any], np.ndarray]:
+    """Return (description as of `describe`, members (1, n_params)) of a fitted scikit-learn MLP."""
+    parts = [*estimator.coefs_, *estimator.intercepts_]
+    members = np.concatenate([np.ravel(part) for part in parts])[np.newaxis]
+    units = [W.shape[1] for W in estimator.coefs_]
+    activations = [estimator.activation] * (len(units) - 1) + [estimator.out_activation_]
+    dtype = members.dtype.name
+    encoder: Any = targets.NumberEncoder(units[-1], dtype)
+    if hasattr(estimator, "classes_"):
+        multilabel = estimator._label_binarizer.y_type_.startswith("multilabel")
+        kind = targets.MultilabelEncoder if multilabel else targets.ClassEncoder
+        encoder = kind(estimator.classes_, dtype)
+    description = {
+        "dtype": dtype,
+        "layers": [list(layer) for layer in zip(units, activations, strict=True)],
+        "n_features_in": estimator.coefs_[0].shape[0],
+        "targets": _describe_encoder(encoder),
+    }
+    return description, members

@@ -1,0 +1,151 @@
+"""What a fit learns from, behind one interface: rows in this process, or partitions on a cluster.
+
+dataset.n_rows, dtype (of X), summary(...)     what the driver must know of it
+dataset.draw_seed(rng)         where further randomness comes from
+dataset.hold_out(fraction)     set rows aside, as another dataset
+dataset.transport(job, ...)    what trains on it
+dataset.score(metric, ...)     a mergeable metric of a model's predictions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from dasknn import prediction
+from dasknn.cluster import partitions
+from dasknn.cluster.tasks import Graph, Tasks
+from dasknn.strategies import Shard, Strategy, TrainingJob
+from dasknn.targets import ClassWeights
+from dasknn.transports import InProcess, OnTasks
+
+
+class RowsInProcess:
+    """X (n, p) dense or CSR, y as it came, weight (n,) or None: one replica, no cluster.
+
+    Random draws come from one RandomState, in scikit-learn's order.
+    """
+
+    def __init__(self, X, y: np.ndarray, weight: np.ndarray | None):
+        self.X, self.y, self.weight = X, y, weight
+        self._rng: Any = None
+
+    @property
+    def n_rows(self) -> int:
+        """Rows to train on."""
+        return self.X.shape[0]
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of X."""
+        return self.X.dtype.name
+
+    def summary(self, summarize: Callable):
+        """Return summarize(y, weight)."""
+        return summarize(self.y, self.weight)
+
+    def draw_seed(self, rng: np.random.RandomState) -> int:
+        """Draw from rng from now on; the seed of other streams, which is not used, is 0."""
+        self._rng = rng
+        return 0
+
+    def hold_out(self, fraction: float, stratify: bool) -> RowsInProcess:
+        """Set a random part aside, as scikit-learn does; return it. ValueError: fewer than 2 rows."""
+        left, held_out = train_test_split(
+            np.arange(self.n_rows),
+            random_state=self._rng,
+            test_size=fraction,
+            stratify=self.y if stratify else None,
+        )
+        _check_held_out(len(held_out))
+        part = RowsInProcess(*self._rows(held_out))
+        self.X, self.y, self.weight = self._rows(left)
+        return part
+
+    def _rows(self, rows: np.ndarray) -> list:
+        columns = (self.X, self.y, self.weight)
+        return [None if column is None else column[rows] for column in columns]
+
+    def transport(self, job: TrainingJob, strategy: Strategy, encoder, weights: ClassWeights | None):
+        """Return what trains on these rows."""
+        return InProcess(job, make_shard(encoder, weights, self.X, self.y, self.weight), self._rng)
+
+    def score(self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None) -> float:
+        """Return the metric of the model's predictions."""
+        block = partitions.Block(self.X, self.y, self.weight)
+        return prediction.score_block(metric, weights, predictor, block).result()
+
+
+class RowsOnTasks:
+    """Partitions that workers have loaded; see `cluster.partitions`."""
+
+    def __init__(self, tasks: Tasks, loaded: partitions.Loaded, dtype: str):
+        self.tasks = tasks
+        self.loaded = loaded
+        self.dtype = dtype
+        self._seed = 0
+
+    @property
+    def n_rows(self) -> int:
+        """Rows to train on."""
+        return self.loaded.n_rows
+
+    def summary(self, summarize: Callable):
+        """Return the sum of summarize(y, weight) over partitions: what loading them has found."""
+        return self.loaded.targets
+
+    def draw_seed(self, rng: np.random.RandomState) -> int:
+        """Draw the seed of all further streams."""
+        self._seed = int(rng.randint(2**31 - 1))
+        return self._seed
+
+    def hold_out(self, fraction: float, stratify: bool) -> RowsOnTasks:
+        """Set random rows of each partition aside, where they are. ValueError: fewer than 2 rows."""
+        left, held_out = self.loaded.hold_out(self.tasks, fraction, self._seed)
+        _check_held_out(held_out.n_rows)
+        self.loaded = left
+        return RowsOnTasks(self.tasks, held_out, self.dtype)
+
+    def transport(self, job: TrainingJob, strategy: Strategy, encoder, weights: ClassWeights | None):
+        """Put the rows in place for the replicas of the job; return what trains on them."""
+        shards = partitions.shards(
+            self.tasks, self.loaded, job.replicas, partial(make_shard, encoder, weights)
+        )
+        return OnTasks(job, strategy, self.tasks, shards)
+
+    def score(self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None) -> float:
+        """Return the metric of the model's predictions."""
+        return score_blocks(self.tasks, metric, weights, predictor, self.loaded.add_blocks)
+
+
+def _check_held_out(n_rows: int) -> None:
+    if n_rows < 2:
+        raise ValueError(
+            "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+        )
+
+
+def make_shard(encoder, weights: ClassWeights | None, X, y, weight) -> Shard:
+    """Return the Shard of rows: labels encoded, weights of classes multiplied into those of rows."""
+    return Shard(X, encoder.encode(y), weight if weights is None else weights.rows(y, weight))
+
+
+def score_blocks(
+    tasks: Tasks,
+    metric,
+    weights: ClassWeights | None,
+    predictor: prediction.Predictor,
+    add_blocks: Callable[[Graph], Sequence[Any]],
+) -> float:
+    """Return the metric over blocks that add_blocks puts into a graph, computed where they are."""
+    graph = Graph()
+    model = graph.add_value("dasknn-model", predictor)
+    score = partial(prediction.score_block, metric, weights)
+    wanted = [graph.add("dasknn-score", score, model, block) for block in add_blocks(graph)]
+    # In the order of partitions, whichever comes first.
+    return reduce(add, tasks.run(graph, wanted)).result()

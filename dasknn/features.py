@@ -1,0 +1,69 @@
+"""The columns of X: how many there are, their names, and whether they are numbers.
+
+An estimator learns `n_features_in_` and `feature_names_in_` at fit (reset=True), and what comes later is
+checked against them, with scikit-learn's own words.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+from dasknn.cluster import partitions
+
+
+def check_columns(estimator, X, reset: bool) -> None:
+    """Check X (n, p), Dask collection or plain, without computing it. ValueError: what cannot be used."""
+    if partitions.is_dataframe(X):
+        if names := columns_of_text(X):
+            raise ValueError(_refusal(names))
+        validate_data(estimator, X=getattr(X, "_meta", X), skip_check_array=True, reset=reset)
+        return
+    shape = np.shape(X)
+    if len(shape) != 2:
+        raise ValueError(
+            f"Expected X of shape (n, p), received shape {shape}. Reshape your data with "
+            "X.reshape(-1, 1) if it has a single feature."
+        )
+    if partitions.is_distributed(X):
+        partitions.check_chunks(X)
+    like = np.empty((1, int(shape[1])), dtype=np.float32)
+    validate_data(estimator, X=like, skip_check_array=True, reset=reset)
+
+
+def validated(estimator, X, **settings) -> Any:
+    """Return scikit-learn's validate_data of plain X and, if it is among the settings, y.
+
+    ValueError: as there; columns of a dataframe that are no numbers are named.
+    """
+    settings = {"accept_sparse": ["csr", "csc"], "dtype": (np.float64, np.float32), **settings}
+    try:
+        return validate_data(estimator, X, **settings)
+    except ValueError as error:
+        if partitions.is_dataframe(X) and "could not convert" in str(error) and (names := columns_of_text(X)):
+            raise ValueError(_refusal(names)) from error
+        raise
+
+
+def columns_of_text(X) -> dict[str, str]:
+    """Return the columns of a dataframe that hold anything but numbers, with their dtypes."""
+    return {
+        str(name): str(kind) for name, kind in X.dtypes.items() if getattr(kind, "kind", "O") not in "biuf"
+    }
+
+
+def _refusal(names: dict[str, str]) -> str:
+    columns = ", ".join(f"{name!r} ({kind})" for name, kind in names.items())
+    return (
+        f"Expected columns of numbers, received {columns}. Encode them first: in a pipeline with "
+        "sklearn.compose.ColumnTransformer and OneHotEncoder, or for Dask data with "
+        "dask.dataframe.get_dummies; or drop them."
+    )
+
+
+def dtype_of(X) -> str:
+    """Return float32 if all of X is, else float64: scikit-learn's rule."""
+    kinds = set(X.dtypes) if partitions.is_dataframe(X) else {np.dtype(getattr(X, "dtype", "O"))}
+    return "float32" if kinds == {np.dtype("float32")} else "float64"
