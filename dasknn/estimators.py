@@ -251,20 +251,13 @@ class _MLP(BaseEstimator):
 
     def _train(self, rows, held_out, strategy: Strategy | None, replicas, n_slots, going_on, incremental):
         summary = rows.summary(self._summarize().of)
-        # As in scikit-learn, L-BFGS computes in float64 whatever X is; unless we are told otherwise.
-        in_float64 = self.solver == "lbfgs" and self.dtype is None
-        dtype = "float64" if in_float64 else rows.dtype
-        encoder = self._learn_targets(summary, dtype, incremental)
+        encoder = self._learn_targets(summary, rows.dtype, incremental)
         class_weights = self._class_weights(summary, encoder, incremental)
-        network = self._network(encoder, dtype)
+        network = self._network(encoder, rows.dtype)
 
         # Random draws in scikit-learn's order: parameters, rows held out, orders of rows.
         rng = check_random_state(self.random_state)
-        if going_on:
-            members = self._members_for(network)
-        else:
-            drawn = replace(network, dtype=rows.dtype).initial_params(rng)
-            members = drawn.astype(dtype, copy=False)[np.newaxis]
+        members = self._members_for(network) if going_on else network.initial_params(rng)[np.newaxis]
         seed = rows.draw_seed(rng)
         validate = None
         if held_out is not None:

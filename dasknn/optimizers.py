@@ -95,7 +95,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class LBFGS:
-    """SciPy's L-BFGS-B (Byrd et al. 1995), without bounds: iterations on all rows, in float64.
+    """SciPy's L-BFGS-B (Byrd et al. 1995), without bounds: iterations on all rows.
 
     Stops when no element of the gradient exceeds gtol, or after max_fun evaluations.
     """

@@ -95,7 +95,7 @@ class Training:
             weights = slice(0, job.network.n_weights)
             job.regularizer.add_gradient(state.params[weights], grad[weights], np.empty_like(grad[weights]))
             penalty = job.regularizer.penalty(*(W.ravel() for W, _ in job.network.views(state.params)))
-            return loss + penalty / weight_sum, (grad / weight_sum).astype(np.float64, copy=False)
+            return loss + penalty / weight_sum, grad / weight_sum
 
         def on_iteration(found) -> None:
             n_samples = self.n_samples
@@ -108,9 +108,7 @@ class Training:
         result = None
         with self._announced():
             self._begin_epoch()
-            result = optimizer.minimize(
-                loss_and_grad, self.state.params.astype(np.float64), self.max_epochs, on_iteration
-            )
+            result = optimizer.minimize(loss_and_grad, self.state.params, self.max_epochs, on_iteration)
             # The loss of the last point is that of its iteration, unless the line search gave up.
             self.state = replace(
                 state_of(result.x), loss_total=result.fun * self.n_samples, n_samples=self.n_samples

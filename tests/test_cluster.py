@@ -21,6 +21,12 @@ from dasknn.cluster.tasks import ClusterTasks, Graph, LocalTasks, single_blas_th
 from dasknn.exceptions import ClusterTimeoutError, DataLostError
 
 STRATEGIES = ["gradients", "weights", "predictions"]
+# Other ways through a fit, whose bits must not depend on the cluster either.
+TRAININGS = {
+    **{strategy: {"strategy": strategy} for strategy in STRATEGIES},
+    "lbfgs": {"solver": "lbfgs"},
+    "early stopping": {"early_stopping": True, "class_weight": "balanced"},
+}
 SETTINGS = {
     "hidden_layer_sizes": (16,),
     "max_iter": 3,
@@ -34,8 +40,8 @@ def bits(model):
     return sha256(params_of(model).tobytes()).hexdigest()
 
 
-def fit(strategy, data, **settings):
-    return MLPClassifier(strategy=strategy, **{**SETTINGS, **settings}).fit(*data)
+def fit(training, data, **settings):
+    return MLPClassifier(**{**SETTINGS, **TRAININGS[training], **settings}).fit(*data)
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +55,14 @@ def data(request):
 @pytest.fixture(scope="module")
 def local_bits(data):
     """What training without a cluster gives."""
-    return {strategy: bits(fit(strategy, data)) for strategy in STRATEGIES}
+    return {training: bits(fit(training, data)) for training in TRAININGS}
 
 
 # --- the same bits ----------------------------------------------------------------------------------
 
 
 def test_strategies_differ_and_seeds_matter(data, local_bits):
-    assert len(set(local_bits.values())) == 3
+    assert len(set(local_bits.values())) == len(TRAININGS)
     assert bits(fit("weights", data, random_state=2)) != local_bits["weights"]
 
 
@@ -68,7 +74,7 @@ def test_any_number_of_workers_threads_and_processes_gives_the_same_bits(
     new_cluster, data, local_bits, n_workers, processes, threads_per_worker
 ):
     client = new_cluster(n_workers, processes=processes, threads_per_worker=threads_per_worker)
-    found = {strategy: bits(fit(strategy, data)) for strategy in STRATEGIES}
+    found = {training: bits(fit(training, data)) for training in TRAININGS}
     assert found == local_bits
     assert_nothing_left(client)
 
@@ -105,7 +111,7 @@ def test_streamed_data_gives_the_bits_of_data_in_memory(client, data, local_bits
 
 def test_large_states_travel_apart_and_give_the_same_bits(client, data, local_bits, monkeypatch):
     monkeypatch.setattr("dasknn.cluster.tasks._INLINE_BYTES", 100)
-    assert {strategy: bits(fit(strategy, data)) for strategy in STRATEGIES} == local_bits
+    assert {training: bits(fit(training, data)) for training in TRAININGS} == local_bits
 
 
 def test_plain_data_sent_to_workers_gives_the_bits_of_training_without_a_cluster(digits, cluster):
@@ -304,9 +310,13 @@ class KillAWorker(Callback):
             pid = next(iter(self.client.run(os.getpid).values()))
             os.kill(pid, signal.SIGKILL)
 
+    def on_epoch_end(self, epoch, logs=None):
+        self.on_train_batch_end(epoch + 1)
+
 
 @pytest.mark.parametrize(
-    ("strategy", "inline_bytes"), [("gradients", 10**6), ("gradients", 0), ("weights", 0)]
+    ("strategy", "inline_bytes"),
+    [("gradients", 10**6), ("gradients", 0), ("weights", 0), ("lbfgs", 10**6), ("early stopping", 0)],
 )
 def test_a_killed_worker_changes_no_bit(new_cluster, data, local_bits, strategy, inline_bytes, monkeypatch):
     # With inline_bytes=0 the state, too, is on a worker that may die.
