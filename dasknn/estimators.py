@@ -232,7 +232,7 @@ class _MLP(BaseEstimator):
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
             if not sample_weight.any():
-                raise ValueError("Expected some rows to count, but all sample weights are zero.")
+                raise ValueError("Sample weights must contain at least one non-zero number.")
         return RowsInProcess(X, y, sample_weight)
 
     def _read_on(
@@ -615,8 +615,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
         Units of each hidden layer.
     activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
         Activation of the hidden layers.
-    solver : {'sgd', 'adam'}, default='adam'
-        Optimizer.
+    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
+        Optimizer. 'lbfgs' takes all rows in each iteration, of which history_ has an entry.
     alpha : float, default=0.0001
         Strength of the L2 penalty.
     batch_size : int, 'auto' or 'full', default='auto'
@@ -629,21 +629,35 @@ class MLPClassifier(ClassifierMixin, _MLP):
     power_t : float, default=0.5
         Exponent of 'invscaling'.
     max_iter : int, default=200
-        Most epochs.
+        Most epochs, or iterations of lbfgs.
     shuffle : bool, default=True
         Whether rows are visited in a new order in each epoch.
     random_state : int, RandomState instance or None, default=None
         Seed of initial weights and of the order of rows.
     tol : float, default=1e-4
-        Training stops when the loss has not fallen by tol for n_iter_no_change epochs.
-    verbose : {0, 1, 2}, default=0
-        1: a progress bar. 2: a line an epoch.
+        Training stops when the loss has not fallen (early_stopping: the score has not risen) by tol for
+        n_iter_no_change epochs. lbfgs: when no element of the gradient exceeds tol.
+    verbose : bool or int, default=False
+        True or 1: scikit-learn's lines. 2: a progress bar, also while data is loaded and within an epoch.
+    warm_start : bool, default=False
+        Whether fit goes on from the weights of the fit before.
     momentum, nesterovs_momentum : float, default=0.9; bool, default=True
         For solver='sgd'.
+    early_stopping : bool, default=False
+        Whether rows are held out, whose score decides when to stop and which epoch's weights to keep. From
+        plain data they are drawn as in scikit-learn, from Dask data from each partition in proportion.
+        fit(validation_data=...) takes their place.
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out.
     beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
         For solver='adam'.
     n_iter_no_change : int, default=10
         See tol.
+    max_fun : int, default=15000
+        Most evaluations of the loss by solver='lbfgs'.
+    class_weight : dict of label to weight, 'balanced' or None, default=None
+        Factors of the weights of rows. 'balanced': rows / (n_classes * rows of the class), over the whole of
+        y, with rows counted by their weights.
     strategy : 'auto', 'gradients', 'weights', 'predictions' or an object of `dasknn.strategies`
         What replicas average. 'auto': plain data trains in this process, Dask data by 'gradients'.
     replicas : int or None, default=None
@@ -659,10 +673,12 @@ class MLPClassifier(ClassifierMixin, _MLP):
     ----------
     classes_ : array (n_classes,); labels, sorted.
     coefs_, intercepts_ : lists of arrays; weights and biases, layer by layer (not for an ensemble).
-    loss_, best_loss_, loss_curve_ : mean training loss of the last, the best and of each epoch.
+    members_ : list of fitted estimators; the members of an ensemble.
+    loss_, best_loss_, loss_curve_ : mean training loss of the last, the best and of each epoch; lbfgs has
+        loss_ alone.
     history_ : list of dicts, one an epoch: epoch, loss, learning_rate, n_samples, seconds, ...
     n_iter_, t_ : epochs, and rows seen.
-    validation_scores_, best_validation_score_ : accuracy on validation_data, of each epoch and the best.
+    validation_scores_, best_validation_score_ : accuracy on rows held out, of each epoch and the best.
     n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_ : as in scikit-learn.
     interrupted_ : whether Ctrl-C ended training before max_iter or the stopping rule did.
     replicas_, strategy_ : what training used; strategy_ is None for training in this process.

@@ -536,7 +536,7 @@ def _check_together(infos: list[BlockInfo]) -> None:
                 f"Partition {at_first} of X has {first} features, partition {i} has {width}."
             )
     if sum(info.weight_sum for info in infos) == 0:
-        raise ValueError("Expected some rows to count, but all sample weights are zero.")
+        raise ValueError("Sample weights must contain at least one non-zero number.")
 
 
 # --- deal --------------------------------------------------------------------------------------------
