@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import sklearn.neural_network
 from scipy import sparse
+from scipy.optimize import OptimizeResult
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -259,16 +260,10 @@ class _MLP(BaseEstimator):
         rng = check_random_state(self.random_state)
         members = self._members_for(network) if going_on else network.initial_params(rng)[np.newaxis]
         seed = rows.draw_seed(rng)
-        validate = None
-        if held_out is not None:
-            validate = self._validation(held_out, network, encoder, None)
-        elif self.early_stopping and self.solver != "lbfgs":
-            stratify = isinstance(encoder, targets.ClassEncoder) and encoder.n_outputs == 1
-            held_out = rows.hold_out(self.validation_fraction, stratify)
-            validate = self._validation(held_out, network, encoder, class_weights)
+        validate = self._validation(rows, held_out, network, encoder, class_weights)
 
-        replicas = replicas or self._default_replicas(n_slots, rows.n_rows)
         averages = strategy or GradientAveraging()
+        replicas = replicas or self._default_replicas(n_slots, rows.n_rows)
         batch_size = self._batch_size(rows.n_rows, averages.replicas_in_step(replicas))
         penalty = L2(float(self.alpha))
         job = TrainingJob(network, self._optimizer(), penalty, batch_size, seed, replicas, self.shuffle)
@@ -276,6 +271,7 @@ class _MLP(BaseEstimator):
         if going_on:
             job, state = self._go_on(job, state, members, incremental)
         patience = self._make_patience(going_on)
+        self.replicas_, self.strategy_ = replicas, strategy
         training = Training(
             self,
             rows.transport(job, averages, encoder, class_weights),
@@ -286,7 +282,6 @@ class _MLP(BaseEstimator):
             self.history_ if going_on else (),
         )
         learn = partial(self._learn, training, encoder, patience, going_on)
-        self.replicas_, self.strategy_ = replicas, strategy
         found = None
         try:
             if isinstance(job.optimizer, LBFGS):
@@ -298,11 +293,20 @@ class _MLP(BaseEstimator):
             learn()
             raise
         learn()
-        self._warn_unless_converged(training, found, incremental)
+        if not (training.stop_training or training.interrupted or incremental):
+            self._warn_unless_converged(found)
         return self
 
-    def _validation(self, held_out, network, encoder, class_weights: ClassWeights | None):
-        """Return a function of the state that scores it on rows held out."""
+    def _validation(self, rows, held_out, network, encoder, class_weights: ClassWeights | None):
+        """Return a function of the state that scores it: on held_out, or on some rows that it takes away."""
+        if held_out is not None:
+            # Their weights are the user's.
+            class_weights = None
+        elif self.early_stopping and self.solver != "lbfgs":
+            stratify = isinstance(encoder, targets.ClassEncoder) and encoder.n_outputs == 1
+            held_out = rows.hold_out(self.validation_fraction, stratify)
+        else:
+            return None
 
         def validate(state: TrainState) -> float:
             predictor = Predictor(network, np.atleast_2d(state.params), encoder)
@@ -414,7 +418,9 @@ class _MLP(BaseEstimator):
         scores = [entry["validation_score"] for entry in epochs if "validation_score" in entry]
         if scores:
             self.validation_scores_ = [*(vars(self).get("validation_scores_") or []), *scores]
-            self.best_validation_score_ = max(self.validation_scores_)
+            # As in scikit-learn, a score that is NaN is never the best.
+            known = [score for score in self.validation_scores_ if not np.isnan(score)]
+            self.best_validation_score_ = max(known, default=float("-inf"))
         if isinstance(job.optimizer, LBFGS):
             return
         if not scores:
@@ -425,12 +431,10 @@ class _MLP(BaseEstimator):
         self._patience = patience
         self._kept_optimizer = _KeptOptimizer(job.optimizer, state.slots, state.step, state.learning_rate)
 
-    def _warn_unless_converged(self, training: Training, found, incremental: bool) -> None:
-        if training.stop_training or training.interrupted:
-            return
+    def _warn_unless_converged(self, found: OptimizeResult | None) -> None:
         if found is not None:
             self.n_iter_ = _check_optimize_result("lbfgs", found, self.max_iter)
-        elif not incremental and self.n_iter_ == self.max_iter:
+        elif self.n_iter_ == self.max_iter:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
                 "optimization hasn't converged yet.",
