@@ -102,9 +102,10 @@ class _BoundCategoricalLogLoss(BoundLoss):
         return -float(np.dot(weight, self.picked))
 
     def mean(self, P, y, weight):
+        rows = np.arange(len(y))
         terms = np.zeros(P.shape, P.dtype)
-        np.take(P.reshape(-1), self.first + y, out=self.picked, mode="clip")
-        terms[np.arange(len(y)), y] = np.log(np.clip(self.picked, self.eps, 1 - self.eps))
+        # numpy's log and SciPy's may differ in the last bit.
+        terms[rows, y] = xlogy(1, np.clip(P[rows, y], self.eps, 1 - self.eps))
         return -float(np.average(terms, weights=weight, axis=0).sum())
 
     def subtract_target(self, P, y, out):
@@ -124,6 +125,16 @@ class _BoundCategoricalLogLoss(BoundLoss):
 
 class _BoundBinaryLogLoss(_ElementwiseLoss):
     def write_terms(self, P, y):
+        self._write_chances(P, y)
+        np.log(self.terms, out=self.terms)
+        np.negative(self.terms, out=self.terms)
+
+    def mean(self, P, y, weight):
+        self._write_chances(P, y)
+        # numpy's log and SciPy's may differ in the last bit.
+        return -float(np.average(xlogy(1, self.terms), weights=weight, axis=0).sum())
+
+    def _write_chances(self, P, y):
         # The probability of what came: P where y is 1, and 1 - P where it is 0.
         terms = self.terms
         np.subtract(1, y, out=terms)
@@ -131,8 +142,6 @@ class _BoundBinaryLogLoss(_ElementwiseLoss):
         np.abs(terms, out=terms)
         np.maximum(terms, self.eps, out=terms)
         np.minimum(terms, 1 - self.eps, out=terms)
-        np.log(terms, out=terms)
-        np.negative(terms, out=terms)
 
     def derivative(self, P, y, out):
         np.maximum(P, self.eps, out=out)
