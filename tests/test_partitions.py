@@ -1,5 +1,6 @@
 """Whatever comes in, row-aligned shards come out, and bad data is named before training."""
 
+import math
 from functools import partial
 
 import dask
@@ -14,7 +15,7 @@ from numpy.testing import assert_array_equal
 from scipy import sparse
 
 from dasknn.cluster import partitions
-from dasknn.cluster.tasks import LocalTasks
+from dasknn.cluster.tasks import Graph, LocalTasks
 from dasknn.exceptions import PartitionError
 from dasknn.strategies import Shard
 from dasknn.targets import ClassSummary, NumberSummary
@@ -354,3 +355,46 @@ def test_data_that_does_not_fit_in_half_of_memory_is_streamed(limit, streamed):
     made = partitions.shards(tasks, data, 2, partial(Shard))
     assert made.streamed is streamed
     assert bool(made._in_memory) is not streamed
+
+
+# --- rows held out ----------------------------------------------------------------------------------
+
+
+def sides_of(rows, fraction, seed, limit=10**6):
+    """Return the two sides of a split of X = 0, 1, 2, ... with these rows a partition, as lists of blocks."""
+    X = da.from_array(np.arange(sum(rows), dtype=float)[:, None], chunks=(tuple(rows), 1))
+    tasks = SmallMemory(limit)
+    data = partitions.load(
+        tasks, partitions.parts(X, X[:, 0] % 2), "float64", ClassSummary.of
+    )  # fmt: skip
+    sides = []
+    for side in data.hold_out(tasks, fraction, seed):
+        graph = Graph()
+        blocks = tasks.run(graph, side.add_blocks(graph)) if side.split else side.blocks
+        assert [len(block.y) for block in blocks] == [info.n_rows for info in side.infos]
+        sides.append([block.X[:, 0].tolist() for block in blocks])
+    return sides
+
+
+@given(
+    st.lists(st.integers(0, 30), min_size=1, max_size=6).filter(lambda rows: sum(rows) > 1),
+    st.sampled_from([0.05, 0.1, 0.5, 0.9]),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=40)
+def test_each_block_is_split_in_proportion_and_no_row_is_on_both_sides(rows, fraction, streamed):
+    left, held_out = sides_of(rows, fraction, 7, limit=8 if streamed else 10**6)
+    edges = np.cumsum([0, *rows])
+    assert sum(map(len, held_out)) == math.ceil(sum(rows) * fraction)
+    for number, (stay, go) in enumerate(zip(left, held_out, strict=True)):
+        assert sorted(stay + go) == list(range(edges[number], edges[number + 1]))
+        assert abs(len(go) - rows[number] * fraction) <= 2
+
+
+def test_rows_held_out_depend_on_the_seed_and_differ_between_blocks():
+    _, once = sides_of([40, 40], 0.5, seed=1)
+    _, again = sides_of([40, 40], 0.5, seed=1)
+    _, other = sides_of([40, 40], 0.5, seed=2)
+    assert once == again
+    assert once != other
+    assert once[0] != [row - 40 for row in once[1]]

@@ -262,6 +262,9 @@ def test_rows_held_out_are_those_of_the_partitions_and_no_others(client):
     assert len(untouched) == 11
     per_block, _ = np.histogram(untouched, np.cumsum([0, *n_rows]))
     assert_allclose(per_block, np.array(n_rows) * 11 / 101, atol=1)
+    # They are the rows that were scored.
+    assert model.best_validation_score_ == model.score(X[untouched], y[untouched])
+    assert model.best_validation_score_ < model.score(X, y)
 
 
 def test_validation_data_takes_the_place_of_rows_held_out(dask_digits, digits):
