@@ -93,8 +93,8 @@ def from_json(value):
 
 
 def to_sklearn(predictor: Predictor, estimator) -> None:
-    """Give a scikit-learn estimator the weights of a predictor of one member."""
-    views = predictor.network.views(predictor.members[0].copy())
+    """Give a scikit-learn estimator the weights of a predictor of one member; they are its own then."""
+    views = predictor.network.views(predictor.members[0])
     estimator.coefs_ = [W for W, _ in views]
     estimator.intercepts_ = [b for _, b in views]
     # What scikit-learn's partial_fit, and fit with warm_start, go on from.

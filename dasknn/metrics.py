@@ -71,7 +71,9 @@ class R2:
         )
 
     def result(self) -> float:
-        """Return R^2; as in scikit-learn, a constant target gives 1 if predicted exactly, else 0."""
+        """Return R^2; NaN for no rows. As in scikit-learn, a constant target gives 1 or 0: exact or not."""
+        if not self.weight:
+            return float("nan")
         constant = self.deviation == 0
         scores = 1 - self.error / np.where(constant, 1, self.deviation)
         scores = np.where(constant, np.where(self.error == 0, 1.0, 0.0), scores)

@@ -18,6 +18,8 @@ from dasknn.losses import Loss
 
 # Rows that go through the network at a time: bounds the memory of hidden layers.
 _ROWS_AT_ONCE = 8_192
+# Of CSR rows, which become dense for that, fewer where they are wide.
+_SPARSE_ELEMENTS_AT_ONCE = 2**23
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,11 @@ class Network:
         n_rows = X.shape[0]
         loss_sum, grad, part = 0.0, np.zeros(self.n_params, self.dtype), np.empty(self.n_params, self.dtype)
         workspace, views, part_views = None, self.views(params), self.views(part)
-        for begin in range(0, n_rows, _ROWS_AT_ONCE):
-            rows = slice(begin, min(begin + _ROWS_AT_ONCE, n_rows))
+        at_once = _ROWS_AT_ONCE
+        if not isinstance(X, np.ndarray):
+            at_once = max(1, min(at_once, _SPARSE_ELEMENTS_AT_ONCE // self.n_inputs))
+        for begin in range(0, n_rows, at_once):
+            rows = slice(begin, min(begin + at_once, n_rows))
             if workspace is None or workspace.n_rows != rows.stop - begin:
                 workspace = Workspace(self, rows.stop - begin)
             workspace.take(X, y, weight, rows)

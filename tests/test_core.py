@@ -134,6 +134,29 @@ def test_predictions_do_not_depend_on_how_rows_are_batched_or_stored(dtype, monk
     assert_allclose(outputs, network.predict(params, sparse.csr_matrix(X)), rtol=tolerance)
 
 
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix])
+def test_gradients_do_not_depend_on_how_many_rows_go_at_once(make, monkeypatch):
+    rng = np.random.default_rng(0)
+    network = network_of()
+    params, X = network.initial_params(rng), rng.standard_normal((23, N_INPUTS))
+    y, weight = rng.integers(0, network.n_outputs, 23), rng.uniform(0, 2, 23)
+    whole = network.loss_and_grad(params, X, y, weight)
+    monkeypatch.setattr("dasknn.network._ROWS_AT_ONCE", 5)
+    monkeypatch.setattr("dasknn.network._SPARSE_ELEMENTS_AT_ONCE", 3 * N_INPUTS)
+    seen = []
+
+    class Recorded(Workspace):
+        def take(self, *args):
+            super().take(*args)
+            seen.append(self.n_rows)
+
+    monkeypatch.setattr("dasknn.network.Workspace", Recorded)
+    parts = network.loss_and_grad(params, make(X), y, weight)
+    assert seen == ([5, 5, 5, 5, 3] if make is np.asarray else [3] * 7 + [2])
+    assert parts[0] == pytest.approx(whole[0])
+    assert_allclose(parts[1], whole[1], rtol=1e-10, atol=1e-12)
+
+
 def test_sparse_batches_have_the_gradient_of_dense_ones():
     rng = np.random.default_rng(0)
     network = network_of()

@@ -361,6 +361,33 @@ def test_an_interrupted_training_keeps_its_last_epoch(dask_digits):
     assert model.n_iter_ == 2
 
 
+@pytest.mark.parametrize("where", ["in process", "on tasks"])
+def test_lbfgs_can_be_watched_stopped_and_interrupted(digits, dask_digits, where):
+    class InterruptAtThree(Recorder):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+    data = digits if where == "in process" else dask_digits
+    losses = []
+    for callback, ending in ((StopAfterThree(), "end"), (InterruptAtThree(), "end")):
+        model = MLPClassifier((5,), solver="lbfgs", random_state=0, callbacks=[callback])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.fit(*data)
+        interrupted = isinstance(callback, InterruptAtThree)
+        assert [str(warning.message) for warning in caught] == ["Training interrupted by user."] * interrupted
+        assert model.interrupted_ is interrupted
+        assert model.n_iter_ == 3
+        assert callback.seen[0] == "begin"
+        assert callback.seen[-1] == ending
+        assert len(callback.seen) == 5
+        losses.append(model.loss_)
+        # The network is that of the third iteration.
+        assert model.history_[-1]["loss"] == model.loss_
+    assert losses[0] == losses[1]
+
+
 def test_progress_is_shown_as_a_bar_or_in_lines(dask_digits, capsys):
     MLPClassifier((5,), max_iter=2, verbose=2).fit(*dask_digits)
     bar = capsys.readouterr().err

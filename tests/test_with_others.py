@@ -197,6 +197,16 @@ def test_a_warm_start_on_dask_data_visits_rows_in_new_orders(client, dask_digits
     assert len(model.members_) == (2 if strategy == "predictions" else 1)
 
 
+def test_an_ensemble_goes_on_with_as_many_members_as_it_has(client, dask_digits):
+    settings = {"hidden_layer_sizes": (4,), "batch_size": 64, "random_state": 0, "strategy": "predictions"}
+    model = MLPClassifier(replicas=3, **settings).partial_fit(*dask_digits, classes=np.arange(10))
+    before = [member.coefs_[0].copy() for member in model.members_]
+    model.set_params(replicas=None).partial_fit(*dask_digits)
+    assert len(model.members_) == 3
+    for member, weights in zip(model.members_, before, strict=True):
+        assert 0 < np.abs(member.coefs_[0] - weights).max() < 0.1
+
+
 def test_going_on_with_other_layers_members_or_labels_is_refused(dask_digits):
     X, y = dask_digits
     model = MLPClassifier(**SMALL).fit(X, y)
@@ -273,6 +283,29 @@ def test_validation_data_takes_the_place_of_rows_held_out(dask_digits, digits):
         model = MLPClassifier(**SMALL, early_stopping=True).fit(*data, validation_data=(X[:300], y[:300]))
         assert model.t_ == 4 * len(X)
         assert model.best_validation_score_ == max(model.validation_scores_) == model.score(X[:300], y[:300])
+
+
+def test_weights_of_classes_count_in_rows_held_out_but_not_in_validation_data(digits, dask_digits):
+    X, y = digits
+    settings = {**SMALL, "class_weight": {label: 1 + label for label in range(10)}, "early_stopping": True}
+    for data in (digits, dask_digits):
+        model = MLPClassifier(**settings).fit(*data, validation_data=(X[:300], y[:300]))
+        assert model.best_validation_score_ == model.score(X[:300], y[:300])
+        # 540 rows are held out. Only if all weigh the same, the share of right ones is a multiple of 1 / 540.
+        for class_weight, whole in ((None, True), (settings["class_weight"], False)):
+            model = MLPClassifier(**{**settings, "class_weight": class_weight}, validation_fraction=0.3)
+            right = np.array(model.fit(*data).validation_scores_) * 540
+            assert (np.abs(right - right.round()).max() < 1e-9) == whole
+
+
+def test_a_score_that_is_not_a_number_is_never_the_best(digits):
+    X, y = digits
+    weight = np.zeros(len(y))
+    weight[:2] = 1
+    for kind in (MLPClassifier, MLPRegressor):
+        model = kind(**SMALL, early_stopping=True).fit(X, y, weight)
+        assert np.isnan(model.validation_scores_).all()
+        assert model.best_validation_score_ == -np.inf
 
 
 def test_too_few_rows_to_hold_out_are_refused(dask_digits):
