@@ -209,6 +209,11 @@ class _MLP(BaseEstimator):
 
     def _replicas(self, strategy: Strategy, going_on: bool) -> int | None:
         """Return the number of replicas, where parameters or an earlier fit say so."""
+        if self.solver == "lbfgs" and not isinstance(strategy, GradientAveraging):
+            raise ValueError(
+                f"solver='lbfgs' needs the gradient over all rows in each iteration, received strategy "
+                f"{strategy.name!r}. Use strategy='gradients', or solver='adam'."
+            )
         wanted = getattr(strategy, "members", None) or self.replicas
         if self.replicas not in (None, wanted):
             raise ValueError(
@@ -407,7 +412,8 @@ class _MLP(BaseEstimator):
         self._set_predictor(Predictor(job.network, np.atleast_2d(state.params), encoder))
         self.history_ = training.history
         epochs = training.history[training.first_epoch :]
-        self.loss_ = self.history_[-1]["loss"] if self.history_ else float("nan")
+        # L-BFGS may find nothing to do: then there is a loss, but no epoch.
+        self.loss_ = self.history_[-1]["loss"] if self.history_ and not state.n_samples else state.loss
         self.n_iter_ = len(epochs)
         self.interrupted_ = training.interrupted
         self._kept_optimizer = None

@@ -513,6 +513,9 @@ def test_a_fit_that_failed_leaves_nothing_fitted(digits):
 
 
 def test_contradictions_are_refused(digits):
+    for strategy in ("weights", dasknn.PredictionAveraging(2)):
+        with pytest.raises(ValueError, match=r"gradient over all rows in each iteration"):
+            MLPClassifier(solver="lbfgs", strategy=strategy).fit(*digits)
     strategy = dasknn.PredictionAveraging(members=4)
     with pytest.raises(ValueError, match=r"Expected replicas=4.*received 3"):
         MLPClassifier(strategy=strategy, replicas=3).fit(*digits)

@@ -114,6 +114,13 @@ def test_lbfgs_takes_scikit_learns_iterations(name, settings, weighted):
     assert_same_fit(ours, theirs, X)
 
 
+def test_lbfgs_that_finds_nothing_to_do_has_a_loss():
+    _, X, y = table("iris")
+    ours, theirs = both("MLPClassifier", solver="lbfgs", tol=10.0, random_state=1)
+    assert_same_fit(ours.fit(X, y), theirs.fit(X, y), X)
+    assert ours.n_iter_ == 0
+
+
 @pytest.mark.parametrize("kind_of_x", ["csr", "float32"])
 def test_lbfgs_on_other_kinds_of_x(kind_of_x):
     _, X, y = table("iris")
