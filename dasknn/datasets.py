@@ -56,6 +56,8 @@ class RowsInProcess:
 
     def hold_out(self, fraction: float, stratify: bool) -> RowsInProcess:
         """Set a random part aside, as scikit-learn does; return it. ValueError: fewer than 2 rows."""
+        if not fraction:
+            _check_held_out(0)
         left, held_out = train_test_split(
             np.arange(self.n_rows),
             random_state=self._rng,

@@ -312,6 +312,8 @@ def test_too_few_rows_to_hold_out_are_refused(dask_digits):
     X, y = dask_digits
     with pytest.raises(ValueError, match=r"The validation set is too small\. Increase 'validation_fraction'"):
         MLPClassifier(early_stopping=True, validation_fraction=0.0001).fit(X, y)
+    with pytest.raises(ValueError, match=r"The validation set is too small\. Increase 'validation_fraction'"):
+        MLPClassifier(early_stopping=True, validation_fraction=0.0).fit(np.ones((9, 2)), np.arange(9))
 
 
 # --- weights of classes -----------------------------------------------------------------------------
