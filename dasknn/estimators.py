@@ -504,20 +504,29 @@ class _MLP(BaseEstimator):
     def members_(self) -> list:
         """The members of an ensemble, each a fitted estimator; one network is its own only member."""
         predictor = self._predictor()
-        return [self._member(replace(predictor, members=member[np.newaxis])) for member in predictor.members]
+        return [
+            self._member(replace(predictor, members=member[np.newaxis].copy()))
+            for member in predictor.members
+        ]
 
     def _member(self, predictor: Predictor):
         member = clone(self).set_params(strategy="auto", replicas=None)
-        for name in ("n_features_in_", "feature_names_in_", "classes_", "n_iter_"):
+        for name in ("n_features_in_", "feature_names_in_", "classes_", "n_iter_", "t_"):
             if hasattr(self, name):
                 setattr(member, name, getattr(self, name))
+        # What is known of the ensemble's losses is their mean over members.
+        member.history_, member.loss_curve_, member.best_loss_ = [], [], float("inf")
+        member.replicas_, member.strategy_, member.interrupted_ = 1, None, self.interrupted_
         member._set_predictor(predictor)
         return member
 
     # --- other forms -------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the fitted model to one safetensors file; `dasknn.load` reads it."""
+        """Write the fitted model to one safetensors file; `dasknn.load` reads it.
+
+        The optimizer's state is not in it: partial_fit of a loaded model begins with a new one.
+        """
         predictor = self._predictor()
         description = {
             **conversion.describe(predictor),
@@ -552,8 +561,7 @@ class _MLP(BaseEstimator):
         if len(predictor.members) > 1:
             raise ValueError(
                 f"scikit-learn's MLP is one network, and this is an ensemble of {len(predictor.members)}. "
-                "Convert each of members_, and put them into sklearn.ensemble.VotingClassifier or "
-                "VotingRegressor."
+                "Convert each of members_: the mean of their outputs is that of the ensemble."
             )
         kind = getattr(sklearn.neural_network, type(self)._twin)
         known = kind().get_params()
@@ -1010,6 +1018,8 @@ def load(path: str | os.PathLike) -> MLPClassifier | MLPRegressor:
 
 def from_sklearn(estimator) -> MLPClassifier | MLPRegressor:
     """Return a model with the weights of a fitted scikit-learn MLPClassifier or MLPRegressor.
+
+    Of its optimizer nothing is kept: partial_fit begins with a new one.
 
     TypeError: another estimator. NotFittedError: one that is not fitted.
     """

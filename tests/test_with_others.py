@@ -443,6 +443,20 @@ def test_members_are_estimators_whose_mean_is_the_ensemble(ensemble):
         _ = model.coefs_
 
 
+def test_a_member_can_be_saved_converted_and_trained_further(ensemble, tmp_path):
+    frame, y, model = ensemble
+    first = model.members_[0]
+    before = first.predict(frame)
+    first.save(tmp_path / "member")
+    for one in (dasknn.load(tmp_path / "member"), first.to_sklearn(), first):
+        assert_array_equal(one.predict(frame), before)
+        one.partial_fit(frame, y)
+        assert len(one.loss_curve_) == 1
+        assert np.abs(one.predict(frame) - before).max() > 0
+    # The ensemble's own member is another one.
+    assert_array_equal(model.members_[0].predict(frame), before)
+
+
 @pytest.mark.parametrize("n_outputs", [1, 2])
 def test_deviations_are_lazy_on_dask_data(ensemble, n_outputs):
     frame, y, model = ensemble
