@@ -257,6 +257,8 @@ class _MLP(BaseEstimator):
 
     def _train(self, rows, held_out, strategy: Strategy | None, replicas, n_slots, going_on, incremental):
         summary = rows.summary(self._summarize().of)
+        if held_out is not None:
+            summary.check_held_out(held_out.summary(self._summarize().of))
         encoder = self._learn_targets(summary, rows.dtype, incremental)
         class_weights = self._class_weights(summary, encoder, incremental)
         network = self._network(encoder, rows.dtype)

@@ -124,6 +124,19 @@ class ClassSummary:
         n_rows = self.n_rows + other.n_rows
         return ClassSummary(labels, self.n_outputs, self.multilabel, n_rows, counts)
 
+    def check_held_out(self, other: ClassSummary) -> None:
+        """ValueError: labels that a model of these cannot be scored on, since it knows none of them."""
+        if (self.multilabel, self.n_outputs) != (other.multilabel, other.n_outputs):
+            raise ValueError(
+                f"validation_data: expected y with {self.n_outputs} columns of labels, as for training, "
+                f"received {other.n_outputs}."
+            )
+        if not set(self.labels.tolist()) & set(other.labels.tolist()):
+            raise ValueError(
+                f"validation_data: expected labels among {self.labels[:10]}, as for training, received "
+                f"{other.labels[:10]}."
+            )
+
     def encoder(self, dtype: str) -> MultilabelEncoder | ClassEncoder:
         """Return what encodes y for a network of that dtype."""
         if self.multilabel:
@@ -161,6 +174,14 @@ class NumberSummary:
                 f"y has {self.n_outputs} columns in some partitions, {other.n_outputs} in others."
             )
         return NumberSummary(self.n_outputs, self.n_rows + other.n_rows, min(self.least, other.least))
+
+    def check_held_out(self, other: NumberSummary) -> None:
+        """ValueError: targets of another shape."""
+        if self.n_outputs != other.n_outputs:
+            raise ValueError(
+                f"validation_data: expected y with {self.n_outputs} columns, as for training, received "
+                f"{other.n_outputs}."
+            )
 
     def encoder(self, dtype: str) -> NumberEncoder:
         """Return what encodes y for a network of that dtype."""
@@ -254,7 +275,7 @@ class ClassWeights:
     def of(cls, class_weight, summary: ClassSummary, encoder: ClassEncoder) -> ClassWeights:
         """Make them from a dict of label to weight, or "balanced": rows / (n_classes * rows of the class).
 
-        Rows count by their weights. ValueError: labels of the dict that are not classes.
+        Rows count by their weights. ValueError: labels of the dict that are not classes, negative weights.
         """
         if class_weight == "balanced":
             # A class whose rows all weigh nothing is as good as absent.
@@ -263,6 +284,8 @@ class ClassWeights:
             values[present] = summary.counts.sum() / (present.sum() * summary.counts[present])
         else:
             values = compute_class_weight(class_weight, classes=encoder.classes, y=encoder.classes)
+        if values.min() < 0:
+            raise ValueError(f"class_weight expects numbers >= 0, received {class_weight}.")
         return cls(encoder, values.astype(encoder.dtype))
 
     def rows(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:

@@ -285,6 +285,20 @@ def test_validation_data_takes_the_place_of_rows_held_out(dask_digits, digits):
         assert model.best_validation_score_ == max(model.validation_scores_) == model.score(X[:300], y[:300])
 
 
+@pytest.mark.parametrize("held_out", ["words", "columns", "numbers"])
+def test_validation_data_that_cannot_be_scored_is_refused(dask_digits, digits, held_out):
+    X, y = digits
+    kind = MLPRegressor if held_out == "numbers" else MLPClassifier
+    target, message = {
+        "words": (y.astype(str), r"expected labels among \[0 1 .*received \['0'"),
+        "columns": (np.column_stack([y > 1, y > 2]).astype(int), "expected y with 1 columns of labels"),
+        "numbers": (np.column_stack([y, y]), "expected y with 1 columns, as for training, received 2"),
+    }[held_out]
+    for data in (digits, dask_digits):
+        with pytest.raises(ValueError, match=message):
+            kind(**SMALL).fit(*data, validation_data=(X, target))
+
+
 def test_weights_of_classes_count_in_rows_held_out_but_not_in_validation_data(digits, dask_digits):
     X, y = digits
     settings = {**SMALL, "class_weight": {label: 1 + label for label in range(10)}, "early_stopping": True}
@@ -367,6 +381,8 @@ def test_class_weights_that_cannot_be_are_refused(rare):
         MLPClassifier(class_weight="balanced").partial_fit(X, y, classes=np.unique(y))
     with pytest.raises(ValueError, match="received multi-label data"):
         MLPClassifier(class_weight={0: 2}).fit(X, np.column_stack([y == "bad", y == "good"]).astype(int))
+    with pytest.raises(ValueError, match=r"class_weight expects numbers >= 0, received \{'bad': -1\}"):
+        MLPClassifier(class_weight={"bad": -1}).fit(X, y)
     with pytest.raises(ValueError, match="are not in class_weight"):
         MLPClassifier(class_weight={"worse": 2}).fit(X, y)
     model = MLPClassifier(**SMALL, class_weight={"bad": 2}).partial_fit(X, y, classes=np.unique(y))
