@@ -25,6 +25,7 @@ from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import check_estimator
 
 import dasknn
+from dasknn.network import Workspace
 
 KINDS = ("MLPClassifier", "MLPRegressor")
 
@@ -129,6 +130,21 @@ def test_lbfgs_on_other_kinds_of_x(kind_of_x):
     model = dasknn.MLPClassifier((8,), solver="lbfgs", random_state=1, alpha=1.0).fit(X, y)
     assert {array.dtype for array in weights_of(model)} == {X.dtype}
     assert model.loss_ == pytest.approx(dense.loss_, rel=1e-3 if kind_of_x == "float32" else 1e-8)
+
+
+def test_lbfgs_makes_few_csr_rows_dense_at_a_time(monkeypatch):
+    _, X, y = table("iris")
+    monkeypatch.setattr("dasknn.network._SPARSE_ELEMENTS_AT_ONCE", 7 * X.shape[1])
+    sizes = set()
+    make = Workspace.__init__
+
+    def record(self, network, n_rows):
+        sizes.add(n_rows)
+        make(self, network, n_rows)
+
+    monkeypatch.setattr(Workspace, "__init__", record)
+    dasknn.MLPClassifier((3,), solver="lbfgs", max_iter=2).fit(sparse.csr_matrix(X), y)
+    assert max(sizes) == 7
 
 
 def partitioned(X, n_partitions):

@@ -552,6 +552,18 @@ def test_to_sklearn_and_back_predicts_the_same(digits, labels, dtype):
     assert len(again.loss_curve_) == len(theirs.loss_curve_) == 5
 
 
+def test_scikit_learn_goes_on_with_a_stopping_rule_that_began_here(digits):
+    X, y = digits
+    settings = {"early_stopping": True, "warm_start": True, "learning_rate_init": 1e-9}
+    model = MLPClassifier(**SMALL, **settings).fit(X, y)
+    theirs = model.to_sklearn().set_params(n_iter_no_change=1, tol=1.0, max_iter=9)
+    theirs.best_validation_score_ = 1.1
+    theirs.fit(X, y)
+    # Nothing was better, so it stopped after two epochs with the weights that it came with.
+    assert theirs.n_iter_ == 2
+    assert_same_weights(theirs, model, rtol=0)
+
+
 def test_names_of_columns_go_with_a_conversion(ensemble):
     frame, y, model = ensemble
     one = MLPRegressor(**SMALL).fit(frame, y)
