@@ -1,10 +1,10 @@
 """What a fit learns from, behind one interface: rows in this process, or partitions on a cluster.
 
-dataset.n_rows, dtype (of X), summary(...)     what the driver must know of it
-dataset.draw_seed(rng)         where further randomness comes from
-dataset.hold_out(fraction)     set rows aside, as another dataset
-dataset.transport(job, ...)    what trains on it
-dataset.score(metric, ...)     a mergeable metric of a model's predictions
+n_rows, dtype, summary(summarize)    what the driver must know of it
+draw_seed(rng)                       where further randomness comes from
+hold_out(fraction, stratify)         set rows aside, as another dataset
+transport(job, strategy, ...)        what trains on it
+score(metric, predictor, ...)        a metric of a model's predictions
 """
 
 from __future__ import annotations
