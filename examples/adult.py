@@ -8,6 +8,7 @@ import sys
 import dask.dataframe as dd
 import pandas as pd
 from dask.distributed import Client
+from sklearn.base import clone
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import fetch_openml
 from sklearn.model_selection import train_test_split
@@ -42,15 +43,16 @@ def main():
 
     with Client(n_workers=2, threads_per_worker=1):
         X, y = dd.from_pandas(X_train, npartitions=8, sort=False), dd.from_pandas(y_train, 8, sort=False)
-        prepare.set_output(transform="pandas").fit(X_train.sample(10_000, random_state=0))
-        columns = prepare.transform(X_train[:1])[:0]
+        sample = X_train.sample(10_000, random_state=0)
+        encoder = clone(prepare).set_output(transform="pandas").fit(sample)
+        columns = encoder.transform(sample[:1])[:0]
 
         def encode(frame):
-            return frame.map_partitions(prepare.transform, meta=columns)
+            return frame.map_partitions(encoder.transform, meta=columns)
 
         model = MLPClassifier((64,), batch_size=256, early_stopping=True, random_state=0)
         model.fit(encode(X), y)
-        print(f"two workers: {model.score(prepare.transform(X_test), y_test):.4f}")
+        print(f"two workers: {model.score(encoder.transform(X_test), y_test):.4f}")
 
 
 if __name__ == "__main__":
