@@ -20,9 +20,10 @@ from sklearn.model_selection import train_test_split
 from dasknn import prediction
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import Graph, Tasks
-from dasknn.strategies import Shard, Strategy, TrainingJob
+from dasknn.rounds import Shard, TrainingJob
+from dasknn.strategies import Strategy
 from dasknn.targets import ClassWeights
-from dasknn.transports import InProcess, OnTasks
+from dasknn.transports import InProcess, OnPeers
 
 
 class RowsInProcess:
@@ -118,7 +119,7 @@ class RowsOnTasks:
         shards = partitions.shards(
             self.tasks, self.loaded, job.replicas, partial(make_shard, encoder, weights)
         )
-        return OnTasks(job, strategy, self.tasks, shards)
+        return OnPeers(job, strategy, self.tasks, shards)
 
     def score(self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None) -> float:
         """Return the metric of the model's predictions."""

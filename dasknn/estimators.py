@@ -44,7 +44,8 @@ from dasknn.network import Network
 from dasknn.optimizers import LBFGS, SGD, Adam, Optimizer
 from dasknn.prediction import Predictor
 from dasknn.regularizers import L2
-from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, TrainingJob, TrainState
+from dasknn.rounds import TrainingJob, TrainState
+from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy
 from dasknn.targets import ClassWeights
 from dasknn.training import Training
 

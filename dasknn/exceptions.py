@@ -19,3 +19,11 @@ class DataLostError(RuntimeError):
 
 class NonFiniteLossError(ValueError):
     """The loss is no longer a finite number; the message names the epoch."""
+
+
+class LinkError(RuntimeError):
+    """A worker could not exchange vectors with another one; the message names it."""
+
+
+class WorkerLeftError(RuntimeError):
+    """A worker that was needed is no longer on the cluster; the message names it."""

@@ -18,6 +18,8 @@ from dasknn.losses import Loss
 
 # Rows that go through the network at a time: bounds the memory of hidden layers.
 _ROWS_AT_ONCE = 8_192
+# Mini-batches come in few sizes; an odd one at the end of each shard adds some more.
+_MOST_WORKSPACES = 8
 # Of CSR rows, which become dense for that, fewer where they are wide.
 _SPARSE_ELEMENTS_AT_ONCE = 2**23
 
@@ -77,20 +79,9 @@ class Network:
         ValueError: targets that the loss cannot take.
         """
         self.loss.check_targets(y, self.n_outputs)
-        n_rows = X.shape[0]
-        loss_sum, grad, part = 0.0, np.zeros(self.n_params, self.dtype), np.empty(self.n_params, self.dtype)
-        workspace, views, part_views = None, self.views(params), self.views(part)
-        at_once = _ROWS_AT_ONCE
-        if not isinstance(X, np.ndarray):
-            at_once = max(1, min(at_once, _SPARSE_ELEMENTS_AT_ONCE // self.n_inputs))
-        for begin in range(0, n_rows, at_once):
-            rows = slice(begin, min(begin + at_once, n_rows))
-            if workspace is None or workspace.n_rows != rows.stop - begin:
-                workspace = Workspace(self, rows.stop - begin)
-            workspace.take(X, y, weight, rows)
-            loss_sum += workspace.loss_and_grad(views, part_views)
-            grad += part
-        return loss_sum, grad
+        total = GradientSum(self)
+        total.add(self.views(params), X, y, weight, slice(0, X.shape[0]))
+        return total.loss_sum, total.vector
 
     def predict(self, params, X) -> np.ndarray:
         """Return the outputs (n, n_outputs) for X (n, n_inputs), dense or CSR."""
@@ -174,3 +165,62 @@ class Workspace:
             dW, db = grad[i]
             layer.backward(inputs, params[i][0], dW, db, d_inputs)
         return loss_sum
+
+
+class Workspaces:
+    """Workspaces of one thread, by number of rows."""
+
+    def __init__(self, network: Network):
+        self.network = network
+        self._made: dict[int, Workspace] = {}
+
+    def of(self, n_rows: int) -> Workspace:
+        """Return the workspace for mini-batches of n_rows."""
+        workspace = self._made.get(n_rows)
+        if workspace is None:
+            if len(self._made) == _MOST_WORKSPACES:
+                self._made.clear()
+            workspace = self._made[n_rows] = Workspace(self.network, n_rows)
+        return workspace
+
+
+class GradientSum:
+    """Adds up loss and gradient over rows, some thousand at a time, in arrays of its own.
+
+    vector (n_params,): the sum since `begin`, or a vector to go on from. Not for two threads.
+    """
+
+    def __init__(self, network: Network, vector: np.ndarray | None = None):
+        self.network = network
+        self.vector = np.zeros(network.n_params, network.dtype) if vector is None else vector
+        self._views = network.views(self.vector)
+        self._part: np.ndarray | None = None
+        self._part_views: list = []
+        self._workspaces = Workspaces(network)
+        self.loss_sum = 0.0
+        self._is_empty = vector is None
+
+    def begin(self) -> None:
+        """Begin a new sum."""
+        self.loss_sum = 0.0
+        self._is_empty = True
+
+    def add(self, params, X, y, weight, rows: np.ndarray | slice) -> None:
+        """Add the rows of X, y and weight (or None); params are `Network.views` of the parameters."""
+        first, last = (rows.start, rows.stop) if isinstance(rows, slice) else (0, len(rows))
+        at_once = _ROWS_AT_ONCE
+        if not isinstance(X, np.ndarray):
+            at_once = max(1, min(at_once, _SPARSE_ELEMENTS_AT_ONCE // self.network.n_inputs))
+        for begin in range(first, last, at_once):
+            end = min(begin + at_once, last)
+            workspace = self._workspaces.of(end - begin)
+            workspace.take(X, y, weight, slice(begin, end) if isinstance(rows, slice) else rows[begin:end])
+            if self._is_empty:
+                self.loss_sum += workspace.loss_and_grad(params, self._views)
+                self._is_empty = False
+                continue
+            if self._part is None:
+                self._part = np.empty_like(self.vector)
+                self._part_views = self.network.views(self._part)
+            self.loss_sum += workspace.loss_and_grad(params, self._part_views)
+            np.add(self.vector, self._part, out=self.vector)

@@ -19,7 +19,7 @@ from scipy.optimize import OptimizeResult
 from dasknn.callbacks import Callback
 from dasknn.exceptions import NonFiniteLossError
 from dasknn.optimizers import LBFGS
-from dasknn.strategies import TrainState
+from dasknn.rounds import TrainState
 from dasknn.transports import Transport
 
 

@@ -1,31 +1,35 @@
-"""Where the rounds of an epoch run: in this process, or by tasks on a cluster.
+"""Where the rounds of an epoch run: in this process, by tasks on a cluster, or between its workers.
 
 Transports decide nothing that could change a bit; strategies do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import dask
 import numpy as np
 from scipy import sparse
 from sklearn.utils import shuffle
 
+from dasknn.cluster.collective import Group, Part
+from dasknn.cluster.members import Members
+from dasknn.cluster.tasks import warn_of_fault
+from dasknn.learners import LocalTrainer
 from dasknn.network import Workspace
-from dasknn.strategies import (
-    Contribution,
-    GradientAveraging,
-    LocalTrainer,
-    Shard,
-    Strategy,
-    TrainingJob,
-    TrainState,
-)
+from dasknn.rounds import Contribution, Shard, TrainingJob, TrainState, Walk, merge_numbers
+from dasknn.strategies import GradientAveraging, Strategy
 
 OnWave = Callable[[TrainState], None]
 # (mean loss without penalties, gradient summed over the rows, weight of the rows)
+# Operations a second of a very slow worker.
+_SLOWEST = 1e8
 LossAndGrad = tuple[float, np.ndarray, float]
 
 
@@ -109,3 +113,210 @@ class OnTasks:
         job = replace(self.job, batch_size=None, shuffle=False)
         total: Contribution = self._tasks.total(GradientAveraging(), job, state, self._shards)
         return total.loss_sum / total.weight_sum, total.vector, total.weight_sum
+
+
+class OnPeers:
+    """Trains by one task on each worker, which carries out many rounds; see `cluster.members`.
+
+    Each worker applies what was averaged by itself, and one of them returns the state. A wave of rounds
+    that fails on one worker is given up on all, and run again from the same state.
+    """
+
+    # A wave lasts about this long: so often the driver hears of progress.
+    _WAVE_SECONDS = 2.0
+    _FIRST_WAVE = 512
+    # Of streamed data, so many shards of each replica are in memory at a time.
+    _SHARDS_AT_ONCE = 2
+    _MOST_FAULTS = 10
+
+    def __init__(self, job: TrainingJob, strategy: Strategy, tasks, shards):
+        self.job = job
+        self._strategy = strategy
+        self._tasks = tasks
+        self._shards = shards
+        self._rows = shards.rows_of_replicas()
+        self.n_samples = sum(sum(rows.values()) for rows in self._rows)
+        self._schedule = strategy.schedule(job, [sum(own.values()) for own in self._rows])
+        self._wave_size = self._FIRST_WAVE
+        self._members: Members | None = None
+        self._attempts = 0
+
+    def connect(self) -> None:
+        """Connect the workers. LinkError: they cannot reach one another."""
+        homes = self._tasks.homes(self.job.replicas)
+        if self._members is None or self._members.homes != homes:
+            self._let_go()
+            self._attempts += 1
+            members = Members(self._tasks, homes, self._attempts)
+            members.connect()
+            self._members = members
+
+    def epoch(self, state, on_wave):
+        """See Transport.epoch."""
+        for begin, end, shards in self._waves(state.epoch):
+            began = time.perf_counter()
+            state = self._run_wave(state, begin, end, shards)
+            seconds = max(time.perf_counter() - began, 1e-3)
+            # How rounds are cut into waves changes no bit, so it may follow the clock.
+            self._wave_size = max(1, round((end - begin) * min(8.0, self._WAVE_SECONDS / seconds)))
+            on_wave(state)
+        return state
+
+    def _waves(self, epoch: int) -> Iterator[tuple[int, int, set[int]]]:
+        """Yield first round, last round + 1 and the shards of each wave."""
+        if self._shards.streamed:
+            yield from self._streamed_waves(epoch)
+            return
+        n_rounds = self._schedule.n_rounds
+        everything = {shard for own in self._rows for shard in own}
+        begin = 0
+        while begin < n_rounds:
+            end = min(n_rounds, begin + self._wave_size)
+            yield begin, end, everything
+            begin = end
+
+    def _streamed_waves(self, epoch: int) -> Iterator[tuple[int, int, set[int]]]:
+        begin, k = 0, 0
+        used: set[tuple[int, int]] = set()
+        for k, pieces_of_replicas in enumerate(self._strategy.rounds(self.job, self._rows, epoch)):
+            new = {(piece.replica, piece.shard) for pieces in pieces_of_replicas for piece in pieces}
+            most = max(Counter(replica for replica, _ in used | new).values())
+            if used and most > self._SHARDS_AT_ONCE:
+                yield begin, k, {shard for _, shard in used}
+                begin, used = k, set()
+            used |= new
+        yield begin, k + 1, {shard for _, shard in used}
+
+    def _run_wave(self, state: TrainState, begin: int, end: int, shards: set[int]) -> TrainState:
+        for fault in range(self._MOST_FAULTS + 1):
+            try:
+                return self._attempt(state, begin, end, shards)
+            except self._tasks.faults as error:
+                self._let_go()
+                self._tasks.explain_loss(error)
+                if fault == self._MOST_FAULTS:
+                    raise
+                self._shards.move_from(self._tasks.left_out)
+                warn_of_fault(state.epoch, error)
+        raise AssertionError("unreachable")
+
+    def _attempt(self, state: TrainState, begin: int, end: int, shards: set[int]) -> TrainState:
+        homes = self._tasks.homes(self.job.replicas)
+        held = self._shards.hold(shards, homes)
+        self.connect()
+        members = self._members
+        assert members is not None
+        threads = Counter(self._tasks.slots())
+        states, scattered = self._tasks.give(state, len(members.addresses))
+        args = []
+        for rank, address in enumerate(members.addresses):
+            own = [
+                shard
+                for replica, owner in enumerate(members.owners)
+                if owner == rank
+                for shard in self._rows[replica]
+                if shard in shards
+            ]
+            wave = Wave(self._strategy, self.job, self._rows, begin, end, own, max(1, threads[address]))
+            args.append((wave, states[rank], *(held[shard] for shard in own)))
+        try:
+            results = members.run(train_wave, args, self._patience())
+        finally:
+            self._tasks.drop(scattered)
+        return _agreed(results, members.addresses)
+
+    def _patience(self) -> float:
+        """Return how long a peer may be silent: some seconds, or many times what a round should take."""
+        operations = 6.0 * self.job.network.n_weights * self.n_samples / self._schedule.n_rounds
+        return max(float(dask.config.get("dasknn.silence", 15)), operations / _SLOWEST)
+
+    def _let_go(self) -> None:
+        if self._members is not None:
+            self._members.close()
+            self._members = None
+
+    def loss_and_grad(self, state):
+        """See Transport.loss_and_grad."""
+        return OnTasks(self.job, self._strategy, self._tasks, self._shards).loss_and_grad(state)
+
+
+class Wave(NamedTuple):
+    """What a member must know of a wave of rounds, besides the state and its shards."""
+
+    strategy: Strategy
+    job: TrainingJob
+    rows_of_replicas: list[dict[int, int]]
+    begin: int
+    end: int
+    shards: list[int]
+    n_threads: int
+
+
+class Report(NamedTuple):
+    """What a member says after a wave: the state if it is the first member, and what all must agree on."""
+
+    state: TrainState | None
+    digest: int
+    bytes_sent: int
+
+
+def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> Report:
+    """Carry out rounds begin to end of an epoch, together with the other members of the group."""
+    own = [replica for replica, owner in enumerate(group.owners) if owner == group.rank]
+    schedule = wave.strategy.schedule(wave.job, [sum(rows.values()) for rows in wave.rows_of_replicas])
+    walks = {replica: Walk(wave.job, replica, wave.rows_of_replicas[replica], state.epoch) for replica in own}
+    before = schedule.goals(wave.begin - 1) if wave.begin else [0] * len(group.owners)
+    for replica, walk in walks.items():
+        walk.advance_to(before[replica])
+    by_number = dict(zip(wave.shards, shards, strict=True))
+    learner = wave.strategy.learner(wave.job, state)
+    with _Exchange(group, min(wave.n_threads, len(own))) as exchange:
+        for k in range(wave.begin, wave.end):
+            goals = schedule.goals(k)
+            present = [replica for replica, goal in enumerate(goals) if goal > before[replica]]
+            pieces = {r: walk.advance_to(goals[r]) for r, walk in walks.items() if goals[r] > before[r]}
+            exchange.present = present
+            learner.round(pieces, by_number, exchange)
+            before = goals
+    found = learner.state()
+    digest = zlib.crc32(found.slots.tobytes(), zlib.crc32(found.params.tobytes()))
+    return Report(found if group.rank == 0 else None, digest, group.bytes_sent)
+
+
+class _Exchange:
+    """What a learner sees of the group: see `learners.Exchange`."""
+
+    def __init__(self, group: Group, n_threads: int):
+        self._group = group
+        self._pool = ThreadPoolExecutor(n_threads, "dasknn-replica") if n_threads > 1 else None
+        self.present: list[int] = []
+
+    def each(self, function, items):
+        if self._pool is None:
+            return [function(item) for item in items]
+        return list(self._pool.map(function, items))
+
+    def total(self, contributions):
+        parts = {replica: Part(*found) for replica, found in contributions.items()}
+        return Contribution(*self._group.all_reduce(parts, self.present, merge_numbers))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        if self._pool is not None:
+            self._pool.shutdown()
+
+
+def _agreed(reports: list[Report], addresses: Sequence[str | None]) -> TrainState:
+    """Return the state that all members have come to."""
+    first = reports[0]
+    assert first.state is not None
+    for report, address in zip(reports, addresses, strict=True):
+        if report.digest != first.digest:
+            raise RuntimeError(
+                f"{address} has come to other weights than {addresses[0]}. Workers must run the same "
+                "version of dasknn and numpy, on processors of one family."
+            )
+    sent = sum(report.bytes_sent for report in reports)
+    return replace(first.state, bytes_sent=first.state.bytes_sent + sent)

@@ -22,21 +22,27 @@ FLOORS = {
     "losses": 2,
     "layers": 2,
     "cluster.tasks": 2,
+    "cluster.links": 2,
     "network": 3,
     "cluster.partitions": 3,
-    "strategies": 4,
+    "cluster.collective": 3,
+    "cluster.members": 4,
+    "rounds": 4,
     "saving": 4,
-    "features": 5,
-    "prediction": 5,
-    "callbacks": 5,
-    "transports": 5,
-    "training": 6,
-    "datasets": 6,
-    "conversion": 6,
-    "estimators": 7,
-    "cli": 8,
+    "compression": 5,
+    "learners": 6,
+    "strategies": 7,
+    "features": 8,
+    "prediction": 8,
+    "callbacks": 8,
+    "transports": 8,
+    "training": 9,
+    "datasets": 9,
+    "conversion": 9,
+    "estimators": 10,
+    "cli": 11,
 }
-CORE = [name for name, floor in FLOORS.items() if floor <= 4 and "cluster" not in name]
+CORE = [name for name, floor in FLOORS.items() if floor <= 7 and "cluster" not in name]
 
 
 def modules():

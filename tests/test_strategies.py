@@ -15,15 +15,8 @@ from dasknn.losses import CategoricalLogLoss
 from dasknn.network import Network
 from dasknn.optimizers import Adam
 from dasknn.regularizers import L2
-from dasknn.strategies import (
-    GradientAveraging,
-    Piece,
-    PredictionAveraging,
-    Shard,
-    TrainingJob,
-    WeightAveraging,
-    get,
-)
+from dasknn.rounds import Piece, Shard, TrainingJob
+from dasknn.strategies import GradientAveraging, PredictionAveraging, WeightAveraging, get
 
 NETWORK = Network(
     6,
@@ -198,5 +191,5 @@ def test_strategies_by_name():
         get("mean")
     with pytest.raises(ValueError, match="members to be at least 1, received 0"):
         PredictionAveraging(members=0)
-    with pytest.raises(ValueError, match="every='epoch', received 'step'"):
+    with pytest.raises(ValueError, match="every='epoch' or a number of steps, received 'step'"):
         WeightAveraging(every="step")

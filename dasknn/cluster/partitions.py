@@ -13,7 +13,7 @@ shard is computed again whenever an epoch comes to it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from itertools import pairwise
@@ -605,6 +605,7 @@ class Shards:
     slices: list[list[Slice]] = field(default_factory=list)
     replicas: list[list[int]] = field(default_factory=list)
     _in_memory: dict[int, Any] = field(default_factory=dict)
+    _placed: dict[int, Any] = field(default_factory=dict)
 
     def rows_of_replicas(self) -> list[dict[int, int]]:
         """Return, for each replica, the number of rows of each of its shards."""
@@ -615,18 +616,12 @@ class Shards:
 
     def spread(self) -> None:
         """Make all shards, each at the home of its replica, and let the blocks go."""
-        graph, homes = Graph(), self.tasks.homes(len(self.replicas))
-        numbers = [shard for shards in self.replicas for shard in shards]
-        keys = [
-            self.add_to(graph, shard, homes[replica])
-            for replica, shards in enumerate(self.replicas)
-            for shard in shards
-        ]
-        held = self.tasks.start(graph, keys)
+        self._hold(
+            set(), {shard for own in self.replicas for shard in own}, self.tasks.homes(len(self.replicas))
+        )
         # From here on the blocks live only as long as the tasks above need them.
         self.tasks.drop(self.loaded.blocks or [])
         self.loaded.blocks = None
-        self._in_memory = dict(zip(numbers, held, strict=True))
 
     def add_to(self, graph: Graph, shard: int, home) -> Any:
         """Add to a graph what makes a shard; return a reference to it."""
@@ -650,16 +645,32 @@ class Shards:
             for pieces in pieces_of_replicas
             for piece in pieces
         }
-        used = set(last)
         unfinished = {shard for shard, piece in last.items() if piece.end < rows[shard]}
-        self.tasks.drop([held for shard, held in self._in_memory.items() if shard not in used])
-        self._in_memory = {shard: held for shard, held in self._in_memory.items() if shard in used}
-        missing = sorted(unfinished - set(self._in_memory))
+        return self._hold(set(last), unfinished, homes)
+
+    def hold(self, wanted: set[int], homes) -> dict[int, Any]:
+        """Return these shards, held in memory; when streamed, all others are let go."""
+        if self.streamed:
+            self._hold(wanted, wanted, homes)
+        self.tasks.wait_for([self._in_memory[shard] for shard in wanted])
+        return self._in_memory
+
+    def move_from(self, gone: Collection[str]) -> None:
+        """Make what workers hold anew, elsewhere: they no longer answer."""
+        at_them = {shard for shard, home in self._placed.items() if home in gone}
+        self._hold(set(self._in_memory) - at_them, at_them, self.tasks.homes(len(self.replicas)))
+
+    def _hold(self, kept: set[int], wanted: set[int], homes) -> dict[int, Any]:
+        """Let go of all but the kept, and make the wanted; return what is in memory then."""
+        self.tasks.drop([held for shard, held in self._in_memory.items() if shard not in kept])
+        self._in_memory = {shard: held for shard, held in self._in_memory.items() if shard in kept}
+        missing = sorted(wanted - set(self._in_memory))
         if missing:
             graph = Graph()
-            keys = [self.add_to(graph, shard, homes[last[shard].replica]) for shard in missing]
-            held = self.tasks.start(graph, keys)
-            self._in_memory.update(zip(missing, held, strict=True))
+            replica_of = {shard: replica for replica, own in enumerate(self.replicas) for shard in own}
+            self._placed.update({shard: homes[replica_of[shard]] for shard in missing})
+            keys = [self.add_to(graph, shard, self._placed[shard]) for shard in missing]
+            self._in_memory.update(zip(missing, self.tasks.start(graph, keys), strict=True))
         return self._in_memory
 
 

@@ -13,6 +13,7 @@ follow one another inside a graph spare the way through the client, which is hal
 
 from __future__ import annotations
 
+import asyncio
 import os
 import queue
 import sys
@@ -21,10 +22,11 @@ import time
 import uuid
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Hashable, Iterator, Sequence, Set
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache, partial
 from itertools import islice
+from types import EllipsisType
 from typing import Any
 
 import dask
@@ -34,7 +36,7 @@ from dask._task_spec import DataNode, GraphNode, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from threadpoolctl import ThreadpoolController
 
-from dasknn.exceptions import ClusterTimeoutError, DataLostError
+from dasknn.exceptions import ClusterTimeoutError, DataLostError, LinkError, WorkerLeftError
 
 # A state of more bytes goes to one worker first, not into the graph.
 _INLINE_BYTES = 1_000_000
@@ -60,14 +62,22 @@ class Graph:
         self.run = uuid.uuid4().hex[:12]
         self.tasks: dict[Hashable, GraphNode] = {}
         self.homes: dict[Hashable, str] = {}
+        self._strict: set[Hashable] = set()
         self._sources: dict[int, tuple[HighLevelGraph, set]] = {}
 
-    def add(self, name: str, function: Callable, *args, home: str | None = None) -> TaskRef:
-        """Add function(*args); the dashboard shows it as `name`, and it prefers to run at `home`."""
+    def add(
+        self, name: str, function: Callable, *args, home: str | None = None, strict: bool = False
+    ) -> TaskRef:
+        """Add function(*args); the dashboard shows it as `name`, and it prefers to run at `home`.
+
+        strict: it runs nowhere else, and waits for ever when that worker is gone; see `fetch`.
+        """
         key = self._key(name)
         self.tasks[key] = Task(key, _call, function, *args)
         if home is not None:
             self.homes[key] = home
+        if strict:
+            self._strict.add(key)
         return TaskRef(key)
 
     def add_value(self, name: str, value) -> TaskRef:
@@ -86,11 +96,14 @@ class Graph:
         return f"{name}-{self.run}-{len(self.tasks)}"
 
     def layers(self) -> HighLevelGraph:
-        """Return everything as one graph, with soft pins to the homes."""
+        """Return everything as one graph, with soft pins to the homes where they are not strict."""
         own = MaterializedLayer(
             self.tasks,
             # A strict pin would leave its task pending for ever when that worker dies.
-            annotations={"workers": self.homes.get, "allow_other_workers": True},
+            annotations={
+                "workers": self.homes.get,
+                "allow_other_workers": lambda key: key not in self._strict,
+            },
         )
         graph = HighLevelGraph({f"dasknn-{self.run}": own}, {f"dasknn-{self.run}": set()})
         return HighLevelGraph.merge(graph, *(_cull(*source) for source in self._sources.values()))
@@ -173,8 +186,15 @@ class Tasks(ABC):
         """Start computing what is wanted; return held results, to pass to other graphs or to `fetch`."""
 
     @abstractmethod
-    def fetch(self, held: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """Yield (position, value) of held results as they become ready."""
+    def fetch(self, held: Sequence[Any], at: Sequence[str | None] = ()) -> Iterator[tuple[int, Any]]:
+        """Yield (position, value) of held results as they become ready.
+
+        at: workers without which there will be none. WorkerLeftError: one of them is gone.
+        """
+
+    @abstractmethod
+    def wait_for(self, held: Sequence[Any]) -> None:
+        """Return when all held results are there."""
 
     @abstractmethod
     def put(
@@ -200,9 +220,12 @@ class Tasks(ABC):
         return [values[position] for position in range(len(wanted))]
 
     def homes(self, replicas: int) -> list[str | None]:
-        """Return where each replica should work: replica r takes slot r, round and round."""
+        """Return where each replica should work: evenly over slots, neighbors on one worker.
+
+        Neighbors are added up first, so a worker then has few sums to send to others.
+        """
         slots = self.slots()
-        return [slots[replica % len(slots)] for replica in range(replicas)]
+        return sorted((slots[replica % len(slots)] for replica in range(replicas)), key=str)
 
     def run_epoch(self, strategy, job, state, shards, on_wave: Callable[[Any], None]):
         """Run one epoch of a strategy; return the state after it.
@@ -234,11 +257,7 @@ class Tasks(ABC):
                 self.explain_loss(error)
                 if fault == _MOST_FAULTS:
                     raise
-                warnings.warn(
-                    f"A part of epoch {state.epoch + 1} was lost ({type(error).__name__}: {error}) and "
-                    "is computed again from the same state.",
-                    stacklevel=2,
-                )
+                warn_of_fault(state.epoch, error)
         raise AssertionError("unreachable")
 
     def _attempt(self, add, strategy, job, state, shards, wave):
@@ -254,8 +273,17 @@ class Tasks(ABC):
             self.drop(scattered)
         return result
 
+    def give(self, state, n: int) -> tuple[list[Any], list[Any]]:
+        """Return a state as an argument for each of n tasks, and what to drop afterwards."""
+        if n * (state.params.nbytes + state.slots.nbytes) <= _INLINE_BYTES:
+            return [state] * n, []
+        held = self.put([state], [None], irreplaceable=False)
+        return held * n, held
+
     #: Exceptions that mean that the cluster failed, not the task.
     faults: tuple[type[BaseException], ...] = ()
+    #: Workers that did not answer, and get no work.
+    left_out: Set[str] = frozenset()
 
     @abstractmethod
     def explain_loss(self, error: BaseException) -> None:
@@ -278,6 +306,15 @@ class Tasks(ABC):
 
     def __exit__(self, *exc_info):
         self.close()
+
+
+def warn_of_fault(epoch: int, error: BaseException) -> None:
+    """Tell the user that work is done again."""
+    warnings.warn(
+        f"A part of epoch {epoch + 1} was lost ({type(error).__name__}: {error}) and "
+        "is computed again from the same state.",
+        stacklevel=3,
+    )
 
 
 def add_rounds(graph: Graph, strategy, job, states, wave, shards, held, homes) -> TaskRef:
@@ -364,8 +401,11 @@ class LocalTasks(Tasks):
         get = dask.base.get_scheduler() or dask.threaded.get
         return list(get(graph.layers().to_dict(), [ref.key for ref in wanted]))
 
-    def fetch(self, held):
+    def fetch(self, held, at=()):
         return enumerate(held)
+
+    def wait_for(self, held):
+        pass
 
     def put(self, values, homes, irreplaceable=True):
         return list(values)
@@ -395,16 +435,19 @@ class ClusterTasks(Tasks):
         from distributed.scheduler import KilledWorker
 
         self.client = client
-        self.faults = (KilledWorker, FutureCancelledError, CommClosedError)
+        self.faults = (KilledWorker, FutureCancelledError, CommClosedError, LinkError, WorkerLeftError)
         self.timeout = float(dask.config.get("dasknn.timeout", 600))
         self._held: dict[str, Any] = {}
         self._irreplaceable: dict[str, Any] = {}
+        self.left_out = set()
 
     def slots(self):
         threads = self.client.nthreads()
         if not threads:
             self._wait_for_workers()
             threads = self.client.nthreads()
+        # Where all are silent there is no choice.
+        threads = {address: n for address, n in threads.items() if address not in self.left_out} or threads
         # One thread of every worker first, so that replicas spread over machines.
         ranked = sorted((thread, address) for address, n in threads.items() for thread in range(n))
         return [address for _, address in ranked]
@@ -461,30 +504,42 @@ class ClusterTasks(Tasks):
                 "workers, for example dask.dataframe.read_parquet."
             ) from error
 
-    def fetch(self, held):
+    def fetch(self, held, at=()):
         positions: dict[str, list[int]] = {}
         for position, future in enumerate(held):
             positions.setdefault(future.key, []).append(position)
-        ready: queue.SimpleQueue = queue.SimpleQueue()
-        for future in {future.key: future for future in held}.values():
-            future.add_done_callback(ready.put)
-        left = len(positions)
-        while left:
-            batch = self._next_batch(ready, left)
-            left -= len(batch)
-            failed = [future for future in batch if future.status == "error"]
-            if failed:
-                error = failed[0].exception(timeout=self.timeout)
-                error.held_position = positions[failed[0].key][0]
-                raise error.with_traceback(failed[0].traceback(timeout=self.timeout))
+        for batch in self._batches(held, at):
             # One message brings a whole batch.
             for future, value in zip(batch, self.client.gather(batch), strict=True):
                 for position in positions[future.key]:
                     yield position, value
 
-    def _next_batch(self, ready: queue.SimpleQueue, left: int) -> list:
+    def wait_for(self, held):
+        for _ in self._batches([future for future in held if future.status != "finished"], ()):
+            pass
+
+    def _batches(self, held: Sequence[Any], at: Sequence[str | None]) -> Iterator[list]:
+        """Yield held results as they become ready; raise what one of them has raised."""
+        first: dict[str, tuple[int, Any]] = {}
+        for position, future in enumerate(held):
+            first.setdefault(future.key, (position, future))
+        ready: queue.SimpleQueue = queue.SimpleQueue()
+        for _, future in first.values():
+            future.add_done_callback(ready.put)
+        left = len(first)
+        while left:
+            batch = self._next_batch(ready, left, at)
+            left -= len(batch)
+            failed = [future for future in batch if future.status == "error"]
+            if failed:
+                error = failed[0].exception(timeout=self.timeout)
+                error.held_position = first[failed[0].key][0]
+                raise error.with_traceback(failed[0].traceback(timeout=self.timeout))
+            yield batch
+
+    def _next_batch(self, ready: queue.SimpleQueue, left: int, at: Sequence[str | None]) -> list:
         """Return futures that are ready, from 1 to `left` of them."""
-        batch = [self._next(ready)]
+        batch = [self._next(ready, at)]
         deadline = time.monotonic() + _BATCH_SECONDS
         while len(batch) < left and (seconds := deadline - time.monotonic()) > 0:
             try:
@@ -493,18 +548,49 @@ class ClusterTasks(Tasks):
                 break
         return batch
 
-    def _next(self, ready: queue.SimpleQueue):
+    def _next(self, ready: queue.SimpleQueue, at: Sequence[str | None]):
         """Return the next future that is ready; give up if the cluster does nothing for us any more."""
         seen, since = None, time.monotonic()
         while True:
             try:
-                return ready.get(timeout=_POLL_SECONDS)
+                return ready.get(timeout=min(_POLL_SECONDS, 1.0) if at else _POLL_SECONDS)
             except queue.Empty:
+                if gone := sorted(set(map(str, at)) - set(self.client.nthreads())):
+                    raise WorkerLeftError(f"The cluster has lost {', '.join(gone)}.") from None
                 busy = self._busy()
                 if busy != seen:
                     seen, since = busy, time.monotonic()
                 elif time.monotonic() - since > self.timeout:
                     raise ClusterTimeoutError(self._story(busy)) from None
+
+    def outcomes(
+        self, held: Sequence[Any], at: Sequence[str | None], seconds: float
+    ) -> list[BaseException | EllipsisType | None]:
+        """Return what became of each held result within so long: its exception, None, or ... if unknown.
+
+        Nobody waits for a result of a worker that is gone.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            alive = self.client.nthreads()
+            if not any(f.status == "pending" and place in alive for f, place in zip(held, at, strict=True)):
+                break
+            time.sleep(0.05)
+        return [f.exception(timeout=self.timeout) if f.status != "pending" else ... for f in held]
+
+    def call_at_once(self, function: Callable, *args, workers: Sequence[str], seconds: float) -> None:
+        """Call a short function in these workers' processes, past all that runs there; errors are ignored."""
+
+        async def call():
+            answers = self.client.run(function, *args, workers=list(workers), on_error="ignore")
+            with suppress(TimeoutError, OSError):
+                await asyncio.wait_for(answers, seconds)
+
+        self.client.sync(call)
+
+    def leave_out(self, silent: Sequence[str]) -> None:
+        """Give workers that do not answer no more of this work."""
+        self.left_out = {*self.left_out, *silent}
 
     def _busy(self) -> dict[str, list[str]]:
         """Return the tasks that workers have, by the address of the worker: ours, and what ours wait for."""

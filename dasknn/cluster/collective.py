@@ -1,0 +1,322 @@
+r"""All-reduce between workers: sums in the order of replicas, whatever worker holds which of them.
+
+Every replica brings a vector and a few numbers. Their sum is a binary tree over the replicas, neighbors
+first, which depends on their number alone (`tasks.merge_tree` is the same tree):
+
+    replicas     0   1   2   3   4            a node is a range of leaves: (0, 2) = 0 + 1, (4, 5) = 4 alone
+                  \ /     \ /    |
+                 (0,2)   (2,4)   |            A worker adds up what it can alone and sends nodes to others,
+                     \   /       |            never sums in an order of its own. So the bits of the sum are
+                     (0,4)       |            the same for any assignment of replicas to workers, and for
+                         \      /             both algorithms:
+                          (0,5)
+
+Recursive doubling: in step d, worker w exchanges all nodes that it holds with worker w XOR 2**d, and adds
+up what has become possible; log2(workers) messages, each of whole vectors. Workers beyond a power of two
+hand in their nodes first and get the sum last.
+
+Reduce-scatter + all-gather: worker w gets the w-th part of all nodes, adds them up, and sends that part of
+the sum to all; 2 (workers - 1) messages, but each worker sends no more than two vectors.
+
+`choose` takes the first for short vectors or few workers, the second for long ones; see there.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from dasknn.cluster.links import Link
+from dasknn.exceptions import LinkError
+
+DOUBLING, SCATTER = "recursive doubling", "reduce-scatter + all-gather"
+
+# A message costs about as much as so many bytes.
+_BYTES_PER_MESSAGE = 32_768
+_FIRST_SECONDS = 60.0
+_MAGIC = b"dnnf"
+# magic, first bytes of the run, attempt, number of the message on this link, length
+_HEADER = struct.Struct("<4s4sIIQ")
+
+# First and last leaf of a sum; leaves are the replicas that bring something to a round, in their order.
+Node = tuple[int, int]
+
+
+class Part(NamedTuple):
+    """What is summed: vector (n,), and numbers (k,) float64 beside it."""
+
+    vector: np.ndarray
+    numbers: np.ndarray
+
+
+def choose(n_bytes: int, n_workers: int) -> str:
+    """Return the algorithm for vectors of n_bytes.
+
+    Doubling sends log2(workers) messages of n_bytes, the other 2 (workers - 1) of n_bytes / workers. Two
+    workers send the same bytes either way, so they always double.
+    """
+    if n_workers <= 2:
+        return DOUBLING
+    steps = _steps(n_workers)
+    doubling = steps * (n_bytes + _BYTES_PER_MESSAGE)
+    scatter = 2 * (n_workers - 1) * (n_bytes / n_workers + _BYTES_PER_MESSAGE)
+    return DOUBLING if doubling <= scatter else SCATTER
+
+
+def _steps(n_workers: int) -> int:
+    even = 1 << (n_workers.bit_length() - 1)
+    return even.bit_length() - 1 + 2 * (n_workers > even)
+
+
+class Group:
+    """The members of an attempt, as one of them sees it: rank, and a link to every other.
+
+    owners[replica] is the rank of the worker that holds it. seconds: how long a peer may be silent; before
+    the first sum, when it may still be fetching its rows, at least a minute.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        owners: Sequence[int],
+        links: dict[int, Link],
+        run: bytes = b"",
+        attempt: int = 0,
+        seconds: float = 60.0,
+        aborted: Callable[[], bool] = lambda: False,
+    ):
+        self.rank = rank
+        self.owners = tuple(owners)
+        self.n_workers = len(links) + 1
+        self._links = links
+        self._aborted = aborted
+        self._sent_before = sum(link.bytes_sent for link in links.values())
+        self._stamp = (_MAGIC, run[:4].ljust(4, b"\0"), attempt)
+        self._numbers_sent = dict.fromkeys(links, 0)
+        self._numbers_received = dict.fromkeys(links, 0)
+        self._header = bytearray(_HEADER.size)
+        self._buffers: dict[tuple, np.ndarray] = {}
+        self._like: Part | None = None
+        self._seconds: float | None = seconds
+        for link in links.values():
+            link.wait_at_most(max(seconds, _FIRST_SECONDS))
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes that this member has sent in this group."""
+        return sum(link.bytes_sent for link in self._links.values()) - self._sent_before
+
+    def all_reduce(
+        self,
+        parts: dict[int, Part],
+        present: Sequence[int] | None = None,
+        merge_numbers: Callable[[np.ndarray, np.ndarray], np.ndarray] = np.add,
+        algorithm: str | None = None,
+    ) -> Part:
+        """Return the sum over the replicas that are present (default: all); the vectors are spent.
+
+        parts: what the replicas of this member bring. All vectors have one length and dtype. The sum
+        belongs to this group until the next call.
+        """
+        if self._aborted():
+            raise LinkError("This member was told to stop.")
+        present = tuple(range(len(self.owners)) if present is None else present)
+        owners = tuple(self.owners[replica] for replica in present)
+        held = {(leaf, leaf + 1): parts[present[leaf]] for leaf, o in enumerate(owners) if o == self.rank}
+        plan = _plan(owners, self.n_workers)
+        self._add_up(held, plan.first[self.rank], merge_numbers)
+        if self.n_workers > 1:
+            like = next(iter(held.values()), self._like)
+            assert like is not None, "a member without parts must be told what to expect"
+            self._like = like
+            way = algorithm or choose(like.vector.nbytes, self.n_workers)
+            {DOUBLING: self._double, SCATTER: self._scatter}[way](held, plan, like, merge_numbers)
+            self._have_begun()
+        return held[0, len(present)]
+
+    def _have_begun(self) -> None:
+        if self._seconds is not None:
+            for link in self._links.values():
+                link.wait_at_most(self._seconds)
+            self._seconds = None
+
+    def expect(self, vector: np.ndarray, n_numbers: int) -> None:
+        """Say what parts look like, for a member that brings none to a round."""
+        self._like = Part(vector, np.zeros(n_numbers))
+
+    # --- recursive doubling ----------------------------------------------------------------------------
+
+    def _double(self, held, plan: _Plan, like: Part, merge_numbers) -> None:
+        even = 1 << (self.n_workers.bit_length() - 1)
+        whole = [(0, plan.n_leaves)]
+        if self.rank >= even:
+            self._swap(self.rank - even, [held[node] for node in plan.nodes[0][self.rank]], [])
+            self._take_in(held, whole, self.rank - even, [], like)
+            return
+        extra = self.rank + even
+        if extra < self.n_workers:
+            self._take_in(held, plan.nodes[0][extra], extra, [], like)
+            self._add_up(held, plan.folded[self.rank], merge_numbers)
+        for step, moves in enumerate(plan.steps):
+            partner = self.rank ^ (1 << step)
+            nodes = plan.nodes[step + 1]
+            self._take_in(held, nodes[partner], partner, [held[node] for node in nodes[self.rank]], like)
+            self._add_up(held, moves[self.rank], merge_numbers)
+        if extra < self.n_workers:
+            self._swap(extra, [held[whole[0]]], [])
+
+    def _take_in(self, held, nodes: Sequence[Node], partner: int, outgoing: list[Part], like: Part) -> None:
+        incoming = {node: self._buffer(node, like) for node in nodes}
+        self._swap(partner, outgoing, list(incoming.values()))
+        held.update(incoming)
+
+    # --- reduce-scatter + all-gather -------------------------------------------------------------------
+
+    def _scatter(self, held, plan: _Plan, like: Part, merge_numbers) -> None:
+        size, rank = self.n_workers, self.rank
+        edges = [len(like.vector) * part // size for part in range(size + 1)]
+        own = slice(edges[rank], edges[rank + 1])
+        nodes = plan.nodes_of_workers
+        pieces = {node: Part(held[node].vector[own], held[node].numbers) for node in nodes[rank]}
+        for shift in range(1, size):
+            to, of = (rank + shift) % size, (rank - shift) % size
+            theirs = slice(edges[to], edges[to + 1])
+            outgoing = [Part(held[node].vector[theirs], held[node].numbers) for node in nodes[rank]]
+            incoming = {node: self._buffer(node, Part(like.vector[own], like.numbers)) for node in nodes[of]}
+            self._swap(to, outgoing, list(incoming.values()), of)
+            pieces.update(incoming)
+        self._add_up(pieces, plan.rest, merge_numbers)
+        whole = (0, plan.n_leaves)
+        total = Part(self._buffer("sum", like).vector, pieces[whole].numbers)
+        total.vector[own] = pieces[whole].vector
+        nothing = np.empty(0)
+        for shift in range(1, size):
+            to, of = (rank + shift) % size, (rank - shift) % size
+            theirs = slice(edges[of], edges[of + 1])
+            self._swap(to, [Part(total.vector[own], nothing)], [Part(total.vector[theirs], nothing)], of)
+        held[whole] = total
+
+    # --- both ------------------------------------------------------------------------------------------
+
+    def _add_up(self, held: dict[Node, Part], moves: Sequence[tuple[Node, Node]], merge_numbers) -> None:
+        """Replace pairs of neighboring nodes by their sums, in place."""
+        for left, right in moves:
+            a, b = held.pop(left), held.pop(right)
+            np.add(a.vector, b.vector, out=a.vector)
+            held[left[0], right[1]] = Part(a.vector, merge_numbers(a.numbers, b.numbers))
+
+    def _buffer(self, name, like: Part) -> Part:
+        key = (name, like.vector.shape, like.vector.dtype.char)
+        vector = self._buffers.get(key)
+        if vector is None:
+            vector = self._buffers[key] = np.empty_like(like.vector)
+        return Part(vector, np.empty_like(like.numbers))
+
+    def _swap(self, to: int, outgoing: list[Part], incoming: list[Part], of: int | None = None) -> None:
+        """Send parts to one member while receiving others from `of` (default: the same member).
+
+        In turns of one chunk: were both to send all first, each could wait for the other to read.
+        """
+        out, into = self._messages(to, outgoing), self._blanks(to if of is None else of, incoming)
+        link, source = self._links[to], self._links[to if of is None else of]
+        for i in range(max(len(out), len(into))):
+            if i < len(out):
+                link.send(out[i])
+            if i < len(into):
+                source.receive(into[i])
+                if i == 0:
+                    self._check(source, to if of is None else of, incoming)
+
+    def _messages(self, to: int, parts: list[Part]) -> list[list]:
+        if not parts:
+            return []
+        length = sum(part.vector.nbytes + part.numbers.nbytes for part in parts)
+        header = _HEADER.pack(*self._stamp, self._numbers_sent[to], length)
+        self._numbers_sent[to] = (self._numbers_sent[to] + 1) % 2**32
+        return _chunks([header], parts, self._links[to].chunk_bytes)
+
+    def _blanks(self, of: int, parts: list[Part]) -> list[list]:
+        return _chunks([self._header], parts, self._links[of].chunk_bytes) if parts else []
+
+    def _check(self, link: Link, of: int, parts: list[Part]) -> None:
+        length = sum(part.vector.nbytes + part.numbers.nbytes for part in parts)
+        expected = (*self._stamp, self._numbers_received[of], length)
+        self._numbers_received[of] = (self._numbers_received[of] + 1) % 2**32
+        received = _HEADER.unpack(self._header)
+        if received != expected:
+            link.close()
+            raise LinkError(f"{link.peer} is out of step: expected {expected}, received {received}.")
+
+
+def _chunks(first: list, parts: list[Part], chunk_bytes: int) -> list[list]:
+    """Cut a message into lists of buffers of about chunk_bytes: headers and numbers, then vectors."""
+    chunks = [[*first, *(part.numbers for part in parts)]]
+    room = chunk_bytes
+    for part in parts:
+        data = part.vector.view(np.uint8).data
+        while len(data):
+            if not room:
+                chunks.append([])
+                room = chunk_bytes
+            chunks[-1].append(data[:room])
+            data, room = data[room:], room - min(room, len(data))
+    return chunks
+
+
+class _Plan(NamedTuple):
+    """Who holds which nodes when; the same on all members.
+
+    first[w]: pairs that worker w adds up alone. nodes_of_workers[w]: what it holds then; rest: pairs that
+    are left to add up once all nodes are in one place. Doubling: nodes[0] as above, nodes[s + 1][w] what
+    worker w holds before step s; folded[w], steps[s][w] the pairs added up after it has received.
+    """
+
+    n_leaves: int
+    first: list[list[tuple[Node, Node]]]
+    nodes_of_workers: list[list[Node]]
+    rest: list[tuple[Node, Node]]
+    nodes: list[list[list[Node]]]
+    folded: list[list[tuple[Node, Node]]]
+    steps: list[list[list[tuple[Node, Node]]]]
+
+
+@lru_cache(maxsize=64)
+def _plan(owners: tuple[int, ...], n_workers: int) -> _Plan:
+    n_leaves = len(owners)
+    holdings = [[(leaf, leaf + 1) for leaf, o in enumerate(owners) if o == w] for w in range(n_workers)]
+    reduced = [_reduce(held, n_leaves) for held in holdings]
+    first, holdings = [moves for moves, _ in reduced], [left for _, left in reduced]
+    nodes_of_workers = holdings
+    rest, _ = _reduce([node for held in holdings for node in held], n_leaves)
+    nodes, folded, steps = [holdings], [], []
+    even = 1 << (n_workers.bit_length() - 1)
+    holdings = [holdings[w] + (holdings[w + even] if w + even < n_workers else []) for w in range(even)]
+    reduced = [_reduce(held, n_leaves) for held in holdings]
+    folded, holdings = [moves for moves, _ in reduced], [left for _, left in reduced]
+    for step in range(even.bit_length() - 1):
+        nodes.append(holdings)
+        holdings = [holdings[w] + holdings[w ^ (1 << step)] for w in range(even)]
+        reduced = [_reduce(held, n_leaves) for held in holdings]
+        steps.append([moves for moves, _ in reduced])
+        holdings = [left for _, left in reduced]
+    return _Plan(n_leaves, first, nodes_of_workers, rest, nodes, folded, steps)
+
+
+def _reduce(nodes: Sequence[Node], n_leaves: int) -> tuple[list[tuple[Node, Node]], list[Node]]:
+    """Return the pairs that can be added up in the tree over n_leaves, in order, and what is left."""
+    held, moves = set(nodes), []
+    width = 1
+    while width < n_leaves:
+        for begin in range(0, n_leaves - width, 2 * width):
+            left = (begin, begin + width)
+            right = (begin + width, min(begin + 2 * width, n_leaves))
+            if left in held and right in held:
+                held -= {left, right}
+                held.add((left[0], right[1]))
+                moves.append((left, right))
+        width *= 2
+    return moves, sorted(held)

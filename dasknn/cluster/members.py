@@ -1,0 +1,158 @@
+"""Workers that train together: one task on each, all at the same time, connected to one another.
+
+    open       on each worker an endpoint, the result of a task that stays there      -> contacts
+    connect    on each worker, all together: links between them                       (sockets, else Dask's)
+    run        on each worker, all together: function(group, *args)                   -> results, by rank
+
+If one of them fails, leaves or falls silent, all end: the attempt is given up as a whole, and whoever asked
+for it begins another with the members that are left. Their tasks secede, so that they cannot wait for slots
+that other trainings hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from dasknn.cluster.collective import Group
+from dasknn.cluster.links import DASK, SOCKET, Endpoint, abort, new_run, new_secret, open_endpoint
+from dasknn.cluster.tasks import ClusterTasks, Graph, Tasks
+from dasknn.exceptions import LinkError
+
+# Members that have not ended so long after an abort are taken to be silent.
+_ABORT_SECONDS = 5.0
+
+
+class Members:
+    """Members of one attempt. homes[replica] is the address where it works."""
+
+    def __init__(self, tasks: Tasks, homes: Sequence[str | None], attempt: int):
+        self.tasks = tasks
+        self.homes = list(homes)
+        self.addresses = sorted(set(homes), key=str)
+        self.owners = [self.addresses.index(home) for home in homes]
+        self.kind: str | None = None
+        self._run, self._attempt, self._secret = new_run(), attempt, new_secret()
+        self._endpoints: list[Any] = [None] * len(self.addresses)
+
+    def connect(self) -> None:
+        """Connect them by sockets, or else by Dask's comms. LinkError: neither was possible."""
+        if not isinstance(self.tasks, ClusterTasks):
+            return
+        try:
+            self._connect_by(SOCKET)
+        except LinkError:
+            self._connect_by(DASK)
+
+    def _connect_by(self, kind: str) -> None:
+        graph = Graph()
+        opening = partial(open_endpoint, kind, self._run, self._attempt, self._secret)
+        opened = [graph.add("dasknn-open", opening, home=at, strict=True) for at in self.addresses]
+        contacts = [
+            graph.add("dasknn-contact", _contact, endpoint, home=at, strict=True)
+            for at, endpoint in zip(self.addresses, opened, strict=True)
+        ]
+        held = self.tasks.start(graph, opened + contacts)
+        self._endpoints, held_contacts = held[: len(opened)], held[len(opened) :]
+        try:
+            found = dict(self.tasks.fetch(held_contacts, at=self.addresses))
+            self.tasks.drop(held_contacts)
+            ranks = range(len(self.addresses))
+            in_order = [found[rank] for rank in ranks]
+            self._together("dasknn-connect", [(partial(_connect, rank, in_order),) for rank in ranks])
+        except BaseException:
+            self.close()
+            raise
+        self.kind = kind
+
+    def run(self, function: Callable, args: Sequence[tuple], seconds: float) -> list:
+        """Return function(group, *args[rank]) of all members, by rank.
+
+        args may hold results that tasks hold. seconds: how long a peer may be silent. Raises what a member
+        raises; LinkError or another of `Tasks.faults` when the attempt has failed.
+        """
+        take_part = partial(_take_part, function, tuple(self.owners), seconds)
+        calls = [(partial(take_part, rank), *own) for rank, own in enumerate(args)]
+        return self._together("dasknn-train", calls)
+
+    def _together(self, name: str, calls: Sequence[tuple]) -> list:
+        """Return the results of calls (function, *args), one on each member; its endpoint comes first."""
+        graph = Graph()
+        wanted = [
+            graph.add(name, function, endpoint, *args, home=at, strict=at is not None)
+            for at, endpoint, (function, *args) in zip(self.addresses, self._endpoints, calls, strict=True)
+        ]
+        held = self.tasks.start(graph, wanted)
+        try:
+            found = dict(self.tasks.fetch(held, at=[at for at in self.addresses if at is not None]))
+        except self.tasks.faults:
+            self.abort()
+            self._find_out(held)
+            raise
+        except BaseException:
+            self.abort()
+            raise
+        finally:
+            self.tasks.drop(held)
+        return [found[rank] for rank in range(len(calls))]
+
+    def _find_out(self, held) -> None:
+        """Raise what a member raised of its own; leave out those who do not answer."""
+        assert isinstance(self.tasks, ClusterTasks)
+        outcomes = self.tasks.outcomes(held, self.addresses, _ABORT_SECONDS)
+        for error in outcomes:
+            if isinstance(error, Exception) and not isinstance(error, self.tasks.faults):
+                raise error
+        self.tasks.leave_out(
+            [at for at, outcome in zip(self.addresses, outcomes, strict=True) if outcome is ... and at]
+        )
+
+    def abort(self) -> None:
+        """End what members are doing, at once."""
+        if isinstance(self.tasks, ClusterTasks):
+            workers = [at for at in self.addresses if at is not None]
+            self.tasks.call_at_once(abort, self._run, workers=workers, seconds=_ABORT_SECONDS)
+
+    def close(self) -> None:
+        """Let the endpoints go, which closes them."""
+        self.tasks.drop([endpoint for endpoint in self._endpoints if endpoint is not None])
+        self._endpoints = [None] * len(self.addresses)
+
+
+def _contact(endpoint: Endpoint):
+    return endpoint.contact
+
+
+def _connect(rank: int, contacts: Sequence[Any], endpoint: Endpoint) -> None:
+    _make_room()
+    endpoint.connect(rank, contacts)
+
+
+def _take_part(function, owners, seconds: float, rank: int, endpoint: Endpoint | None, *args):
+    if endpoint is None:
+        # The only member, in the process of whoever asked.
+        return function(Group(rank, owners, {}), *args)
+    _make_room()
+    group = Group(
+        rank,
+        owners,
+        endpoint.links,
+        endpoint.run,
+        endpoint.attempt,
+        seconds,
+        aborted=lambda: endpoint.is_aborted,
+    )
+    try:
+        return function(group, *args)
+    except BaseException:
+        # The others wait for this one.
+        endpoint.abort()
+        raise
+
+
+def _make_room() -> None:
+    """Let the worker begin another task beside this one, which waits for its peers."""
+    from distributed import secede
+
+    secede()

@@ -1,0 +1,262 @@
+"""The hot loops: what goes on learning round after round in arrays of its own.
+
+A `Learner` is a replica's or a worker's memory of a training, which changes in place. Strategies' pure
+functions make one, use it once and return what it has come to; a worker that trains for many rounds keeps
+it. So there is one order of operations, and all roads give the same bits.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from dasknn.network import GradientSum, Workspace, Workspaces
+from dasknn.optimizers import Updater
+from dasknn.rounds import Contribution, Piece, Shard, TrainingJob, TrainState
+
+
+class Exchange(Protocol):
+    """What a learner asks of whoever carries its contributions to the others."""
+
+    def each(self, function: Callable, items: Iterable) -> list:
+        """Return [function(item), ...], maybe in several threads."""
+        ...  # pragma: no cover
+
+    def total(self, contributions: dict[int, Contribution]) -> Contribution:
+        """Return the sum over all replicas of the round, given those of this worker, which are spent."""
+        ...  # pragma: no cover
+
+
+class Learner(ABC):
+    """What a worker keeps between rounds: the state, and buffers for each of its replicas."""
+
+    def __init__(self, job: TrainingJob, state: TrainState):
+        self.job = job
+        self._start = state
+        self._params, self._slots = state.params.copy(), state.slots.copy()
+        self._step, self._loss_total = state.step, state.loss_total
+        self._n_samples, self._weight_sum = state.n_samples, state.weight_sum
+        self._orders: dict[int, tuple[int, Any]] = {}
+
+    @abstractmethod
+    def contribute(self, replica: int, pieces: list[Piece], shards: Mapping[int, Shard]) -> Contribution:
+        """Return what a replica brings to a round, in buffers that the next round uses again."""
+
+    @abstractmethod
+    def apply(self, total: Contribution) -> None:
+        """Learn from a round's merged contributions."""
+
+    def round(self, pieces: dict[int, list[Piece]], shards: Mapping[int, Shard], exchange: Exchange) -> None:
+        """Carry out one round; pieces holds those of this worker's replicas that take part."""
+        found = exchange.each(lambda replica: self.contribute(replica, pieces[replica], shards), pieces)
+        self.apply(exchange.total(dict(zip(pieces, found, strict=True))))
+
+    def state(self) -> TrainState:
+        """Return what has been learned; its arrays go on changing if training does."""
+        return replace(
+            self._start,
+            params=self._params,
+            slots=self._slots,
+            step=self._step,
+            loss_total=self._loss_total,
+            n_samples=self._n_samples,
+            weight_sum=self._weight_sum,
+        )
+
+    def _rows(self, piece: Piece, shard: Shard) -> np.ndarray | slice:
+        """Return the rows of a piece; the order of the shard that a replica is in is remembered."""
+        if not self.job.shuffle:
+            return slice(piece.begin, piece.end)
+        number, order = self._orders.get(piece.replica, (None, None))
+        if number != piece.shard:
+            order = self.job.row_order(self._start.epoch, piece.shard, len(shard))
+            self._orders[piece.replica] = piece.shard, order
+        return order[piece.begin : piece.end]  # type: ignore[index]
+
+
+class GradientLearner(Learner):
+    """Steps of the optimizer on gradients that were summed over all replicas."""
+
+    def __init__(self, job, state):
+        super().__init__(job, state)
+        network = job.network
+        self._param_views = network.views(self._params)
+        self._weights = self._params[: network.n_weights]
+        self._grad = np.empty_like(self._params)
+        self._updater = Updater(
+            job.optimizer, job.regularizer, network.n_weights, self._params, self._slots, self._grad
+        )
+        self._sums: dict[int, GradientSum] = {}
+
+    def contribute(self, replica, pieces, shards):
+        """See Learner.contribute."""
+        if replica not in self._sums:
+            self._sums[replica] = GradientSum(self.job.network)
+        found = self._sums[replica]
+        found.begin()
+        weight_sum, n_samples = 0.0, 0
+        for piece in pieces:
+            weight_sum += self.add(found, piece, shards[piece.shard])
+            n_samples += piece.end - piece.begin
+        return Contribution.of(found.vector, found.loss_sum, weight_sum, n_samples)
+
+    def add(self, total: GradientSum, piece: Piece, shard: Shard) -> float:
+        """Add the gradient of a piece; return the weight of its rows."""
+        rows = self._rows(piece, shard)
+        total.add(self._param_views, shard.X, shard.y, shard.weight, rows)
+        return float(piece.end - piece.begin if shard.weight is None else shard.weight[rows].sum())
+
+    def apply(self, total):
+        """See Learner.apply."""
+        self._n_samples += total.n_samples
+        weight_sum = total.weight_sum
+        if not weight_sum:
+            # Rows that do not count leave the network as it is.
+            return
+        penalty = self.job.regularizer.penalty(self._weights)
+        self._step += 1
+        np.copyto(self._grad, total.vector)
+        self._updater.step(weight_sum, self._step, self._start.learning_rate)
+        self._loss_total += (total.loss_sum + penalty) / weight_sum * total.n_samples
+        self._weight_sum += weight_sum
+
+
+class LocalTrainer:
+    """Takes optimizer steps of one network in one process.
+
+    Begins from a TrainState with one network's params (n,), which it copies.
+    """
+
+    def __init__(self, job: TrainingJob, state: TrainState):
+        self._job = job
+        self._params, self._slots = np.empty_like(state.params), np.empty_like(state.slots)
+        self._param_views = job.network.views(self._params)
+        grad = np.empty_like(self._params)
+        self._grad_views = job.network.views(grad)
+        n_weights = job.network.n_weights
+        self._weights = self._params[:n_weights]
+        self._updater = Updater(job.optimizer, job.regularizer, n_weights, self._params, self._slots, grad)
+        self._workspaces = Workspaces(job.network)
+        self.begin(state)
+
+    def begin(self, state: TrainState) -> None:
+        """Begin anew, from a state."""
+        self._state = state
+        np.copyto(self._params, state.params)
+        np.copyto(self._slots, state.slots)
+        self._step, self._loss_total = state.step, state.loss_total
+        self._n_samples, self._weight_sum = state.n_samples, state.weight_sum
+
+    def train(self, shard: Shard, order: np.ndarray | slice, batch_size: int) -> None:
+        """Take a step for every batch_size rows of `order`, rows of the shard; the last may be shorter."""
+        first, last = (order.start, order.stop) if isinstance(order, slice) else (0, len(order))
+        for begin in range(first, last, batch_size):
+            end = min(begin + batch_size, last)
+            rows = slice(begin, end) if isinstance(order, slice) else order[begin:end]
+            workspace = self._workspaces.of(end - begin)
+            workspace.take(shard.X, shard.y, shard.weight, rows)
+            self._take_step(workspace)
+
+    def state(self) -> TrainState:
+        """Return what has been learned; its arrays go on changing if training does."""
+        return replace(
+            self._state,
+            params=self._params,
+            slots=self._slots,
+            step=self._step,
+            loss_total=self._loss_total,
+            n_samples=self._n_samples,
+            weight_sum=self._weight_sum,
+        )
+
+    def _take_step(self, workspace: Workspace) -> None:
+        n_rows = workspace.n_rows
+        weight_sum = n_rows if workspace.weight is None else float(np.sum(workspace.weight))
+        loss_sum = workspace.loss_and_grad(self._param_views, self._grad_views)
+        loss_sum += self._job.regularizer.penalty(self._weights)
+        self._n_samples += n_rows
+        if not weight_sum:
+            # Rows that do not count leave the network as it is.
+            return
+        self._step += 1
+        self._updater.step(weight_sum, self._step, self._state.learning_rate)
+        self._weight_sum += weight_sum
+        self._loss_total += loss_sum / weight_sum * n_rows
+
+
+class WeightLearner(Learner):
+    """Replicas that take steps of their own, and begin each round from their mean.
+
+    local_batch_size: rows of a step of one replica; None: all that a round gives it of a shard. outer: what
+    makes the next parameters of the old ones and the mean, with a slot of its own; None: the mean.
+    """
+
+    def __init__(self, job, state, local_batch_size: int | None, outer: Any = None):
+        super().__init__(job, state)
+        self._local_batch_size = local_batch_size
+        self._outer = outer
+        self._trainers: dict[int, LocalTrainer] = {}
+        self._vectors: dict[int, np.ndarray] = {}
+        self._n_inner = job.optimizer.n_slots
+
+    def contribute(self, replica, pieces, shards):
+        """See Learner.contribute."""
+        start = self._beginning()
+        if replica not in self._trainers:
+            self._trainers[replica] = LocalTrainer(self.job, start)
+            self._vectors[replica] = np.empty((1 + self._n_inner) * len(self._params), self._params.dtype)
+        trainer, vector = self._trainers[replica], self._vectors[replica]
+        trainer.begin(start)
+        for piece in pieces:
+            self._train(trainer, piece, shards[piece.shard])
+        return self.contribution(trainer.state(), self._step, vector)
+
+    def go_on(self, carry: TrainState | None, piece: Piece, shard: Shard) -> TrainState:
+        """Return a replica's own state after a piece of its round; carry is that before it, or None."""
+        trainer = LocalTrainer(self.job, self._beginning() if carry is None else carry)
+        self._train(trainer, piece, shard)
+        return trainer.state()
+
+    def _beginning(self) -> TrainState:
+        """Return what replicas begin a round with; the sums of rows and losses count from 0."""
+        begun = self.state().begin_epoch(self._start.epoch)
+        return replace(begun, slots=self._slots[: self._n_inner])
+
+    def _train(self, trainer: LocalTrainer, piece: Piece, shard: Shard) -> None:
+        # In batches of nearly one size: a step on a few rows that are left over would do harm.
+        n_rows = piece.end - piece.begin
+        n_steps = max(1, round(n_rows / (self._local_batch_size or n_rows)))
+        trainer.train(shard, self._rows(piece, shard), -(-n_rows // n_steps))
+
+    @staticmethod
+    def contribution(found: TrainState, step: int, vector: np.ndarray | None = None) -> Contribution:
+        """Return parameters and slots of a replica, times the weight of its rows, which began at `step`."""
+        n_params = len(found.params)
+        if vector is None:
+            vector = np.empty((1 + len(found.slots)) * n_params, found.params.dtype)
+        weight = vector.dtype.type(found.weight_sum)
+        np.multiply(found.params, weight, out=vector[:n_params])
+        np.multiply(found.slots, weight, out=vector[n_params:].reshape(found.slots.shape))
+        return Contribution.of(vector, found.loss_total, found.weight_sum, found.n_samples, found.step - step)
+
+    def apply(self, total):
+        """See Learner.apply."""
+        self._n_samples += total.n_samples
+        if not total.weight_sum:
+            return
+        n_params = len(self._params)
+        mean = total.vector
+        np.divide(mean, mean.dtype.type(total.weight_sum), out=mean)
+        if self._outer is None:
+            np.copyto(self._params, mean[:n_params])
+        else:
+            self._outer.update(self._params, mean[:n_params], self._slots[self._n_inner])
+        inner = self._slots[: self._n_inner]
+        np.copyto(inner, mean[n_params:].reshape(inner.shape))
+        self._step += total.n_steps
+        self._loss_total += total.loss_sum
+        self._weight_sum += total.weight_sum

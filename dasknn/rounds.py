@@ -1,0 +1,198 @@
+"""What rounds hand over: the job, the state, rows, and what a replica brings.
+
+All of them are values. `Walk` says which rows a replica goes through between two rounds of an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dasknn.network import Network
+from dasknn.optimizers import Optimizer
+from dasknn.regularizers import L2
+
+# First numbers of the seed sequences, so that streams for different purposes never meet.
+_PARAMS_STREAM, _SHARD_ORDER_STREAM, _ROW_ORDER_STREAM = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What stays the same through a training: sent to whoever works on it.
+
+    batch_size counts the rows of one step over all replicas; None stands for all rows.
+    """
+
+    network: Network
+    optimizer: Optimizer
+    regularizer: L2
+    batch_size: int | None
+    seed: int
+    replicas: int = 1
+    shuffle: bool = True
+
+    def init_params(self, member: int) -> np.ndarray:
+        """Draw the initial parameters of one member of an ensemble."""
+        return self.network.initial_params(np.random.default_rng([self.seed, _PARAMS_STREAM, member]))
+
+    def row_order(self, epoch: int, shard: int, n_rows: int, again: bool = False) -> np.ndarray | slice:
+        """Return the order in which the rows of a shard are visited in an epoch.
+
+        again: the caller will ask for the same order soon, so it is remembered.
+        """
+        if not self.shuffle:
+            return slice(0, n_rows)
+        permutation = _remembered_permutation if again else _permutation
+        return permutation(self.seed, epoch, shard, n_rows)
+
+    def shard_order(self, epoch: int, replica: int, shards: list[int]) -> list[int]:
+        """Return the order in which a replica visits its shards in an epoch."""
+        if not self.shuffle:
+            return shards
+        rng = np.random.default_rng([self.seed, _SHARD_ORDER_STREAM, epoch, replica])
+        return [shards[i] for i in rng.permutation(len(shards))]
+
+
+def _permutation(seed: int, epoch: int, shard: int, n_rows: int) -> np.ndarray:
+    order = np.random.default_rng([seed, _ROW_ORDER_STREAM, epoch, shard]).permutation(n_rows)
+    order.setflags(write=False)
+    return order.astype(np.int32) if n_rows < 2**31 else order
+
+
+# Rounds of gradients ask for the order of the shard that a thread is in again and again.
+_remembered_permutation = lru_cache(maxsize=8)(_permutation)
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Everything that training has learned so far: a value, held by the driver.
+
+    params (n,) or, for an ensemble, (members, n); slots (n_slots, n) or (members, n_slots, n): the
+    optimizer's state. Sums over the steps of the running epoch: n_samples, weight_sum, and loss_total,
+    the mean loss of a step times its n_samples, and bytes_sent between workers.
+    """
+
+    params: np.ndarray
+    slots: np.ndarray
+    learning_rate: float
+    step: int = 0
+    epoch: int = 0
+    loss_total: float = 0.0
+    n_samples: int = 0
+    weight_sum: float = 0.0
+    bytes_sent: int = 0
+
+    @property
+    def loss(self) -> float:
+        """Mean loss per row in the running epoch."""
+        return self.loss_total / self.n_samples if self.n_samples else float("nan")
+
+    def begin_epoch(self, epoch: int) -> TrainState:
+        """Return the state with the sums of the epoch at zero."""
+        return replace(self, epoch=epoch, loss_total=0.0, n_samples=0, weight_sum=0.0, bytes_sent=0)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows that one replica learns from: X (n, p), y as the loss takes it, weight (n,) or None."""
+
+    X: Any
+    y: np.ndarray
+    weight: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self.X.shape[0]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows begin to end, in the order of the epoch, of the shard with that number."""
+
+    shard: int
+    replica: int
+    begin: int
+    end: int
+
+
+class Contribution(NamedTuple):
+    """What one replica, or several together, bring to a round: sums, never means.
+
+    vector; numbers (4,) float64: loss_sum, weight_sum, n_samples, n_steps (of which the most counts).
+    """
+
+    vector: np.ndarray
+    numbers: np.ndarray
+
+    @classmethod
+    def of(
+        cls, vector: np.ndarray, loss_sum: float, weight_sum: float, n_samples: int, n_steps: int = 1
+    ) -> Contribution:
+        """Return a contribution with these numbers."""
+        return cls(vector, np.array([loss_sum, weight_sum, n_samples, n_steps], np.float64))
+
+    @property
+    def loss_sum(self) -> float:
+        """Loss summed over the rows."""
+        return float(self.numbers[0])
+
+    @property
+    def weight_sum(self) -> float:
+        """Weight of the rows."""
+        return float(self.numbers[1])
+
+    @property
+    def n_samples(self) -> int:
+        """Number of rows."""
+        return int(self.numbers[2])
+
+    @property
+    def n_steps(self) -> int:
+        """Steps that a replica has taken in the round."""
+        return int(self.numbers[3])
+
+
+def merge_numbers(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the numbers of two contributions together."""
+    merged = left + right
+    merged[3] = max(left[3], right[3])
+    return merged
+
+
+# One replica's rows, round by round: rounds[k][replica] is a list of pieces.
+Round = list[list[Piece]]
+
+
+class Walk:
+    """A replica's way through its shards in an epoch, cut into pieces."""
+
+    def __init__(self, job: TrainingJob, replica: int, shards: dict[int, int], epoch: int):
+        """shards maps the replica's shards to their numbers of rows."""
+        self._replica = replica
+        self._shards = ((shard, shards[shard]) for shard in job.shard_order(epoch, replica, list(shards)))
+        self._current = (-1, 0)
+        self._begin = self._done = 0
+
+    def advance_to(self, goal: int) -> list[Piece]:
+        """Return the pieces from where the walk stands to `goal` rows from its start."""
+        pieces = []
+        while self._done < goal:
+            shard, n_rows = self._current
+            if self._begin == n_rows:
+                self._current, self._begin = next(self._shards), 0
+                continue
+            end = min(n_rows, self._begin + goal - self._done)
+            pieces.append(Piece(shard, self._replica, self._begin, end))
+            self._done += end - self._begin
+            self._begin = end
+        return pieces
+
+
+class Schedule(NamedTuple):
+    """How far replicas are when rounds end: after round k (from 0), replica r has done goals(k)[r] rows."""
+
+    n_rounds: int
+    goals: Callable[[int], list[int]]
