@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 
 from dasknn import strategies, targets
+from dasknn.compression import Float16, PowerSGD
 from dasknn.exceptions import ModelFileError
 from dasknn.layers import Dense
 from dasknn.losses import Loss
 from dasknn.network import Network
 from dasknn.prediction import Predictor
-from dasknn.strategies import Strategy
+from dasknn.strategies import OuterNesterov, Strategy
+
+# Settings that a strategy may hold.
+_SETTINGS = (OuterNesterov, Float16, PowerSGD)
 
 
 def describe(predictor: Predictor) -> dict[str, Any]:
@@ -63,7 +67,9 @@ def _describe_encoder(encoder) -> dict[str, Any]:
 def to_json(value):
     """Return a parameter of an estimator in JSON's types; None for what is no part of a fitted model."""
     if isinstance(value, Strategy):
-        return {"strategy": value.name, **asdict(value)}
+        return {"strategy": value.name, **_fields(value)}
+    if isinstance(value, _SETTINGS):
+        return {"setting": type(value).__name__, **_fields(value)}
     if isinstance(value, dict):
         # JSON's keys are strings; labels may be numbers.
         return {"items": [[to_json(key), to_json(item)] for key, item in value.items()]}
@@ -79,12 +85,19 @@ def to_json(value):
     return value
 
 
+def _fields(value) -> dict[str, Any]:
+    return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
+
+
 def from_json(value):
     """Return the parameter that `to_json` saw; lists come back as tuples."""
     if isinstance(value, dict) and "items" in value:
         return {from_json(key): from_json(item) for key, item in value["items"]}
     if isinstance(value, dict):
-        settings = dict(value)
+        settings = {name: from_json(item) for name, item in value.items()}
+        if "setting" in settings:
+            kinds = {kind.__name__: kind for kind in _SETTINGS}
+            return kinds[settings.pop("setting")](**settings)
         return type(strategies.get(settings.pop("strategy")))(**settings)
     return tuple(value) if isinstance(value, list) else value
 

@@ -9,6 +9,7 @@ score(metric, predictor, ...)        a metric of a model's predictions
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from operator import add
@@ -17,13 +18,14 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from dasknn import prediction
+from dasknn import choice, prediction
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import Graph, Tasks
+from dasknn.exceptions import LinkError
 from dasknn.rounds import Shard, TrainingJob
 from dasknn.strategies import Strategy
 from dasknn.targets import ClassWeights
-from dasknn.transports import InProcess, OnPeers
+from dasknn.transports import InProcess, OnPeers, OnTasks
 
 
 class RowsInProcess:
@@ -74,8 +76,10 @@ class RowsInProcess:
         columns = (self.X, self.y, self.weight)
         return [None if column is None else column[rows] for column in columns]
 
-    def transport(self, job: TrainingJob, strategy: Strategy, encoder, weights: ClassWeights | None):
-        """Return what trains on these rows."""
+    def transport(
+        self, job: TrainingJob, strategy: Strategy, encoder, weights: ClassWeights | None, name: str
+    ):
+        """Return what trains on these rows: this process, whatever the name."""
         return InProcess(job, make_shard(encoder, weights, self.X, self.y, self.weight), self._rng)
 
     def score(self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None) -> float:
@@ -114,12 +118,30 @@ class RowsOnTasks:
         self.loaded = left
         return RowsOnTasks(self.tasks, held_out, self.dtype)
 
-    def transport(self, job: TrainingJob, strategy: Strategy, encoder, weights: ClassWeights | None):
-        """Put the rows in place for the replicas of the job; return what trains on them."""
+    def transport(
+        self, job: TrainingJob, strategy: Strategy, encoder, weights: ClassWeights | None, name: str
+    ):
+        """Put the rows in place for the replicas of the job; return what trains on them.
+
+        name: the transport that is wanted, PEER or TASKS; it will be TASKS where workers cannot be connected.
+        """
         shards = partitions.shards(
             self.tasks, self.loaded, job.replicas, partial(make_shard, encoder, weights)
         )
-        return OnPeers(job, strategy, self.tasks, shards)
+        if name == choice.PEER:
+            peers = OnPeers(job, strategy, self.tasks, shards)
+            try:
+                peers.connect()
+            except LinkError as error:
+                if strategy.remembers:
+                    raise
+                warnings.warn(
+                    f"Workers cannot reach one another, so they average through the scheduler: {error}",
+                    stacklevel=2,
+                )
+            else:
+                return peers
+        return OnTasks(job, strategy, self.tasks, shards)
 
     def score(self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None) -> float:
         """Return the metric of the model's predictions."""

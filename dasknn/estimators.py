@@ -31,7 +31,7 @@ from sklearn.utils.validation import (
 )
 
 from dasknn import callbacks as cb
-from dasknn import conversion, features, prediction, saving, strategies, targets
+from dasknn import choice, conversion, features, prediction, saving, strategies, targets
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import Tasks, connect
 from dasknn.datasets import RowsInProcess, RowsOnTasks, score_blocks
@@ -44,7 +44,7 @@ from dasknn.network import Network
 from dasknn.optimizers import LBFGS, SGD, Adam, Optimizer
 from dasknn.prediction import Predictor
 from dasknn.regularizers import L2
-from dasknn.rounds import TrainingJob, TrainState
+from dasknn.rounds import TrainingJob, TrainState, WarmUp
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy
 from dasknn.targets import ClassWeights
 from dasknn.training import Training
@@ -107,6 +107,7 @@ class _MLP(BaseEstimator):
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "strategy": [StrOptions({"auto", "gradients", "weights", "predictions"}), Strategy],
         "replicas": [Interval(Integral, 1, None, closed="left"), None],
+        "transport": [StrOptions({"auto", choice.PEER, choice.TASKS})],
         "dtype": [StrOptions({"float32", "float64"}), None],
         "callbacks": ["array-like", None],
     }
@@ -176,7 +177,7 @@ class _MLP(BaseEstimator):
                 replicas: int | None = 1
                 read: Callable[..., Any] = partial(self._read_in_process, dtype)
             else:
-                strategy = strategies.get("gradients" if self.strategy == "auto" else self.strategy)
+                strategy = None if self.strategy == "auto" else strategies.get(self.strategy)
                 replicas = self._replicas(strategy, going_on)
                 tasks = stack.enter_context(connect(self.client, distributed))
                 n_slots = len(tasks.slots())
@@ -198,6 +199,8 @@ class _MLP(BaseEstimator):
                 "Expected validation_data to be (X, y) or (X, y, sample_weight), received "
                 f"{len(validation_data)} items."
             )
+        if self.solver == "lbfgs" and self.transport == choice.PEER:
+            raise ValueError("solver='lbfgs' goes through the client, received transport='peer'. Use 'auto'.")
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
 
@@ -208,8 +211,20 @@ class _MLP(BaseEstimator):
             raise ValueError("hidden_layer_sizes must be > 0, got %s." % sizes)
         return sizes
 
-    def _replicas(self, strategy: Strategy, going_on: bool) -> int | None:
+    def _replicas(self, strategy: Strategy | None, going_on: bool) -> int | None:
         """Return the number of replicas, where parameters or an earlier fit say so."""
+        if strategy is None:
+            return self.replicas
+        if self.transport == choice.PEER and isinstance(strategy, PredictionAveraging):
+            raise ValueError(
+                "transport='peer' is for replicas that exchange something, which members of an ensemble do "
+                "not. Use transport='auto'."
+            )
+        if self.transport == choice.TASKS and strategy.remembers:
+            raise ValueError(
+                "Compressed gradients travel between workers themselves, received transport='tasks'. Use "
+                "transport='auto', or leave compression out."
+            )
         if self.solver == "lbfgs" and not isinstance(strategy, GradientAveraging):
             raise ValueError(
                 f"solver='lbfgs' needs the gradient over all rows in each iteration, received strategy "
@@ -270,22 +285,26 @@ class _MLP(BaseEstimator):
         seed = rows.draw_seed(rng)
         validate = self._validation(rows, held_out, network, encoder, class_weights)
 
-        averages = strategy or GradientAveraging()
         replicas = replicas or self._default_replicas(n_slots, rows.n_rows)
-        batch_size = self._batch_size(rows.n_rows, averages.replicas_in_step(replicas))
-        penalty = L2(float(self.alpha))
-        job = TrainingJob(network, self._optimizer(), penalty, batch_size, seed, replicas, self.shuffle)
+        in_step = replicas if strategy is None else strategy.replicas_in_step(replicas)
+        batch_size = self._batch_size(rows.n_rows, in_step)
+        sizes = choice.Sizes(network, rows.n_rows, replicas, batch_size)
+        averages, reason = self._choose(rows, strategy, sizes)
+        job = self._job(network, batch_size, seed, replicas, in_step, rows.n_rows)
         state = averages.init_state(job, members[0], replicas)
         if going_on:
             job, state = self._go_on(job, state, members, incremental)
         patience = self._make_patience(going_on)
-        self.replicas_, self.strategy_ = replicas, strategy
+        transport = rows.transport(job, averages, encoder, class_weights, self._transport(averages, sizes))
+        self.replicas_, self.transport_ = replicas, transport.name
+        self.strategy_ = None if transport.name == choice.PROCESS else averages
+        self.strategy_reason_ = reason
         training = Training(
             self,
-            rows.transport(job, averages, encoder, class_weights),
+            transport,
             state,
             1 if incremental else self.max_iter,
-            self._watchers(patience, going_on),
+            self._watchers(patience, going_on, job.optimizer.learning_rate),
             validate,
             self.history_ if going_on else (),
         )
@@ -331,12 +350,36 @@ class _MLP(BaseEstimator):
         layers = tuple(Dense(int(n), name, glorot, glorot) for n, name in units)
         return Network(self.n_features_in_, layers, loss, dtype)
 
-    def _optimizer(self) -> Optimizer:
+    def _choose(self, rows, strategy: Strategy | None, sizes: choice.Sizes) -> tuple[Strategy, str]:
+        """Return the strategy, and why it is this one."""
+        if strategy is not None:
+            return strategy, f"{strategy.name}: asked for"
+        if isinstance(rows, RowsInProcess):
+            return GradientAveraging(), "none: plain data trains in this process"
+        return choice.choose_strategy(sizes, choice.TASKS if self.transport == choice.TASKS else choice.PEER)
+
+    def _transport(self, strategy: Strategy, sizes: choice.Sizes) -> str:
+        if self.solver == "lbfgs":
+            return choice.TASKS
+        return choice.choose_transport(strategy, sizes) if self.transport == "auto" else self.transport
+
+    def _job(self, network: Network, batch_size, seed: int, replicas: int, in_step: int, n_rows: int):
+        """Return the job; a batch that grows with the number of replicas takes a larger learning rate."""
+        factor = 1.0
+        if self.batch_size == "auto" and batch_size is not None:
+            factor = choice.rate_factor(self.solver, batch_size / min(_AUTO_BATCH, n_rows))
+        warmup = None if factor == 1 else WarmUp(factor, -(-n_rows // batch_size))
+        penalty = L2(float(self.alpha))
+        optimizer = self._optimizer(factor)
+        return TrainingJob(network, optimizer, penalty, batch_size, seed, replicas, self.shuffle, warmup)
+
+    def _optimizer(self, rate_factor: float) -> Optimizer:
         if self.solver == "lbfgs":
             return LBFGS(self.tol, self.max_fun)
+        rate = self.learning_rate_init * rate_factor
         if self.solver == "adam":
-            return Adam(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
-        return SGD(self.learning_rate_init, self.momentum, self.nesterovs_momentum)
+            return Adam(rate, self.beta_1, self.beta_2, self.epsilon)
+        return SGD(rate, self.momentum, self.nesterovs_momentum)
 
     def _batch_size(self, n_rows: int, replicas: int) -> int | None:
         if self.batch_size == "full" or self.solver == "lbfgs":
@@ -368,7 +411,7 @@ class _MLP(BaseEstimator):
             patience.go_on_from(self._patience)
         return patience
 
-    def _watchers(self, patience: cb.Patience, going_on: bool) -> list[cb.Callback]:
+    def _watchers(self, patience: cb.Patience, going_on: bool, learning_rate: float) -> list[cb.Callback]:
         watchers: list[cb.Callback] = [cb.Clock()]
         if self.verbose:
             watchers.append(cb.EpochLines() if self.verbose == 1 else cb.ProgressBar())
@@ -376,7 +419,7 @@ class _MLP(BaseEstimator):
             watchers.append(patience)
         if self.solver == "sgd" and self.learning_rate == "invscaling":
             rows_seen = self.t_ if going_on else 0
-            watchers.append(cb.InverseScaling(self.learning_rate_init, self.power_t, rows_seen))
+            watchers.append(cb.InverseScaling(learning_rate, self.power_t, rows_seen))
         return watchers + list(self.callbacks or ())
 
     # --- going on from an earlier fit --------------------------------------------------------------
@@ -403,7 +446,10 @@ class _MLP(BaseEstimator):
         kept = getattr(self, "_kept_optimizer", None)
         if not incremental or kept is None:
             return job, state
-        slots = kept.slots.astype(members.dtype, copy=False)
+        # Another strategy may have a slot of its own behind those of the optimizer.
+        n_slots = min(kept.slots.shape[-2], state.slots.shape[-2])
+        slots = state.slots.copy()
+        slots[..., :n_slots, :] = kept.slots[..., :n_slots, :]
         state = replace(state, slots=slots, step=kept.step, learning_rate=kept.learning_rate)
         return replace(job, optimizer=kept.optimizer), state
 
@@ -520,6 +566,7 @@ class _MLP(BaseEstimator):
         # What is known of the ensemble's losses is their mean over members.
         member.history_, member.loss_curve_, member.best_loss_ = [], [], float("inf")
         member.replicas_, member.strategy_, member.interrupted_ = 1, None, self.interrupted_
+        member.transport_, member.strategy_reason_ = self.transport_, "a member of an ensemble"
         member._set_predictor(predictor)
         return member
 
@@ -593,6 +640,7 @@ class _MLP(BaseEstimator):
             if hasattr(estimator, name):
                 setattr(model, name, copy(getattr(estimator, name)))
         model.replicas_, model.interrupted_ = 1, False
+        model.transport_, model.strategy_reason_ = choice.PROCESS, "none: trained by scikit-learn"
         return model
 
     def __sklearn_is_fitted__(self):
@@ -620,7 +668,7 @@ class _MLP(BaseEstimator):
 # What solver="lbfgs" leaves undefined, as in scikit-learn.
 _ABSENT_AFTER_LBFGS = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_")
 _NUMBERS = ("loss_", "n_iter_", "t_", *_ABSENT_AFTER_LBFGS)
-_SAVED = (*_NUMBERS, "replicas_", "interrupted_")
+_SAVED = (*_NUMBERS, "replicas_", "interrupted_", "transport_", "strategy_reason_")
 _SHARED_ATTRIBUTES = (
     *_NUMBERS,
     *("n_features_in_", "feature_names_in_", "classes_", "n_layers_", "n_outputs_", "out_activation_"),
@@ -641,12 +689,15 @@ class MLPClassifier(ClassifierMixin, _MLP):
     alpha : float, default=0.0001
         Strength of the L2 penalty.
     batch_size : int, 'auto' or 'full', default='auto'
-        Rows of one step over all replicas. 'auto': 200 for each replica, or all rows if fewer. 'full': all
-        rows, one step an epoch. Members of an ensemble take steps of batch_size rows each.
+        Rows of one step over all replicas. 'auto': 200 for each replica, or all rows if fewer; the learning
+        rate grows with it, see learning_rate_init. 'full': all rows, one step an epoch. Members of an
+        ensemble take steps of batch_size rows each.
     learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
         Schedule of the learning rate, for solver='sgd'.
     learning_rate_init : float, default=0.001
-        Initial learning rate.
+        Initial learning rate. With batch_size='auto' and R replicas that share a step it is that of one of
+        them: training uses R times as much (solver='adam': up to 8 replicas; more grow it by the square
+        root), which the first epoch works up to.
     power_t : float, default=0.5
         Exponent of 'invscaling'.
     max_iter : int, default=200
@@ -680,11 +731,17 @@ class MLPClassifier(ClassifierMixin, _MLP):
         Factors of the weights of rows. 'balanced': rows / (n_classes * rows of the class), over the whole of
         y, with rows counted by their weights.
     strategy : 'auto', 'gradients', 'weights', 'predictions' or an object of `dasknn.strategies`
-        What replicas average. 'auto': plain data trains in this process, Dask data by 'gradients'.
+        What replicas average. 'auto': plain data trains in this process; Dask data by 'gradients', or, where
+        exchanging those would take longer than computing them, by 'weights' every some steps. It depends on
+        sizes alone; strategy_reason_ says why.
     replicas : int or None, default=None
         Number of replicas that train side by side. For given partitions, replicas and random_state, the
         result is the same to the last bit on any cluster. None: one for each thread of the cluster, but no
         more than leave each 32 rows of a step, or, with batch_size='auto', an epoch ten steps.
+    transport : 'auto', 'peer' or 'tasks', default='auto'
+        How averages travel: between the workers themselves, or as tasks through the scheduler. The result is
+        the same to the last bit. 'auto': 'peer' for rounds shorter than 100 ms, where workers reach one
+        another.
     dtype : 'float32', 'float64' or None, default=None
         Numbers to compute in. None: float32 if X is, else float64.
     callbacks : list of `dasknn.callbacks.Callback` or None, default=None
@@ -697,12 +754,14 @@ class MLPClassifier(ClassifierMixin, _MLP):
     members_ : list of fitted estimators; the members of an ensemble.
     loss_, best_loss_, loss_curve_ : mean training loss of the last, the best and of each epoch; lbfgs has
         loss_ alone.
-    history_ : list of dicts, one an epoch: epoch, loss, learning_rate, n_samples, seconds, ...
+    history_ : list of dicts, one an epoch: epoch, loss, learning_rate, n_samples, bytes_sent
+        between workers, seconds, ...
     n_iter_, t_ : epochs, and rows seen.
     validation_scores_, best_validation_score_ : accuracy on rows held out, of each epoch and the best.
     n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_ : as in scikit-learn.
     interrupted_ : whether Ctrl-C ended training before max_iter or the stopping rule did.
-    replicas_, strategy_ : what training used; strategy_ is None for training in this process.
+    replicas_, strategy_, transport_ : what training used; strategy_ is None for training in this process.
+    strategy_reason_ : why it was this strategy, in words.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -741,6 +800,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
         class_weight=None,
         strategy="auto",
         replicas=None,
+        transport="auto",
         dtype=None,
         callbacks=None,
     ):
@@ -771,6 +831,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
             class_weight=class_weight,
             strategy=strategy,
             replicas=replicas,
+            transport=transport,
             dtype=dtype,
             callbacks=callbacks,
         )
@@ -910,6 +971,7 @@ class MLPRegressor(RegressorMixin, _MLP):
         max_fun=15000,
         strategy="auto",
         replicas=None,
+        transport="auto",
         dtype=None,
         callbacks=None,
     ):
@@ -940,6 +1002,7 @@ class MLPRegressor(RegressorMixin, _MLP):
             max_fun=max_fun,
             strategy=strategy,
             replicas=replicas,
+            transport=transport,
             dtype=dtype,
             callbacks=callbacks,
         )

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from dasknn.compression import Compression
 from dasknn.network import GradientSum, Workspace, Workspaces
 from dasknn.optimizers import Updater
 from dasknn.rounds import Contribution, Piece, Shard, TrainingJob, TrainState
@@ -26,8 +27,11 @@ class Exchange(Protocol):
         """Return [function(item), ...], maybe in several threads."""
         ...  # pragma: no cover
 
-    def total(self, contributions: dict[int, Contribution]) -> Contribution:
-        """Return the sum over all replicas of the round, given those of this worker, which are spent."""
+    def total(self, contributions: dict[int, Contribution], like: np.ndarray) -> Contribution:
+        """Return the sum over all replicas of the round, given those of this worker, which are spent.
+
+        like: a vector of the length and dtype of all of them.
+        """
         ...  # pragma: no cover
 
 
@@ -53,7 +57,11 @@ class Learner(ABC):
     def round(self, pieces: dict[int, list[Piece]], shards: Mapping[int, Shard], exchange: Exchange) -> None:
         """Carry out one round; pieces holds those of this worker's replicas that take part."""
         found = exchange.each(lambda replica: self.contribute(replica, pieces[replica], shards), pieces)
-        self.apply(exchange.total(dict(zip(pieces, found, strict=True))))
+        self.apply(self.total(dict(zip(pieces, found, strict=True)), exchange))
+
+    @abstractmethod
+    def total(self, found: dict[int, Contribution], exchange: Exchange) -> Contribution:
+        """Return the sum over all replicas, given what those of this worker bring."""
 
     def state(self) -> TrainState:
         """Return what has been learned; its arrays go on changing if training does."""
@@ -79,10 +87,14 @@ class Learner(ABC):
 
 
 class GradientLearner(Learner):
-    """Steps of the optimizer on gradients that were summed over all replicas."""
+    """Steps of the optimizer on gradients that were summed over all replicas.
 
-    def __init__(self, job, state):
+    compression: what sends fewer bytes; None sends all of them.
+    """
+
+    def __init__(self, job, state, compression: Compression | None = None):
         super().__init__(job, state)
+        self._compressor = None if compression is None else compression.begin(job, state.epoch)
         network = job.network
         self._param_views = network.views(self._params)
         self._weights = self._params[: network.n_weights]
@@ -110,6 +122,12 @@ class GradientLearner(Learner):
         total.add(self._param_views, shard.X, shard.y, shard.weight, rows)
         return float(piece.end - piece.begin if shard.weight is None else shard.weight[rows].sum())
 
+    def total(self, found, exchange):
+        """See Learner.total."""
+        if self._compressor is None:
+            return exchange.total(found, self._grad)
+        return self._compressor.total(found, self._step, exchange.total)
+
     def apply(self, total):
         """See Learner.apply."""
         self._n_samples += total.n_samples
@@ -120,7 +138,8 @@ class GradientLearner(Learner):
         penalty = self.job.regularizer.penalty(self._weights)
         self._step += 1
         np.copyto(self._grad, total.vector)
-        self._updater.step(weight_sum, self._step, self._start.learning_rate)
+        rate = self.job.rate(self._start.learning_rate, self._step)
+        self._updater.step(weight_sum, self._step, rate)
         self._loss_total += (total.loss_sum + penalty) / weight_sum * total.n_samples
         self._weight_sum += weight_sum
 
@@ -183,7 +202,8 @@ class LocalTrainer:
             # Rows that do not count leave the network as it is.
             return
         self._step += 1
-        self._updater.step(weight_sum, self._step, self._state.learning_rate)
+        rate = self._job.rate(self._state.learning_rate, self._step)
+        self._updater.step(weight_sum, self._step, rate)
         self._weight_sum += weight_sum
         self._loss_total += loss_sum / weight_sum * n_rows
 
@@ -202,13 +222,18 @@ class WeightLearner(Learner):
         self._trainers: dict[int, LocalTrainer] = {}
         self._vectors: dict[int, np.ndarray] = {}
         self._n_inner = job.optimizer.n_slots
+        self._like = np.empty((1 + self._n_inner) * len(self._params), self._params.dtype)
+
+    def total(self, found, exchange):
+        """See Learner.total."""
+        return exchange.total(found, self._like)
 
     def contribute(self, replica, pieces, shards):
         """See Learner.contribute."""
         start = self._beginning()
         if replica not in self._trainers:
             self._trainers[replica] = LocalTrainer(self.job, start)
-            self._vectors[replica] = np.empty((1 + self._n_inner) * len(self._params), self._params.dtype)
+            self._vectors[replica] = np.empty_like(self._like)
         trainer, vector = self._trainers[replica], self._vectors[replica]
         trainer.begin(start)
         for piece in pieces:

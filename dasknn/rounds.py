@@ -21,10 +21,25 @@ _PARAMS_STREAM, _SHARD_ORDER_STREAM, _ROW_ORDER_STREAM = 1, 2, 3
 
 
 @dataclass(frozen=True)
+class WarmUp:
+    """Rates rise evenly from learning_rate / factor to learning_rate over `steps` steps (Goyal 2017)."""
+
+    factor: float
+    steps: int
+
+    def rate(self, learning_rate: float, step: int) -> float:
+        """Return the rate of a step, counted from 1."""
+        if step >= self.steps:
+            return learning_rate
+        return learning_rate * (1 + (self.factor - 1) * step / self.steps) / self.factor
+
+
+@dataclass(frozen=True)
 class TrainingJob:
     """What stays the same through a training: sent to whoever works on it.
 
-    batch_size counts the rows of one step over all replicas; None stands for all rows.
+    batch_size counts the rows of one step over all replicas; None stands for all rows. warmup: the rates of
+    the first so many steps rise to that of the state from so small a part of it.
     """
 
     network: Network
@@ -34,6 +49,11 @@ class TrainingJob:
     seed: int
     replicas: int = 1
     shuffle: bool = True
+    warmup: WarmUp | None = None
+
+    def rate(self, learning_rate: float, step: int) -> float:
+        """Return the learning rate of a step, counted from 1, where the state has that rate."""
+        return learning_rate if self.warmup is None else self.warmup.rate(learning_rate, step)
 
     def init_params(self, member: int) -> np.ndarray:
         """Draw the initial parameters of one member of an ensemble."""

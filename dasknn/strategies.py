@@ -22,6 +22,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dasknn import compression
+from dasknn.compression import Compression
 from dasknn.learners import GradientLearner, Learner, LocalTrainer, WeightLearner
 from dasknn.network import GradientSum
 from dasknn.rounds import (
@@ -75,6 +77,14 @@ class Strategy(ABC):
         """Return what carries rounds out in place. TypeError: replicas exchange nothing between rounds."""
         raise TypeError(f"Replicas exchange nothing with strategy {self.name!r}.")
 
+    @property
+    def remembers(self) -> bool:
+        """Whether replicas keep something from round to round of an epoch, besides the state.
+
+        Then an epoch is carried out by learners as a whole.
+        """
+        return False
+
     def replicas_in_step(self, replicas: int) -> int:
         """Return how many replicas share the rows of one step."""
         return replicas
@@ -94,11 +104,20 @@ class GradientAveraging(Strategy):
     """Every step takes the mean gradient over the mini-batches of all replicas.
 
     Synchronous data parallelism: the result is that of one machine with the global batch. What the
-    field calls all-reduce, TensorFlow `MirroredStrategy`, PyTorch `DistributedDataParallel`.
+    field calls all-reduce, TensorFlow `MirroredStrategy`, PyTorch `DistributedDataParallel`. compression:
+    None, "float16" or `PowerSGD(rank=4)`, for workers with a slow network between them; see `compression`.
     """
 
+    compression: Compression | str | None = None
     name: ClassVar[str] = "gradients"
     task_name: ClassVar[str] = "dasknn-gradient"
+
+    def __post_init__(self):
+        object.__setattr__(self, "compression", compression.get(self.compression))
+
+    @property
+    def remembers(self):
+        return self.compression is not None
 
     def schedule(self, job, rows):
         n_samples = sum(rows)
@@ -132,7 +151,7 @@ class GradientAveraging(Strategy):
         return learner.state()
 
     def learner(self, job, state):
-        return GradientLearner(job, state)
+        return GradientLearner(job, state, compression.get(self.compression))
 
 
 @dataclass(frozen=True)

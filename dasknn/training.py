@@ -141,6 +141,7 @@ class Training:
             "loss": state.loss,
             "n_samples": state.n_samples,
             "learning_rate": state.learning_rate,
+            "bytes_sent": state.bytes_sent,
         }
         if self._validate is not None:
             logs["validation_score"] = self._validate(state)

@@ -18,6 +18,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import shuffle
 
+from dasknn import choice
 from dasknn.cluster.collective import Group, Part
 from dasknn.cluster.members import Members
 from dasknn.cluster.tasks import warn_of_fault
@@ -36,6 +37,8 @@ LossAndGrad = tuple[float, np.ndarray, float]
 class Transport(Protocol):
     """Runs the rounds of an epoch somewhere."""
 
+    #: PROCESS, TASKS or PEER of `choice`.
+    name: str
     job: TrainingJob
     n_samples: int
 
@@ -55,6 +58,7 @@ class InProcess:
     that the same seed gives scikit-learn's own numbers.
     """
 
+    name = choice.PROCESS
     _BATCHES_IN_WAVE = 64
 
     def __init__(self, job: TrainingJob, shard: Shard, random_state: np.random.RandomState):
@@ -96,6 +100,8 @@ class InProcess:
 class OnTasks:
     """Trains by rounds of tasks; see `cluster.tasks`."""
 
+    name = choice.TASKS
+
     def __init__(self, job: TrainingJob, strategy: Strategy, tasks, shards):
         self.job = job
         self.n_samples = sum(sum(rows.values()) for rows in shards.rows_of_replicas())
@@ -122,6 +128,7 @@ class OnPeers:
     that fails on one worker is given up on all, and run again from the same state.
     """
 
+    name = choice.PEER
     # A wave lasts about this long: so often the driver hears of progress.
     _WAVE_SECONDS = 2.0
     _FIRST_WAVE = 512
@@ -137,7 +144,12 @@ class OnPeers:
         self._rows = shards.rows_of_replicas()
         self.n_samples = sum(sum(rows.values()) for rows in self._rows)
         self._schedule = strategy.schedule(job, [sum(own.values()) for own in self._rows])
-        self._wave_size = self._FIRST_WAVE
+        if strategy.remembers and shards.streamed:
+            raise ValueError(
+                f"{strategy} needs data that fits in half of the workers' memory, since replicas remember "
+                "what they have not sent yet. Add workers, or leave compression out."
+            )
+        self._wave_size = self._schedule.n_rounds if strategy.remembers else self._FIRST_WAVE
         self._members: Members | None = None
         self._attempts = 0
 
@@ -158,7 +170,8 @@ class OnPeers:
             state = self._run_wave(state, begin, end, shards)
             seconds = max(time.perf_counter() - began, 1e-3)
             # How rounds are cut into waves changes no bit, so it may follow the clock.
-            self._wave_size = max(1, round((end - begin) * min(8.0, self._WAVE_SECONDS / seconds)))
+            if not self._strategy.remembers:
+                self._wave_size = max(1, round((end - begin) * min(8.0, self._WAVE_SECONDS / seconds)))
             on_wave(state)
         return state
 
@@ -289,6 +302,7 @@ class _Exchange:
     def __init__(self, group: Group, n_threads: int):
         self._group = group
         self._pool = ThreadPoolExecutor(n_threads, "dasknn-replica") if n_threads > 1 else None
+        self._numbers = np.empty(4)
         self.present: list[int] = []
 
     def each(self, function, items):
@@ -296,9 +310,10 @@ class _Exchange:
             return [function(item) for item in items]
         return list(self._pool.map(function, items))
 
-    def total(self, contributions):
+    def total(self, contributions, like):
         parts = {replica: Part(*found) for replica, found in contributions.items()}
-        return Contribution(*self._group.all_reduce(parts, self.present, merge_numbers))
+        total = self._group.all_reduce(parts, Part(like, self._numbers), self.present, merge_numbers)
+        return Contribution(*total)
 
     def __enter__(self):
         return self

@@ -35,12 +35,14 @@ FLOORS = {
     "features": 8,
     "prediction": 8,
     "callbacks": 8,
-    "transports": 8,
-    "training": 9,
-    "datasets": 9,
-    "conversion": 9,
-    "estimators": 10,
-    "cli": 11,
+    "choice": 8,
+    "transports": 9,
+    "training": 10,
+    "datasets": 10,
+    "conversion": 10,
+    "estimators": 11,
+    "recommend": 12,
+    "cli": 12,
 }
 CORE = [name for name, floor in FLOORS.items() if floor <= 7 and "cluster" not in name]
 

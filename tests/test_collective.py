@@ -79,8 +79,7 @@ def reduced(members, owners, parts, present, **settings):
     held = [[r for r in present if owners[r] == w] for w in range(len(groups))]
 
     def run(w):
-        groups[w].expect(np.empty_like(parts[0].vector), 3)
-        return groups[w].all_reduce(copies(parts, held[w]), present, **settings)
+        return groups[w].all_reduce(copies(parts, held[w]), parts[0], present, **settings)
 
     return [(total.vector.tobytes(), total.numbers.tobytes()) for total in members.each(run)]
 
@@ -140,14 +139,15 @@ def test_bytes_sent_are_counted(members):
 def test_a_silent_peer_is_named_after_the_deadline():
     with Members(2, seconds=0.2) as members:
         groups = members.groups([0, 1])
-        members.each(lambda w: groups[w].all_reduce({w: parts_of(1, 10)[0]}))
+        part = parts_of(1, 10)[0]
+        members.each(lambda w: groups[w].all_reduce({w: part}, part))
         with pytest.raises(LinkError, match=r"worker-1 was silent for 0\.2 s"):
-            groups[0].all_reduce({0: parts_of(1, 10)[0]})
+            groups[0].all_reduce({0: part}, part)
 
 
 def test_an_abort_wakes_all_who_wait():
     with Members(4) as members:
-        groups = members.groups([0, 1, 2, 3])
+        groups, part = members.groups([0, 1, 2, 3]), parts_of(1, 10)[0]
         timer = threading.Timer(0.3, members.endpoints[3].abort)
         timer.start()
 
@@ -156,7 +156,7 @@ def test_an_abort_wakes_all_who_wait():
                 return
             with pytest.raises(LinkError, match="worker-"):  # noqa: PT012
                 for _ in range(10):
-                    groups[w].all_reduce({w: parts_of(1, 10)[0]}, range(4))
+                    groups[w].all_reduce({w: part}, part)
             members.endpoints[w].close()
 
         members.each(wait)
@@ -167,10 +167,10 @@ def test_a_member_that_is_out_of_step_is_found_out():
         groups = members.groups([0, 1])
 
         def run(w):
-            length = 10 + w
+            part = parts_of(1, 10 + w)[0]
             with pytest.raises(LinkError, match=r"out of step|closed|broke"):  # noqa: PT012
                 for _ in range(3):
-                    groups[w].all_reduce({w: parts_of(1, length)[0]}, range(2))
+                    groups[w].all_reduce({w: part}, part)
             members.endpoints[w].close()
 
         members.each(run)

@@ -100,7 +100,6 @@ class Group:
         self._numbers_received = dict.fromkeys(links, 0)
         self._header = bytearray(_HEADER.size)
         self._buffers: dict[tuple, np.ndarray] = {}
-        self._like: Part | None = None
         self._seconds: float | None = seconds
         for link in links.values():
             link.wait_at_most(max(seconds, _FIRST_SECONDS))
@@ -113,14 +112,15 @@ class Group:
     def all_reduce(
         self,
         parts: dict[int, Part],
+        like: Part,
         present: Sequence[int] | None = None,
         merge_numbers: Callable[[np.ndarray, np.ndarray], np.ndarray] = np.add,
         algorithm: str | None = None,
     ) -> Part:
         """Return the sum over the replicas that are present (default: all); the vectors are spent.
 
-        parts: what the replicas of this member bring. All vectors have one length and dtype. The sum
-        belongs to this group until the next call.
+        parts: what the replicas of this member bring; there may be none. like: what parts look like, of one
+        length and dtype. The sum belongs to this group until the next call.
         """
         if self._aborted():
             raise LinkError("This member was told to stop.")
@@ -130,9 +130,6 @@ class Group:
         plan = _plan(owners, self.n_workers)
         self._add_up(held, plan.first[self.rank], merge_numbers)
         if self.n_workers > 1:
-            like = next(iter(held.values()), self._like)
-            assert like is not None, "a member without parts must be told what to expect"
-            self._like = like
             way = algorithm or choose(like.vector.nbytes, self.n_workers)
             {DOUBLING: self._double, SCATTER: self._scatter}[way](held, plan, like, merge_numbers)
             self._have_begun()
@@ -143,10 +140,6 @@ class Group:
             for link in self._links.values():
                 link.wait_at_most(self._seconds)
             self._seconds = None
-
-    def expect(self, vector: np.ndarray, n_numbers: int) -> None:
-        """Say what parts look like, for a member that brings none to a round."""
-        self._like = Part(vector, np.zeros(n_numbers))
 
     # --- recursive doubling ----------------------------------------------------------------------------
 

@@ -94,7 +94,7 @@ class Members:
             self.abort()
             raise
         finally:
-            self.tasks.drop(held)
+            self.tasks.drop_later(held)
         return [found[rank] for rank in range(len(calls))]
 
     def _find_out(self, held) -> None:

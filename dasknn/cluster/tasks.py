@@ -40,6 +40,8 @@ from dasknn.exceptions import ClusterTimeoutError, DataLostError, LinkError, Wor
 
 # A state of more bytes goes to one worker first, not into the graph.
 _INLINE_BYTES = 1_000_000
+# States of so many bytes, for all workers together, travel with the tasks that begin from them.
+_GIVEN_BYTES = 5_000_000
 # Contributions that one task merges: a power of two, so that the binary tree stays what it is.
 _MERGE_WIDTH = 8
 # A wave should last about this long: short enough to show progress, long enough to hide the client.
@@ -206,6 +208,10 @@ class Tasks(ABC):
     def drop(self, held: Sequence[Any]) -> None:
         """Let go of held results."""
 
+    def drop_later(self, held: Sequence[Any]) -> None:
+        """Let go of held results when something else is started, or at the end."""
+        self.drop(held)
+
     @abstractmethod
     def close(self) -> None:
         """Let go of everything."""
@@ -275,7 +281,7 @@ class Tasks(ABC):
 
     def give(self, state, n: int) -> tuple[list[Any], list[Any]]:
         """Return a state as an argument for each of n tasks, and what to drop afterwards."""
-        if n * (state.params.nbytes + state.slots.nbytes) <= _INLINE_BYTES:
+        if n * (state.params.nbytes + state.slots.nbytes) <= _GIVEN_BYTES:
             return [state] * n, []
         held = self.put([state], [None], irreplaceable=False)
         return held * n, held
@@ -440,6 +446,7 @@ class ClusterTasks(Tasks):
         self._held: dict[str, Any] = {}
         self._irreplaceable: dict[str, Any] = {}
         self.left_out = set()
+        self._late: list[Any] = []
 
     def slots(self):
         threads = self.client.nthreads()
@@ -469,7 +476,14 @@ class ClusterTasks(Tasks):
     def start(self, graph, wanted):
         futures = self.client.get(graph.layers(), [ref.key for ref in wanted], sync=False)
         self._held.update((future.key, future) for future in futures)
+        late, self._late = self._late, []
+        self.drop(late)
         return list(futures)
+
+    def drop_later(self, held):
+        # After a message to the scheduler the client waits 10 ms before it sends another: letting go
+        # right before something else is started would delay that.
+        self._late += held
 
     def put(self, values, homes, irreplaceable=True):
         if not self.slots():
