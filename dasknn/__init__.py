@@ -2,6 +2,7 @@
 
 from dasknn.compression import PowerSGD
 from dasknn.estimators import MLPClassifier, MLPRegressor, from_sklearn, load
+from dasknn.recommend import recommend
 from dasknn.strategies import GradientAveraging, OuterNesterov, PredictionAveraging, WeightAveraging
 
 __version__ = "0.1.0"
@@ -16,4 +17,5 @@ __all__ = [
     "WeightAveraging",
     "from_sklearn",
     "load",
+    "recommend",
 ]

@@ -14,7 +14,7 @@ from dasknn.strategies import GradientAveraging, OuterNesterov, PredictionAverag
 PEER, TASKS, PROCESS = "peer", "tasks", "process"
 
 # What the rules take for granted of a worker and of the network between workers; deliberately modest.
-OPERATIONS_PER_SECOND = 2e10
+OPERATIONS_PER_SECOND = 5e10
 BYTES_PER_SECOND = 1e9
 PEER_ROUND_SECONDS = 1e-4
 TASK_ROUND_SECONDS = 15e-3

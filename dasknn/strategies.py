@@ -55,7 +55,10 @@ class Strategy(ABC):
         schedule = self.schedule(job, [sum(replica.values()) for replica in shards])
         walks = [Walk(job, replica, own, epoch) for replica, own in enumerate(shards)]
         for k in range(schedule.n_rounds):
-            yield [walk.advance_to(goal) for walk, goal in zip(walks, schedule.goals(k), strict=True)]
+            pieces = [walk.advance_to(goal) for walk, goal in zip(walks, schedule.goals(k), strict=True)]
+            # A batch of fewer rows than replicas may leave a round to none of them.
+            if any(pieces):
+                yield pieces
 
     @abstractmethod
     def visit(self, job, state: TrainState, carry, shard: Shard, piece: Piece) -> Any:
@@ -76,6 +79,10 @@ class Strategy(ABC):
     def learner(self, job: TrainingJob, state: TrainState) -> Learner:
         """Return what carries rounds out in place. TypeError: replicas exchange nothing between rounds."""
         raise TypeError(f"Replicas exchange nothing with strategy {self.name!r}.")
+
+    def contribution_length(self, job: TrainingJob) -> int:
+        """Return how many numbers one replica brings to a round."""
+        return job.network.n_params * (1 + job.optimizer.n_slots)
 
     @property
     def remembers(self) -> bool:
@@ -118,6 +125,9 @@ class GradientAveraging(Strategy):
     @property
     def remembers(self):
         return self.compression is not None
+
+    def contribution_length(self, job):
+        return job.network.n_params
 
     def schedule(self, job, rows):
         n_samples = sum(rows)

@@ -111,7 +111,19 @@ class OnTasks:
 
     def epoch(self, state, on_wave):
         """See Transport.epoch."""
-        return self._tasks.run_epoch(self._strategy, self.job, state, self._shards, on_wave)
+        sent = self._bytes_between_workers(state)
+        state = self._tasks.run_epoch(self._strategy, self.job, state, self._shards, on_wave)
+        return replace(state, bytes_sent=sent)
+
+    def _bytes_between_workers(self, state: TrainState) -> int:
+        """Return the bytes that tasks hand to tasks on other workers in an epoch, each at its home."""
+        homes = self._tasks.homes(self.job.replicas)
+        away = [replica for replica, home in enumerate(homes) if home != homes[0]]
+        rows = [sum(own.values()) for own in self._shards.rows_of_replicas()]
+        n_rounds = self._strategy.schedule(self.job, rows).n_rounds
+        up = len(away) * self._strategy.contribution_length(self.job) * state.params.itemsize
+        down = {homes[replica]: self._strategy.share(state, replica) for replica in away}
+        return n_rounds * (up + sum(share.params.nbytes + share.slots.nbytes for share in down.values()))
 
     def loss_and_grad(self, state):
         """See Transport.loss_and_grad."""
@@ -287,6 +299,8 @@ def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> R
         for k in range(wave.begin, wave.end):
             goals = schedule.goals(k)
             present = [replica for replica, goal in enumerate(goals) if goal > before[replica]]
+            if not present:
+                continue
             pieces = {r: walk.advance_to(goals[r]) for r, walk in walks.items() if goals[r] > before[r]}
             exchange.present = present
             learner.round(pieces, by_number, exchange)

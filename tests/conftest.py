@@ -1,6 +1,7 @@
 """Clusters and data that several test files share. Clusters are real processes unless a name says threads."""
 
 import time
+from hashlib import sha256
 
 import dask.array as da
 import numpy as np
@@ -80,3 +81,8 @@ def assert_nothing_left(client, but=()):
 def params_of(model):
     """All parameters of a fitted estimator as one array, members of an ensemble included."""
     return np.array(model._members)
+
+
+def bits(model):
+    """A name for all parameters of a fitted estimator, to the last bit."""
+    return sha256(params_of(model).tobytes()).hexdigest()

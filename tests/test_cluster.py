@@ -5,13 +5,12 @@ import signal
 import threading
 import time
 import warnings
-from hashlib import sha256
 
 import dask
 import dask.array as da
 import numpy as np
 import pytest
-from conftest import assert_nothing_left, params_of, tasks_left
+from conftest import assert_nothing_left, bits, tasks_left
 from distributed import wait
 
 from dasknn import MLPClassifier, MLPRegressor
@@ -34,10 +33,6 @@ SETTINGS = {
     "batch_size": 128,
     "replicas": 3,
 }
-
-
-def bits(model):
-    return sha256(params_of(model).tobytes()).hexdigest()
 
 
 def fit(training, data, **settings):

@@ -37,7 +37,6 @@ DOUBLING, SCATTER = "recursive doubling", "reduce-scatter + all-gather"
 
 # A message costs about as much as so many bytes.
 _BYTES_PER_MESSAGE = 32_768
-_FIRST_SECONDS = 60.0
 _MAGIC = b"dnnf"
 # magic, first bytes of the run, attempt, number of the message on this link, length
 _HEADER = struct.Struct("<4s4sIIQ")
@@ -75,8 +74,8 @@ def _steps(n_workers: int) -> int:
 class Group:
     """The members of an attempt, as one of them sees it: rank, and a link to every other.
 
-    owners[replica] is the rank of the worker that holds it. seconds: how long a peer may be silent; before
-    the first sum, when it may still be fetching its rows, at least a minute.
+    owners[replica] is the rank of the worker that holds it. seconds: how long a peer may be silent; four
+    times as long before the first sum, when it may still be fetching its rows.
     """
 
     def __init__(
@@ -102,7 +101,7 @@ class Group:
         self._buffers: dict[tuple, np.ndarray] = {}
         self._seconds: float | None = seconds
         for link in links.values():
-            link.wait_at_most(max(seconds, _FIRST_SECONDS))
+            link.wait_at_most(4 * seconds)
 
     @property
     def bytes_sent(self) -> int:

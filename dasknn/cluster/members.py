@@ -20,8 +20,10 @@ from dasknn.cluster.links import DASK, SOCKET, Endpoint, abort, new_run, new_sec
 from dasknn.cluster.tasks import ClusterTasks, Graph, Tasks
 from dasknn.exceptions import LinkError
 
+# Whoever is alive hears of an abort at once; nobody waits longer for the others.
+_ABORT_SECONDS = 2.0
 # Members that have not ended so long after an abort are taken to be silent.
-_ABORT_SECONDS = 5.0
+_END_SECONDS = 5.0
 
 
 class Members:
@@ -100,7 +102,7 @@ class Members:
     def _find_out(self, held) -> None:
         """Raise what a member raised of its own; leave out those who do not answer."""
         assert isinstance(self.tasks, ClusterTasks)
-        outcomes = self.tasks.outcomes(held, self.addresses, _ABORT_SECONDS)
+        outcomes = self.tasks.outcomes(held, self.addresses, _END_SECONDS)
         for error in outcomes:
             if isinstance(error, Exception) and not isinstance(error, self.tasks.faults):
                 raise error

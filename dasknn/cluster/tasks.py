@@ -22,7 +22,7 @@ import time
 import uuid
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache, partial
 from itertools import islice
@@ -49,6 +49,8 @@ _WAVE_SECONDS = 1.0
 _MOST_TASKS_IN_WAVE = 2_000
 _MOST_FAULTS = 10
 _POLL_SECONDS = 5.0
+# How often to look whether workers are still there that nothing can go on without.
+_WATCH_SECONDS = 0.5
 # Results that are ready within this time come in one message.
 _BATCH_SECONDS = 0.1
 
@@ -524,9 +526,33 @@ class ClusterTasks(Tasks):
             positions.setdefault(future.key, []).append(position)
         for batch in self._batches(held, at):
             # One message brings a whole batch.
-            for future, value in zip(batch, self.client.gather(batch), strict=True):
+            for future, value in zip(batch, self._gather(batch, at), strict=True):
                 for position in positions[future.key]:
                     yield position, value
+
+    def _gather(self, batch: list, at: Sequence[str | None]) -> list:
+        """Return the values of results that are ready, unless a worker of `at` is gone with them."""
+        if not at:
+            return self.client.gather(batch)
+
+        async def gather():
+            return await self.client.gather(batch, asynchronous=True)
+
+        # By itself, gather would wait until the lost result has been computed again.
+        values = asyncio.run_coroutine_threadsafe(gather(), self.client.loop.asyncio_loop)
+        try:
+            while True:
+                try:
+                    return values.result(timeout=_WATCH_SECONDS)
+                except TimeoutError:
+                    self._miss(at)
+        finally:
+            values.cancel()
+
+    def _miss(self, at: Sequence[str | None]) -> None:
+        """Raise WorkerLeftError if one of these workers is gone."""
+        if gone := sorted(set(map(str, at)) - set(self.client.nthreads())):
+            raise WorkerLeftError(f"The cluster has lost {', '.join(gone)}.")
 
     def wait_for(self, held):
         for _ in self._batches([future for future in held if future.status != "finished"], ()):
@@ -567,10 +593,10 @@ class ClusterTasks(Tasks):
         seen, since = None, time.monotonic()
         while True:
             try:
-                return ready.get(timeout=min(_POLL_SECONDS, 1.0) if at else _POLL_SECONDS)
+                return ready.get(timeout=_WATCH_SECONDS if at else _POLL_SECONDS)
             except queue.Empty:
-                if gone := sorted(set(map(str, at)) - set(self.client.nthreads())):
-                    raise WorkerLeftError(f"The cluster has lost {', '.join(gone)}.") from None
+                if at:
+                    self._miss(at)
                 busy = self._busy()
                 if busy != seen:
                     seen, since = busy, time.monotonic()
@@ -590,17 +616,20 @@ class ClusterTasks(Tasks):
             if not any(f.status == "pending" and place in alive for f, place in zip(held, at, strict=True)):
                 break
             time.sleep(0.05)
-        return [f.exception(timeout=self.timeout) if f.status != "pending" else ... for f in held]
+        by_status = {"error": lambda f: f.exception(timeout=self.timeout), "pending": lambda f: ...}
+        return [by_status.get(f.status, lambda f: None)(f) for f in held]
 
-    def call_at_once(self, function: Callable, *args, workers: Sequence[str], seconds: float) -> None:
+    def call_at_once(self, function: Callable, *args, workers: Collection[str], seconds: float) -> None:
         """Call a short function in these workers' processes, past all that runs there; errors are ignored."""
+        alive = [worker for worker in self.client.nthreads() if worker in workers]
 
         async def call():
-            answers = self.client.run(function, *args, workers=list(workers), on_error="ignore")
+            answers = self.client.run(function, *args, workers=alive, on_error="ignore")
             with suppress(TimeoutError, OSError):
                 await asyncio.wait_for(answers, seconds)
 
-        self.client.sync(call)
+        if alive:
+            self.client.sync(call)
 
     def leave_out(self, silent: Sequence[str]) -> None:
         """Give workers that do not answer no more of this work."""

@@ -1,0 +1,312 @@
+"""Which strategy should I choose? What a cluster can do, and what each strategy would take of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+
+from dasknn import choice, features, targets
+from dasknn.cluster import partitions
+from dasknn.cluster.collective import Group, Part
+from dasknn.cluster.members import Members
+from dasknn.cluster.tasks import Graph, Tasks, connect
+from dasknn.learners import GradientLearner
+from dasknn.network import Network
+from dasknn.rounds import Piece, Shard
+from dasknn.strategies import (
+    GradientAveraging,
+    OuterNesterov,
+    PredictionAveraging,
+    Strategy,
+    WeightAveraging,
+)
+
+_PROBE_SECONDS = 0.2
+_LONG_VECTOR = 1_000_000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on a cluster: seconds, and bytes a second out of one worker.
+
+    step: one replica's gradient and update. peer_round(s): all-reduce of a vector of so many bytes.
+    """
+
+    step: float
+    short_round: float
+    gradient_round: float
+    long_round: float
+    task_round: float
+    bytes_per_second: float
+
+    def peer_round(self, n_bytes: float) -> float:
+        """Return the time of an all-reduce of n_bytes, on the line through a short and a long one."""
+        slope = max(0.0, self.long_round - self.short_round) / (4 * _LONG_VECTOR)
+        return self.short_round + slope * n_bytes
+
+
+@dataclass(frozen=True)
+class Row:
+    """One strategy on one transport: what an epoch is predicted to take, and what it took if one ran."""
+
+    strategy: Strategy
+    transport: str
+    seconds: float
+    bytes_sent: float
+    measured_seconds: float | None = None
+    measured_bytes: float | None = None
+    is_default: bool = False
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What `recommend` found: rows, the default strategy with its reason, and the measurements."""
+
+    rows: list[Row]
+    strategy: Strategy
+    reason: str
+    measured: Measured
+    table: str
+
+    def __repr__(self):
+        return f"Recommendation(strategy={self.strategy!r})"
+
+    def __str__(self):
+        return self.table
+
+
+def recommend(client, model, X) -> Recommendation:
+    """Measure this cluster, and print what an epoch of model on X (n, p) would take with each strategy.
+
+    client: a distributed client, or None for the current one. X: a Dask collection or an array; of its values
+    nothing is computed but lengths that are not known. model: an MLPClassifier or MLPRegressor; where it is
+    fitted and has trained on as many rows, what was measured then stands beside the prediction. The printed
+    order is that of time an epoch, which is not time to an accuracy: averaged weights learn less in an epoch.
+    """
+    with connect(client, distributed=True) as tasks:
+        n_slots = len(tasks.slots())
+        network, assumed = _network_of(model, X)
+        n_rows = _count_rows(tasks, X, n_slots)
+        replicas = model.replicas or model._default_replicas(n_slots, n_rows)
+        sizes = choice.Sizes(network, n_rows, replicas, model._batch_size(n_rows, replicas))
+        measured = _measure(tasks, model, sizes)
+    strategy, reason = choice.choose_strategy(
+        sizes, choice.TASKS if model.transport == choice.TASKS else choice.PEER
+    )
+    rows = sorted(_rows(measured, sizes, model, strategy), key=lambda row: row.seconds)
+    lines = [
+        f"{n_rows:,} rows x {network.n_inputs} features, {network.n_params:,} parameters{assumed}, "
+        f"{replicas} replicas, {sizes.rows_of_step:.0f} rows of each in a step, "
+        f"{sizes.n_steps:,} steps an epoch",
+        f"measured: a step computes in {_time(measured.step)}; averaging its gradient takes "
+        f"{_time(measured.gradient_round)} between workers and {_time(measured.task_round)} through the "
+        f"scheduler; {measured.bytes_per_second / 1e9:.2g} GB/s out of a worker",
+        "",
+        *_table(rows),
+        "",
+        f"* the default, strategy='auto': {reason}",
+    ]
+    table = "\n".join(lines)
+    print(table)
+    return Recommendation(rows, strategy, reason, measured, table)
+
+
+def _network_of(model, X) -> tuple[Network, str]:
+    if hasattr(model, "_network_"):
+        return model._network_, ""
+    model = clone(model)
+    model.n_features_in_ = X.shape[1]
+    dtype = model.dtype or features.dtype_of(X)
+    if is_classifier(model):
+        return model._network(targets.ClassEncoder(np.arange(2), dtype), dtype), " (as for 2 classes)"
+    return model._network(targets.NumberEncoder(1, dtype), dtype), " (as for 1 output)"
+
+
+def _count_rows(tasks: Tasks, X, n_parts: int) -> int:
+    rows = X.shape[0]
+    if isinstance(rows, int | np.integer):
+        return int(rows)
+    graph = Graph()
+    parts = partitions.parts(X, n_parts=n_parts)
+    wanted = [graph.add("dasknn-count", _n_samples, *part.add_to(graph)) for part in parts]
+    return sum(tasks.run(graph, wanted))
+
+
+def _n_samples(values) -> int:
+    return partitions.n_samples(values[0] if isinstance(values, tuple) else values)
+
+
+# --- measuring ----------------------------------------------------------------------------------------
+
+
+def _measure(tasks: Tasks, model, sizes: choice.Sizes) -> Measured:
+    homes = tasks.homes(sizes.replicas)
+    members = Members(tasks, homes, 0)
+    job = model._job(sizes.network, sizes.batch_size, 0, sizes.replicas, 1, sizes.n_rows)
+    try:
+        members.connect()
+        rows_of_step = max(1, round(sizes.rows_of_step))
+        found = members.run(_probe, [(job, rows_of_step)] * len(members.addresses), seconds=60.0)
+    finally:
+        members.close()
+    step, short, gradient, long, rate = (max(values) for values in zip(*found, strict=True))
+    return Measured(step, short, gradient, long, _time_task_round(tasks, homes), rate)
+
+
+def _probe(group: Group, job, rows_of_step: int) -> tuple[float, ...]:
+    """Return seconds of a step, of three all-reduces, and bytes a second; the same probes on all members."""
+    network, own = job.network, [r for r, owner in enumerate(group.owners) if owner == group.rank]
+    rng = np.random.default_rng(0)
+    shard = Shard(
+        rng.standard_normal((rows_of_step, network.n_inputs)).astype(network.dtype),
+        _some_targets(network, rows_of_step),
+    )
+    state = GradientAveraging().init_state(job, job.init_params(0), len(group.owners))
+    learner = GradientLearner(replace(job, shuffle=False), state)
+    piece = Piece(0, 0, 0, rows_of_step)
+    step = _seconds(lambda: learner.apply(learner.contribute(0, [piece], {0: shard})), _PROBE_SECONDS)
+
+    def all_reduce(length: int, dtype) -> float:
+        vectors = {replica: np.zeros(length, dtype) for replica in own}
+        like = Part(np.empty(length, dtype), np.zeros(4))
+        # As many on all members, whatever the clock of each says.
+        repeats = max(3, min(50, 1_000_000 // length))
+        return _seconds(
+            lambda: group.all_reduce({r: Part(v, np.zeros(4)) for r, v in vectors.items()}, like),
+            repeats=repeats,
+        )
+
+    short = all_reduce(100, "float32")
+    gradient = all_reduce(network.n_params, network.dtype)
+    before = group.bytes_sent
+    long = all_reduce(_LONG_VECTOR, "float32")
+    sent = (group.bytes_sent - before) / 4
+    return step, short, gradient, long, sent / long
+
+
+def _some_targets(network: Network, n_rows: int) -> np.ndarray:
+    if network.layers[-1].activation == "softmax":
+        return np.arange(n_rows) % network.n_outputs
+    return np.zeros((n_rows, network.n_outputs), network.dtype)
+
+
+def _seconds(function: Callable[[], Any], seconds: float = 0.0, repeats: int = 3) -> float:
+    """Return the median time of a call, after one that does not count."""
+    function()
+    times: list[float] = []
+    while len(times) < repeats or sum(times) < seconds:
+        began = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - began)
+    return median(times)
+
+
+def _time_task_round(tasks: Tasks, homes: Sequence[str | None]) -> float:
+    """Return the time of a round of tasks that do nothing: one for each replica, and one for all."""
+
+    def run(n_rounds: int) -> float:
+        graph = Graph()
+        last = graph.add("dasknn-probe", _nothing)
+        for _ in range(n_rounds):
+            parts = [graph.add("dasknn-probe", _nothing, last, home=home) for home in homes]
+            last = graph.add("dasknn-probe", _nothing, *parts, home=homes[0])
+        began = time.perf_counter()
+        tasks.run(graph, [last])
+        return time.perf_counter() - began
+
+    run(1)
+    return max(1e-6, (run(11) - run(1)) / 10)
+
+
+def _nothing(*args) -> None:
+    return None
+
+
+# --- predicting ---------------------------------------------------------------------------------------
+
+
+def _rows(measured: Measured, sizes: choice.Sizes, model, default: Strategy) -> list[Row]:
+    n_replicas, n_steps = sizes.replicas, sizes.n_steps
+    # Each worker sends about two vectors in an all-reduce, of two workers each one.
+    vectors = 2 * (n_replicas - 1)
+    slots = 1 + model._optimizer(1.0).n_slots
+    compute = n_steps * measured.step
+    rows = [
+        Row(
+            GradientAveraging(),
+            choice.PEER,
+            n_steps * (measured.step + measured.gradient_round),
+            n_steps * vectors * sizes.vector_bytes,
+        ),
+        Row(
+            GradientAveraging(),
+            choice.TASKS,
+            n_steps * (measured.step + measured.task_round),
+            n_steps * vectors * sizes.vector_bytes,
+        ),
+    ]
+    apart: list[Strategy] = [WeightAveraging(every=16, outer=OuterNesterov()), WeightAveraging()]
+    if isinstance(default, WeightAveraging):
+        apart[0] = default
+    for strategy in apart:
+        every = strategy.every if isinstance(strategy, WeightAveraging) else "epoch"
+        n_rounds = 1 if isinstance(every, str) else -(-n_steps // every)
+        n_bytes = slots * sizes.vector_bytes
+        transport = choice.choose_transport(strategy, sizes)
+        of_round = measured.peer_round(n_bytes) if transport == choice.PEER else measured.task_round
+        rows.append(Row(strategy, transport, compute + n_rounds * of_round, n_rounds * vectors * n_bytes))
+    rows.append(Row(PredictionAveraging(), choice.TASKS, compute + measured.task_round, 0))
+    history = [entry for entry in getattr(model, "history_", []) if entry.get("n_samples") == sizes.n_rows]
+    ran = (getattr(model, "strategy_", None), getattr(model, "transport_", None))
+    return [
+        replace(
+            row,
+            is_default=row.strategy == default and row.transport == choice.choose_transport(default, sizes),
+            measured_seconds=_of_history(history, "seconds")
+            if (row.strategy, row.transport) == ran
+            else None,
+            measured_bytes=_of_history(history, "bytes_sent")
+            if (row.strategy, row.transport) == ran
+            else None,
+        )
+        for row in rows
+    ]
+
+
+def _of_history(history: list[dict], name: str) -> float | None:
+    return median(entry[name] for entry in history) if history else None
+
+
+def _table(rows: list[Row]) -> list[str]:
+    lines = [
+        f"{'':2}{'strategy':28} {'transport':10} {'epoch':>10} {'sent':>10}   {'measured':>10} {'sent':>10}"
+    ]
+    for row in rows:
+        measured = "-" if row.measured_seconds is None else _time(row.measured_seconds)
+        sent = "-" if row.measured_bytes is None else _size(row.measured_bytes)
+        lines.append(
+            f"{'* ' if row.is_default else '  '}{_name(row.strategy):28} {row.transport:10} "
+            f"{_time(row.seconds):>10} {_size(row.bytes_sent):>10}   {measured:>10} {sent:>10}"
+        )
+    return lines
+
+
+def _name(strategy: Strategy) -> str:
+    if not isinstance(strategy, WeightAveraging):
+        return strategy.name
+    every = "epoch" if strategy.every == "epoch" else f"{strategy.every} steps"
+    return f"weights every {every}" + (", outer" if strategy.outer else "")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
+
+
+def _size(n_bytes: float) -> str:
+    return f"{n_bytes / 1e6:.3g} MB"

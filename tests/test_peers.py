@@ -1,0 +1,660 @@
+"""Rounds between workers: the same bits by every road, whatever fails, and nothing left behind."""
+
+import asyncio
+import os
+import random
+import signal
+import threading
+import time
+import warnings
+from contextlib import contextmanager
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from conftest import assert_nothing_left, bits
+from distributed import Client, LocalCluster, Security
+
+from dasknn import (
+    GradientAveraging,
+    MLPClassifier,
+    OuterNesterov,
+    PowerSGD,
+    PredictionAveraging,
+    WeightAveraging,
+)
+from dasknn.callbacks import Callback
+from dasknn.cluster import collective, links, members, partitions
+from dasknn.cluster.links import DASK, SOCKET
+from dasknn.cluster.tasks import ClusterTasks
+from dasknn.exceptions import LinkError
+
+ON_BOTH = {
+    "gradients": GradientAveraging(),
+    "weights": WeightAveraging(),
+    "weights every 3": WeightAveraging(every=3),
+    "weights every 2, outer": WeightAveraging(every=2, outer=OuterNesterov()),
+}
+ON_PEERS = {
+    "float16": GradientAveraging(compression="float16"),
+    "PowerSGD": GradientAveraging(compression=PowerSGD(rank=2, start_after=3)),
+}
+STRATEGIES = {**ON_BOTH, **ON_PEERS}
+SETTINGS = {
+    "hidden_layer_sizes": (16,),
+    "max_iter": 3,
+    "random_state": 1,
+    "batch_size": 160,
+    "replicas": 8,
+    "dtype": "float32",
+}
+
+
+@pytest.fixture(scope="module")
+def data(request):
+    """Digits as recomputable Dask arrays of 5 uneven partitions."""
+    X, y = request.getfixturevalue("digits")
+    chunks = (700, 97, 500, 3, 497)
+    return da.from_array(X, chunks=(chunks, -1)), da.from_array(y, chunks=(chunks,))
+
+
+def fit(strategy, data, **settings):
+    return MLPClassifier(strategy=STRATEGIES[strategy], **{**SETTINGS, **settings}).fit(*data)
+
+
+@pytest.fixture(scope="module")
+def local_bits(data):
+    """What one member gives, in this process."""
+    return {strategy: bits(fit(strategy, data)) for strategy in STRATEGIES}
+
+
+@contextmanager
+def links_of(kind):
+    """Make members connect by that kind of link."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(members, "SOCKET", kind)
+        yield
+
+
+# --- the same bits ----------------------------------------------------------------------------------
+
+
+def test_strategies_differ(local_bits):
+    assert len(set(local_bits.values())) == len(STRATEGIES)
+
+
+@pytest.mark.parametrize("strategy", ON_BOTH)
+def test_tasks_give_the_bits_of_peers(client, data, local_bits, strategy):
+    for transport in ("tasks", "peer"):
+        model = fit(strategy, data, transport=transport)
+        assert (model.transport_, bits(model)) == (transport, local_bits[strategy])
+
+
+@pytest.mark.parametrize("kind", [SOCKET, DASK])
+@pytest.mark.parametrize(("n_workers", "threads_per_worker"), [(1, 1), (2, 2), (3, 1), (4, 1)])
+def test_any_number_of_workers_and_both_kinds_of_link_give_the_same_bits(
+    new_cluster, data, local_bits, n_workers, threads_per_worker, kind
+):
+    client = new_cluster(n_workers, threads_per_worker=threads_per_worker)
+    with links_of(kind):
+        assert {strategy: bits(fit(strategy, data)) for strategy in STRATEGIES} == local_bits
+    assert_nothing_left(client)
+
+
+@pytest.mark.parametrize("algorithm", [collective.DOUBLING, collective.SCATTER])
+def test_any_assignment_of_replicas_and_both_algorithms_give_the_same_bits(
+    new_cluster, data, local_bits, algorithm, monkeypatch
+):
+    new_cluster(4, processes=False)
+    fits = []
+    assignments = set()
+
+    def homes(tasks, replicas):
+        # The same throughout a fit, another one in the next.
+        assignment = random.Random(len(fits)).choices(tasks.slots(), k=replicas)
+        assignments.add(tuple(assignment))
+        return assignment
+
+    used = []
+
+    def choose(n_bytes, n_workers):
+        used.append(algorithm)
+        return algorithm
+
+    monkeypatch.setattr(ClusterTasks, "homes", homes)
+    monkeypatch.setattr(collective, "choose", choose)
+    for _ in range(3):
+        for strategy in STRATEGIES:
+            fits.append(strategy)
+            assert bits(fit(strategy, data)) == local_bits[strategy]
+    assert used
+    assert len(assignments) > 10
+
+
+@pytest.mark.parametrize("strategy", ON_BOTH)
+def test_streamed_data_gives_the_bits_of_data_in_memory(client, data, local_bits, strategy, monkeypatch):
+    monkeypatch.setattr(partitions, "_MEMORY_SHARE", 1e-9)
+    # Small shards, so that an epoch takes several waves.
+    monkeypatch.setattr(partitions, "_SHARD_BYTES", 20_000)
+    in_waves = fit(strategy, data)
+    assert in_waves.transport_ == "peer"
+    monkeypatch.setattr(partitions, "_MEMORY_SHARE", 0.5)
+    assert bits(fit(strategy, data)) == bits(in_waves)
+
+
+def test_waves_of_any_length_give_the_same_bits(client, data, local_bits, monkeypatch):
+    for rounds in (1, 5):
+        monkeypatch.setattr("dasknn.transports.OnPeers._FIRST_WAVE", rounds)
+        assert {strategy: bits(fit(strategy, data)) for strategy in STRATEGIES} == local_bits
+
+
+def test_states_too_large_for_a_message_give_the_same_bits(client, data, local_bits, monkeypatch):
+    monkeypatch.setattr("dasknn.cluster.tasks._GIVEN_BYTES", 10)
+    assert bits(fit("gradients", data)) == local_bits["gradients"]
+
+
+def test_rounds_in_which_some_replicas_have_no_rows_give_the_bits_of_tasks(client, data):
+    settings = {"batch_size": 5, "max_iter": 1}
+    found = {bits(fit("gradients", data, transport=name, **settings)) for name in ("tasks", "peer")}
+    assert len(found) == 1
+
+
+def test_members_that_disagree_are_found_out(new_cluster, data, monkeypatch):
+    # Workers in this process: one of them gets other rows.
+    new_cluster(2, processes=False)
+    from dasknn.learners import GradientLearner
+
+    apply = GradientLearner.apply
+    lock, first = threading.Lock(), []
+
+    def one_is_wrong(self, total):
+        with lock:
+            if not first:
+                first.append(threading.get_ident())
+        apply(self, total)
+        if threading.get_ident() == first[0]:
+            self._params += 1e-3
+
+    monkeypatch.setattr(GradientLearner, "apply", one_is_wrong)
+    with pytest.raises(RuntimeError, match="other weights than"):
+        fit("gradients", data)
+
+
+# --- what is sent -----------------------------------------------------------------------------------
+
+
+def test_history_has_the_bytes_sent(client, data):
+    sent = {strategy: fit(strategy, data).history_[0]["bytes_sent"] for strategy in STRATEGIES}
+    # Two workers, 12 rounds, 1,210 float32, and 80 bytes of frame at most.
+    vectors = 2 * 12 * 4 * 1210
+    assert vectors < sent["gradients"] < vectors + 2 * 12 * 80
+    assert 0.5 < sent["float16"] / sent["gradients"] < 0.53
+    assert sent["PowerSGD"] < 0.7 * sent["gradients"]
+    # Weights and two moments.
+    assert 3 * vectors / 12 < sent["weights"] < 3.1 * vectors / 12
+    assert fit("gradients", data, transport="tasks").history_[0]["bytes_sent"] > vectors
+
+
+def test_nothing_is_sent_within_one_process(data):
+    assert fit("gradients", data).history_[0]["bytes_sent"] == 0
+
+
+def test_float16_learns_as_float32_does(data):
+    scores = [fit(s, data, max_iter=30).score(*data) for s in ("gradients", "float16")]
+    assert min(scores) > 0.9
+    assert abs(scores[0] - scores[1]) < 0.01
+
+
+def test_power_sgd_learns_with_few_numbers(data):
+    X, y = data
+    strategy = GradientAveraging(compression=PowerSGD(rank=4))
+    settings = {**SETTINGS, "hidden_layer_sizes": (64,), "solver": "sgd", "learning_rate_init": 0.1}
+    model = MLPClassifier(**{**settings, "max_iter": 20}, strategy=strategy).fit(X / 16, y)
+    assert model.score(X / 16, y) > 0.95
+
+
+# --- choices ----------------------------------------------------------------------------------------
+
+
+def test_short_rounds_go_between_workers_and_ensembles_through_tasks(client, data):
+    for strategy, transport in ((GradientAveraging(), "peer"), (PredictionAveraging(), "tasks")):
+        model = MLPClassifier((8,), max_iter=1, strategy=strategy, replicas=2).fit(*data)
+        assert model.transport_ == transport
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strategy": "predictions", "transport": "peer"}, "members of an ensemble do not"),
+        ({"strategy": STRATEGIES["float16"], "transport": "tasks"}, "received transport='tasks'"),
+        ({"solver": "lbfgs", "transport": "peer"}, "received transport='peer'"),
+        ({"transport": "socket"}, "transport"),
+    ],
+)
+def test_transports_that_do_not_fit_are_refused(data, settings, message):
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier((8,), max_iter=1, **settings).fit(*data)
+
+
+def test_workers_that_cannot_reach_one_another_average_through_the_scheduler(client, data, monkeypatch):
+    def fail(self):
+        raise LinkError("No route.")
+
+    monkeypatch.setattr(members.Members, "connect", fail)
+    with pytest.warns(UserWarning, match=r"through the scheduler: No route\."):
+        model = fit("weights", data, max_iter=1)
+    assert model.transport_ == "tasks"
+    with pytest.raises(LinkError):
+        fit("float16", data)
+
+
+def test_where_sockets_fail_dasks_comms_take_over(client, data, local_bits, monkeypatch):
+    kinds = []
+    connect = members.Members.connect
+
+    def watch(self):
+        connect(self)
+        kinds.append(self.kind)
+
+    def refuse(dask_worker):
+        import dasknn.cluster.links as links
+
+        links.socket_create_connection = links.socket.create_connection
+
+        def fail(*args, **kwargs):
+            raise ConnectionRefusedError("a firewall")
+
+        links.socket.create_connection = fail
+
+    def allow(dask_worker):
+        import dasknn.cluster.links as links
+
+        links.socket.create_connection = links.socket_create_connection
+
+    monkeypatch.setattr(members.Members, "connect", watch)
+    monkeypatch.setattr(links, "_CONNECT_SECONDS", 2)
+    client.run(refuse)
+    try:
+        assert bits(fit("gradients", data)) == local_bits["gradients"]
+    finally:
+        client.run(allow)
+    assert kinds == [DASK]
+
+
+# --- faults -----------------------------------------------------------------------------------------
+
+
+class Later(Callback):
+    """Call a function some time after training has begun."""
+
+    def __init__(self, seconds, function):
+        self.seconds, self.function = seconds, function
+
+    def on_train_begin(self, logs=None):
+        self.timer = threading.Timer(self.seconds, self.function)
+        self.timer.start()
+
+    def on_train_end(self, logs=None):
+        self.timer.join()
+
+
+@contextmanager
+def faults_expected():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "A part of epoch .* was lost")
+        yield
+
+
+LONG = {"max_iter": 40, "tol": 0, "n_iter_no_change": 10**6}
+
+
+@pytest.mark.timeout(240)
+def test_a_worker_killed_at_any_time_changes_no_bit(new_cluster, data):
+    client = new_cluster(3)
+    rng = random.Random(0)
+    strategies = ["gradients", "weights every 2, outer", "float16", "PowerSGD", "weights every 3"]
+    expected = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dasknn.cluster.tasks._current_client", lambda: None)
+        expected = {strategy: bits(fit(strategy, data, **LONG)) for strategy in strategies}
+    killed = []
+
+    def kill():
+        pid = rng.choice(list(client.run(os.getpid).values()))
+        killed.append(pid)
+        os.kill(pid, signal.SIGKILL)
+
+    for i in range(10):
+        client.wait_for_workers(3, timeout=60)
+        strategy = strategies[i % len(strategies)]
+        with faults_expected():
+            model = fit(strategy, data, callbacks=[Later(rng.uniform(0.02, 0.7), kill)], **LONG)
+        assert bits(model) == expected[strategy], (i, strategy)
+    assert len(killed) == 10
+    assert_nothing_left(client)
+
+
+@pytest.mark.parametrize("kind", [SOCKET, DASK])
+def test_a_worker_that_falls_silent_is_left_out_within_seconds(new_cluster, data, kind):
+    client = new_cluster(2)
+    pids = list(client.run(os.getpid).values())
+    settings = {**LONG, "max_iter": 60}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dasknn.cluster.tasks._current_client", lambda: None)
+        expected = bits(fit("gradients", data, **settings))
+    # In the middle of a wave: between waves there would be more time.
+    stop = Later(0.4, lambda: os.kill(pids[1], signal.SIGSTOP))
+    began = time.monotonic()
+    try:
+        with (
+            dask.config.set({"dasknn.silence": 1}),
+            pytest.warns(UserWarning, match="was lost"),
+            links_of(kind),
+        ):
+            model = fit("gradients", data, callbacks=[stop], **settings)
+    finally:
+        os.kill(pids[1], signal.SIGCONT)
+    assert bits(model) == expected
+    assert time.monotonic() - began < 40
+
+
+def test_what_a_member_raises_of_its_own_is_raised(new_cluster, data, monkeypatch):
+    new_cluster(2, processes=False)
+    from dasknn.learners import GradientLearner
+
+    def fail(self, total):
+        raise ZeroDivisionError("of its own")
+
+    monkeypatch.setattr(GradientLearner, "apply", fail)
+    with pytest.raises(ZeroDivisionError, match="of its own"):
+        fit("gradients", data)
+
+
+def test_two_trainings_at_once_on_one_slot_a_worker_both_end(client, data, local_bits):
+    found = {}
+
+    def train(name, strategy):
+        found[name] = bits(fit(strategy, data))
+
+    jobs = [("gradients", "gradients"), ("again", "gradients"), ("weights every 3", "weights every 3")]
+    threads = [threading.Thread(target=train, args=job, daemon=True) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert found == {name: local_bits[strategy] for name, strategy in jobs}
+
+
+# --- nothing left behind ----------------------------------------------------------------------------
+
+
+def left_on_worker(dask_worker):
+    """What a training may leave in a worker's process."""
+    import gc
+    import threading
+
+    import dasknn.cluster.links as links
+
+    gc.collect()
+    return {
+        "endpoints": len(links._open_endpoints),
+        "mailrooms": len(links._mailrooms),
+        "handlers": [name for name in dask_worker.handlers if "dasknn" in name],
+        "threads": [thread.name for thread in threading.enumerate() if "dasknn" in thread.name],
+    }
+
+
+def assert_workers_clean(client):
+    deadline = time.monotonic() + 20
+    while True:
+        left = client.run(left_on_worker)
+        dirty = {
+            at: found
+            for at, found in left.items()
+            if found["endpoints"] or found["mailrooms"] or found["handlers"] or found["threads"]
+        }
+        if not dirty:
+            return
+        assert time.monotonic() < deadline, dirty
+        time.sleep(0.1)
+
+
+class Raise(Callback):
+    def __init__(self, error):
+        self.error = error
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            raise self.error
+
+
+@pytest.mark.parametrize("kind", [SOCKET, DASK])
+@pytest.mark.parametrize("end", ["fit", "error", "interruption", "Ctrl-C"])
+def test_no_endpoint_connection_or_thread_is_left(client, data, kind, end):
+    settings = {"max_iter": 4}
+    if end in ("error", "interruption"):
+        error = RuntimeError("of the user") if end == "error" else KeyboardInterrupt()
+        settings["callbacks"] = [Raise(error)]
+    elif end == "Ctrl-C":
+        interrupt = Later(0.7, lambda: os.kill(os.getpid(), signal.SIGINT))
+        settings = {**LONG, "max_iter": 10**6, "callbacks": [interrupt]}
+    with links_of(kind), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Training interrupted by user")
+        if end == "error":
+            with pytest.raises(RuntimeError, match="of the user"):
+                fit("gradients", data, **settings)
+        else:
+            fit("gradients", data, **settings)
+    assert_nothing_left(client)
+    assert_workers_clean(client)
+
+
+def test_an_aborted_wave_ends_within_seconds(client, data):
+    # A wave that would take minutes.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dasknn.transports.OnPeers._FIRST_WAVE", 10**9)
+        X = da.concatenate([data[0]] * 200)
+        y = da.concatenate([data[1]] * 200)
+        interrupt = Later(3, lambda: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.warns(UserWarning, match="interrupted by user"):
+            fit("gradients", (X, y), batch_size=16, max_iter=100, callbacks=[interrupt])
+    began = time.monotonic()
+    assert_workers_clean(client)
+    assert time.monotonic() - began < 15
+
+
+# --- TLS and strangers ------------------------------------------------------------------------------
+
+
+class Wire:
+    """A proxy on the way to a listener, which keeps the bytes that pass."""
+
+    def __init__(self, host, port):
+        self.bytes = bytearray()
+        self._to = host, port
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.port = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(5)
+
+    async def _listen(self):
+        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
+        return self._server.sockets[0].getsockname()[1]
+
+    async def _pass_on(self, reader, writer):
+        other_reader, other_writer = await asyncio.open_connection(*self._to)
+
+        async def copy(source, to):
+            while data := await source.read(65536):
+                self.bytes += data
+                to.write(data)
+                await to.drain()
+            to.close()
+
+        await asyncio.gather(copy(reader, other_writer), copy(other_reader, writer), return_exceptions=True)
+
+    def close(self):
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+
+
+@pytest.mark.parametrize("kind", [SOCKET, DASK])
+@pytest.mark.parametrize("tls", [False, True])
+def test_bytes_on_the_wire_are_encrypted_where_the_cluster_has_tls(data, local_bits, kind, tls, monkeypatch):
+    security = Security.temporary() if tls else None
+    protocol = "tls://" if tls else "tcp://"
+    wires = []
+
+    def through_a_wire(endpoint):
+        host, port, address = endpoint.contact
+        if kind == DASK:
+            host, _, port = address.rpartition("//")[2].rpartition(":")
+        wires.append(Wire(host, int(port)))
+        if kind == DASK:
+            return None, None, f"{protocol}127.0.0.1:{wires[-1].port}"
+        return "127.0.0.1", wires[-1].port, address
+
+    monkeypatch.setattr(members, "_contact", through_a_wire)
+    cluster = LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=False,
+        protocol=protocol,
+        security=security,
+        dashboard_address=":0",
+    )
+    with cluster, Client(cluster) as client, links_of(kind):
+        model = fit("gradients", data)
+        assert bits(model) == local_bits["gradients"]
+        assert_nothing_left(client)
+    seen = b"".join(wire.bytes for wire in wires)
+    for wire in wires:
+        wire.close()
+    vectors = model.history_[0]["bytes_sent"]
+    assert len(seen) > 2 * vectors
+    # The mark of our frames can be read unless the connection is encrypted.
+    assert (collective._MAGIC in seen) == (not tls)
+    assert any(wire.bytes[:2] == b"\x16\x03" for wire in wires) == tls
+
+
+@pytest.mark.parametrize("noise", [b"", b"x", b"GET / HTTP/1.1\r\n\r\n", bytes(100), None])
+def test_strangers_are_not_let_in_and_hold_nobody_up(noise):
+    """noise: what a stranger sends; None: bytes without an end."""
+    run, secret = links.new_run(), links.new_secret()
+    ends = [links.SocketEndpoint(run, 1, secret, f"worker-{i}", "127.0.0.1") for i in range(2)]
+    contacts = [end.contact for end in ends]
+    stop = threading.Event()
+    refused = threading.Event()
+
+    def disturb():
+        with links.socket.create_connection(contacts[0][:2], timeout=10) as stranger:
+            try:
+                while not stop.is_set():
+                    stranger.sendall(noise if noise is not None else os.urandom(65536))
+                    if noise is not None:
+                        # The nonce comes, then the end: never a greeting.
+                        while stranger.recv(4096):
+                            pass
+                        break
+            except OSError:
+                pass
+            refused.set()
+
+    strangers = [threading.Thread(target=disturb, daemon=True) for _ in range(5)]
+    for stranger in strangers:
+        stranger.start()
+    first = threading.Thread(target=ends[0].connect, args=(0, contacts), daemon=True)
+    first.start()
+    time.sleep(0.3)
+    began = time.monotonic()
+    ends[1].connect(1, contacts)
+    first.join(5)
+    assert time.monotonic() - began < 3
+    assert (set(ends[0].links), set(ends[1].links)) == ({1}, {0})
+    assert refused.wait(links._HELLO_SECONDS + 3)
+    stop.set()
+    for end in ends:
+        end.close()
+
+
+@pytest.mark.parametrize("difference", ["secret", "run", "attempt"])
+def test_members_of_another_run_attempt_or_secret_are_strangers(difference, monkeypatch):
+    monkeypatch.setattr(links, "_CONNECT_SECONDS", 1.0)
+    run, secret = links.new_run(), links.new_secret()
+    other = {"run": run, "attempt": 1, "secret": secret}
+    other[difference] = 2 if difference == "attempt" else bytes(len(other[difference]))
+    ends = [
+        links.SocketEndpoint(run, 1, secret, "worker-0", "127.0.0.1"),
+        links.SocketEndpoint(other["run"], other["attempt"], other["secret"], "worker-1", "127.0.0.1"),
+    ]
+    contacts = [end.contact for end in ends]
+
+    def first():
+        with pytest.raises(LinkError, match=r"worker-0 waited 1 s for worker-1"):
+            ends[0].connect(0, contacts)
+
+    thread = threading.Thread(target=first, daemon=True)
+    thread.start()
+    with pytest.raises(LinkError):
+        ends[1].connect(1, contacts)
+    thread.join(5)
+    assert not thread.is_alive()
+    assert not ends[0].links
+
+
+def test_a_client_without_certificate_is_not_let_in():
+    server = Security.temporary()
+    contexts = tuple(
+        getter("worker")["ssl_context"] for getter in (server.get_listen_args, server.get_connection_args)
+    )
+    run, secret = links.new_run(), links.new_secret()
+    end = links.SocketEndpoint(run, 1, secret, "worker-0", "127.0.0.1", contexts)
+    stranger = links.SocketEndpoint(run, 1, secret, "worker-1", "127.0.0.1")
+    contacts = [end.contact, stranger.contact]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(links, "_CONNECT_SECONDS", 1.0)
+
+        def wait():
+            with pytest.raises(LinkError):
+                end.connect(0, contacts)
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        # It knows the secret, and has no certificate.
+        with pytest.raises(LinkError):
+            stranger.connect(1, contacts)
+        thread.join(5)
+    assert not end.links
+
+
+def test_messages_of_strangers_and_stale_ones_are_dropped_by_dasks_handler(new_cluster):
+    client = new_cluster(1, processes=False)
+    (worker,) = client.cluster.workers.values()
+    run, secret = links.new_run(), links.new_secret()
+    end = links.DaskEndpoint(run, 2, secret, worker)
+    handler = worker.handlers["dasknn_frame"]
+    data = np.zeros(3, np.uint8)
+    for change in ({"run": b"other"}, {"attempt": 1}, {"secret": b"wrong"}):
+        handler(
+            **{"run": run, "attempt": 2, "rank": 1, "number": 0, "secret": secret, "data": data, **change}
+        )
+    assert not end._early
+    for number in range(2 * links._MOST_WAITING):
+        handler(run=run, attempt=2, rank=1, number=number, secret=secret, data=data)
+    assert len(end._early[1]) == links._MOST_WAITING
+    end.close()
+    assert "dasknn_frame" not in worker.handlers
+    handler(run=run, attempt=2, rank=1, number=0, secret=secret, data=data)
+
+
+def test_ports_are_taken_from_the_range_that_is_set():
+    with links.socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        message = f"No port of '{port}-{port}' is free at 127"
+        with dask.config.set({"dasknn.ports": f"{port}-{port}"}), pytest.raises(LinkError, match=message):
+            links.SocketEndpoint(b"r" * 16, 1, b"s", "worker", "127.0.0.1")
+    with dask.config.set({"dasknn.ports": f"{port}-{port + 20}"}):
+        end = links.SocketEndpoint(b"r" * 16, 1, b"s", "worker", "127.0.0.1")
+    assert port <= end.contact[1] <= port + 20
+    end.close()
