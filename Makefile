@@ -39,8 +39,14 @@ test-min: .venv-min/installed  ## the tests with the oldest versions that pyproj
 	.venv-min/bin/pip install --quiet --editable '.[dev]' --constraint tests/minimum.txt
 	touch $@
 
-bench: $(VENV)/installed  ## ratios against peers; DASKNN_DATA names a folder of data
-	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+bench: .venv-bench/installed  ## ratios against peers; DASKNN_DATA names a folder of data
+	for script in benchmarks/bench_*.py; do \
+	    echo; echo "$$script"; .venv-bench/bin/python $$script || exit 1; done
+
+.venv-bench/installed: pyproject.toml benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --editable '.[dataframe]' -r benchmarks/requirements.txt
+	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-min build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-min .venv-bench build .pytest_cache .mypy_cache .ruff_cache

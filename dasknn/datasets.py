@@ -157,7 +157,7 @@ def _check_held_out(n_rows: int) -> None:
 
 def make_shard(encoder, weights: ClassWeights | None, X, y, weight) -> Shard:
     """Return the Shard of rows: labels encoded, weights of classes multiplied into those of rows."""
-    return Shard(X, encoder.encode(y), weight if weights is None else weights.rows(y, weight))
+    return Shard(X, encoder.encode(y), weight if weights is None else weights.rows(y, weight)).aligned()
 
 
 def score_blocks(

@@ -356,7 +356,8 @@ class _MLP(BaseEstimator):
             return strategy, f"{strategy.name}: asked for"
         if isinstance(rows, RowsInProcess):
             return GradientAveraging(), "none: plain data trains in this process"
-        return choice.choose_strategy(sizes, choice.TASKS if self.transport == choice.TASKS else choice.PEER)
+        transport = choice.TASKS if self.transport == choice.TASKS else choice.PEER
+        return choice.choose_strategy(sizes, transport, self.solver)
 
     def _transport(self, strategy: Strategy, sizes: choice.Sizes) -> str:
         if self.solver == "lbfgs":
@@ -731,9 +732,10 @@ class MLPClassifier(ClassifierMixin, _MLP):
         Factors of the weights of rows. 'balanced': rows / (n_classes * rows of the class), over the whole of
         y, with rows counted by their weights.
     strategy : 'auto', 'gradients', 'weights', 'predictions' or an object of `dasknn.strategies`
-        What replicas average. 'auto': plain data trains in this process; Dask data by 'gradients', or, where
-        exchanging those would take longer than computing them, by 'weights' every some steps. It depends on
-        sizes alone; strategy_reason_ says why.
+        What replicas average. 'auto': plain data trains in this process; Dask data by weights every 16 steps
+        with an outer Nesterov step, or by gradients where an epoch has few steps, all rows are one step, or
+        the solver is 'sgd' and gradients are cheap to exchange. It depends on settings and sizes alone;
+        strategy_reason_ says why.
     replicas : int or None, default=None
         Number of replicas that train side by side. For given partitions, replicas and random_state, the
         result is the same to the last bit on any cluster. None: one for each thread of the cluster, but no

@@ -97,7 +97,7 @@ def recommend(client, model, X) -> Recommendation:
         sizes = choice.Sizes(network, n_rows, replicas, model._batch_size(n_rows, replicas))
         measured = _measure(tasks, model, sizes)
     strategy, reason = choice.choose_strategy(
-        sizes, choice.TASKS if model.transport == choice.TASKS else choice.PEER
+        sizes, choice.TASKS if model.transport == choice.TASKS else choice.PEER, model.solver
     )
     rows = sorted(_rows(measured, sizes, model, strategy), key=lambda row: row.seconds)
     lines = [

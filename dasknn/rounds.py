@@ -127,6 +127,18 @@ class Shard:
     def __len__(self) -> int:
         return self.X.shape[0]
 
+    def aligned(self) -> Shard:
+        """Return it with arrays that begin at a multiple of their items' size; copied where they do not.
+
+        An array that came in a message may begin anywhere. numpy.take copies such a one as a whole first,
+        for each mini-batch.
+        """
+        parts = (self.X, self.y, self.weight)
+        if all(part.flags.aligned for part in parts if isinstance(part, np.ndarray)):
+            return self
+        X, y, weight = (part.copy() if isinstance(part, np.ndarray) else part for part in parts)
+        return Shard(X, y, weight)  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class Piece:

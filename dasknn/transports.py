@@ -293,7 +293,8 @@ def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> R
     before = schedule.goals(wave.begin - 1) if wave.begin else [0] * len(group.owners)
     for replica, walk in walks.items():
         walk.advance_to(before[replica])
-    by_number = dict(zip(wave.shards, shards, strict=True))
+    # Dask may have moved a shard since it was made.
+    by_number = {number: shard.aligned() for number, shard in zip(wave.shards, shards, strict=True)}
     learner = wave.strategy.learner(wave.job, state)
     with _Exchange(group, min(wave.n_threads, len(own))) as exchange:
         for k in range(wave.begin, wave.end):

@@ -87,7 +87,11 @@ class Link(ABC):
 
     @abstractmethod
     def close(self) -> None:
+        """Close the connection; whoever waits on it here gets a LinkError."""
+
+    def abort(self) -> None:
         """Close the connection; whoever waits on it, here or at the other end, gets a LinkError."""
+        self.close()
 
 
 class Endpoint(ABC):
@@ -128,7 +132,8 @@ class Endpoint(ABC):
     def abort(self) -> None:
         """End every wait on these links, in any thread."""
         self._aborted.set()
-        self.close()
+        for link in list(self.links.values()):
+            link.abort()
 
     def close(self) -> None:
         """Close all links, and stop being reachable."""
@@ -479,11 +484,12 @@ class DaskLink(Link):
     # A message costs more than its bytes: few and long ones.
     chunk_bytes = 16_777_216
 
-    def __init__(self, endpoint: DaskEndpoint, comm, peer: str, own_rank: int):
+    def __init__(self, loop: asyncio.AbstractEventLoop, comm, peer: str, stamp: dict[str, Any]):
         self.peer = peer
-        self._endpoint = endpoint
+        # Not the endpoint: the loop, which holds what watches the peer, would then keep it from closing.
+        self._loop = loop
         self._comm = comm
-        self._own_rank = own_rank
+        self._stamp = stamp
         self._turn = asyncio.Lock()
         self._sent = self._received = 0
         self._seconds = 0.0
@@ -502,10 +508,12 @@ class DaskLink(Link):
 
     def _start(self, function, *args) -> None:
         # No coroutine is made before the loop, which may have been closed, asks for it.
-        self._endpoint.loop.call_soon_threadsafe(lambda: asyncio.ensure_future(function(*args)))
+        self._loop.call_soon_threadsafe(lambda: asyncio.ensure_future(function(*args)))
 
     async def _write(self, number: int, data) -> None:
-        message = self._endpoint.message(self._own_rank, number, data)
+        from distributed.protocol import to_serialize
+
+        message = {**self._stamp, "number": number, "data": to_serialize(data)}
         try:
             # Writes of one comm must not overlap; the lock is fair, so they keep their order.
             async with self._turn:
@@ -550,9 +558,14 @@ class DaskLink(Link):
 
     async def _close(self) -> None:
         self._watch.cancel()
-        # The end of a comm that it only reads from is nothing that the peer would notice.
-        await self._write(_GOODBYE, np.empty(0, np.uint8))
         await self._comm.close()
+
+    def abort(self):
+        """See Link.abort."""
+        with suppress(RuntimeError):
+            # The end of a comm that it only reads from is nothing that the peer would notice.
+            self._start(self._write, _GOODBYE, np.empty(0, np.uint8))
+        self.close()
 
 
 _GOODBYE = -1
@@ -572,21 +585,6 @@ class DaskEndpoint(Endpoint):
             worker.handlers[_OPERATION] = _handler_of(worker.address)
             _mailrooms[worker.address, run, attempt] = self
 
-    def message(self, rank: int, number: int, data) -> dict:
-        """Return what the handler of a peer understands."""
-        from distributed.protocol import to_serialize
-
-        return {
-            "op": _OPERATION,
-            "reply": False,
-            "run": self.run,
-            "attempt": self.attempt,
-            "rank": rank,
-            "number": number,
-            "secret": self._secret,
-            "data": to_serialize(data),
-        }
-
     def _connect(self, rank, contacts, deadline):
         addresses = {other: contact[2] for other, contact in enumerate(contacts) if other != rank}
         made = asyncio.run_coroutine_threadsafe(self._make_links(rank, addresses), self.loop)
@@ -598,9 +596,18 @@ class DaskEndpoint(Endpoint):
     async def _make_links(self, rank: int, addresses: dict[int, str]) -> None:
         from distributed.comm import connect
 
+        # What the handler of a peer understands.
+        stamp = {
+            "op": _OPERATION,
+            "reply": False,
+            "run": self.run,
+            "attempt": self.attempt,
+            "rank": rank,
+            "secret": self._secret,
+        }
         for other, address in addresses.items():
             comm = await connect(address, timeout=_CONNECT_SECONDS, **self._connection_args)
-            link = self.links[other] = DaskLink(self, comm, address, rank)
+            link = self.links[other] = DaskLink(self.loop, comm, address, stamp)
             for number, data in self._early.pop(other, ()):
                 link.deliver(number, data)
 

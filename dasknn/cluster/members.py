@@ -23,7 +23,7 @@ from dasknn.exceptions import LinkError
 # Whoever is alive hears of an abort at once; nobody waits longer for the others.
 _ABORT_SECONDS = 2.0
 # Members that have not ended so long after an abort are taken to be silent.
-_END_SECONDS = 5.0
+_END_SECONDS = 3.0
 
 
 class Members:
@@ -89,8 +89,7 @@ class Members:
         try:
             found = dict(self.tasks.fetch(held, at=[at for at in self.addresses if at is not None]))
         except self.tasks.faults:
-            self.abort()
-            self._find_out(held)
+            self._find_out(held, self.abort())
             raise
         except BaseException:
             self.abort()
@@ -99,22 +98,27 @@ class Members:
             self.tasks.drop_later(held)
         return [found[rank] for rank in range(len(calls))]
 
-    def _find_out(self, held) -> None:
-        """Raise what a member raised of its own; leave out those who do not answer."""
+    def _find_out(self, held, answered: set[str]) -> None:
+        """Raise what a member raised of its own; leave out those who have fallen silent."""
         assert isinstance(self.tasks, ClusterTasks)
         outcomes = self.tasks.outcomes(held, self.addresses, _END_SECONDS)
         for error in outcomes:
             if isinstance(error, Exception) and not isinstance(error, self.tasks.faults):
                 raise error
-        self.tasks.leave_out(
-            [at for at, outcome in zip(self.addresses, outcomes, strict=True) if outcome is ... and at]
-        )
+        alive = self.tasks.client.nthreads()
+        silent = {
+            at
+            for at, outcome in zip(self.addresses, outcomes, strict=True)
+            if outcome is ... and at is not None and at in alive
+        }
+        self.tasks.leave_out(silent, silent - answered)
 
-    def abort(self) -> None:
-        """End what members are doing, at once."""
-        if isinstance(self.tasks, ClusterTasks):
-            workers = [at for at in self.addresses if at is not None]
-            self.tasks.call_at_once(abort, self._run, workers=workers, seconds=_ABORT_SECONDS)
+    def abort(self) -> set[str]:
+        """End what members are doing, at once; return those that have heard of it."""
+        if not isinstance(self.tasks, ClusterTasks):
+            return set()
+        workers = [at for at in self.addresses if at is not None]
+        return self.tasks.call_at_once(abort, self._run, workers=workers, seconds=_ABORT_SECONDS)
 
     def close(self) -> None:
         """Let the endpoints go, which closes them."""

@@ -658,6 +658,8 @@ class Shards:
     def move_from(self, gone: Collection[str]) -> None:
         """Make what workers hold anew, elsewhere: they no longer answer."""
         at_them = {shard for shard, home in self._placed.items() if home in gone}
+        if not at_them:
+            return
         self._hold(set(self._in_memory) - at_them, at_them, self.tasks.homes(len(self.replicas)))
 
     def _hold(self, kept: set[int], wanted: set[int], homes) -> dict[int, Any]:

@@ -619,21 +619,33 @@ class ClusterTasks(Tasks):
         by_status = {"error": lambda f: f.exception(timeout=self.timeout), "pending": lambda f: ...}
         return [by_status.get(f.status, lambda f: None)(f) for f in held]
 
-    def call_at_once(self, function: Callable, *args, workers: Collection[str], seconds: float) -> None:
-        """Call a short function in these workers' processes, past all that runs there; errors are ignored."""
+    def call_at_once(self, function: Callable, *args, workers: Collection[str], seconds: float) -> set[str]:
+        """Call a short function in these workers' processes, past all that runs there.
+
+        Return those that have answered within so long.
+        """
         alive = [worker for worker in self.client.nthreads() if worker in workers]
 
-        async def call():
-            answers = self.client.run(function, *args, workers=alive, on_error="ignore")
+        async def ask(worker: str) -> dict:
             with suppress(TimeoutError, OSError):
-                await asyncio.wait_for(answers, seconds)
+                answer = self.client.run(function, *args, workers=[worker], on_error="ignore")
+                return await asyncio.wait_for(answer, seconds)
+            return {}
 
-        if alive:
-            self.client.sync(call)
+        async def ask_all() -> set[str]:
+            return set().union(*await asyncio.gather(*map(ask, alive)))
 
-    def leave_out(self, silent: Sequence[str]) -> None:
-        """Give workers that do not answer no more of this work."""
+        return self.client.sync(ask_all)
+
+    def leave_out(self, silent: Collection[str], hung: Collection[str]) -> None:
+        """Give the silent workers no more of this work; remove from the cluster those whose process hangs.
+
+        The scheduler does so, too, but after minutes (distributed.scheduler.worker-ttl), in which it gives
+        them tasks of anybody, and waits for them. A worker that wakes up begins anew.
+        """
         self.left_out = {*self.left_out, *silent}
+        for worker in hung:
+            self.client.run_on_scheduler(_remove_worker, worker)
 
     def _busy(self) -> dict[str, list[str]]:
         """Return the tasks that workers have, by the address of the worker: ours, and what ours wait for."""
@@ -649,6 +661,10 @@ class ClusterTasks(Tasks):
             f"{workers or 'workers: none is running a task'}. Look at these workers on the "
             "dashboard, or raise dask.config 'dasknn.timeout'."
         )
+
+
+async def _remove_worker(worker: str, dask_scheduler) -> None:
+    await dask_scheduler.remove_worker(worker, stimulus_id=f"dasknn-hung-{time.time()}", close=False)
 
 
 def available_cpus() -> int:
