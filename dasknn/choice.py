@@ -18,6 +18,8 @@ OPERATIONS_PER_SECOND = 5e10
 BYTES_PER_SECOND = 1e9
 PEER_ROUND_SECONDS = 1e-4
 TASK_ROUND_SECONDS = 15e-3
+# What an exchange may take on top of computing before it is too much.
+_SHORT_SECONDS = 1e-3
 # Rounds that last so long hide what a round of tasks costs.
 _LONG_ROUND_SECONDS = 0.1
 _LINEAR_FOR_ADAM = 8
@@ -101,7 +103,7 @@ def choose_strategy(sizes: Sizes, transport: str, solver: str = "adam") -> tuple
     else:
         exchange = exchange_seconds(sizes)
         said += f", and exchanging {sizes.vector_bytes / 1e6:.2g} MB takes {_ms(exchange)}"
-        is_cheap = exchange <= compute + PEER_ROUND_SECONDS
+        is_cheap = exchange <= compute + _SHORT_SECONDS
         if is_cheap and solver != "adam":
             return gradients, f"gradients: {said}"
         if is_cheap and sizes.n_steps < _EVERY * _LEAST_ROUNDS:

@@ -125,6 +125,8 @@ def train(
             f"strategy {model.strategy_.name}: {model.n_iter_} epochs in {seconds:.1f} s, "
             f"loss {model.loss_:.4f}"
         )
+        if strategy == "auto":
+            click.echo(f"strategy chosen: {model.strategy_reason_}")
         click.echo(f"model saved to {output}")
         if tests is not None:
             score = model.score(tests[features], tests[target])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -255,7 +256,13 @@ class WeightLearner(Learner):
         # In batches of nearly one size: a step on a few rows that are left over would do harm.
         n_rows = piece.end - piece.begin
         n_steps = max(1, round(n_rows / (self._local_batch_size or n_rows)))
-        trainer.train(shard, self._rows(piece, shard), -(-n_rows // n_steps))
+        rows = self._rows(piece, shard)
+        for begin, end in pairwise(n_rows * step // n_steps for step in range(n_steps + 1)):
+            if isinstance(rows, slice):
+                batch: Any = slice(rows.start + begin, rows.start + end)
+            else:
+                batch = rows[begin:end]
+            trainer.train(shard, batch, end - begin)
 
     @staticmethod
     def contribution(found: TrainState, step: int, vector: np.ndarray | None = None) -> Contribution:

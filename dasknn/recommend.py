@@ -89,6 +89,7 @@ def recommend(client, model, X) -> Recommendation:
     fitted and has trained on as many rows, what was measured then stands beside the prediction. The printed
     order is that of time an epoch, which is not time to an accuracy: averaged weights learn less in an epoch.
     """
+    model._validate_params()
     with connect(client, distributed=True) as tasks:
         n_slots = len(tasks.slots())
         network, assumed = _network_of(model, X)
@@ -102,7 +103,7 @@ def recommend(client, model, X) -> Recommendation:
     rows = sorted(_rows(measured, sizes, model, strategy), key=lambda row: row.seconds)
     lines = [
         f"{n_rows:,} rows x {network.n_inputs} features, {network.n_params:,} parameters{assumed}, "
-        f"{replicas} replicas, {sizes.rows_of_step:.0f} rows of each in a step, "
+        f"{replicas} replica{'s' * (replicas > 1)}, {sizes.rows_of_step:.0f} rows of each in a step, "
         f"{sizes.n_steps:,} steps an epoch",
         f"measured: a step computes in {_time(measured.step)}; averaging its gradient takes "
         f"{_time(measured.gradient_round)} between workers and {_time(measured.task_round)} through the "

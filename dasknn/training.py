@@ -125,6 +125,7 @@ class Training:
             self.interrupted = True
             warnings.warn("Training interrupted by user.", stacklevel=5)
         finally:
+            self.transport.close()
             self._tell("on_train_end", logs={})
             for callback in self._callbacks:
                 # Through the training, a callback that is kept would keep data and client alive.

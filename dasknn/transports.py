@@ -50,8 +50,12 @@ class Transport(Protocol):
         """Return mean loss, summed gradient and weight over all rows, for the parameters of the state."""
         ...  # pragma: no cover
 
+    def close(self) -> None:
+        """End what it keeps between epochs."""
+        return
 
-class InProcess:
+
+class InProcess(Transport):
     """Trains one replica in this process, with scikit-learn's own order of random draws.
 
     The running order of rows is shuffled again in each epoch by random_state, as scikit-learn does, so
@@ -97,7 +101,7 @@ class InProcess:
         return loss, grad, weight_sum
 
 
-class OnTasks:
+class OnTasks(Transport):
     """Trains by rounds of tasks; see `cluster.tasks`."""
 
     name = choice.TASKS
@@ -133,7 +137,7 @@ class OnTasks:
         return total.loss_sum / total.weight_sum, total.vector, total.weight_sum
 
 
-class OnPeers:
+class OnPeers(Transport):
     """Trains by one task on each worker, which carries out many rounds; see `cluster.members`.
 
     Each worker applies what was averaged by itself, and one of them returns the state. A wave of rounds
@@ -259,6 +263,10 @@ class OnPeers:
         if self._members is not None:
             self._members.close()
             self._members = None
+
+    def close(self) -> None:
+        """See Transport.close."""
+        self._let_go()
 
     def loss_and_grad(self, state):
         """See Transport.loss_and_grad."""

@@ -45,6 +45,7 @@ def test_train_then_predict_on_a_running_cluster(folder, cluster):
     assert f"cluster of 2 workers at {scheduler}" in output
     assert "epoch 12/12" in output
     assert "trained on 1,797 rows x 65 features, 2 replicas, strategy gradients: 12 epochs" in output
+    assert "strategy chosen: gradients: 32 rows a replica compute for about" in output
     accuracy = float(output.split("test accuracy: ")[1].split()[0])
     assert accuracy > 0.9
 

@@ -399,7 +399,7 @@ def left_on_worker(dask_worker):
 
     gc.collect()
     return {
-        "endpoints": len(links._open_endpoints),
+        "endpoints": len(links._endpoints),
         "mailrooms": len(links._mailrooms),
         "handlers": [name for name in dask_worker.handlers if "dasknn" in name],
         "threads": [thread.name for thread in threading.enumerate() if "dasknn" in thread.name],
@@ -643,6 +643,26 @@ def test_a_client_without_certificate_is_not_let_in():
             stranger.connect(1, contacts)
         thread.join(5)
     assert not end.links
+
+
+def test_an_endpoint_that_is_written_to_disk_stays_open_until_its_run_ends():
+    import pickle
+
+    def handle():
+        links.SocketEndpoint(run, 1, b"s", "worker", "127.0.0.1")
+        return links.Handle(run, 1, "worker")
+
+    run = links.new_run()
+    written = handle()
+    disk = pickle.dumps(written)
+    del written
+    assert pickle.loads(disk).endpoint().contact
+    links.close(run)
+    with pytest.raises(LinkError, match="no longer there"):
+        pickle.loads(disk).endpoint()
+    forgotten = handle()
+    del forgotten
+    assert not links._of_run(run)
 
 
 def test_messages_of_strangers_and_stale_ones_are_dropped_by_dasks_handler(new_cluster):

@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dasknn.cluster.tasks import merge_tree
+from dasknn.compression import Float16, PowerSGD
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
 from dasknn.losses import CategoricalLogLoss
 from dasknn.network import Network
 from dasknn.optimizers import Adam
 from dasknn.regularizers import L2
-from dasknn.rounds import Piece, Shard, TrainingJob
-from dasknn.strategies import GradientAveraging, PredictionAveraging, WeightAveraging, get
+from dasknn.rounds import Contribution, Piece, Shard, TrainingJob, WarmUp, merge_numbers
+from dasknn.strategies import GradientAveraging, OuterNesterov, PredictionAveraging, WeightAveraging, get
 
 NETWORK = Network(
     6,
@@ -112,7 +113,10 @@ def test_an_epoch_visits_every_row_once_in_rounds_of_the_batch_size(sizes, batch
                 visited[piece.shard] += range(piece.begin, piece.end)
         sizes_of_rounds.append(sum(p.end - p.begin for ps in pieces_of_replicas for p in ps))
     assert visited == {shard: list(range(n)) for shard, n in of_shard.items()}
-    assert len(sizes_of_rounds) == -(-n_samples // min(batch_size, n_samples))
+    if batch_size >= len(shards):
+        assert len(sizes_of_rounds) == -(-n_samples // min(batch_size, n_samples))
+    # A batch of fewer rows than replicas may find none of them at its turn; nobody makes an empty step.
+    assert all(sizes_of_rounds)
     assert all(abs(size - batch_size) <= len(shards) for size in sizes_of_rounds[:-1])
 
 
@@ -193,3 +197,129 @@ def test_strategies_by_name():
         PredictionAveraging(members=0)
     with pytest.raises(ValueError, match="every='epoch' or a number of steps, received 'step'"):
         WeightAveraging(every="step")
+
+
+# --- weights every some steps -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("every", [1, 2, 7, 1000])
+@pytest.mark.parametrize("rows_of_replicas", [[100, 100], [103, 55, 200], [40, 0, 3]])
+def test_rounds_of_weights_are_of_about_every_steps_and_visit_every_row(every, rows_of_replicas):
+    job, strategy = job_of(len(rows_of_replicas), 10 * len(rows_of_replicas)), WeightAveraging(every=every)
+    shards = [{number: n} if n else {} for number, n in enumerate(rows_of_replicas)]
+    rounds = list(strategy.rounds(job, shards, epoch=0))
+    for replica, n in enumerate(rows_of_replicas):
+        sizes = [sum(p.end - p.begin for p in pieces[replica]) for pieces in rounds]
+        assert sum(sizes) == n
+        assert max(sizes) <= 10 * every
+        # Whole steps, but for the end of the rows.
+        assert all(size % 10 == 0 for size in sizes[:-1])
+    n_steps = -(-max(rows_of_replicas) // 10)
+    assert len(rounds) == -(-n_steps // every)
+
+
+def test_batches_of_a_round_are_of_nearly_one_size(monkeypatch):
+    from dasknn.learners import LocalTrainer
+
+    sizes = []
+    take_step = LocalTrainer._take_step
+    monkeypatch.setattr(
+        LocalTrainer, "_take_step", lambda self, w: (sizes.append(w.n_rows), take_step(self, w))[1]
+    )
+    job, strategy = job_of(1, 10), WeightAveraging()
+    state = strategy.init_state(job, job.init_params(0), 1)
+    strategy.visit(job, state, None, rows(101), Piece(0, 0, 0, 101))
+    # One row that is left over does not make a step of its own.
+    assert sorted(sizes) == [10] * 9 + [11]
+
+
+def test_the_outer_step_is_nesterovs():
+    outer = OuterNesterov(learning_rate=0.5, momentum=0.8)
+    params, velocity = np.array([1.0, 2.0]), np.array([0.5, 0.0])
+    mean = np.array([0.8, 2.4])
+    outer.update(params, mean, velocity)
+    # d = [0.2, -0.4]; v = 0.8 v + d; params - 0.5 (d + 0.8 v)
+    assert_allclose(velocity, [0.6, -0.4])
+    assert_allclose(params, [1 - 0.5 * (0.2 + 0.48), 2 - 0.5 * (-0.4 - 0.32)])
+
+
+def test_an_outer_step_of_rate_one_without_momentum_is_the_plain_mean():
+    plain, outer = WeightAveraging(every=2), WeightAveraging(every=2, outer=OuterNesterov(1.0, 0.0))
+    shards = [rows(30, 1), rows(20, 2)]
+    found = []
+    for strategy in (plain, outer):
+        job = job_of(replicas=2, batch_size=10)
+        state = strategy.init_state(job, job.init_params(0), 2)
+        for pieces in strategy.rounds(job, [{0: 30}, {1: 20}], epoch=0):
+            state = strategy.apply(job, state, run_round(strategy, job, state, shards, pieces))
+        found.append(state)
+    assert_allclose(found[0].params, found[1].params, rtol=1e-12)
+    assert found[1].slots.shape[0] == found[0].slots.shape[0] + 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: WeightAveraging(every=0), "number of steps, received 0"),
+        (lambda: OuterNesterov(learning_rate=0), "learning_rate > 0"),
+        (lambda: GradientAveraging(compression="zip"), "received 'zip'"),
+        (lambda: PowerSGD(rank=0), "rank >= 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# --- compression --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compression", [Float16(), PowerSGD(rank=2)])
+def test_what_compression_leaves_out_comes_with_later_steps(compression):
+    """Error feedback: sent so far + what is remembered = all that was to be sent."""
+    job = job_of(replicas=2, batch_size=20)
+    compressor = compression.begin(job, epoch=0)
+    rng = np.random.default_rng(0)
+    wanted, sent = 0.0, 0.0
+    for step in range(6):
+        vectors = [rng.standard_normal(NETWORK.n_params) for _ in range(2)]
+        wanted = wanted + vectors[0] + vectors[1]
+        found = {r: Contribution.of(vector.copy(), 1.0, 10, 10) for r, vector in enumerate(vectors)}
+
+        def total(parts, like):
+            assert all(part.vector.shape == like.shape for part in parts.values())
+            return Contribution(
+                parts[0].vector + parts[1].vector, merge_numbers(*(p.numbers for p in parts.values()))
+            )
+
+        summed = compressor.total(found, step, total)
+        sent = sent + summed.vector
+        assert summed.n_samples == 20
+    remembered = sum(compressor._memory.values())
+    # float16 also rounds the sum itself, which nobody remembers.
+    assert_allclose(sent + remembered, wanted, atol=1e-2 if compression == Float16() else 1e-10)
+    assert not np.allclose(sent, wanted, atol=1e-6)
+
+
+def test_power_sgd_is_exact_for_matrices_of_low_rank():
+    job = job_of(replicas=1)
+    compressor = PowerSGD(rank=2).begin(job, epoch=0)
+    rng = np.random.default_rng(0)
+    gradient = rng.standard_normal(NETWORK.n_params)
+    for span, shape in ((slice(0, 54), (6, 9)), (slice(54, 81), (9, 3))):
+        thin = rng.standard_normal((shape[0], 2)) @ rng.standard_normal((2, shape[1]))
+        gradient[span] = thin.ravel()
+    found = {0: Contribution.of(gradient.copy(), 1.0, 10, 10)}
+    total = compressor.total(found, 0, lambda parts, like: parts[0])
+    assert_allclose(total.vector, gradient, atol=1e-10)
+
+
+# --- learning rates -----------------------------------------------------------------------------------
+
+
+def test_warm_up_rises_evenly_to_the_full_rate():
+    warm_up = WarmUp(factor=4, steps=10)
+    rates = [warm_up.rate(0.4, step) for step in range(1, 13)]
+    assert rates[9:] == [0.4] * 3
+    assert_allclose(np.diff(rates[:10]), 0.03)
+    assert rates[0] == pytest.approx(0.13)

@@ -8,8 +8,8 @@
 Two kinds carry the same bytes. SOCKET: a TCP connection of its own between two task threads, with the
 cluster's TLS where it has TLS. DASK: messages over Dask's comms, for workers that reach each other no other
 way. A connection belongs to one attempt of one run, and proves that it knows the secret of the run before
-anything else is read from it. An endpoint lives as the result of a task: when that is released, or the
-client is gone, it closes.
+anything else is read from it. An endpoint lives as long as the result of the task that opened it: when that
+is released, or the client is gone, it closes.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Link(ABC):
 class Endpoint(ABC):
     """What a worker holds of an attempt of a run: the way to be reached, and its links.
 
-    `contact` says how others reach it. Not to be pickled: it belongs to its process.
+    `contact` says how others reach it.
     """
 
     contact: Any
@@ -108,7 +108,7 @@ class Endpoint(ABC):
         self._secret = secret
         self._aborted = threading.Event()
         self.links: dict[int, Link] = {}
-        _open_endpoints.add(self)
+        _endpoints[run, attempt, address] = self
 
     def connect(self, rank: int, contacts: Sequence[Any]) -> None:
         """Make `links` to all other members. LinkError: one of them could not be reached, or is no member."""
@@ -137,35 +137,68 @@ class Endpoint(ABC):
 
     def close(self) -> None:
         """Close all links, and stop being reachable."""
+        _endpoints.pop((self.run, self.attempt, self.address), None)
         for link in list(self.links.values()):
             link.close()
+
+
+# What this process holds of all runs.
+_endpoints: dict[tuple[bytes, int, str], Endpoint] = {}
+
+
+class Handle:
+    """The result of the task that opened an endpoint: what Dask keeps of it.
+
+    When Dask forgets it, the endpoint closes. Where a worker runs out of memory Dask writes results to disk
+    and forgets them for that; then the endpoint stays, until `close` of its run.
+    """
+
+    def __init__(self, run: bytes, attempt: int, address: str):
+        self._key = run, attempt, address
+        self._is_written = False
+
+    def endpoint(self) -> Endpoint:
+        """Return the endpoint. LinkError: it was closed."""
+        try:
+            return _endpoints[self._key]
+        except KeyError:
+            raise LinkError(f"The endpoint of {self._key[2]} is no longer there.") from None
+
+    def __reduce__(self):
+        self._is_written = True
+        return Handle, self._key
 
     def __del__(self):
         # While the interpreter ends, parts of it may be gone already.
         with suppress(Exception):
-            self.close()
-
-    def __reduce__(self):
-        raise TypeError(f"The endpoint of {self.address} belongs to its process.")
+            if not self._is_written and self._key in _endpoints:
+                _endpoints[self._key].close()
 
 
-_open_endpoints: weakref.WeakSet[Endpoint] = weakref.WeakSet()
-
-
-def abort(run: bytes) -> int:
-    """Abort what this process holds of a run; return how many endpoints that were."""
-    endpoints = [endpoint for endpoint in list(_open_endpoints) if endpoint.run == run]
-    for endpoint in endpoints:
+def abort(run: bytes) -> None:
+    """Abort what this process holds of a run."""
+    for endpoint in _of_run(run):
         endpoint.abort()
-    return len(endpoints)
 
 
-def open_endpoint(kind: str, run: bytes, attempt: int, secret: bytes) -> Endpoint:
-    """Return an endpoint of the worker whose task this is."""
+def close(run: bytes) -> None:
+    """Close what this process holds of a run."""
+    for endpoint in _of_run(run):
+        endpoint.close()
+
+
+def _of_run(run: bytes) -> list[Endpoint]:
+    return [endpoint for (of, _, _), endpoint in list(_endpoints.items()) if of == run]
+
+
+def open_endpoint(kind: str, run: bytes, attempt: int, secret: bytes) -> Handle:
+    """Open an endpoint of the worker whose task this is."""
     from distributed import get_worker
 
     kinds = {SOCKET: SocketEndpoint.on_worker, DASK: DaskEndpoint}
-    return kinds[kind](run, attempt, secret, get_worker())
+    worker = get_worker()
+    kinds[kind](run, attempt, secret, worker)
+    return Handle(run, attempt, worker.address)
 
 
 # --- sockets ------------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from dasknn.cluster import links
 from dasknn.cluster.collective import Group
-from dasknn.cluster.links import DASK, SOCKET, Endpoint, abort, new_run, new_secret, open_endpoint
+from dasknn.cluster.links import DASK, SOCKET, Handle
 from dasknn.cluster.tasks import ClusterTasks, Graph, Tasks
 from dasknn.exceptions import LinkError
 
@@ -35,7 +36,7 @@ class Members:
         self.addresses = sorted(set(homes), key=str)
         self.owners = [self.addresses.index(home) for home in homes]
         self.kind: str | None = None
-        self._run, self._attempt, self._secret = new_run(), attempt, new_secret()
+        self._run, self._attempt, self._secret = links.new_run(), attempt, links.new_secret()
         self._endpoints: list[Any] = [None] * len(self.addresses)
 
     def connect(self) -> None:
@@ -49,7 +50,7 @@ class Members:
 
     def _connect_by(self, kind: str) -> None:
         graph = Graph()
-        opening = partial(open_endpoint, kind, self._run, self._attempt, self._secret)
+        opening = partial(links.open_endpoint, kind, self._run, self._attempt, self._secret)
         opened = [graph.add("dasknn-open", opening, home=at, strict=True) for at in self.addresses]
         contacts = [
             graph.add("dasknn-contact", _contact, endpoint, home=at, strict=True)
@@ -115,31 +116,37 @@ class Members:
 
     def abort(self) -> set[str]:
         """End what members are doing, at once; return those that have heard of it."""
+        return self._tell(links.abort)
+
+    def _tell(self, function: Callable) -> set[str]:
         if not isinstance(self.tasks, ClusterTasks):
             return set()
         workers = [at for at in self.addresses if at is not None]
-        return self.tasks.call_at_once(abort, self._run, workers=workers, seconds=_ABORT_SECONDS)
+        return self.tasks.call_at_once(function, self._run, workers=workers, seconds=_ABORT_SECONDS)
 
     def close(self) -> None:
-        """Let the endpoints go, which closes them."""
+        """Close the endpoints, and let them go."""
+        if self.kind is not None:
+            self._tell(links.close)
         self.tasks.drop([endpoint for endpoint in self._endpoints if endpoint is not None])
         self._endpoints = [None] * len(self.addresses)
 
 
-def _contact(endpoint: Endpoint):
-    return endpoint.contact
+def _contact(handle: Handle):
+    return handle.endpoint().contact
 
 
-def _connect(rank: int, contacts: Sequence[Any], endpoint: Endpoint) -> None:
+def _connect(rank: int, contacts: Sequence[Any], handle: Handle) -> None:
     _make_room()
-    endpoint.connect(rank, contacts)
+    handle.endpoint().connect(rank, contacts)
 
 
-def _take_part(function, owners, seconds: float, rank: int, endpoint: Endpoint | None, *args):
-    if endpoint is None:
+def _take_part(function, owners, seconds: float, rank: int, handle: Handle | None, *args):
+    if handle is None:
         # The only member, in the process of whoever asked.
         return function(Group(rank, owners, {}), *args)
     _make_room()
+    endpoint = handle.endpoint()
     group = Group(
         rank,
         owners,

@@ -1,0 +1,150 @@
+"""Which strategy and transport are chosen, and what is said about them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import assert_nothing_left
+
+import dasknn
+from dasknn import GradientAveraging, MLPClassifier, MLPRegressor, OuterNesterov, WeightAveraging, choice
+from dasknn.initializers import GlorotUniform
+from dasknn.layers import Dense
+from dasknn.losses import CategoricalLogLoss
+from dasknn.network import Network
+
+PEER, TASKS = choice.PEER, choice.TASKS
+
+
+def sizes(units=100, n_rows=100_000, replicas=2, batch_size=400):
+    layers = (Dense(units, "relu", GlorotUniform(), GlorotUniform()), Dense(5, "softmax"))
+    return choice.Sizes(Network(50, layers, CategoricalLogLoss(), "float32"), n_rows, replicas, batch_size)
+
+
+@pytest.mark.parametrize(
+    ("of", "transport", "solver", "expected", "reason"),
+    [
+        (sizes(replicas=1, batch_size=200), PEER, "adam", GradientAveraging(), "there is one replica"),
+        (sizes(batch_size=None), PEER, "adam", GradientAveraging(), "all rows"),
+        (sizes(), PEER, "adam", WeightAveraging(16, OuterNesterov()), "exchanging 0.022 MB takes 0.12 ms"),
+        (sizes(), PEER, "sgd", GradientAveraging(), "200 rows a replica compute for about"),
+        (sizes(n_rows=4000), PEER, "adam", GradientAveraging(), "only 10 steps"),
+        (sizes(units=200_000, batch_size=8), PEER, "sgd", WeightAveraging(16, OuterNesterov()), "45 MB"),
+        (sizes(), TASKS, "adam", WeightAveraging(250, OuterNesterov()), "a round of tasks costs 15 ms"),
+        (sizes(units=200_000), TASKS, "adam", GradientAveraging(), "costs 15 ms"),
+    ],
+)
+def test_the_strategy_follows_from_sizes(of, transport, solver, expected, reason):
+    strategy, said = choice.choose_strategy(of, transport, solver)
+    assert strategy == expected, said
+    assert reason in said
+
+
+def test_short_rounds_go_between_workers():
+    assert choice.choose_transport(GradientAveraging(), sizes()) == PEER
+    assert choice.choose_transport(GradientAveraging(), sizes(units=300_000)) == TASKS
+    assert choice.choose_transport(WeightAveraging(), sizes(n_rows=10**7)) == TASKS
+    assert choice.choose_transport(WeightAveraging(), sizes(n_rows=10**4)) == PEER
+    assert choice.choose_transport(GradientAveraging("float16"), sizes(units=300_000)) == PEER
+
+
+@pytest.mark.parametrize(
+    ("solver", "replicas", "factor"),
+    [("adam", 1, 1), ("adam", 8, 8), ("adam", 32, 16), ("sgd", 32, 32), ("sgd", 0.5, 1)],
+)
+def test_the_learning_rate_grows_with_the_batch(solver, replicas, factor):
+    assert choice.rate_factor(solver, replicas) == factor
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_automatic_batches_scale_the_rate_and_numbers_do_not(client, dask_digits, solver):
+    def rates(**settings):
+        model = MLPClassifier((8,), solver=solver, max_iter=2, replicas=4, random_state=0, **settings)
+        return {entry["learning_rate"] for entry in model.fit(*dask_digits).history_}
+
+    assert rates() == {0.004}
+    assert rates(strategy="weights") == {0.004}
+    # Members of an ensemble take steps of their own.
+    assert rates(strategy="predictions") == {0.001}
+    assert rates(batch_size=800) == {0.001}
+
+
+def test_the_reason_is_on_the_model(client, dask_digits):
+    model = MLPClassifier((8,), max_iter=1, replicas=2).fit(*dask_digits)
+    assert (model.transport_, model.strategy_) == ("peer", GradientAveraging())
+    assert model.strategy_reason_.startswith("gradients: 200 rows a replica compute for about")
+    X, y = dask_digits
+    model.fit(X.compute(), y.compute())
+    assert (model.transport_, model.strategy_) == ("process", None)
+    assert model.strategy_reason_ == "none: plain data trains in this process"
+
+
+def test_strategies_with_settings_are_saved(tmp_path, dask_digits):
+    for strategy in (
+        WeightAveraging(every=4, outer=OuterNesterov(0.5, 0.8)),
+        GradientAveraging(compression=dasknn.PowerSGD(rank=3, start_after=7)),
+        GradientAveraging(compression="float16"),
+    ):
+        model = MLPClassifier((8,), max_iter=1, strategy=strategy).fit(*dask_digits)
+        model.save(tmp_path / "model")
+        loaded = dasknn.load(tmp_path / "model")
+        assert loaded.strategy_ == loaded.strategy == strategy
+        assert loaded.transport_ == "peer"
+
+
+def test_partial_fit_goes_on_with_the_optimizer_whatever_the_strategy(dask_digits):
+    X, y = dask_digits
+    model = MLPClassifier((8,), replicas=2, random_state=0, strategy=WeightAveraging(2, OuterNesterov()))
+    model.partial_fit(X, y, classes=np.arange(10))
+    model.set_params(strategy="gradients").partial_fit(X, y)
+    model.set_params(strategy=WeightAveraging(2, OuterNesterov())).partial_fit(X, y)
+    assert model.t_ == 3 * 1797
+
+
+# --- recommend --------------------------------------------------------------------------------------
+
+
+def test_recommend_prints_what_each_strategy_would_take_and_what_one_took(client, dask_digits, capsys):
+    X, y = dask_digits
+    model = MLPClassifier((16,), max_iter=3, replicas=2, strategy="gradients", random_state=0)
+    first = dasknn.recommend(client, model, X)
+    printed = capsys.readouterr().out
+    assert "1,797 rows x 64 features, 1,057 parameters (as for 2 classes), 2 replicas" in printed
+    assert all(row.measured_seconds is None for row in first.rows)
+    model.fit(X, y)
+    found = dasknn.recommend(client, model, X)
+    printed = capsys.readouterr().out
+    measured = [row for row in found.rows if row.measured_seconds is not None]
+    assert [(row.strategy, row.transport) for row in measured] == [(GradientAveraging(), "peer")]
+    assert measured[0].measured_bytes == model.history_[0]["bytes_sent"]
+    # Vectors alone, without the frames around them.
+    assert 0.9 < measured[0].bytes_sent / measured[0].measured_bytes < 1
+    names = {(row.strategy.name, row.transport) for row in found.rows}
+    assert names >= {
+        ("gradients", "peer"),
+        ("gradients", "tasks"),
+        ("weights", "peer"),
+        ("predictions", "tasks"),
+    }
+    assert [row.seconds for row in found.rows] == sorted(row.seconds for row in found.rows)
+    assert sum(row.is_default for row in found.rows) == 1
+    assert "* the default, strategy='auto': gradients" in printed
+    through_scheduler = next(
+        r for r in found.rows if (r.strategy.name, r.transport) == ("gradients", "tasks")
+    )
+    assert through_scheduler.seconds > 5 * measured[0].seconds
+    assert_nothing_left(client)
+
+
+def test_recommend_counts_rows_that_are_not_known(client, capsys):
+    import dask.dataframe as dd
+
+    frame = dd.from_pandas(pd.DataFrame(np.random.default_rng(0).random((500, 3))), npartitions=4)
+    dasknn.recommend(None, MLPRegressor(hidden_layer_sizes=(4,)), frame)
+    assert "500 rows x 3 features, 21 parameters (as for 1 output)" in capsys.readouterr().out
+    del frame
+
+
+def test_recommend_on_one_process(dask_digits, capsys, monkeypatch):
+    monkeypatch.setattr("dasknn.cluster.tasks._current_client", lambda: None)
+    found = dasknn.recommend(None, MLPClassifier((4,), batch_size=512), dask_digits[0])
+    assert found.measured.step > 0
