@@ -132,6 +132,7 @@ class RowsOnTasks:
             peers = OnPeers(job, strategy, self.tasks, shards)
             try:
                 peers.connect()
+                return peers
             except LinkError as error:
                 if strategy.remembers:
                     raise
@@ -139,7 +140,8 @@ class RowsOnTasks:
                     f"Workers cannot reach one another, so they average through the scheduler: {error}",
                     stacklevel=2,
                 )
-            else:
+            except self.tasks.faults:
+                # A worker was lost just now; the first wave connects those that are left.
                 return peers
         return OnTasks(job, strategy, self.tasks, shards)
 

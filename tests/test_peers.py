@@ -512,8 +512,9 @@ class Wire:
 wires = []
 
 
-def through_a_wire(endpoint):
+def through_a_wire(handle):
     """Take the place of members._contact in workers of this process."""
+    endpoint = handle.endpoint()
     host, port, address = endpoint.contact
     protocol, _, place = address.partition("://")
     if host is None:

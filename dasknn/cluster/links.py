@@ -456,6 +456,12 @@ class SocketEndpoint(Endpoint):
         with self._lock:
             self._sockets.append(connection)
 
+    def abort(self):
+        """See Endpoint.abort."""
+        super().abort()
+        # Also whoever waits for members that have not come.
+        self._all_here.set()
+
     def close(self):
         """See Endpoint.close."""
         self._all_here.set()
@@ -494,9 +500,10 @@ def _tune(connection: socket.socket) -> socket.socket:
 
 
 def _read(connection, n: int) -> bytes:
-    """Read exactly n bytes. LinkError: it ends before."""
-    data = b""
+    """Read exactly n bytes of a greeting. LinkError: it ends before, or takes too long as a whole."""
+    data, deadline = b"", time.monotonic() + _HELLO_SECONDS
     while len(data) < n:
+        connection.settimeout(max(1e-3, deadline - time.monotonic()))
         part = connection.recv(n - len(data))
         if not part:
             raise LinkError("A connection ended during its greeting.")

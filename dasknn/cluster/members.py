@@ -36,19 +36,25 @@ class Members:
         self.addresses = sorted(set(homes), key=str)
         self.owners = [self.addresses.index(home) for home in homes]
         self.kind: str | None = None
-        self._run, self._attempt, self._secret = links.new_run(), attempt, links.new_secret()
+        self._run, self._attempt, self._secret = b"", attempt, links.new_secret()
         self._endpoints: list[Any] = [None] * len(self.addresses)
 
     def connect(self) -> None:
-        """Connect them by sockets, or else by Dask's comms. LinkError: neither was possible."""
+        """Connect them by sockets, or else by Dask's comms. LinkError: neither was possible.
+
+        Raises another of `Tasks.faults` if one of them was lost.
+        """
         if not isinstance(self.tasks, ClusterTasks):
             return
         try:
             self._connect_by(SOCKET)
         except LinkError:
+            self.tasks.check_present(self.addresses)
             self._connect_by(DASK)
 
     def _connect_by(self, kind: str) -> None:
+        # What is left of another kind closes by its own name.
+        self._run = links.new_run()
         graph = Graph()
         opening = partial(links.open_endpoint, kind, self._run, self._attempt, self._secret)
         opened = [graph.add("dasknn-open", opening, home=at, strict=True) for at in self.addresses]
@@ -158,6 +164,12 @@ def _take_part(function, owners, seconds: float, rank: int, handle: Handle | Non
     )
     try:
         return function(group, *args)
+    except LinkError:
+        if endpoint.is_aborted:
+            # The driver has said so, and waits for nothing; an error would fill the worker's log.
+            return None
+        endpoint.abort()
+        raise
     except BaseException:
         # The others wait for this one.
         endpoint.abort()

@@ -545,11 +545,11 @@ class ClusterTasks(Tasks):
                 try:
                     return values.result(timeout=_WATCH_SECONDS)
                 except TimeoutError:
-                    self._miss(at)
+                    self.check_present(at)
         finally:
             values.cancel()
 
-    def _miss(self, at: Sequence[str | None]) -> None:
+    def check_present(self, at: Sequence[str | None]) -> None:
         """Raise WorkerLeftError if one of these workers is gone."""
         if gone := sorted(set(map(str, at)) - set(self.client.nthreads())):
             raise WorkerLeftError(f"The cluster has lost {', '.join(gone)}.")
@@ -596,7 +596,7 @@ class ClusterTasks(Tasks):
                 return ready.get(timeout=_WATCH_SECONDS if at else _POLL_SECONDS)
             except queue.Empty:
                 if at:
-                    self._miss(at)
+                    self.check_present(at)
                 busy = self._busy()
                 if busy != seen:
                     seen, since = busy, time.monotonic()
