@@ -114,7 +114,7 @@ def main():
     growth = [1_000, 100_000, 1_000_000]
     print(f"\n{'workers in a process':>20} " + " ".join(f"{f'{n:,} ms':>14}" for n in growth))
     for n_workers in (4, 8, 16, 32):
-        settings = {"processes": False, "threads_per_worker": 1, "dashboard_address": ":0"}
+        settings = {"processes": False, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": ":0"}
         cluster = LocalCluster(n_workers=n_workers, **settings)
         with cluster, Client(cluster) as client, ClusterTasks(client) as tasks:
             found = [on_peers(tasks, growth, n_workers) for _ in range(3)]
