@@ -160,11 +160,13 @@ def contenders(name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--data", nargs="+", choices=TASKS, default=list(TASKS))
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
     with cluster, Client(cluster) as client:
-        for name, (hidden, wanted) in TASKS.items():
+        for name in arguments.data:
+            hidden, wanted = TASKS[name]
             data = load(name)
             chunk = -(-len(data[0]) // 8)
             arrays = [da.from_array(part, chunks=(chunk, *part.shape[1:])) for part in data[:2]]
