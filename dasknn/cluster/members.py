@@ -112,7 +112,7 @@ class Members:
         for error in outcomes:
             if isinstance(error, Exception) and not isinstance(error, self.tasks.faults):
                 raise error
-        alive = self.tasks.client.nthreads()
+        alive = self.tasks.alive()
         silent = {
             at
             for at, outcome in zip(self.addresses, outcomes, strict=True)

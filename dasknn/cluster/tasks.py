@@ -450,11 +450,26 @@ class ClusterTasks(Tasks):
         self.left_out = set()
         self._late: list[Any] = []
 
+    def alive(self) -> dict[str, int]:
+        """Return the threads of each worker, by address."""
+        return self._in_loop(self.client.nthreads)
+
+    def _in_loop(self, function: Callable, *args, **settings):
+        """Return what a method of the client brings, called in its event loop.
+
+        Ctrl-C in Client.sync, which these methods use elsewhere, may log an error of its own.
+        """
+
+        async def call():
+            return await function(*args, **settings)
+
+        return asyncio.run_coroutine_threadsafe(call(), self.client.loop.asyncio_loop).result(self.timeout)
+
     def slots(self):
-        threads = self.client.nthreads()
+        threads = self.alive()
         if not threads:
             self._wait_for_workers()
-            threads = self.client.nthreads()
+            threads = self.alive()
         # Where all are silent there is no choice.
         threads = {address: n for address, n in threads.items() if address not in self.left_out} or threads
         # One thread of every worker first, so that replicas spread over machines.
@@ -533,7 +548,7 @@ class ClusterTasks(Tasks):
     def _gather(self, batch: list, at: Sequence[str | None]) -> list:
         """Return the values of results that are ready, unless a worker of `at` is gone with them."""
         if not at:
-            return self.client.gather(batch)
+            return self._in_loop(self.client.gather, batch, asynchronous=True)
 
         async def gather():
             return await self.client.gather(batch, asynchronous=True)
@@ -551,7 +566,7 @@ class ClusterTasks(Tasks):
 
     def check_present(self, at: Sequence[str | None]) -> None:
         """Raise WorkerLeftError if one of these workers is gone."""
-        if gone := sorted(set(map(str, at)) - set(self.client.nthreads())):
+        if gone := sorted(set(map(str, at)) - set(self.alive())):
             raise WorkerLeftError(f"The cluster has lost {', '.join(gone)}.")
 
     def wait_for(self, held):
@@ -612,7 +627,7 @@ class ClusterTasks(Tasks):
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            alive = self.client.nthreads()
+            alive = self.alive()
             if not any(f.status == "pending" and place in alive for f, place in zip(held, at, strict=True)):
                 break
             time.sleep(0.05)
@@ -624,7 +639,7 @@ class ClusterTasks(Tasks):
 
         Return those that have answered within so long.
         """
-        alive = [worker for worker in self.client.nthreads() if worker in workers]
+        alive = [worker for worker in self.alive() if worker in workers]
 
         async def ask(worker: str) -> dict:
             with suppress(TimeoutError, OSError):
@@ -635,7 +650,7 @@ class ClusterTasks(Tasks):
         async def ask_all() -> set[str]:
             return set().union(*await asyncio.gather(*map(ask, alive)))
 
-        return self.client.sync(ask_all)
+        return self._in_loop(ask_all)
 
     def leave_out(self, silent: Collection[str], hung: Collection[str]) -> None:
         """Give the silent workers no more of this work; remove from the cluster those whose process hangs.
@@ -645,7 +660,7 @@ class ClusterTasks(Tasks):
         """
         self.left_out = {*self.left_out, *silent}
         for worker in hung:
-            self.client.run_on_scheduler(_remove_worker, worker)
+            self._in_loop(self.client.run_on_scheduler, _remove_worker, worker)
 
     def _busy(self) -> dict[str, list[str]]:
         """Return the tasks that workers have, by the address of the worker: ours, and what ours wait for."""
