@@ -299,6 +299,28 @@ class Later(Callback):
         self.timer.join()
 
 
+class AtEpochEnd(Callback):
+    """Call a function at the end of each epoch."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.function()
+
+
+class Once:
+    """Calls a function the first time it is called."""
+
+    def __init__(self, function):
+        self.function, self.done = function, False
+
+    def __call__(self):
+        if not self.done:
+            self.done = True
+            self.function()
+
+
 @contextmanager
 def faults_expected():
     with warnings.catch_warnings():
@@ -358,6 +380,34 @@ def test_a_worker_that_falls_silent_is_left_out_within_seconds(new_cluster, data
         os.kill(pids[1], signal.SIGCONT)
     assert bits(model) == expected
     assert time.monotonic() - began < 40
+
+
+@pytest.mark.parametrize("moment", ["between epochs", "when its report is fetched"])
+def test_a_worker_that_hangs_while_the_driver_waits_for_it_is_left_out(
+    new_cluster, data, local_bits, monkeypatch, moment
+):
+    client = new_cluster(2)
+    stopped = list(client.run(os.getpid).values())[1]
+    stop = Once(lambda: os.kill(stopped, signal.SIGSTOP))
+    callbacks = []
+    if moment == "between epochs":
+        callbacks = [AtEpochEnd(stop)]
+    else:
+        gather = ClusterTasks._gather
+
+        def stop_and_gather(tasks, batch, at):
+            if batch[0].key.startswith("dasknn-train"):
+                stop()
+            return gather(tasks, batch, at)
+
+        monkeypatch.setattr(ClusterTasks, "_gather", stop_and_gather)
+    try:
+        with dask.config.set({"dasknn.silence": 1}), pytest.warns(UserWarning, match="was lost"):
+            model = fit("gradients", data, callbacks=callbacks)
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    assert stop.done
+    assert bits(model) == local_bits["gradients"]
 
 
 def test_what_a_member_raises_of_its_own_is_raised(new_cluster, data, monkeypatch):

@@ -445,6 +445,7 @@ class ClusterTasks(Tasks):
         self.client = client
         self.faults = (KilledWorker, FutureCancelledError, CommClosedError, LinkError, WorkerLeftError)
         self.timeout = float(dask.config.get("dasknn.timeout", 600))
+        self.silence = float(dask.config.get("dasknn.silence", 15))
         self._held: dict[str, Any] = {}
         self._irreplaceable: dict[str, Any] = {}
         self.left_out = set()
@@ -555,12 +556,13 @@ class ClusterTasks(Tasks):
 
         # By itself, gather would wait until the lost result has been computed again.
         values = asyncio.run_coroutine_threadsafe(gather(), self.client.loop.asyncio_loop)
+        heard = time.monotonic()
         try:
             while True:
                 try:
                     return values.result(timeout=_WATCH_SECONDS)
                 except TimeoutError:
-                    self.check_present(at)
+                    heard = self._check_answering(at, heard)
         finally:
             values.cancel()
 
@@ -568,6 +570,22 @@ class ClusterTasks(Tasks):
         """Raise WorkerLeftError if one of these workers is gone."""
         if gone := sorted(set(map(str, at)) - set(self.alive())):
             raise WorkerLeftError(f"The cluster has lost {', '.join(gone)}.")
+
+    def _check_answering(self, at: Sequence[str | None], heard: float) -> float:
+        """Return when these workers were last heard of; `heard` is when they were before.
+
+        WorkerLeftError: one is gone, or its process does not answer; that one is left out.
+        """
+        self.check_present(at)
+        if time.monotonic() - heard < self.silence:
+            return heard
+        workers = set(map(str, at))
+        if hung := workers - self.call_at_once(_answer, workers=workers, seconds=self.silence):
+            self.leave_out(hung, hung)
+            raise WorkerLeftError(
+                f"{', '.join(sorted(hung))} has not answered for {self.silence:.0f} s, and was left out."
+            )
+        return time.monotonic()
 
     def wait_for(self, held):
         for _ in self._batches([future for future in held if future.status != "finished"], ()):
@@ -606,12 +624,13 @@ class ClusterTasks(Tasks):
     def _next(self, ready: queue.SimpleQueue, at: Sequence[str | None]):
         """Return the next future that is ready; give up if the cluster does nothing for us any more."""
         seen, since = None, time.monotonic()
+        heard = since
         while True:
             try:
                 return ready.get(timeout=_WATCH_SECONDS if at else _POLL_SECONDS)
             except queue.Empty:
                 if at:
-                    self.check_present(at)
+                    heard = self._check_answering(at, heard)
                 busy = self._busy()
                 if busy != seen:
                     seen, since = busy, time.monotonic()
@@ -676,6 +695,10 @@ class ClusterTasks(Tasks):
             f"{workers or 'workers: none is running a task'}. Look at these workers on the "
             "dashboard, or raise dask.config 'dasknn.timeout'."
         )
+
+
+def _answer() -> None:
+    """What a worker does to show that it lives."""
 
 
 async def _remove_worker(worker: str, dask_scheduler) -> None:
