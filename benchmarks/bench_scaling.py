@@ -47,16 +47,19 @@ def seconds_of_epoch(model):
     return median(entry["seconds"] for entry in model.history_[1:])
 
 
-def alone(tasks, model, job, strategy, shards):
-    """Return the seconds of an epoch of processes that never speak: one task each, all at the same time."""
+def alone(tasks, job, strategy, shards, n_rows):
+    """Return the seconds of an epoch of processes that never speak: one task each, all at the same time.
+
+    shards: held results, one a process, each of n_rows rows.
+    """
     graph = Graph()
     homes = tasks.homes(len(shards))
     state = strategy.init_state(job, job.init_params(0), 1)
-    n_rounds = strategy.schedule(job, [len(shards[0][1])]).n_rounds
-    wave = Wave(strategy, job, [{0: len(shards[0][1])}], 0, n_rounds, [0], 1)
+    n_rounds = strategy.schedule(job, [n_rows]).n_rounds
+    wave = Wave(strategy, job, [{0: n_rows}], 0, n_rounds, [0], 1)
     wanted = [
         graph.add("alone", partial(train_alone, wave), state, shard, home=home, strict=True)
-        for (shard, _), home in zip(shards, homes, strict=True)
+        for shard, home in zip(shards, homes, strict=True)
     ]
     began = time.perf_counter()
     tasks.run(graph, wanted)
@@ -73,8 +76,7 @@ def against_silence(client, X, y, repeats):
     with ClusterTasks(client) as tasks:
         homes = tasks.homes(2)
         pieces = [(X[:half], y[:half]), (X[half : 2 * half], y[half : 2 * half])]
-        held = tasks.put([Shard(*piece) for piece in pieces], homes)
-        shards = [(shard, piece[1]) for shard, piece in zip(held, pieces, strict=True)]
+        shards = tasks.put([Shard(*piece) for piece in pieces], homes)
         both = da.from_array(X[: 2 * half], chunks=(half, -1)), da.from_array(y[: 2 * half], chunks=half)
         first = da.from_array(X[:half], chunks=(half, -1)), da.from_array(y[:half], chunks=half)
         for _ in range(repeats):
@@ -82,7 +84,7 @@ def against_silence(client, X, y, repeats):
                 one = fit(*first, strategy, rows, 1)
                 two = fit(*both, strategy, rows, 2)
                 job = one._job(one._network_, rows, 0, 1, 1, half)
-                silent = median(alone(tasks, one, job, strategy, shards) for _ in range(3))
+                silent = median(alone(tasks, job, strategy, shards, half) for _ in range(3))
                 times = (seconds_of_epoch(one), seconds_of_epoch(two), silent)
                 found[name].append(times)
     print(

@@ -356,6 +356,10 @@ class _MLP(BaseEstimator):
             return strategy, f"{strategy.name}: asked for"
         if isinstance(rows, RowsInProcess):
             return GradientAveraging(), "none: plain data trains in this process"
+        return self._choose_by_rules(sizes)
+
+    def _choose_by_rules(self, sizes: choice.Sizes) -> tuple[Strategy, str]:
+        """Return what strategy='auto' is for Dask data, and why."""
         transport = choice.TASKS if self.transport == choice.TASKS else choice.PEER
         return choice.choose_strategy(sizes, transport, self.solver)
 

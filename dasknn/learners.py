@@ -145,6 +145,11 @@ class GradientLearner(Learner):
         self._weight_sum += weight_sum
 
 
+def batch_bounds(n_rows: int, batch_size: int) -> list[int]:
+    """Return where batches of batch_size rows begin, and where the last, which may be shorter, ends."""
+    return [*range(0, n_rows, batch_size), n_rows]
+
+
 class LocalTrainer:
     """Takes optimizer steps of one network in one process.
 
@@ -171,12 +176,13 @@ class LocalTrainer:
         self._step, self._loss_total = state.step, state.loss_total
         self._n_samples, self._weight_sum = state.n_samples, state.weight_sum
 
-    def train(self, shard: Shard, order: np.ndarray | slice, batch_size: int) -> None:
-        """Take a step for every batch_size rows of `order`, rows of the shard; the last may be shorter."""
-        first, last = (order.start, order.stop) if isinstance(order, slice) else (0, len(order))
-        for begin in range(first, last, batch_size):
-            end = min(begin + batch_size, last)
-            rows = slice(begin, end) if isinstance(order, slice) else order[begin:end]
+    def train(self, shard: Shard, order: np.ndarray | slice, bounds: Iterable[int]) -> None:
+        """Take a step on each batch of `order`, rows of the shard: from one of the bounds to the next."""
+        for begin, end in pairwise(bounds):
+            if isinstance(order, slice):
+                rows: Any = slice(order.start + begin, order.start + end)
+            else:
+                rows = order[begin:end]
             workspace = self._workspaces.of(end - begin)
             workspace.take(shard.X, shard.y, shard.weight, rows)
             self._take_step(workspace)
@@ -256,13 +262,8 @@ class WeightLearner(Learner):
         # In batches of nearly one size: a step on a few rows that are left over would do harm.
         n_rows = piece.end - piece.begin
         n_steps = max(1, round(n_rows / (self._local_batch_size or n_rows)))
-        rows = self._rows(piece, shard)
-        for begin, end in pairwise(n_rows * step // n_steps for step in range(n_steps + 1)):
-            if isinstance(rows, slice):
-                batch: Any = slice(rows.start + begin, rows.start + end)
-            else:
-                batch = rows[begin:end]
-            trainer.train(shard, batch, end - begin)
+        bounds = (n_rows * step // n_steps for step in range(n_steps + 1))
+        trainer.train(shard, self._rows(piece, shard), bounds)
 
     @staticmethod
     def contribution(found: TrainState, step: int, vector: np.ndarray | None = None) -> Contribution:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -18,7 +19,7 @@ from dasknn.cluster.members import Members
 from dasknn.cluster.tasks import Graph, Tasks, connect
 from dasknn.learners import GradientLearner
 from dasknn.network import Network
-from dasknn.rounds import Piece, Shard
+from dasknn.rounds import Piece, Shard, TrainingJob
 from dasknn.strategies import (
     GradientAveraging,
     OuterNesterov,
@@ -53,7 +54,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """One strategy on one transport: what an epoch is predicted to take, and what it took if one ran."""
+    """One strategy on one transport: what an epoch is predicted to take, and what it took if one ran.
+
+    seconds of an epoch; bytes that all workers send in it.
+    """
 
     strategy: Strategy
     transport: str
@@ -88,6 +92,9 @@ def recommend(client, model, X) -> Recommendation:
     nothing is computed but lengths that are not known. model: an MLPClassifier or MLPRegressor; where it is
     fitted and has trained on as many rows, what was measured then stands beside the prediction. The printed
     order is that of time an epoch, which is not time to an accuracy: averaged weights learn less in an epoch.
+
+    Returns a Recommendation; str() of it is what was printed. ValueError: parameters of the model make no
+    sense. TypeError: an asynchronous client. LinkError: workers cannot reach one another.
     """
     model._validate_params()
     with connect(client, distributed=True) as tasks:
@@ -96,11 +103,10 @@ def recommend(client, model, X) -> Recommendation:
         n_rows = _count_rows(tasks, X, n_slots)
         replicas = model.replicas or model._default_replicas(n_slots, n_rows)
         sizes = choice.Sizes(network, n_rows, replicas, model._batch_size(n_rows, replicas))
-        measured = _measure(tasks, model, sizes)
-    strategy, reason = choice.choose_strategy(
-        sizes, choice.TASKS if model.transport == choice.TASKS else choice.PEER, model.solver
-    )
-    rows = sorted(_rows(measured, sizes, model, strategy), key=lambda row: row.seconds)
+        job = model._job(network, sizes.batch_size, 0, replicas, 1, n_rows)
+        measured = _measure(tasks, job, sizes)
+    strategy, reason = model._choose_by_rules(sizes)
+    rows = sorted(_rows(measured, sizes, job, model, strategy), key=lambda row: row.seconds)
     lines = [
         f"{n_rows:,} rows x {network.n_inputs} features, {network.n_params:,} parameters{assumed}, "
         f"{replicas} replica{'s' * (replicas > 1)}, {sizes.rows_of_step:.0f} rows of each in a step, "
@@ -146,10 +152,9 @@ def _n_samples(values) -> int:
 # --- measuring ----------------------------------------------------------------------------------------
 
 
-def _measure(tasks: Tasks, model, sizes: choice.Sizes) -> Measured:
+def _measure(tasks: Tasks, job: TrainingJob, sizes: choice.Sizes) -> Measured:
     homes = tasks.homes(sizes.replicas)
     members = Members(tasks, homes, 0)
-    job = model._job(sizes.network, sizes.batch_size, 0, sizes.replicas, 1, sizes.n_rows)
     try:
         members.connect()
         rows_of_step = max(1, round(sizes.rows_of_step))
@@ -160,7 +165,7 @@ def _measure(tasks: Tasks, model, sizes: choice.Sizes) -> Measured:
     return Measured(step, short, gradient, long, _time_task_round(tasks, homes), rate)
 
 
-def _probe(group: Group, job, rows_of_step: int) -> tuple[float, ...]:
+def _probe(group: Group, job: TrainingJob, rows_of_step: int) -> tuple[float, ...]:
     """Return seconds of a step, of three all-reduces, and bytes a second; the same probes on all members."""
     network, own = job.network, [r for r, owner in enumerate(group.owners) if owner == group.rank]
     rng = np.random.default_rng(0)
@@ -232,52 +237,52 @@ def _nothing(*args) -> None:
 # --- predicting ---------------------------------------------------------------------------------------
 
 
-def _rows(measured: Measured, sizes: choice.Sizes, model, default: Strategy) -> list[Row]:
-    n_replicas, n_steps = sizes.replicas, sizes.n_steps
-    # Each worker sends about two vectors in an all-reduce, of two workers each one.
-    vectors = 2 * (n_replicas - 1)
-    slots = 1 + model._optimizer(1.0).n_slots
-    compute = n_steps * measured.step
-    rows = [
-        Row(
-            GradientAveraging(),
-            choice.PEER,
-            n_steps * (measured.step + measured.gradient_round),
-            n_steps * vectors * sizes.vector_bytes,
-        ),
-        Row(
-            GradientAveraging(),
-            choice.TASKS,
-            n_steps * (measured.step + measured.task_round),
-            n_steps * vectors * sizes.vector_bytes,
-        ),
+def _rows(measured: Measured, sizes: choice.Sizes, job: TrainingJob, model, default: Strategy) -> list[Row]:
+    often = default if isinstance(default, WeightAveraging) else WeightAveraging(16, OuterNesterov())
+    candidates: list[tuple[Strategy, str]] = [
+        (GradientAveraging(), choice.PEER),
+        (GradientAveraging(), choice.TASKS),
+        *((apart, model._transport(apart, sizes)) for apart in (often, WeightAveraging())),
+        (PredictionAveraging(), choice.TASKS),
     ]
-    apart: list[Strategy] = [WeightAveraging(every=16, outer=OuterNesterov()), WeightAveraging()]
-    if isinstance(default, WeightAveraging):
-        apart[0] = default
-    for strategy in apart:
-        every = strategy.every if isinstance(strategy, WeightAveraging) else "epoch"
-        n_rounds = 1 if isinstance(every, str) else -(-n_steps // every)
-        n_bytes = slots * sizes.vector_bytes
-        transport = choice.choose_transport(strategy, sizes)
-        of_round = measured.peer_round(n_bytes) if transport == choice.PEER else measured.task_round
-        rows.append(Row(strategy, transport, compute + n_rounds * of_round, n_rounds * vectors * n_bytes))
-    rows.append(Row(PredictionAveraging(), choice.TASKS, compute + measured.task_round, 0))
-    history = [entry for entry in getattr(model, "history_", []) if entry.get("n_samples") == sizes.n_rows]
     ran = (getattr(model, "strategy_", None), getattr(model, "transport_", None))
-    return [
-        replace(
-            row,
-            is_default=row.strategy == default and row.transport == choice.choose_transport(default, sizes),
-            measured_seconds=_of_history(history, "seconds")
-            if (row.strategy, row.transport) == ran
-            else None,
-            measured_bytes=_of_history(history, "bytes_sent")
-            if (row.strategy, row.transport) == ran
-            else None,
+    epochs = [entry for entry in getattr(model, "history_", []) if entry.get("n_samples") == sizes.n_rows]
+    rows = []
+    for strategy, transport in candidates:
+        seconds, n_bytes = _predict(measured, sizes, job, strategy, transport)
+        own_epochs = epochs if (strategy, transport) == ran else []
+        rows.append(
+            Row(
+                strategy,
+                transport,
+                seconds,
+                n_bytes,
+                _of_history(own_epochs, "seconds"),
+                _of_history(own_epochs, "bytes_sent"),
+                is_default=(strategy, transport) == (default, model._transport(default, sizes)),
+            )
         )
-        for row in rows
-    ]
+    return rows
+
+
+def _predict(
+    measured: Measured, sizes: choice.Sizes, job: TrainingJob, strategy: Strategy, transport: str
+) -> tuple[float, float]:
+    """Return the seconds of an epoch, and the bytes that all workers send in it."""
+    ends = [sizes.n_rows * (replica + 1) // sizes.replicas for replica in range(sizes.replicas)]
+    n_rounds = strategy.schedule(job, [end - begin for begin, end in pairwise([0, *ends])]).n_rounds
+    vector_bytes = strategy.contribution_length(job) * np.dtype(job.network.dtype).itemsize
+    # Each worker sends about two vectors in an all-reduce, of two workers each one.
+    n_bytes = n_rounds * 2 * (sizes.replicas - 1) * vector_bytes
+    if isinstance(strategy, PredictionAveraging):
+        n_bytes = 0
+    if transport == choice.TASKS:
+        of_round = measured.task_round
+    elif isinstance(strategy, GradientAveraging):
+        of_round = measured.gradient_round
+    else:
+        of_round = measured.peer_round(vector_bytes)
+    return sizes.n_steps * measured.step + n_rounds * of_round, n_bytes
 
 
 def _of_history(history: list[dict], name: str) -> float | None:

@@ -24,7 +24,7 @@ import numpy as np
 
 from dasknn import compression
 from dasknn.compression import Compression
-from dasknn.learners import GradientLearner, Learner, LocalTrainer, WeightLearner
+from dasknn.learners import GradientLearner, Learner, LocalTrainer, WeightLearner, batch_bounds
 from dasknn.network import GradientSum
 from dasknn.rounds import (
     Contribution,
@@ -300,7 +300,7 @@ class PredictionAveraging(_LocalTraining):
         # carry: the member's own TrainState, whose loss_total and n_samples begin at 0.
         trainer = LocalTrainer(job, state.begin_epoch(state.epoch) if carry is None else carry)
         order = job.row_order(state.epoch, piece.shard, len(shard))
-        trainer.train(shard, order, self.local_batch_size(job) or len(shard))
+        trainer.train(shard, order, batch_bounds(len(shard), self.local_batch_size(job) or len(shard)))
         return trainer.state()
 
     def finish(self, job, state, carry):

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-import dask
 import numpy as np
 from scipy import sparse
 from sklearn.utils import shuffle
@@ -22,7 +21,7 @@ from dasknn import choice
 from dasknn.cluster.collective import Group, Part
 from dasknn.cluster.members import Members
 from dasknn.cluster.tasks import warn_of_fault
-from dasknn.learners import LocalTrainer
+from dasknn.learners import LocalTrainer, batch_bounds
 from dasknn.network import Workspace
 from dasknn.rounds import Contribution, Shard, TrainingJob, TrainState, Walk, merge_numbers
 from dasknn.strategies import GradientAveraging, Strategy
@@ -81,7 +80,8 @@ class InProcess(Transport):
         trainer = LocalTrainer(self.job, state)
         wave = self._BATCHES_IN_WAVE * batch_size
         for begin in range(0, self.n_samples, wave):
-            trainer.train(self._shard, self._order[begin : begin + wave], batch_size)
+            order = self._order[begin : begin + wave]
+            trainer.train(self._shard, order, batch_bounds(len(order), batch_size))
             on_wave(trainer.state())
         return trainer.state()
 
@@ -171,13 +171,17 @@ class OnPeers(Transport):
 
     def connect(self) -> None:
         """Connect the workers. LinkError: they cannot reach one another."""
-        homes = self._tasks.homes(self.job.replicas)
+        self._members_at(self._tasks.homes(self.job.replicas))
+
+    def _members_at(self, homes: list[str | None]) -> Members:
+        """Return members that are connected, those of the last wave if they are the same."""
         if self._members is None or self._members.homes != homes:
             self._let_go()
             self._attempts += 1
             members = Members(self._tasks, homes, self._attempts)
             members.connect()
             self._members = members
+        return self._members
 
     def epoch(self, state, on_wave):
         """See Transport.epoch."""
@@ -232,9 +236,7 @@ class OnPeers(Transport):
     def _attempt(self, state: TrainState, begin: int, end: int, shards: set[int]) -> TrainState:
         homes = self._tasks.homes(self.job.replicas)
         held = self._shards.hold(shards, homes)
-        self.connect()
-        members = self._members
-        assert members is not None
+        members = self._members_at(homes)
         threads = Counter(self._tasks.slots())
         states, scattered = self._tasks.give(state, len(members.addresses))
         args = []
@@ -257,7 +259,7 @@ class OnPeers(Transport):
     def _patience(self) -> float:
         """Return how long a peer may be silent: some seconds, or many times what a round should take."""
         operations = 6.0 * self.job.network.n_weights * self.n_samples / self._schedule.n_rounds
-        return max(float(dask.config.get("dasknn.silence", 15)), operations / _SLOWEST)
+        return max(self._tasks.silence, operations / _SLOWEST)
 
     def _let_go(self) -> None:
         if self._members is not None:

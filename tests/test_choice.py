@@ -144,6 +144,12 @@ def test_recommend_counts_rows_that_are_not_known(client, capsys):
     del frame
 
 
+def test_recommend_keeps_to_the_transport_of_the_model(client, dask_digits, capsys):
+    found = dasknn.recommend(client, MLPClassifier((4,), replicas=2, transport="tasks"), dask_digits[0])
+    (default,) = [row for row in found.rows if row.is_default]
+    assert (default.strategy, default.transport) == (found.strategy, "tasks")
+
+
 def test_recommend_on_one_process(dask_digits, capsys, monkeypatch):
     monkeypatch.setattr("dasknn.cluster.tasks._current_client", lambda: None)
     found = dasknn.recommend(None, MLPClassifier((4,), batch_size=512), dask_digits[0])

@@ -1,5 +1,6 @@
 """Training on real clusters: the same bits whatever the cluster, and nothing left behind."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -351,6 +352,22 @@ def test_a_task_that_hangs_is_named_after_the_timeout(client, monkeypatch):
         with pytest.raises(ClusterTimeoutError, match=r"for 1 s\. Waited for tcp://.*dasknn-sleep"):
             next(results)
         assert time.monotonic() - began < 6
+
+
+def test_an_answer_that_never_comes_is_not_waited_for_beyond_the_timeout(client):
+    with dask.config.set({"dasknn.timeout": 1.0}), ClusterTasks(client) as tasks:
+        expected = rf"{client.scheduler.address} has not answered 'sleep' for 1 s"
+        with pytest.raises(ClusterTimeoutError, match=expected):
+            tasks._in_loop(asyncio.sleep, 60)
+
+
+@pytest.mark.timeout(20)
+def test_a_timeout_of_the_client_itself_is_raised_and_not_waited_for(client):
+    async def fail():
+        raise TimeoutError("of the client")
+
+    with ClusterTasks(client) as tasks, pytest.raises(TimeoutError, match="of the client"):
+        tasks._in_loop(fail, at=list(tasks.alive()))
 
 
 def test_a_source_that_raises_is_said_with_its_partition(client):

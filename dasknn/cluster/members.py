@@ -34,6 +34,7 @@ class Members:
         self.tasks = tasks
         self.homes = list(homes)
         self.addresses = sorted(set(homes), key=str)
+        self._workers = [at for at in self.addresses if at is not None]
         self.owners = [self.addresses.index(home) for home in homes]
         self.kind: str | None = None
         self._run, self._attempt, self._secret = b"", attempt, links.new_secret()
@@ -94,7 +95,7 @@ class Members:
         ]
         held = self.tasks.start(graph, wanted)
         try:
-            found = dict(self.tasks.fetch(held, at=[at for at in self.addresses if at is not None]))
+            found = dict(self.tasks.fetch(held, at=self._workers))
         except self.tasks.faults:
             self._find_out(held, self.abort())
             raise
@@ -108,15 +109,13 @@ class Members:
     def _find_out(self, held, answered: set[str]) -> None:
         """Raise what a member raised of its own; leave out those who have fallen silent."""
         assert isinstance(self.tasks, ClusterTasks)
-        outcomes = self.tasks.outcomes(held, self.addresses, _END_SECONDS)
+        outcomes = self.tasks.outcomes(held, self._workers, _END_SECONDS)
         for error in outcomes:
             if isinstance(error, Exception) and not isinstance(error, self.tasks.faults):
                 raise error
         alive = self.tasks.alive()
         silent = {
-            at
-            for at, outcome in zip(self.addresses, outcomes, strict=True)
-            if outcome is ... and at is not None and at in alive
+            at for at, outcome in zip(self._workers, outcomes, strict=True) if outcome is ... and at in alive
         }
         self.tasks.leave_out(silent, silent - answered)
 
@@ -127,8 +126,7 @@ class Members:
     def _tell(self, function: Callable) -> set[str]:
         if not isinstance(self.tasks, ClusterTasks):
             return set()
-        workers = [at for at in self.addresses if at is not None]
-        return self.tasks.call_at_once(function, self._run, workers=workers, seconds=_ABORT_SECONDS)
+        return self.tasks.call_at_once(function, self._run, workers=self._workers, seconds=_ABORT_SECONDS)
 
     def close(self) -> None:
         """Close the endpoints, and let them go."""
@@ -164,13 +162,10 @@ def _take_part(function, owners, seconds: float, rank: int, handle: Handle | Non
     )
     try:
         return function(group, *args)
-    except LinkError:
-        if endpoint.is_aborted:
+    except BaseException as error:
+        if isinstance(error, LinkError) and endpoint.is_aborted:
             # The driver has said so, and waits for nothing; an error would fill the worker's log.
             return None
-        endpoint.abort()
-        raise
-    except BaseException:
         # The others wait for this one.
         endpoint.abort()
         raise

@@ -23,6 +23,7 @@ import uuid
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence, Set
+from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache, partial
 from itertools import islice
@@ -292,6 +293,8 @@ class Tasks(ABC):
     faults: tuple[type[BaseException], ...] = ()
     #: Workers that did not answer, and get no work.
     left_out: Set[str] = frozenset()
+    #: Seconds that a worker may be silent before the others go on without it; in this process there is none.
+    silence = 0.0
 
     @abstractmethod
     def explain_loss(self, error: BaseException) -> None:
@@ -431,8 +434,9 @@ class LocalTasks(Tasks):
 class ClusterTasks(Tasks):
     """Runs graphs on the cluster of a distributed client.
 
-    Every wait ends when for `dasknn.timeout` seconds (a setting of dask.config, 600 by default) none of our
-    tasks has ended, and workers have had the same tasks, whosever they are.
+    A wait for tasks ends when for `dasknn.timeout` seconds (a setting of dask.config, 600 by default) none
+    of our tasks has ended, and workers have had the same tasks, whosever they are; a wait for an answer of
+    the scheduler ends after as long.
     """
 
     at_once = 1_000_000
@@ -455,16 +459,32 @@ class ClusterTasks(Tasks):
         """Return the threads of each worker, by address."""
         return self._in_loop(self.client.nthreads)
 
-    def _in_loop(self, function: Callable, *args, **settings):
+    def _in_loop(self, function: Callable, *args, at: Sequence[str | None] = (), **settings):
         """Return what a method of the client brings, called in its event loop.
 
         Ctrl-C in Client.sync, which these methods use elsewhere, may log an error of its own.
+
+        at: workers without which it brings nothing. WorkerLeftError: one of them is gone, or does not answer.
         """
 
         async def call():
             return await function(*args, **settings)
 
-        return asyncio.run_coroutine_threadsafe(call(), self.client.loop.asyncio_loop).result(self.timeout)
+        answer = asyncio.run_coroutine_threadsafe(call(), self.client.loop.asyncio_loop)
+        began = heard = time.monotonic()
+        try:
+            while not wait([answer], timeout=_WATCH_SECONDS).done:
+                if at:
+                    heard = self._check_answering(at, heard)
+                if time.monotonic() - began > self.timeout:
+                    raise ClusterTimeoutError(
+                        f"The scheduler {self.client.scheduler.address} has not answered "
+                        f"{function.__name__!r} for {self.timeout:.0f} s. Look whether it and its workers "
+                        "are well, or raise dask.config 'dasknn.timeout'."
+                    )
+            return answer.result()
+        finally:
+            answer.cancel()
 
     def slots(self):
         threads = self.alive()
@@ -548,23 +568,8 @@ class ClusterTasks(Tasks):
 
     def _gather(self, batch: list, at: Sequence[str | None]) -> list:
         """Return the values of results that are ready, unless a worker of `at` is gone with them."""
-        if not at:
-            return self._in_loop(self.client.gather, batch, asynchronous=True)
-
-        async def gather():
-            return await self.client.gather(batch, asynchronous=True)
-
         # By itself, gather would wait until the lost result has been computed again.
-        values = asyncio.run_coroutine_threadsafe(gather(), self.client.loop.asyncio_loop)
-        heard = time.monotonic()
-        try:
-            while True:
-                try:
-                    return values.result(timeout=_WATCH_SECONDS)
-                except TimeoutError:
-                    heard = self._check_answering(at, heard)
-        finally:
-            values.cancel()
+        return self._in_loop(self.client.gather, batch, asynchronous=True, at=at)
 
     def check_present(self, at: Sequence[str | None]) -> None:
         """Raise WorkerLeftError if one of these workers is gone."""
@@ -583,7 +588,7 @@ class ClusterTasks(Tasks):
         if hung := workers - self.call_at_once(_answer, workers=workers, seconds=self.silence):
             self.leave_out(hung, hung)
             raise WorkerLeftError(
-                f"{', '.join(sorted(hung))} has not answered for {self.silence:.0f} s, and was left out."
+                f"No answer for {self.silence:g} s from {', '.join(sorted(hung))}, which was left out."
             )
         return time.monotonic()
 
@@ -650,8 +655,12 @@ class ClusterTasks(Tasks):
             if not any(f.status == "pending" and place in alive for f, place in zip(held, at, strict=True)):
                 break
             time.sleep(0.05)
-        by_status = {"error": lambda f: f.exception(timeout=self.timeout), "pending": lambda f: ...}
-        return [by_status.get(f.status, lambda f: None)(f) for f in held]
+        return [self._outcome(future) for future in held]
+
+    def _outcome(self, future) -> BaseException | EllipsisType | None:
+        if future.status == "pending":
+            return ...
+        return future.exception(timeout=self.timeout) if future.status == "error" else None
 
     def call_at_once(self, function: Callable, *args, workers: Collection[str], seconds: float) -> set[str]:
         """Call a short function in these workers' processes, past all that runs there.
