@@ -38,13 +38,13 @@ from dasknn.datasets import RowsInProcess, RowsOnTasks, score_blocks
 from dasknn.exceptions import ModelFileError, NonFiniteLossError
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
-from dasknn.losses import BinaryLogLoss, CategoricalLogLoss, HalfPoisson, Loss, SquaredError
-from dasknn.metrics import R2, Accuracy
 from dasknn.network import Network
 from dasknn.optimizers import LBFGS, SGD, Adam, Optimizer
 from dasknn.prediction import Predictor
-from dasknn.regularizers import L2
+from dasknn.regularizers import BatchL2
 from dasknn.rounds import TrainingJob, TrainState, WarmUp
+from dasknn.scores import R2, Accuracy
+from dasknn.sklearn_losses import BinaryLogLoss, CategoricalLogLoss, HalfPoisson, SklearnLoss, SquaredError
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy
 from dasknn.targets import ClassWeights
 from dasknn.training import Training
@@ -128,7 +128,7 @@ class _MLP(BaseEstimator):
     _metric: Any
 
     @abstractmethod
-    def _loss(self, encoder) -> Loss:
+    def _loss(self, encoder) -> SklearnLoss:
         """Return the loss for targets that this encoder makes."""
 
     @abstractmethod
@@ -374,7 +374,7 @@ class _MLP(BaseEstimator):
         if self.batch_size == "auto" and batch_size is not None:
             factor = choice.rate_factor(self.solver, batch_size / min(_AUTO_BATCH, n_rows))
         warmup = None if factor == 1 else WarmUp(factor, -(-n_rows // batch_size))
-        penalty = L2(float(self.alpha))
+        penalty = BatchL2(float(self.alpha))
         optimizer = self._optimizer(factor)
         return TrainingJob(network, optimizer, penalty, batch_size, seed, replicas, self.shuffle, warmup)
 

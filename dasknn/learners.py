@@ -17,8 +17,8 @@ import numpy as np
 
 from dasknn.compression import Compression
 from dasknn.network import GradientSum, Workspace, Workspaces
-from dasknn.optimizers import Updater
 from dasknn.rounds import Contribution, Piece, Shard, TrainingJob, TrainState
+from dasknn.updates import Updater
 
 
 class Exchange(Protocol):

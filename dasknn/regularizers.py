@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class L2:
+class BatchL2:
     """Adds strength / 2 * ||W||^2 to the summed loss; biases are left alone.
 
     The sum over rows and this penalty are divided by the weight of the mini-batch together, so that

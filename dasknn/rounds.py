@@ -14,7 +14,7 @@ import numpy as np
 
 from dasknn.network import Network
 from dasknn.optimizers import Optimizer
-from dasknn.regularizers import L2
+from dasknn.regularizers import BatchL2
 
 # First numbers of the seed sequences, so that streams for different purposes never meet.
 _PARAMS_STREAM, _SHARD_ORDER_STREAM, _ROW_ORDER_STREAM = 1, 2, 3
@@ -44,7 +44,7 @@ class TrainingJob:
 
     network: Network
     optimizer: Optimizer
-    regularizer: L2
+    regularizer: BatchL2
     batch_size: int | None
     seed: int
     replicas: int = 1

@@ -9,8 +9,8 @@ import dasknn
 from dasknn import GradientAveraging, MLPClassifier, MLPRegressor, OuterNesterov, WeightAveraging, choice
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
-from dasknn.losses import CategoricalLogLoss
 from dasknn.network import Network
+from dasknn.sklearn_losses import CategoricalLogLoss
 
 PEER, TASKS = choice.PEER, choice.TASKS
 

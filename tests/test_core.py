@@ -13,10 +13,11 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOpti
 from dasknn import activations
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
-from dasknn.losses import BinaryLogLoss, CategoricalLogLoss, HalfPoisson, SquaredError
 from dasknn.network import Network, Workspace
-from dasknn.optimizers import SGD, Adam, Updater
-from dasknn.regularizers import L2
+from dasknn.optimizers import SGD, Adam
+from dasknn.regularizers import BatchL2
+from dasknn.sklearn_losses import BinaryLogLoss, CategoricalLogLoss, HalfPoisson, SquaredError
+from dasknn.updates import Updater
 
 N_ROWS, N_INPUTS, N_OUTPUTS = 12, 5, 3
 HIDDEN = ("identity", "relu", "tanh", "logistic", "softmax")
@@ -191,7 +192,7 @@ def test_optimizers_take_scikit_learns_steps(ours, theirs, dtype):
     params = rng.standard_normal(n).astype(dtype)
     expected = params.copy()
     slots, grad = np.zeros((ours.n_slots, n), dtype), np.empty(n, dtype)
-    updater = Updater(ours, L2(0.0), n // 2, params, slots, grad)
+    updater = Updater(ours, BatchL2(0.0), n // 2, params, slots, grad)
     reference = theirs([expected])
     for step in range(1, 6):
         grad[:] = rng.standard_normal(n)
@@ -206,10 +207,10 @@ def test_optimizers_take_scikit_learns_steps(ours, theirs, dtype):
 
 def test_the_penalty_is_on_weights_alone():
     params, grad = np.ones(6), np.zeros(6)
-    updater = Updater(SGD(1.0, 0.0, False), L2(0.5), 4, params, np.zeros((1, 6)), grad)
+    updater = Updater(SGD(1.0, 0.0, False), BatchL2(0.5), 4, params, np.zeros((1, 6)), grad)
     updater.step(2.0, 1, 1.0)
     assert_allclose(params, [0.75] * 4 + [1.0] * 2)
-    assert L2(0.5).penalty(np.full(4, 2.0)) == 0.25 * 16
+    assert BatchL2(0.5).penalty(np.full(4, 2.0)) == 0.25 * 16
 
 
 @pytest.mark.parametrize(("loss", "last"), [(CategoricalLogLoss(), "softmax"), (BinaryLogLoss(), "logistic")])
@@ -226,7 +227,7 @@ def test_a_step_allocates_nothing_of_the_size_of_a_layer(loss, last):
     weight = np.ones(5000, "float32")
     order = rng.permutation(5000)
     workspace = Workspace(network, 512)
-    updater = Updater(Adam(), L2(1e-4), network.n_weights, params, slots, grad)
+    updater = Updater(Adam(), BatchL2(1e-4), network.n_weights, params, slots, grad)
     param_views, grad_views = network.views(params), network.views(grad)
 
     def step(number):

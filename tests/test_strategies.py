@@ -12,11 +12,11 @@ from dasknn.cluster.tasks import merge_tree
 from dasknn.compression import Float16, PowerSGD
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
-from dasknn.losses import CategoricalLogLoss
 from dasknn.network import Network
 from dasknn.optimizers import Adam
-from dasknn.regularizers import L2
+from dasknn.regularizers import BatchL2
 from dasknn.rounds import Contribution, Piece, Shard, TrainingJob, WarmUp
+from dasknn.sklearn_losses import CategoricalLogLoss
 from dasknn.strategies import GradientAveraging, OuterNesterov, PredictionAveraging, WeightAveraging, get
 
 NETWORK = Network(
@@ -28,7 +28,7 @@ STRATEGIES = [GradientAveraging(), WeightAveraging(), PredictionAveraging()]
 
 
 def job_of(replicas=1, batch_size=None, shuffle=True):
-    return TrainingJob(NETWORK, Adam(), L2(1e-3), batch_size, 5, replicas, shuffle)
+    return TrainingJob(NETWORK, Adam(), BatchL2(1e-3), batch_size, 5, replicas, shuffle)
 
 
 def rows(n, seed=0, weighted=True):
