@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-min check lint types notebooks bench clean
+.PHONY: demo test test-min test-keras check lint types notebooks bench clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +39,14 @@ test-min: .venv-min/installed  ## the tests with the oldest versions that pyproj
 	.venv-min/bin/pip install --quiet --editable '.[dev]' --constraint tests/minimum.txt
 	touch $@
 
+test-keras: .venv-keras/installed  ## what Keras opens of ours, and we of Keras
+	.venv-keras/bin/python -m pytest tests/with_keras
+
+.venv-keras/installed: pyproject.toml tests/with_keras/requirements.txt
+	$(PYTHON) -m venv .venv-keras
+	.venv-keras/bin/pip install --quiet --editable '.[keras]' -r tests/with_keras/requirements.txt
+	touch $@
+
 bench: .venv-bench/installed  ## ratios against peers; DASKNN_DATA names a folder of data
 	for script in benchmarks/bench_*.py; do \
 	    echo; echo "$$script"; .venv-bench/bin/python $$script || exit 1; done
@@ -49,4 +57,4 @@ bench: .venv-bench/installed  ## ratios against peers; DASKNN_DATA names a folde
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-min .venv-bench build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-min .venv-keras .venv-bench build .pytest_cache .mypy_cache .ruff_cache

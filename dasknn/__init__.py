@@ -2,20 +2,45 @@
 
 from dasknn.compression import PowerSGD
 from dasknn.estimators import MLPClassifier, MLPRegressor, from_sklearn, load
+from dasknn.layers import Input
 from dasknn.recommend import recommend
-from dasknn.strategies import GradientAveraging, OuterNesterov, PredictionAveraging, WeightAveraging
+from dasknn.sequential import (
+    Sequential,
+    from_keras,
+    load_model,
+    model_from_json,
+    set_random_seed,
+    to_keras,
+)
+from dasknn.strategies import (
+    GradientAveraging,
+    MirroredStrategy,
+    MultiWorkerMirroredStrategy,
+    OuterNesterov,
+    PredictionAveraging,
+    WeightAveraging,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "GradientAveraging",
+    "Input",
     "MLPClassifier",
     "MLPRegressor",
+    "MirroredStrategy",
+    "MultiWorkerMirroredStrategy",
     "OuterNesterov",
     "PowerSGD",
     "PredictionAveraging",
+    "Sequential",
     "WeightAveraging",
+    "from_keras",
     "from_sklearn",
     "load",
+    "load_model",
+    "model_from_json",
     "recommend",
+    "set_random_seed",
+    "to_keras",
 ]

@@ -1,33 +1,49 @@
-"""What happens around training, on the driver: progress, stopping rules, and whatever users add.
+"""What happens around training, on the driver: Keras's callbacks, for both faces, and whatever users add.
 
 A callback has Keras's methods; those it does not define do nothing. `training` is the running
-`training.Training`, `model` the estimator being fitted.
+`training.Training`, `model` the estimator or `Sequential` being fitted, which has the weights of the last
+whole epoch.
 """
 
 from __future__ import annotations
 
-import time
+import csv
+import inspect
+import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import inf, isnan
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import numpy as np
+
+from dasknn import resuming, saving
 
 
 class Callback:
-    """Base class of callbacks; `self.model` is the estimator, `self.training` the running training.
+    """Base class of callbacks; `self.model` is what is being fitted, `self.training` the running training.
 
     Both are None again when training has ended.
 
-    Set `self.training.stop_training = True` to end training after the running epoch.
-    logs holds "loss" and, at the end of an epoch, all that its entry in `history_` holds.
+    Set `self.model.stop_training = True`, or `self.training.stop_training`, to end training after the running
+    epoch; `self.training.learning_rate` is that of the next epoch. logs holds "loss", metrics and, at the
+    end of
+    an epoch, validation; what a callback adds to it goes into the history.
     """
 
     model: Any = None
     training: Any = None
+    #: What `fit` was asked for: "epochs", and in a `Sequential` "steps" and "verbose".
+    params: Mapping[str, Any] = MappingProxyType({})
 
     def on_train_begin(self, logs=None) -> None:
         """Before the first epoch."""
+
+    def on_train_ready(self, logs=None) -> None:
+        """After on_train_begin of all callbacks."""
 
     def on_epoch_begin(self, epoch, logs=None) -> None:
         """Before an epoch; epoch counts from 0."""
@@ -35,164 +51,623 @@ class Callback:
     def on_train_batch_end(self, batch, logs=None) -> None:
         """Whenever the driver hears of progress within an epoch: after many mini-batches, not each one.
 
-        batch counts the optimizer's steps; logs has "loss" and "n_samples" of the epoch so far.
+        batch counts the optimizer's steps; logs has "loss" and metrics of the epoch so far.
         """
 
     def on_epoch_end(self, epoch, logs=None) -> None:
         """After an epoch."""
 
+    def on_epoch_done(self, epoch, logs=None) -> None:
+        """After on_epoch_end of all callbacks."""
+
     def on_train_end(self, logs=None) -> None:
         """After the last epoch, an error or an interruption."""
 
+    def on_test_begin(self, logs=None) -> None:
+        """Before `evaluate`, and before validation."""
 
-class ProgressBar(Callback):
-    """A tqdm bar, for terminals and notebooks: epoch, loss, validation score, rows per second."""
+    def on_test_end(self, logs=None) -> None:
+        """After `evaluate`, and after validation."""
 
-    _bar: Any = None
+    def on_predict_begin(self, logs=None) -> None:
+        """Before `predict`."""
+
+    def on_predict_end(self, logs=None) -> None:
+        """After `predict`."""
+
+    def on_nonfinite_loss(self, error: Exception) -> bool:
+        """Return True if training shall end with the last good weights, and not with that error."""
+        return False
+
+    def state(self) -> dict[str, Any]:
+        """Return what `BackupAndRestore` shall keep of it: numbers, strings, lists of them, arrays.
+
+        By default all attributes of these kinds.
+        """
+        return {name: value for name, value in vars(self).items() if name != "params" and _is_plain(value)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned in a training that was interrupted."""
+        vars(self).update(state)
+
+
+def _is_plain(value) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) and not isinstance(item, np.ndarray) for item in value)
+    if isinstance(value, dict):
+        return all(isinstance(key, str) for key in value) and _is_plain(list(value.values()))
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "biuf"
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+class CallbackList(Callback):
+    """Tells several callbacks of what happens outside of a training."""
+
+    def __init__(self, callbacks, model):
+        self.callbacks = list(callbacks or ())
+        check(self.callbacks)
+        self.model = model
+
+    def tell(self, event: str, logs: dict[str, Any]) -> None:
+        """Call that method of all of them."""
+        for callback in self.callbacks:
+            callback.model = self.model
+            getattr(callback, event)(logs)
+            callback.model = None
+
+
+def check(callbacks) -> None:
+    """ValueError: something that is not a callback."""
+    for callback in callbacks or ():
+        if not isinstance(callback, Callback):
+            raise ValueError(
+                f"Expected callbacks to be objects of subclasses of dasknn.callbacks.Callback, received "
+                f"{callback!r}."
+            )
+
+
+class History(Callback):
+    """What a training came to. history: lists, one item an epoch, by name; epoch: numbers of the epochs.
+
+    entries: a dict an epoch with details besides, such as seconds, learning_rate, bytes_sent.
+    """
+
+    def __init__(self):
+        self.epoch: list[int] = []
+        self.history: dict[str, list] = {}
+        self.entries: list[dict[str, Any]] = []
 
     def on_train_begin(self, logs=None):
-        self._bar = _tqdm()(
-            total=self.training.max_epochs * self.training.n_samples,
-            unit="rows",
-            unit_scale=True,
-            mininterval=0.5,
-            dynamic_ncols=True,
-        )
-        self._score = None
+        self.epoch, self.history, self.entries = [], {}, []
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self._bar.set_description(f"epoch {self.training.n_epochs + 1}/{self.training.max_epochs}")
-        self._epoch_start = self.training.n_epochs * self.training.n_samples
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._show(logs, logs["n_samples"])
+    def note(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Take down an epoch."""
+        self.epoch.append(epoch)
+        for name, value in sorted(logs.items()):
+            self.history.setdefault(name, []).append(value)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._score = logs.get("validation_score")
-        self._show(logs, self.training.n_samples)
-
-    def _show(self, logs, n_samples):
-        postfix = f"loss={logs['loss']:.4f}"
-        if self._score is not None:
-            postfix += f", validation={self._score:.4f}"
-        self._bar.set_postfix_str(postfix, refresh=False)
-        self._bar.update(self._epoch_start + n_samples - self._bar.n)
+        self.note(epoch, logs or {})
 
     def on_train_end(self, logs=None):
-        if self._bar is not None:
-            self._bar.close()
+        n_epochs = len(self.epoch)
+        self.entries = self.training.history[-n_epochs:] if n_epochs else []
+
+    def __repr__(self):
+        return f"<History of {len(self.epoch)} epochs: {', '.join(self.history)}>"
 
 
-@contextmanager
-def loading_bar(n_partitions: int, shown: bool) -> Iterator[Callable[[], Any]]:
-    """Yield a function to call after each partition that has been loaded; it moves a bar if `shown`."""
-    with _tqdm()(total=n_partitions, desc="loading", unit="partitions", disable=not shown) as bar:
-        yield bar.update
+# --- what looks at one number ----------------------------------------------------------------------
+
+_FALLING = (
+    "loss", "error", "crossentropy", "divergence", "hinge", "poisson", "cosh", "huber", "mse", "mae", "mape",
+    "msle", "false_",
+)  # fmt: skip
+_RISING = (
+    "acc", "auc", "precision", "recall", "score", "iou", "true_", "sensitivity", "specificity",
+    "cosine_similarity",
+)  # fmt: skip
 
 
-def _tqdm():
-    with warnings.catch_warnings():
-        # Without ipywidgets a notebook gets the bar of a terminal; nobody needs a warning for that.
-        warnings.simplefilter("ignore")
-        from tqdm.auto import tqdm
-    return tqdm
+class Monitor(Callback):
+    """Follows one of the logs; mode: "min", "max" or "auto", by the name."""
+
+    def __init__(self, monitor: str, mode: str, min_delta: float):
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"Expected mode to be 'auto', 'min' or 'max', received {mode!r}.")
+        self.monitor = monitor
+        self.mode = mode
+        self.min_delta = abs(min_delta)
+
+    def _sign(self) -> int:
+        """Return 1 if what is followed shall rise, -1 if it shall fall."""
+        if self.mode != "auto":
+            return 1 if self.mode == "max" else -1
+        if any(part in self.monitor for part in _RISING) and "error" not in self.monitor:
+            return 1
+        if any(part in self.monitor for part in _FALLING):
+            return -1
+        raise ValueError(
+            f"Cannot tell whether {self.monitor!r} shall rise or fall. Pass mode='max' or mode='min' to "
+            f"{type(self).__name__}."
+        )
+
+    def _is_better(self, value: float, than: float | None, by: float = 0.0) -> bool:
+        if than is None:
+            return not isnan(value)
+        sign = self._sign()
+        return sign * value - by > sign * than
+
+    def _value(self, logs) -> float | None:
+        """Return what is followed; warn if it is not there."""
+        if self.monitor not in (logs or {}):
+            warnings.warn(
+                f"{type(self).__name__} looks for {self.monitor!r}, which is not available. Available are: "
+                f"{', '.join(sorted(logs or {}))}.",
+                stacklevel=4,
+            )
+            return None
+        return float(logs[self.monitor])
 
 
-class EpochLines(Callback):
-    """One line an epoch, in scikit-learn's words."""
+class EarlyStopping(Monitor):
+    """Stops training when what it follows has not become better by min_delta for `patience` epochs.
 
-    def on_epoch_end(self, epoch, logs=None):
-        print("Iteration %d, loss = %.8f" % (self.training.n_epochs + 1, logs["loss"]))
-        if "validation_score" in logs:
-            print("Validation score: %f" % logs["validation_score"])
-
-
-class Patience(Callback):
-    """scikit-learn's rule for stopping, and for its "adaptive" learning rate.
-
-    A count goes up whenever the loss does not fall by more than tol below the best so far; when it
-    exceeds n_iter_no_change, training stops, or the learning rate is divided by 5 until it is at most 1e-6.
-
-    early_stopping: look at the validation score instead, which must rise; in the end the weights of the
-    best epoch are restored.
+    Arguments and rules are Keras's. restore_best_weights: go back to the weights of the best epoch.
     """
 
     def __init__(
-        self, tol: float, n_iter_no_change: float, adaptive: bool, verbose: bool, early_stopping: bool = False
+        self,
+        monitor="val_loss",
+        min_delta=0,
+        patience=0,
+        verbose=0,
+        mode="auto",
+        baseline=None,
+        restore_best_weights=False,
+        start_from_epoch=0,
     ):
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.adaptive = adaptive
+        super().__init__(monitor, mode, min_delta)
+        self.patience = patience
         self.verbose = verbose
-        self.early_stopping = early_stopping
-        self.count = 0
-        self.best_loss = float("inf")
-        self.best_score = float("-inf")
-        self.best_params: Any = None
+        self.baseline = baseline
+        self.restore_best_weights = restore_best_weights
+        self.start_from_epoch = start_from_epoch
+        self._begin()
 
-    def go_on_from(self, earlier: Patience) -> None:
-        """Take over what an earlier training had counted."""
-        self.count = earlier.count
-        self.best_loss, self.best_score = earlier.best_loss, earlier.best_score
-        self.best_params = earlier.best_params
+    def _begin(self):
+        self.wait = self.stopped_epoch = self.best_epoch = 0
+        self.best: float | None = None
+        self.best_weights: Any = None
 
     def on_train_begin(self, logs=None):
-        if self.early_stopping and self.best_params is None:
-            self.best_params = self.training.state.params
+        self._begin()
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.early_stopping:
-            score = logs["validation_score"]
-            worse = score < self.best_score + self.tol
-            if score > self.best_score:
-                self.best_score, self.best_params = score, self.training.state.params
-        else:
-            worse = logs["loss"] > self.best_loss - self.tol
-            self.best_loss = min(self.best_loss, logs["loss"])
-        self.count = self.count + 1 if worse else 0
-        if self.count > self.n_iter_no_change:
-            what = "Validation score" if self.early_stopping else "Training loss"
-            self._lose_patience(
-                f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
-                "consecutive epochs."
-            )
+        value = self._value(logs)
+        if value is None or epoch < self.start_from_epoch:
+            return
+        if self.restore_best_weights and self.best_weights is None:
+            self._remember(epoch)
+        self.wait += 1
+        if self._is_better(value, self.best, self.min_delta):
+            self.best = value
+            self.best_epoch = epoch
+            if self.restore_best_weights:
+                self._remember(epoch)
+            if self.baseline is None or self._is_better(value, self.baseline, self.min_delta):
+                self.wait = 0
+                return
+        if self.wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            self.training.stop_training = True
+
+    def _remember(self, epoch: int) -> None:
+        self.best_weights, self.best_epoch = self.training.state.params.copy(), epoch
 
     def on_train_end(self, logs=None):
-        if self.early_stopping:
-            self.training.state = replace(self.training.state, params=self.best_params)
-
-    def _lose_patience(self, message):
-        rate = self.training.learning_rate
-        if self.adaptive and rate > 1e-6:
-            self.training.learning_rate = rate / 5
-            self.count = 0
-            message += f" Setting learning rate to {rate / 5:f}"
-        else:
-            self.training.stop_training = True
-            message += " Learning rate too small. Stopping." if self.adaptive else " Stopping."
-        if self.verbose:
-            print(message)
+        if self.stopped_epoch > 0 and self.verbose:
+            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+        if self.restore_best_weights and self.best_weights is not None:
+            if self.verbose:
+                print(f"Restoring model weights from the end of the best epoch: {self.best_epoch + 1}.")
+            self.training.state = replace(self.training.state, params=self.best_weights)
+        # Kept, they would be weights of a model that may be gone.
+        self.best_weights = None
 
 
-class InverseScaling(Callback):
-    """scikit-learn's "invscaling": learning_rate_init / (t + 1) ** power_t, t rows seen so far."""
+class ReduceLROnPlateau(Monitor):
+    """Multiplies the learning rate by `factor` when what it follows has not become better for `patience`
+    epochs.
 
-    def __init__(self, learning_rate_init: float, power_t: float, rows_seen: int = 0):
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.rows_seen = rows_seen
+    Arguments and rules are Keras's.
+    """
+
+    def __init__(
+        self,
+        monitor="val_loss",
+        factor=0.1,
+        patience=10,
+        verbose=0,
+        mode="auto",
+        min_delta=1e-4,
+        cooldown=0,
+        min_lr=0.0,
+    ):
+        if factor >= 1.0:
+            raise ValueError(f"ReduceLROnPlateau expects factor < 1, received {factor}.")
+        super().__init__(monitor, mode, min_delta)
+        self.factor = factor
+        self.patience = patience
+        self.verbose = verbose
+        self.cooldown = cooldown
+        self.min_lr = min_lr
+        self._begin()
+
+    def _begin(self):
+        self.wait = self.cooldown_counter = 0
+        self.best: float | None = None
+
+    def on_train_begin(self, logs=None):
+        self._begin()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.rows_seen += self.training.n_samples
-        self.training.learning_rate = self.learning_rate_init / (self.rows_seen + 1) ** self.power_t
+        value = self._value(logs)
+        logs["learning_rate"] = self.training.learning_rate
+        if value is None:
+            return
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.wait = 0
+        if self._is_better(value, self.best, self.min_delta):
+            self.best, self.wait = value, 0
+        elif self.cooldown_counter <= 0:
+            self.wait += 1
+            if self.wait >= self.patience and (rate := self.training.learning_rate) > self.min_lr:
+                rate = max(rate * self.factor, self.min_lr)
+                self.training.learning_rate = rate
+                if self.verbose:
+                    print(f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {rate}.")
+                self.cooldown_counter = self.cooldown
+                self.wait = 0
 
 
-class Clock(Callback):
-    """Puts seconds and rows per second of each epoch into logs, so into `history_`."""
+class LearningRateScheduler(Callback):
+    """Sets the learning rate of each epoch to schedule(epoch, rate), or schedule(epoch)."""
+
+    def __init__(self, schedule: Callable[..., float], verbose=0):
+        self.schedule = schedule
+        self.verbose = verbose
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._begin = time.perf_counter()
+        try:
+            inspect.signature(self.schedule).bind(epoch, 0.0)
+            rate = self.schedule(epoch, self.training.learning_rate)
+        except TypeError:
+            rate = self.schedule(epoch)
+        if not isinstance(rate, float | np.floating):
+            raise ValueError(f"Expected the schedule to return a float, received {rate!r}.")
+        self.training.learning_rate = float(rate)
+        if self.verbose:
+            print(f"\nEpoch {epoch + 1}: LearningRateScheduler setting learning rate to {rate}.")
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["seconds"] = time.perf_counter() - self._begin
-        logs["rows_per_second"] = logs["n_samples"] / max(logs["seconds"], 1e-9)
+        logs["learning_rate"] = self.training.learning_rate
+
+
+# --- what writes files -----------------------------------------------------------------------------
+
+
+class ModelCheckpoint(Monitor):
+    """Saves the model, or its weights, after epochs; arguments are Keras's.
+
+    filepath may name logs, as in "model-{epoch:02d}-{val_loss:.2f}.keras". save_freq: "epoch", or a number of
+    mini-batches, after which it saves as soon as the driver hears of them.
+    """
+
+    def __init__(
+        self,
+        filepath,
+        monitor="val_loss",
+        verbose=0,
+        save_best_only=False,
+        save_weights_only=False,
+        mode="auto",
+        save_freq="epoch",
+        initial_value_threshold=None,
+    ):
+        super().__init__(monitor, mode, 0.0)
+        if save_freq != "epoch" and not (isinstance(save_freq, int) and save_freq > 0):
+            raise ValueError(
+                f"Expected save_freq to be 'epoch' or a number of mini-batches, received {save_freq!r}."
+            )
+        self.filepath = os.fspath(filepath)
+        self.verbose = verbose
+        self.save_best_only = save_best_only
+        self.save_weights_only = save_weights_only
+        self.save_freq = save_freq
+        self.best = initial_value_threshold
+        self._last_saved = 0
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.save_freq != "epoch" and batch - self._last_saved >= self.save_freq:
+            self._last_saved = batch
+            self.training.face.publish(self.training.running)
+            self._save(self._epoch, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.save_freq == "epoch":
+            self._save(epoch, logs)
+
+    def _save(self, epoch: int, logs) -> None:
+        path = self._path(epoch, logs)
+        if self.save_best_only:
+            value = self._value(logs)
+            if value is None:
+                return
+            if not self._is_better(value, self.best):
+                if self.verbose:
+                    print(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
+                return
+            if self.verbose:
+                before = inf if self.best is None else self.best
+                print(
+                    f"\nEpoch {epoch + 1}: {self.monitor} improved from {before:.5f} to {value:.5f}, saving "
+                    f"model "
+                    f"to {path}"
+                )
+            self.best = value
+        elif self.verbose:
+            print(f"\nEpoch {epoch + 1}: saving model to {path}")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if self.save_weights_only:
+            self.model.save_weights(path)
+        else:
+            self.model.save(path)
+
+    def _path(self, epoch: int, logs) -> str:
+        try:
+            return self.filepath.format(epoch=epoch + 1, **(logs or {}))
+        except KeyError as error:
+            raise KeyError(
+                f"filepath {self.filepath!r} names {error}, which is not among the logs: epoch, "
+                f"{', '.join(sorted(logs or {}))}."
+            ) from None
+
+
+class BackupAndRestore(Callback):
+    """Keeps a copy of the whole training in a folder; a fit that was interrupted goes on from it.
+
+    Weights, the optimizer's state, the epoch, histories, the seed of all random draws and the state of all
+    callbacks: the resumed run gives the bits of one that was not interrupted. (Keras restores weights and
+    epoch.)
+    The copy is written to a new name and renamed. delete_checkpoint: remove it once training has ended.
+    """
+
+    def __init__(self, backup_dir, save_freq="epoch", double_checkpoint=False, delete_checkpoint=True):
+        if save_freq != "epoch":
+            raise ValueError(f"BackupAndRestore expects save_freq='epoch', received {save_freq!r}.")
+        self.backup_dir = os.fspath(backup_dir)
+        self.delete_checkpoint = delete_checkpoint
+
+    @property
+    def path(self) -> Path:
+        """The file of the copy."""
+        return Path(self.backup_dir) / "training.safetensors"
+
+    def state(self):
+        return {}
+
+    def on_train_ready(self, logs=None):
+        if self.path.exists():
+            resuming.restore(self.training, *saving.read(self.path))
+
+    def on_epoch_done(self, epoch, logs=None):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        saving.write(self.path, *resuming.snapshot(self.training))
+
+    def on_train_end(self, logs=None):
+        if self.delete_checkpoint and self.training.is_complete:
+            self.path.unlink(missing_ok=True)
+
+
+class CSVLogger(Callback):
+    """Writes a line an epoch to a file: epoch, from 0, and logs. append: go on with an existing file."""
+
+    def __init__(self, filename, separator=",", append=False):
+        self.filename = os.fspath(filename)
+        self.separator = separator
+        self.append = append
+        self.keys: list[str] | None = None
+        #: Bytes of the file that are to be kept; behind them the next line goes.
+        self.size = 0
+
+    def state(self):
+        return {"keys": self.keys, "size": self.size}
+
+    def on_train_begin(self, logs=None):
+        self.keys, self.size = None, 0
+        if self.append and os.path.exists(self.filename):
+            with open(self.filename, newline="") as file:
+                header = next(csv.reader(file, delimiter=self.separator), None)
+            self.keys = header[1:] if header else None
+            self.size = os.path.getsize(self.filename)
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        with open(self.filename, "a", newline="") as file:
+            if file.tell() < self.size:
+                self.keys, self.size = None, 0
+            # What an interrupted training wrote after its last copy comes again.
+            file.truncate(self.size)
+            writer = csv.writer(file, delimiter=self.separator, lineterminator="\n")
+            if self.keys is None:
+                self.keys = sorted(logs)
+                writer.writerow(["epoch", *self.keys])
+            writer.writerow([epoch, *(logs.get(key, "NA") for key in self.keys)])
+        self.size = os.path.getsize(self.filename)
+
+
+class TensorBoard(Callback):
+    """Writes event files that TensorBoard shows: loss, metrics and learning rate of each epoch.
+
+    Needs the package tensorboard. histogram_freq: epochs between histograms of weights, 0 for none. Of
+    Keras's
+    other arguments those are taken that change nothing here; a graph, images and embeddings are not written.
+    """
+
+    def __init__(
+        self,
+        log_dir="logs",
+        histogram_freq=0,
+        write_graph=True,
+        write_images=False,
+        write_steps_per_second=False,
+        update_freq="epoch",
+        profile_batch=0,
+        embeddings_freq=0,
+        embeddings_metadata=None,
+    ):
+        if update_freq not in ("epoch", "batch") and not isinstance(update_freq, int):
+            raise ValueError(
+                f"Expected update_freq to be 'epoch', 'batch' or a number, received {update_freq!r}."
+            )
+        self.log_dir = os.fspath(log_dir)
+        self.histogram_freq = histogram_freq
+        self.write_steps_per_second = write_steps_per_second
+        self.update_freq = update_freq
+        self._writers: dict[str, Any] = {}
+
+    def state(self):
+        return {}
+
+    def on_train_begin(self, logs=None):
+        _tensorboard()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._step = self.training.state.step
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.update_freq != "epoch":
+            self._write("train", batch, {f"batch_{name}": value for name, value in (logs or {}).items()})
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = dict(logs or {})
+        own = {f"epoch_{name}": value for name, value in logs.items() if not name.startswith("val_")}
+        own["epoch_learning_rate"] = self.training.learning_rate
+        if self.write_steps_per_second:
+            entry = self.training.history[-1]
+            own["epoch_steps_per_second"] = (self.training.state.step - self._step) / entry["seconds"]
+        self._write("train", epoch, own)
+        validation = {
+            f"epoch_{name.removeprefix('val_')}": value
+            for name, value in logs.items()
+            if name.startswith("val_")
+        }
+        if validation:
+            self._write("validation", epoch, validation)
+        if self.histogram_freq and epoch % self.histogram_freq == 0:
+            network = self.training.transport.job.network
+            params = np.atleast_2d(self.training.state.params)[0]
+            for variable in network.variables:
+                layer = network.layers[variable.layer].name or f"layer_{variable.layer}"
+                self._write_histogram(f"{layer}/{variable.name}", epoch, params[variable.span])
+
+    def on_train_end(self, logs=None):
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+
+    def _write(self, folder: str, step: int, values: dict[str, float]) -> None:
+        _, summary, _ = _tensorboard()
+        found = [summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()]
+        self._add(folder, step, summary(value=found))
+
+    def _write_histogram(self, tag: str, step: int, values: np.ndarray) -> None:
+        _, summary, histogram = _tensorboard()
+        counts, edges = np.histogram(values, bins=30)
+        proto = histogram(
+            min=float(values.min()),
+            max=float(values.max()),
+            num=len(values),
+            sum=float(values.sum()),
+            sum_squares=float(np.square(values).sum()),
+            bucket_limit=edges[1:].tolist(),
+            bucket=counts.tolist(),
+        )
+        self._add("train", step, summary(value=[summary.Value(tag=tag, histo=proto)]))
+
+    def _add(self, folder: str, step: int, summary) -> None:
+        import time
+
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        if folder not in self._writers:
+            writer, _, _ = _tensorboard()
+            self._writers[folder] = writer(os.path.join(self.log_dir, folder))
+        self._writers[folder].add_event(Event(wall_time=time.time(), step=step, summary=summary))
+        self._writers[folder].flush()
+
+
+def _tensorboard():
+    try:
+        from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    except ImportError:
+        raise ImportError(
+            "callbacks.TensorBoard needs the package tensorboard: pip install 'dasknn[tensorboard]'."
+        ) from None
+    return EventFileWriter, Summary, HistogramProto
+
+
+# --- others ------------------------------------------------------------------------------------------
+
+
+class LambdaCallback(Callback):
+    """Calls functions: LambdaCallback(on_epoch_end=lambda epoch, logs: ...)."""
+
+    def __init__(
+        self,
+        on_epoch_begin=None,
+        on_epoch_end=None,
+        on_train_begin=None,
+        on_train_end=None,
+        on_train_batch_begin=None,
+        on_train_batch_end=None,
+        **kwargs,
+    ):
+        functions = {
+            "on_epoch_begin": on_epoch_begin,
+            "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end,
+            "on_train_batch_end": on_train_batch_end,
+            **kwargs,
+        }
+        if on_train_batch_begin is not None:
+            raise ValueError(
+                "on_train_batch_begin is never called: mini-batches begin on workers, of which the driver "
+                "hears "
+                "once in a while. Use on_epoch_begin or on_train_batch_end."
+            )
+        for name, function in functions.items():
+            if not hasattr(Callback, name):
+                raise ValueError(f"Expected names of Callback's methods, received {name!r}.")
+            if function is not None:
+                setattr(self, name, function)
+
+    def state(self):
+        return {}
+
+
+class TerminateOnNaN(Callback):
+    """Ends training when the loss is no longer finite, with the last good weights, and without an error."""
+
+    def on_nonfinite_loss(self, error):
+        print(f"\n{error} Terminating training.")
+        return True

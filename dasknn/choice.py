@@ -75,7 +75,7 @@ def choose_transport(strategy: Strategy, sizes: Sizes) -> str:
     """Return PEER for short rounds, TASKS for long ones and where replicas exchange nothing."""
     if isinstance(strategy, PredictionAveraging):
         return TASKS
-    if strategy.remembers:
+    if strategy.remembers or sizes.network.is_synchronized:
         return PEER
     return PEER if round_seconds(strategy, sizes) < _LONG_ROUND_SECONDS else TASKS
 

@@ -121,15 +121,12 @@ class _PowerSGDCompressor(Compressor):
         rng = np.random.default_rng([job.seed, _PROJECTIONS_STREAM, epoch])
         self._matrices: list[tuple[slice, tuple[int, int]]] = []
         self._rest: list[slice] = []
-        at = 0
-        for (rows, columns), _ in network.shapes:
-            span = slice(at, at + rows * columns)
-            if self._rank * (rows + columns) < rows * columns:
-                self._matrices.append((span, (rows, columns)))
+        for variable in network.variables:
+            shape = variable.shape
+            if variable.is_learned and len(shape) == 2 and self._rank * sum(shape) < shape[0] * shape[1]:
+                self._matrices.append((variable.span, (shape[0], shape[1])))
             else:
-                self._rest.append(span)
-            at = span.stop
-        self._rest.append(slice(at, network.n_params))
+                self._rest.append(variable.span)
         self._projections = [
             rng.standard_normal((columns, self._rank)).astype(network.dtype)
             for _, (_, columns) in self._matrices

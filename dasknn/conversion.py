@@ -25,9 +25,10 @@ _SETTINGS = (OuterNesterov, Float16, PowerSGD)
 def describe(predictor: Predictor) -> dict[str, Any]:
     """Return what a predictor is, but for its members, in JSON's types."""
     network = predictor.network
+    layers: list[Any] = list(network.layers)
     return {
         "dtype": network.dtype,
-        "layers": [[layer.units, layer.activation] for layer in network.layers],
+        "layers": [[layer.units, layer.activation.name] for layer in layers],
         "n_features_in": network.n_inputs,
         "targets": _describe_encoder(predictor.encoder),
     }

@@ -9,6 +9,7 @@ score(metric, predictor, ...)        a metric of a model's predictions
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
@@ -76,9 +77,7 @@ class RowsInProcess:
         columns = (self.X, self.y, self.weight)
         return [None if column is None else column[rows] for column in columns]
 
-    def transport(
-        self, job: TrainingJob, strategy: Strategy, encoder, weights: ClassWeights | None, name: str
-    ):
+    def transport(self, job: TrainingJob, strategy: Strategy, encoder, weights, name: str):
         """Return what trains on these rows: this process, whatever the name."""
         return InProcess(job, make_shard(encoder, weights, self.X, self.y, self.weight), self._rng)
 
@@ -118,9 +117,7 @@ class RowsOnTasks:
         self.loaded = left
         return RowsOnTasks(self.tasks, held_out, self.dtype)
 
-    def transport(
-        self, job: TrainingJob, strategy: Strategy, encoder, weights: ClassWeights | None, name: str
-    ):
+    def transport(self, job: TrainingJob, strategy: Strategy, encoder, weights, name: str):
         """Put the rows in place for the replicas of the job; return what trains on them.
 
         name: the transport that is wanted, PEER or TASKS; it will be TASKS where workers cannot be connected.
@@ -134,7 +131,7 @@ class RowsOnTasks:
                 peers.connect()
                 return peers
             except LinkError as error:
-                if strategy.remembers:
+                if strategy.remembers or job.network.is_synchronized:
                     raise
                 warnings.warn(
                     f"Workers cannot reach one another, so they average through the scheduler: {error}",
@@ -144,6 +141,24 @@ class RowsOnTasks:
                 # A worker was lost just now; the first wave connects those that are left.
                 return peers
         return OnTasks(job, strategy, self.tasks, shards)
+
+    def hold_out_last(self, fraction: float) -> RowsOnTasks:
+        """Set the last rows aside, where they are, as Keras does. ValueError: none on one of the sides."""
+        n_rows = self.n_rows
+        n_left = math.floor(n_rows * (1 - fraction))
+        if not 0 < n_left < n_rows:
+            raise ValueError(
+                f"Expected validation_split to leave rows on both sides, received {fraction} for {n_rows} "
+                f"rows."
+            )
+        left, held_out = self.loaded.hold_out_last(self.tasks, n_rows - n_left)
+        self.loaded = left
+        return RowsOnTasks(self.tasks, held_out, self.dtype)
+
+    def evaluate(self, evaluation: prediction.Evaluation, weights=None) -> dict[str, float]:
+        """Return loss and metrics of a model, computed where the rows are."""
+        function = partial(prediction.evaluate_block, weights)
+        return evaluation.results(sum_over_blocks(self.tasks, function, evaluation, self.loaded.add_blocks))
 
     def score(self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None) -> float:
         """Return the metric of the model's predictions."""
@@ -157,7 +172,7 @@ def _check_held_out(n_rows: int) -> None:
         )
 
 
-def make_shard(encoder, weights: ClassWeights | None, X, y, weight) -> Shard:
+def make_shard(encoder, weights, X, y, weight) -> Shard:
     """Return the Shard of rows: labels encoded, weights of classes multiplied into those of rows."""
     return Shard(X, encoder.encode(y), weight if weights is None else weights.rows(y, weight)).aligned()
 
@@ -170,9 +185,15 @@ def score_blocks(
     add_blocks: Callable[[Graph], Sequence[Any]],
 ) -> float:
     """Return the metric over blocks that add_blocks puts into a graph, computed where they are."""
+    return sum_over_blocks(
+        tasks, partial(prediction.score_block, metric, weights), predictor, add_blocks
+    ).result()
+
+
+def sum_over_blocks(tasks: Tasks, function: Callable, model, add_blocks: Callable[[Graph], Sequence[Any]]):
+    """Return the sum of function(model, block) over blocks that add_blocks puts into a graph."""
     graph = Graph()
-    model = graph.add_value("dasknn-model", predictor)
-    score = partial(prediction.score_block, metric, weights)
-    wanted = [graph.add("dasknn-score", score, model, block) for block in add_blocks(graph)]
+    model = graph.add_value("dasknn-model", model)
+    wanted = [graph.add("dasknn-score", function, model, block) for block in add_blocks(graph)]
     # In the order of partitions, whichever comes first.
-    return reduce(add, tasks.run(graph, wanted)).result()
+    return reduce(add, tasks.run(graph, wanted))

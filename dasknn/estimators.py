@@ -31,12 +31,12 @@ from sklearn.utils.validation import (
 )
 
 from dasknn import callbacks as cb
-from dasknn import choice, conversion, features, prediction, saving, strategies, targets
+from dasknn import choice, conversion, features, prediction, progress, saving, strategies, targets
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import Tasks, connect
 from dasknn.datasets import RowsInProcess, RowsOnTasks, score_blocks
 from dasknn.exceptions import ModelFileError, NonFiniteLossError
-from dasknn.initializers import GlorotUniform
+from dasknn.initializers import VarianceScaling
 from dasknn.layers import Dense
 from dasknn.network import Network
 from dasknn.optimizers import LBFGS, SGD, Adam, Optimizer
@@ -45,9 +45,10 @@ from dasknn.regularizers import BatchL2
 from dasknn.rounds import TrainingJob, TrainState, WarmUp
 from dasknn.scores import R2, Accuracy
 from dasknn.sklearn_losses import BinaryLogLoss, CategoricalLogLoss, HalfPoisson, SklearnLoss, SquaredError
+from dasknn.sklearn_rules import InverseScaling, Patience
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy
 from dasknn.targets import ClassWeights
-from dasknn.training import Training
+from dasknn.training import Face, Training
 
 # batch_size="auto": rows of one step of one replica.
 _AUTO_BATCH = 200
@@ -115,6 +116,7 @@ class _MLP(BaseEstimator):
     #: The distributed client to train with; None stands for the current one, if there is one.
     client: Any = None
 
+    history_: list[dict[str, Any]]
     best_loss_: float | None
     validation_scores_: list[float] | None
     best_validation_score_: float | None
@@ -188,12 +190,7 @@ class _MLP(BaseEstimator):
 
     def _check_settings(self, validation_data, incremental: bool) -> None:
         self._hidden_sizes()
-        for callback in self.callbacks or ():
-            if not isinstance(callback, cb.Callback):
-                raise ValueError(
-                    f"Expected callbacks to be objects of subclasses of dasknn.callbacks.Callback, "
-                    f"received {callback!r}."
-                )
+        cb.check(self.callbacks)
         if validation_data is not None and len(validation_data) not in (2, 3):
             raise ValueError(
                 "Expected validation_data to be (X, y) or (X, y, sample_weight), received "
@@ -230,10 +227,10 @@ class _MLP(BaseEstimator):
                 f"solver='lbfgs' needs the gradient over all rows in each iteration, received strategy "
                 f"{strategy.name!r}. Use strategy='gradients', or solver='adam'."
             )
-        wanted = getattr(strategy, "members", None) or self.replicas
+        wanted = strategy.replicas or self.replicas
         if self.replicas not in (None, wanted):
             raise ValueError(
-                f"Expected replicas={wanted}, the members of the strategy, received {self.replicas}. "
+                f"Expected replicas={wanted}, as the strategy says, received {self.replicas}. "
                 "Leave replicas out."
             )
         if going_on and isinstance(strategy, PredictionAveraging):
@@ -263,7 +260,7 @@ class _MLP(BaseEstimator):
         features.check_columns(self, X, reset=reset)
         names = list(X.columns) if partitions.is_dataframe(X) else None
         parts = partitions.parts(X, y, sample_weight, 1 if partitions.is_distributed(X) else n_parts)
-        with cb.loading_bar(len(parts), shown=self.verbose > 1) as on_partition:
+        with progress.loading_bar(len(parts), shown=self.verbose > 1) as on_partition:
             loaded = partitions.load(
                 tasks, parts, dtype, self._summarize().of, feature_names=names, on_partition=on_partition
             )
@@ -305,9 +302,10 @@ class _MLP(BaseEstimator):
             state,
             1 if incremental else self.max_iter,
             self._watchers(patience, going_on, job.optimizer.learning_rate),
-            validate,
+            Face(validate=validate, publish=partial(self._publish, job.network, encoder)),
             self.history_ if going_on else (),
         )
+        self.history_ = training.history
         learn = partial(self._learn, training, encoder, patience, going_on)
         found = None
         try:
@@ -324,6 +322,10 @@ class _MLP(BaseEstimator):
             self._warn_unless_converged(found)
         return self
 
+    def _publish(self, network: Network, encoder, state: TrainState) -> None:
+        """Take over what has been learned: callbacks may predict, score and save."""
+        self._set_predictor(Predictor(network, np.atleast_2d(state.params), encoder))
+
     def _validation(self, rows, held_out, network, encoder, class_weights: ClassWeights | None):
         """Return a function of the state that scores it: on held_out, or on some rows that it takes away."""
         if held_out is not None:
@@ -335,19 +337,21 @@ class _MLP(BaseEstimator):
         else:
             return None
 
-        def validate(state: TrainState) -> float:
+        def validate(state: TrainState) -> dict[str, float]:
             predictor = Predictor(network, np.atleast_2d(state.params), encoder)
-            return held_out.score(self._metric, predictor, class_weights)
+            return {"validation_score": held_out.score(self._metric, predictor, class_weights)}
 
         return validate
 
     def _network(self, encoder, dtype: str) -> Network:
         loss = self._loss(encoder)
         # scikit-learn draws the biases, too, and takes a smaller bound for logistic units.
-        glorot = GlorotUniform(2.0 if self.activation == "logistic" else 6.0)
+        glorot = VarianceScaling(1 / 3 if self.activation == "logistic" else 1.0, "fan_avg", "uniform")
         units = [(size, self.activation) for size in self._hidden_sizes()]
         units.append((encoder.n_outputs, loss.canonical_activation))
-        layers = tuple(Dense(int(n), name, glorot, glorot) for n, name in units)
+        layers = tuple(
+            Dense(int(n), name, kernel_initializer=glorot, bias_initializer=glorot) for n, name in units
+        )
         return Network(self.n_features_in_, layers, loss, dtype)
 
     def _choose(self, rows, strategy: Strategy | None, sizes: choice.Sizes) -> tuple[Strategy, str]:
@@ -407,24 +411,24 @@ class _MLP(BaseEstimator):
             useful = min(self.batch_size, n_rows) // _LEAST_ROWS_OF_STEP
         return max(1, min(n_slots, useful))
 
-    def _make_patience(self, going_on: bool) -> cb.Patience:
+    def _make_patience(self, going_on: bool) -> Patience:
         adaptive = self.solver == "sgd" and self.learning_rate == "adaptive"
-        patience = cb.Patience(
+        patience = Patience(
             self.tol, self.n_iter_no_change, adaptive, bool(self.verbose), self.early_stopping
         )
         if going_on and hasattr(self, "_patience"):
             patience.go_on_from(self._patience)
         return patience
 
-    def _watchers(self, patience: cb.Patience, going_on: bool, learning_rate: float) -> list[cb.Callback]:
-        watchers: list[cb.Callback] = [cb.Clock()]
+    def _watchers(self, patience: Patience, going_on: bool, learning_rate: float) -> list[cb.Callback]:
+        watchers: list[cb.Callback] = []
         if self.verbose:
-            watchers.append(cb.EpochLines() if self.verbose == 1 else cb.ProgressBar())
+            watchers.append(progress.EpochLines() if self.verbose == 1 else progress.ProgressBar())
         if self.solver != "lbfgs":
             watchers.append(patience)
         if self.solver == "sgd" and self.learning_rate == "invscaling":
             rows_seen = self.t_ if going_on else 0
-            watchers.append(cb.InverseScaling(learning_rate, self.power_t, rows_seen))
+            watchers.append(InverseScaling(learning_rate, self.power_t, rows_seen))
         return watchers + list(self.callbacks or ())
 
     # --- going on from an earlier fit --------------------------------------------------------------
@@ -460,12 +464,12 @@ class _MLP(BaseEstimator):
 
     # --- what was learned --------------------------------------------------------------------------
 
-    def _learn(self, training: Training, encoder, patience: cb.Patience, going_on: bool) -> None:
+    def _learn(self, training: Training, encoder, patience: Patience, going_on: bool) -> None:
         """Set the fitted attributes from what a training has come to."""
         state, job = training.state, training.transport.job
-        self._set_predictor(Predictor(job.network, np.atleast_2d(state.params), encoder))
+        self._publish(job.network, encoder, state)
         self.history_ = training.history
-        epochs = training.history[training.first_epoch :]
+        epochs = training.history[training.n_before :]
         # L-BFGS may find nothing to do: then there is a loss, but no epoch.
         self.loss_ = self.history_[-1]["loss"] if self.history_ and not state.n_samples else state.loss
         self.n_iter_ = len(epochs)
@@ -507,7 +511,7 @@ class _MLP(BaseEstimator):
         self._network_, self._encoder = network, predictor.encoder
         self.n_layers_ = len(network.layers) + 1
         self.n_outputs_ = network.n_outputs
-        self.out_activation_ = network.layers[-1].activation
+        self.out_activation_ = network.layers[-1].activation_name
         self._members = members
         # An earlier fit may have left those of one network.
         for name in ("coefs_", "intercepts_"):

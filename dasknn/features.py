@@ -17,8 +17,7 @@ from dasknn.cluster import partitions
 def check_columns(estimator, X, reset: bool) -> None:
     """Check X (n, p), Dask collection or plain, without computing it. ValueError: what cannot be used."""
     if partitions.is_dataframe(X):
-        if names := columns_of_text(X):
-            raise ValueError(_refusal(names))
+        refuse_text(X)
         validate_data(estimator, X=getattr(X, "_meta", X), skip_check_array=True, reset=reset)
         return
     shape = np.shape(X)
@@ -45,6 +44,12 @@ def validated(estimator, X, **settings) -> Any:
         if partitions.is_dataframe(X) and "could not convert" in str(error) and (names := columns_of_text(X)):
             raise ValueError(_refusal(names)) from error
         raise
+
+
+def refuse_text(X) -> None:
+    """ValueError: a dataframe with columns that are no numbers; it names them."""
+    if names := columns_of_text(X):
+        raise ValueError(_refusal(names))
 
 
 def columns_of_text(X) -> dict[str, str]:

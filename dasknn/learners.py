@@ -8,7 +8,7 @@ it. So there is one order of operations, and all roads give the same bits.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Protocol
@@ -45,6 +45,7 @@ class Learner(ABC):
         self._params, self._slots = state.params.copy(), state.slots.copy()
         self._step, self._loss_total = state.step, state.loss_total
         self._n_samples, self._weight_sum = state.n_samples, state.weight_sum
+        self._metric_sums = state.metric_sums
         self._orders: dict[int, tuple[int, Any]] = {}
 
     @abstractmethod
@@ -74,6 +75,7 @@ class Learner(ABC):
             loss_total=self._loss_total,
             n_samples=self._n_samples,
             weight_sum=self._weight_sum,
+            metric_sums=self._metric_sums,
         )
 
     def _rows(self, piece: Piece, shard: Shard) -> np.ndarray | slice:
@@ -98,30 +100,80 @@ class GradientLearner(Learner):
         self._compressor = None if compression is None else compression.begin(job, state.epoch)
         network = job.network
         self._param_views = network.views(self._params)
-        self._weights = self._params[: network.n_weights]
         self._grad = np.empty_like(self._params)
         self._updater = Updater(
-            job.optimizer, job.regularizer, network.n_weights, self._params, self._slots, self._grad
+            job.optimizer,
+            job.regularizer,
+            network.n_weights,
+            self._params,
+            self._slots,
+            self._grad,
+            network.variables,
         )
         self._sums: dict[int, GradientSum] = {}
 
+    def round(self, pieces, shards, exchange):
+        """See Learner.round; layers that need sums over all replicas' mini-batches exchange those, too."""
+        if not self.job.network.is_synchronized:
+            super().round(pieces, shards, exchange)
+            return
+        running = {replica: self._in_step(replica, pieces[replica], shards) for replica in pieces}
+        found: dict[int, Contribution] = {}
+        numbers = np.zeros(self.job.n_numbers)
+        totals: np.ndarray | None = None
+        # Every replica goes from one exchange to the next; a worker without rows in this round takes part,
+        # too.
+        for length in [*self.job.network.lengths_of_sums, 0]:
+            sums: dict[int, Contribution] = {}
+            for replica, steps in running.items():
+                try:
+                    sums[replica] = Contribution(steps.send(totals), numbers.copy())
+                except StopIteration as end:
+                    found[replica] = end.value
+            if length:
+                totals = exchange.total(sums, np.empty(length)).vector.copy()
+        self.apply(self.total(found, exchange))
+
+    def _in_step(
+        self, replica: int, pieces: list[Piece], shards: Mapping[int, Shard]
+    ) -> Generator[Any, Any, Contribution]:
+        """Yield sums over the replica's rows and take those of all; the value is its Contribution."""
+        found = self._sum_of(replica)
+        shard = Shard.joined(
+            [shards[piece.shard].rows(self._rows(piece, shards[piece.shard])) for piece in pieces]
+        )
+        first = pieces[0]
+        noise = self.job.noise(self._step, first.shard, first.begin)
+        yield from found.in_step(self._param_views, shard.X, shard.y, shard.weight, noise)
+        divisor = float(self.job.network.loss.divisor(len(shard), shard.weight))
+        return Contribution.of(
+            found.vector, found.loss_sum, divisor, len(shard), metric_sums=found.metric_sums
+        )
+
+    def _sum_of(self, replica: int) -> GradientSum:
+        if replica not in self._sums:
+            self._sums[replica] = GradientSum(self.job.network, metrics=self.job.metrics)
+        return self._sums[replica]
+
     def contribute(self, replica, pieces, shards):
         """See Learner.contribute."""
-        if replica not in self._sums:
-            self._sums[replica] = GradientSum(self.job.network)
-        found = self._sums[replica]
+        found = self._sum_of(replica)
         found.begin()
         weight_sum, n_samples = 0.0, 0
         for piece in pieces:
             weight_sum += self.add(found, piece, shards[piece.shard])
             n_samples += piece.end - piece.begin
-        return Contribution.of(found.vector, found.loss_sum, weight_sum, n_samples)
+        return Contribution.of(
+            found.vector, found.loss_sum, weight_sum, n_samples, metric_sums=found.metric_sums
+        )
 
     def add(self, total: GradientSum, piece: Piece, shard: Shard) -> float:
-        """Add the gradient of a piece; return the weight of its rows."""
+        """Add the gradient of a piece; return what its loss is to be divided by."""
         rows = self._rows(piece, shard)
-        total.add(self._param_views, shard.X, shard.y, shard.weight, rows)
-        return float(piece.end - piece.begin if shard.weight is None else shard.weight[rows].sum())
+        noise = self.job.noise(self._step, piece.shard, piece.begin)
+        total.add(self._param_views, shard.X, shard.y, shard.weight, rows, noise)
+        weight = None if shard.weight is None else shard.weight[rows]
+        return float(self.job.network.loss.divisor(piece.end - piece.begin, weight))
 
     def total(self, found, exchange):
         """See Learner.total."""
@@ -132,11 +184,12 @@ class GradientLearner(Learner):
     def apply(self, total):
         """See Learner.apply."""
         self._n_samples += total.n_samples
+        self._metric_sums = self._metric_sums + total.metric_sums
         weight_sum = total.weight_sum
         if not weight_sum:
             # Rows that do not count leave the network as it is.
             return
-        penalty = self.job.regularizer.penalty(self._weights)
+        penalty = self._updater.penalty(weight_sum)
         self._step += 1
         np.copyto(self._grad, total.vector)
         rate = self.job.rate(self._start.learning_rate, self._step)
@@ -162,10 +215,16 @@ class LocalTrainer:
         self._param_views = job.network.views(self._params)
         grad = np.empty_like(self._params)
         self._grad_views = job.network.views(grad)
-        n_weights = job.network.n_weights
-        self._weights = self._params[:n_weights]
-        self._updater = Updater(job.optimizer, job.regularizer, n_weights, self._params, self._slots, grad)
-        self._workspaces = Workspaces(job.network)
+        self._updater = Updater(
+            job.optimizer,
+            job.regularizer,
+            job.network.n_weights,
+            self._params,
+            self._slots,
+            grad,
+            job.network.variables,
+        )
+        self._workspaces = Workspaces(job.network, job.metrics)
         self.begin(state)
 
     def begin(self, state: TrainState) -> None:
@@ -175,9 +234,13 @@ class LocalTrainer:
         np.copyto(self._slots, state.slots)
         self._step, self._loss_total = state.step, state.loss_total
         self._n_samples, self._weight_sum = state.n_samples, state.weight_sum
+        self._metric_sums = state.metric_sums
 
-    def train(self, shard: Shard, order: np.ndarray | slice, bounds: Iterable[int]) -> None:
-        """Take a step on each batch of `order`, rows of the shard: from one of the bounds to the next."""
+    def train(self, shard: Shard, order: np.ndarray | slice, bounds: Iterable[int], number: int = 0) -> None:
+        """Take a step on each batch of `order`, rows of the shard: from one of the bounds to the next.
+
+        number: that of the shard, on which noise depends.
+        """
         for begin, end in pairwise(bounds):
             if isinstance(order, slice):
                 rows: Any = slice(order.start + begin, order.start + end)
@@ -185,7 +248,7 @@ class LocalTrainer:
                 rows = order[begin:end]
             workspace = self._workspaces.of(end - begin)
             workspace.take(shard.X, shard.y, shard.weight, rows)
-            self._take_step(workspace)
+            self._take_step(workspace, self._job.noise(self._step, number, begin))
 
     def state(self) -> TrainState:
         """Return what has been learned; its arrays go on changing if training does."""
@@ -197,14 +260,16 @@ class LocalTrainer:
             loss_total=self._loss_total,
             n_samples=self._n_samples,
             weight_sum=self._weight_sum,
+            metric_sums=self._metric_sums,
         )
 
-    def _take_step(self, workspace: Workspace) -> None:
+    def _take_step(self, workspace: Workspace, noise: np.random.Generator | None) -> None:
         n_rows = workspace.n_rows
-        weight_sum = n_rows if workspace.weight is None else float(np.sum(workspace.weight))
-        loss_sum = workspace.loss_and_grad(self._param_views, self._grad_views)
-        loss_sum += self._job.regularizer.penalty(self._weights)
+        weight_sum = self._job.network.loss.divisor(n_rows, workspace.weight)
+        loss_sum = workspace.loss_and_grad(self._param_views, self._grad_views, noise)
+        loss_sum += self._updater.penalty(weight_sum)
         self._n_samples += n_rows
+        self._metric_sums = self._metric_sums + workspace.metric_sums
         if not weight_sum:
             # Rows that do not count leave the network as it is.
             return
@@ -228,7 +293,7 @@ class WeightLearner(Learner):
         self._outer = outer
         self._trainers: dict[int, LocalTrainer] = {}
         self._vectors: dict[int, np.ndarray] = {}
-        self._n_inner = job.optimizer.n_slots
+        self._n_inner = job.n_slots
         self._like = np.empty((1 + self._n_inner) * len(self._params), self._params.dtype)
 
     def total(self, found, exchange):
@@ -263,7 +328,7 @@ class WeightLearner(Learner):
         n_rows = piece.end - piece.begin
         n_steps = max(1, round(n_rows / (self._local_batch_size or n_rows)))
         bounds = (n_rows * step // n_steps for step in range(n_steps + 1))
-        trainer.train(shard, self._rows(piece, shard), bounds)
+        trainer.train(shard, self._rows(piece, shard), bounds, piece.shard)
 
     @staticmethod
     def contribution(found: TrainState, step: int, vector: np.ndarray | None = None) -> Contribution:
@@ -274,11 +339,19 @@ class WeightLearner(Learner):
         weight = vector.dtype.type(found.weight_sum)
         np.multiply(found.params, weight, out=vector[:n_params])
         np.multiply(found.slots, weight, out=vector[n_params:].reshape(found.slots.shape))
-        return Contribution.of(vector, found.loss_total, found.weight_sum, found.n_samples, found.step - step)
+        return Contribution.of(
+            vector,
+            found.loss_total,
+            found.weight_sum,
+            found.n_samples,
+            found.step - step,
+            found.metric_sums,
+        )
 
     def apply(self, total):
         """See Learner.apply."""
         self._n_samples += total.n_samples
+        self._metric_sums = self._metric_sums + total.metric_sums
         if not total.weight_sum:
             return
         n_params = len(self._params)
@@ -287,7 +360,14 @@ class WeightLearner(Learner):
         if self._outer is None:
             np.copyto(self._params, mean[:n_params])
         else:
-            self._outer.update(self._params, mean[:n_params], self._slots[self._n_inner])
+            # What is not learned, such as moving averages, has no direction to go on in.
+            learned = slice(0, self.job.network.n_learned)
+            np.copyto(self._params[learned.stop :], mean[learned.stop : n_params])
+            self._outer.update(self._params[learned], mean[learned], self._slots[self._n_inner, learned])
+        for variable in self.job.network.variables:
+            # Weights that meet a constraint may have a mean that does not.
+            if variable.is_learned and variable.constraint is not None:
+                variable.constraint.apply(variable.view(self._params))
         inner = self._slots[: self._n_inner]
         np.copyto(inner, mean[n_params:].reshape(inner.shape))
         self._step += total.n_steps

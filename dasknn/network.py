@@ -1,20 +1,26 @@
 """A stack of layers over one flat vector of parameters.
 
-    params = [ W of layer 0 | W of layer 1 | ... | b of layer 0 | b of layer 1 | ... ]
+    params = [ W of layer 0 | W of layer 1 | ... | b of layer 0 | b of layer 1 | ... | what is not learned ]
 
-Weights come first, so that what is regularized is one slice. `Network` is settings only: it can be
+Kernels come first, so that what the estimators regularize is one slice; moving averages and frozen weights
+come
+last. Of these a "gradient" says by how much they fall in a step, so that one vector carries all. `Network`
+is settings only: it can be
 pickled, shared and hashed by what it says. A `Workspace` holds the buffers of one thread.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Generator
+from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
+from typing import Any
 
 import numpy as np
 
-from dasknn.layers import Dense
-from dasknn.losses import Loss
+from dasknn.layers import Bound, Layer, Weight
+from dasknn.updates import Variable
 
 # Rows that go through the network at a time: bounds the memory of hidden layers.
 _ROWS_AT_ONCE = 8_192
@@ -26,62 +32,156 @@ _SPARSE_ELEMENTS_AT_ONCE = 2**23
 
 @dataclass(frozen=True)
 class Network:
-    """Layers from n_inputs to the outputs, the loss they are trained on, and the dtype of it all."""
+    """Layers from n_inputs to the outputs, the loss they are trained on, and the dtype of it all.
+
+    loss: None for one that only predicts.
+    """
 
     n_inputs: int
-    layers: tuple[Dense, ...]
-    loss: Loss
+    layers: tuple[Layer, ...]
+    loss: Any
     dtype: str = "float64"
 
     @cached_property
-    def shapes(self) -> list[tuple[tuple[int, int], tuple[int]]]:
-        """Shapes of (W, b), layer by layer."""
-        widths = [self.n_inputs, *(layer.units for layer in self.layers)]
-        return [layer.shapes(width) for layer, width in zip(self.layers, widths[:-1], strict=True)]
+    def widths(self) -> list[int]:
+        """Width of the inputs, and of the outputs of each layer."""
+        widths = [self.n_inputs]
+        for layer in self.layers:
+            widths.append(layer.n_outputs(widths[-1]))
+        return widths
+
+    @cached_property
+    def weights(self) -> list[tuple[Weight, ...]]:
+        """What each layer keeps in the vector of parameters."""
+        return [layer.weights(width) for layer, width in zip(self.layers, self.widths[:-1], strict=True)]
+
+    @property
+    def shapes(self) -> list[tuple[tuple[int, ...], ...]]:
+        """Shapes of the weights, layer by layer."""
+        return [tuple(weight.shape for weight in weights) for weights in self.weights]
+
+    @cached_property
+    def variables(self) -> list[Variable]:
+        """What the vector of parameters holds, in its order."""
+        found: list[list[Variable]] = [[], [], []]
+        for number, (layer, weights) in enumerate(zip(self.layers, self.weights, strict=True)):
+            for weight in weights:
+                is_learned = layer.trainable and weight.is_learned
+                group = (0 if weight.is_kernel else 1) if is_learned else 2
+                found[group].append(
+                    Variable(
+                        number,
+                        weight.name,
+                        0,
+                        weight.shape,
+                        is_learned,
+                        weight.regularizer,
+                        weight.constraint,
+                    )
+                )
+        begin, placed = 0, []
+        for variable in (variable for group in found for variable in group):
+            placed.append(replace(variable, begin=begin))
+            begin = placed[-1].span.stop
+        return placed
 
     @cached_property
     def n_weights(self) -> int:
-        """Number of parameters that are weights: they come first and are regularized."""
-        return sum(rows * columns for (rows, columns), _ in self.shapes)
+        """Number of parameters that are kernels: they come first, and the estimators' penalty takes them."""
+        return sum(prod(v.shape) for v in self.variables if v.is_learned and v.name == "kernel")
 
     @cached_property
     def n_params(self) -> int:
         """Length of the parameter vector."""
-        return self.n_weights + sum(units for _, (units,) in self.shapes)
+        return max((variable.span.stop for variable in self.variables), default=0)
+
+    @cached_property
+    def n_learned(self) -> int:
+        """Number of parameters that are learned: what is not comes behind them."""
+        return max((variable.span.stop for variable in self.variables if variable.is_learned), default=0)
+
+    @cached_property
+    def lengths_of_sums(self) -> list[int]:
+        """Lengths of what `Workspace.in_step` yields, one after the other: forward, and back."""
+        layers = zip(self.layers, self.widths[:-1], strict=True)
+        forward = [1 + 2 * width for layer, width in layers if layer.synchronized and layer.trainable]
+        return forward + forward[::-1]
+
+    def penalty(self, params: np.ndarray) -> float:
+        """Return what the layers' regularizers add to the mean loss."""
+        penalized = [v for v in self.variables if v.is_learned and v.regularizer is not None]
+        return sum(v.regularizer.penalty(v.view(params)) for v in penalized)
 
     @property
     def n_outputs(self) -> int:
         """Width of the last layer."""
-        return self.layers[-1].units
+        return self.widths[-1]
 
-    def views(self, vector: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return views (W, b) into a vector (n_params,), layer by layer."""
-        weight_at, bias_at = 0, self.n_weights
-        views = []
-        for (rows, columns), (units,) in self.shapes:
-            W = vector[weight_at : weight_at + rows * columns].reshape(rows, columns)
-            views.append((W, vector[bias_at : bias_at + units]))
-            weight_at += rows * columns
-            bias_at += units
-        return views
+    @cached_property
+    def is_noisy(self) -> bool:
+        """Whether training draws random numbers in its layers."""
+        return any(layer.is_noisy for layer in self.layers)
+
+    @cached_property
+    def is_synchronized(self) -> bool:
+        """Whether a layer needs sums over the mini-batches of all replicas."""
+        return any(layer.synchronized and layer.trainable for layer in self.layers)
+
+    @cached_property
+    def _places(self) -> list[list[Variable]]:
+        """Variables layer by layer, in the order of each layer's weights."""
+        by_name = {(variable.layer, variable.name): variable for variable in self.variables}
+        return [
+            [by_name[number, weight.name] for weight in weights]
+            for number, weights in enumerate(self.weights)
+        ]
+
+    @cached_property
+    def frozen(self) -> list[tuple[int, int]]:
+        """Which weights are not learned: number of the layer, number among its weights."""
+        return [
+            (number, i)
+            for number, places in enumerate(self._places)
+            for i, variable in enumerate(places)
+            if not variable.is_learned
+        ]
+
+    def views(self, vector: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+        """Return views of a layer's weights into a vector (n_params,), layer by layer."""
+        return [tuple(variable.view(vector) for variable in places) for places in self._places]
 
     def initial_params(self, rng) -> np.ndarray:
-        """Draw the parameters, W before b and layer by layer, in float64; cast to the dtype."""
+        """Draw the parameters layer by layer, kernels before biases, in float64; cast to the dtype."""
         params = np.empty(self.n_params, self.dtype)
-        for layer, (W, b) in zip(self.layers, self.views(params), strict=True):
-            W[...], b[...] = layer.draw(rng, W.shape[0])
+        for weights, views in zip(self.weights, self.views(params), strict=True):
+            for weight, view in zip(weights, views, strict=True):
+                view[...] = weight.draw(rng)
         return params
 
-    def loss_and_grad(self, params, X, y, weight=None) -> tuple[float, np.ndarray]:
+    def loss_and_grad(self, params, X, y, weight=None, rng=None) -> tuple[float, np.ndarray]:
         """Return (loss_sum, gradient (n_params,)), both summed over the rows, without penalties.
 
-        X (n, n_inputs) dense or CSR; y as the loss expects it; weight (n,) or None.
+        X (n, n_inputs) dense or CSR; y as the loss expects it; weight (n,) or None; rng draws noise.
         ValueError: targets that the loss cannot take.
         """
         self.loss.check_targets(y, self.n_outputs)
         total = GradientSum(self)
-        total.add(self.views(params), X, y, weight, slice(0, X.shape[0]))
+        total.add(self.views(params), X, y, weight, slice(0, X.shape[0]), rng)
         return total.loss_sum, total.vector
+
+    @cached_property
+    def _penalizes_outputs(self) -> bool:
+        return any(getattr(layer, "activity_regularizer", None) is not None for layer in self.layers)
+
+    def activity_penalty(self, params, X) -> float:
+        """Return the penalties on what layers put out for X (n, n_inputs), summed over rows."""
+        found, A = 0.0, X
+        if self._penalizes_outputs:
+            for layer, weights in zip(self.layers, self.views(params), strict=True):
+                A = layer.outputs(A, *weights)
+                if (regularizer := getattr(layer, "activity_regularizer", None)) is not None:
+                    found += regularizer.penalty(A)
+        return found
 
     def predict(self, params, X) -> np.ndarray:
         """Return the outputs (n, n_outputs) for X (n, n_inputs), dense or CSR."""
@@ -89,25 +189,33 @@ class Network:
         outputs = np.empty((X.shape[0], self.n_outputs), self.dtype)
         for begin in range(0, X.shape[0], _ROWS_AT_ONCE):
             A = X[begin : begin + _ROWS_AT_ONCE]
-            for layer, (W, b) in zip(self.layers, views, strict=True):
-                A = layer.outputs(A, W, b)
+            for layer, weights in zip(self.layers, views, strict=True):
+                A = layer.outputs(A, *weights)
             outputs[begin : begin + _ROWS_AT_ONCE] = A
         return outputs
 
 
 class Workspace:
-    """Buffers for mini-batches of exactly n_rows; a step in it allocates no array.
+    """Buffers for mini-batches of exactly n_rows; a step in it allocates no array, or few.
 
     `take` gathers a mini-batch, `loss_and_grad` runs it forward and backward. Not for two threads.
+    metrics: a MetricSet, or None; metric_sums are its sums over the mini-batch.
     """
 
-    def __init__(self, network: Network, n_rows: int):
+    def __init__(self, network: Network, n_rows: int, metrics: Any = None):
         self.network = network
         self.n_rows = n_rows
-        self._layers = [layer.bind(n_rows, network.dtype) for layer in network.layers]
-        self._loss = network.loss.bind(
-            n_rows, network.n_outputs, network.dtype, network.layers[-1].activation
-        )
+        self.metric_sums: Any = 0.0
+        self._metrics = metrics
+        widths = network.widths[:-1]
+        self._layers: list[Any] = [
+            layer.bind(n_rows, width, network.dtype)
+            for layer, width in zip(network.layers, widths, strict=True)
+        ]
+        last = network.layers[-1]
+        name = last.activation_name if self._layers[-1].activity_regularizer is None else ""
+        self._loss = network.loss.bind(n_rows, network.n_outputs, network.dtype, name)
+        self._frozen = network.frozen
         self._buffers: dict[str, np.ndarray] = {}
         self.X = self.y = self.weight = None
 
@@ -130,12 +238,12 @@ class Workspace:
         # CSR: only the mini-batch becomes dense.
         return source[rows].toarray(out=buffer)
 
-    def loss_and_grad(self, params, grad) -> float:
+    def loss_and_grad(self, params, grad, rng=None) -> float:
         """Return the loss summed over the mini-batch; write its gradient into grad.
 
-        params and grad are `Network.views` of flat vectors; grad is overwritten.
+        params and grad are `Network.views` of flat vectors; grad is overwritten. rng draws noise.
         """
-        self._forward(params)
+        self._forward(params, rng)
         return self._backward(params, grad)
 
     def mean_loss_and_grad(self, params, grad) -> float:
@@ -143,35 +251,88 @@ class Workspace:
 
         L-BFGS magnifies a difference in the last bit over hundreds of iterations.
         """
-        self._forward(params)
+        self._forward(params, None)
         mean = self._loss.mean(self._layers[-1].A, self.y, self.weight)
         self._backward(params, grad)
         return mean
 
-    def _forward(self, params) -> None:
+    def in_step(self, params, grad, rng=None) -> Generator[np.ndarray, np.ndarray, float]:
+        """As loss_and_grad, together with the workspaces of other replicas: a generator.
+
+        It yields sums over its rows, flat float64, and is sent those over the rows of all replicas; its value
+        is the summed loss.
+        """
         inputs = self.X
-        for layer, (W, b) in zip(self._layers, params, strict=True):
-            inputs = layer.forward(inputs, W, b)
+        for layer, weights in zip(self._layers, params, strict=True):
+            if getattr(layer, "synchronized", False):
+                totals = yield layer.sums(inputs)
+                inputs = layer.forward_by(totals, inputs, weights)
+            else:
+                inputs = layer.forward(inputs, weights, rng)
+        self._note_metrics()
+        loss_sum = self._loss(inputs, self.y, self.weight, out=self._layers[-1].dA)
+        for i in range(len(self._layers) - 1, -1, -1):
+            layer = self._layers[i]
+            loss_sum += self._differentiate(layer)
+            inputs, d_inputs = (self._layers[i - 1].A, self._layers[i - 1].dA) if i else (self.X, None)
+            if getattr(layer, "synchronized", False):
+                totals = yield layer.backward_sums(params[i], grad[i])
+                if d_inputs is not None:
+                    layer.backward_by(totals, d_inputs)
+            else:
+                layer.backward(inputs, params[i], grad[i], d_inputs)
+        self._drift(params, grad)
+        return loss_sum
+
+    def _forward(self, params, rng) -> None:
+        inputs = self.X
+        for layer, weights in zip(self._layers, params, strict=True):
+            inputs = layer.forward(inputs, weights, rng)
+        self._note_metrics()
+
+    def _note_metrics(self) -> None:
+        if self._metrics is not None:
+            self.metric_sums = self._metrics.sums(self.y, self._layers[-1].A, self.weight)
 
     def _backward(self, params, grad) -> float:
         layers = self._layers
-        last = layers[-1]
-        loss_sum = self._loss(last.A, self.y, self.weight, out=last.dA)
+        loss_sum = self._loss(layers[-1].A, self.y, self.weight, out=layers[-1].dA)
         for i in range(len(layers) - 1, -1, -1):
             layer = layers[i]
-            if layer is not last or not self._loss.to_logits:
-                layer.differentiate_activation()
+            loss_sum += self._differentiate(layer)
             inputs, d_inputs = (layers[i - 1].A, layers[i - 1].dA) if i else (self.X, None)
-            dW, db = grad[i]
-            layer.backward(inputs, params[i][0], dW, db, d_inputs)
+            layer.backward(inputs, params[i], grad[i], d_inputs)
+        if self._frozen:
+            self._drift(params, grad)
         return loss_sum
+
+    def _differentiate(self, layer: Bound) -> float:
+        """Turn a layer's dA into the derivative by its logits; return the penalty on its outputs."""
+        penalty = 0.0
+        if layer.activity_regularizer is not None:
+            # A mean over rows, as Keras has it, whatever the loss is divided by.
+            share = self.network.loss.divisor(self.n_rows, self.weight) / self.n_rows
+            penalty = share * layer.activity_regularizer.penalty(layer.A)
+            layer.activity_regularizer.add_gradient(layer.A, layer.dA, share)
+        if layer is not self._layers[-1] or not self._loss.to_logits:
+            layer.differentiate_activation()
+        return penalty
+
+    def _drift(self, params, grad) -> None:
+        """Write what is not learned into grad: 0, or by how much it falls."""
+        for layer_number, weight_number in self._frozen:
+            grad[layer_number][weight_number][...] = 0
+        divisor = self.network.loss.divisor(self.n_rows, self.weight)
+        for layer, weights, of_weights in zip(self._layers, params, grad, strict=True):
+            layer.drift(weights, of_weights, divisor)
 
 
 class Workspaces:
     """Workspaces of one thread, by number of rows."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network, metrics: Any = None):
         self.network = network
+        self._metrics = metrics
         self._made: dict[int, Workspace] = {}
 
     def of(self, n_rows: int) -> Workspace:
@@ -180,32 +341,34 @@ class Workspaces:
         if workspace is None:
             if len(self._made) == _MOST_WORKSPACES:
                 self._made.clear()
-            workspace = self._made[n_rows] = Workspace(self.network, n_rows)
+            workspace = self._made[n_rows] = Workspace(self.network, n_rows, self._metrics)
         return workspace
 
 
 class GradientSum:
-    """Adds up loss and gradient over rows, some thousand at a time, in arrays of its own.
+    """Adds up loss, gradient and sums of metrics over rows, some thousand at a time, in arrays of its own.
 
     vector (n_params,): the sum since `begin`, or a vector to go on from. Not for two threads.
     """
 
-    def __init__(self, network: Network, vector: np.ndarray | None = None):
+    def __init__(self, network: Network, vector: np.ndarray | None = None, metrics: Any = None):
         self.network = network
         self.vector = np.zeros(network.n_params, network.dtype) if vector is None else vector
         self._views = network.views(self.vector)
         self._part: np.ndarray | None = None
         self._part_views: list = []
-        self._workspaces = Workspaces(network)
+        self._workspaces = Workspaces(network, metrics)
         self.loss_sum = 0.0
+        self.metric_sums: Any = 0.0
         self._is_empty = vector is None
 
     def begin(self) -> None:
         """Begin a new sum."""
         self.loss_sum = 0.0
+        self.metric_sums = 0.0
         self._is_empty = True
 
-    def add(self, params, X, y, weight, rows: np.ndarray | slice) -> None:
+    def add(self, params, X, y, weight, rows: np.ndarray | slice, rng=None) -> None:
         """Add the rows of X, y and weight (or None); params are `Network.views` of the parameters."""
         first, last = (rows.start, rows.stop) if isinstance(rows, slice) else (0, len(rows))
         at_once = _ROWS_AT_ONCE
@@ -215,12 +378,31 @@ class GradientSum:
             end = min(begin + at_once, last)
             workspace = self._workspaces.of(end - begin)
             workspace.take(X, y, weight, slice(begin, end) if isinstance(rows, slice) else rows[begin:end])
-            if self._is_empty:
-                self.loss_sum += workspace.loss_and_grad(params, self._views)
-                self._is_empty = False
-                continue
-            if self._part is None:
-                self._part = np.empty_like(self.vector)
-                self._part_views = self.network.views(self._part)
-            self.loss_sum += workspace.loss_and_grad(params, self._part_views)
+            self.loss_sum += workspace.loss_and_grad(params, self._next_views(), rng)
+            self.metric_sums = self.metric_sums + workspace.metric_sums
+            self._add_part()
+
+    def in_step(self, params, X, y, weight, rng=None) -> Generator[np.ndarray, np.ndarray, None]:
+        """Make the rows, all of them, the sum, in step with other replicas; see `Workspace.in_step`."""
+        self.begin()
+        workspace = self._workspaces.of(len(X))
+        workspace.take(X, y, weight, slice(0, len(X)))
+        self.loss_sum = yield from workspace.in_step(params, self._views, rng)
+        self.metric_sums = workspace.metric_sums
+        self._is_empty = False
+
+    def _next_views(self) -> list:
+        """Return where the next gradient belongs: the first of a sum is the sum."""
+        if self._is_empty:
+            return self._views
+        if self._part is None:
+            self._part = np.empty_like(self.vector)
+            self._part_views = self.network.views(self._part)
+        return self._part_views
+
+    def _add_part(self) -> None:
+        if self._is_empty:
+            self._is_empty = False
+        else:
+            assert self._part is not None
             np.add(self.vector, self._part, out=self.vector)

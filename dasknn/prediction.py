@@ -134,3 +134,44 @@ def score_block(metric, weights: ClassWeights | None, predictor: Predictor, bloc
     if weights is not None:
         weight = weights.rows(y, weight)
     return metric.of(y.reshape(predicted.shape), predicted, weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What evaluating one of Keras's models needs: predictor, and a `metrics.MetricSet`."""
+
+    predictor: Predictor
+    metrics: Any
+
+    def sums(self, X, y, weight) -> np.ndarray:
+        """Return (summed loss, what it is divided by, sums of metrics) of rows, float64: they add up.
+
+        X (n, p); y and weight (n,) or None as the loss takes them.
+        """
+        network = self.predictor.network
+        P = self.predictor.outputs(X)
+        of_rows = network.loss.rows(y, P).astype(np.float64)
+        loss_sum = float(of_rows.sum() if weight is None else of_rows @ weight)
+        divisor = network.loss.divisor(len(P), weight)
+        penalties = [network.activity_penalty(params, X) for params in self.predictor.members]
+        loss_sum += float(np.mean(penalties)) * divisor / max(len(P), 1)
+        metric_sums = self.metrics.sums(y, P, weight)
+        return np.concatenate([[loss_sum, divisor], metric_sums])
+
+    def results(self, sums: np.ndarray) -> dict[str, float]:
+        """Return loss, with the penalties of the network, and metrics, for the sums over all rows."""
+        penalty = float(
+            np.mean([self.predictor.network.penalty(params) for params in self.predictor.members])
+        )
+        loss = sums[0] / sums[1] if sums[1] else float("nan")
+        return {"loss": float(loss) + penalty, **self.metrics.results(sums[2:])}
+
+
+def evaluate_block(weights, evaluation: Evaluation, block: partitions.Block) -> np.ndarray:
+    """Return `Evaluation.sums` of a block. PartitionError: bad data. weights of classes, or None."""
+    partitions.refuse_problems(block)
+    y, weight = block.y, block.weight
+    assert y is not None, "an evaluation needs targets"
+    if weights is not None:
+        weight = weights.rows(y, weight)
+    return evaluation.sums(block.X, evaluation.predictor.encoder.encode(y), weight)

@@ -197,7 +197,7 @@ def _probe(group: Group, job: TrainingJob, rows_of_step: int) -> tuple[float, ..
 
 
 def _some_targets(network: Network, n_rows: int) -> np.ndarray:
-    if network.layers[-1].activation == "softmax":
+    if network.layers[-1].activation_name == "softmax":
         return np.arange(n_rows) % network.n_outputs
     return np.zeros((n_rows, network.n_outputs), network.dtype)
 

@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dasknn import updates
 from dasknn.network import Network
 from dasknn.optimizers import Optimizer
 from dasknn.regularizers import BatchL2
 
 # First numbers of the seed sequences, so that streams for different purposes never meet.
 _PARAMS_STREAM, _SHARD_ORDER_STREAM, _ROW_ORDER_STREAM = 1, 2, 3
+_NOISE_STREAM = 6
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,10 @@ class TrainingJob:
     """What stays the same through a training: sent to whoever works on it.
 
     batch_size counts the rows of one step over all replicas; None stands for all rows. warmup: the rates of
-    the first so many steps rise to that of the state from so small a part of it.
+    the first so many steps rise to that of the state from so small a part of it. metrics: a
+    `metrics.MetricSet`
+    to report of the training itself, or None. steps_per_epoch: end epochs after so many steps, if they have
+    more.
     """
 
     network: Network
@@ -50,10 +55,42 @@ class TrainingJob:
     replicas: int = 1
     shuffle: bool = True
     warmup: WarmUp | None = None
+    metrics: Any = None
+    steps_per_epoch: int | None = None
+
+    def rows_of_epoch(self, rows: list[int]) -> list[int]:
+        """Return how many rows each replica goes through in an epoch, of those that it has."""
+        if self.steps_per_epoch is None or self.batch_size is None:
+            return rows
+        n_samples = sum(rows)
+        wanted = min(self.steps_per_epoch * self.batch_size, n_samples)
+        return [n * wanted // n_samples for n in rows]
 
     def rate(self, learning_rate: float, step: int) -> float:
         """Return the learning rate of a step, counted from 1, where the state has that rate."""
-        return learning_rate if self.warmup is None else self.warmup.rate(learning_rate, step)
+        if self.warmup is not None:
+            return self.warmup.rate(learning_rate, step)
+        return self.optimizer.rate(learning_rate, step)
+
+    @property
+    def n_slots(self) -> int:
+        """Vectors of state that the optimizer keeps."""
+        return updates.n_slots(self.optimizer)
+
+    def initial_slots(self, params: np.ndarray) -> np.ndarray:
+        """Return the optimizer's state (n_slots, n) before the first step."""
+        return updates.initial_slots(self.optimizer, params)
+
+    @property
+    def n_numbers(self) -> int:
+        """Numbers of a contribution, besides its vector."""
+        return _N_NUMBERS + (0 if self.metrics is None else self.metrics.size)
+
+    def noise(self, step: int, shard: int, begin: int) -> np.random.Generator | None:
+        """Return what draws the noise of a step for rows of a shard; None where layers have none."""
+        if not self.network.is_noisy:
+            return None
+        return np.random.default_rng([self.seed, _NOISE_STREAM, step, shard, begin])
 
     def init_params(self, member: int) -> np.ndarray:
         """Draw the initial parameters of one member of an ensemble."""
@@ -93,7 +130,7 @@ class TrainState:
 
     params (n,) or, for an ensemble, (members, n); slots (n_slots, n) or (members, n_slots, n): the
     optimizer's state. Sums over the steps of the running epoch: n_samples, weight_sum, and loss_total,
-    the mean loss of a step times its n_samples, and bytes_sent between workers.
+    the mean loss of a step times its n_samples, metric_sums, and bytes_sent between workers.
     """
 
     params: np.ndarray
@@ -105,6 +142,7 @@ class TrainState:
     n_samples: int = 0
     weight_sum: float = 0.0
     bytes_sent: int = 0
+    metric_sums: np.ndarray | float = 0.0
 
     @property
     def loss(self) -> float:
@@ -113,7 +151,15 @@ class TrainState:
 
     def begin_epoch(self, epoch: int) -> TrainState:
         """Return the state with the sums of the epoch at zero."""
-        return replace(self, epoch=epoch, loss_total=0.0, n_samples=0, weight_sum=0.0, bytes_sent=0)
+        return replace(
+            self,
+            epoch=epoch,
+            loss_total=0.0,
+            n_samples=0,
+            weight_sum=0.0,
+            bytes_sent=0,
+            metric_sums=0.0,
+        )
 
 
 @dataclass(frozen=True)
@@ -126,6 +172,20 @@ class Shard:
 
     def __len__(self) -> int:
         return self.X.shape[0]
+
+    def rows(self, rows: np.ndarray | slice) -> Shard:
+        """Return a shard of some of its rows."""
+        return Shard(self.X[rows], self.y[rows], None if self.weight is None else self.weight[rows])
+
+    @staticmethod
+    def joined(shards: list[Shard]) -> Shard:
+        """Return one shard with the rows of several, X dense."""
+        if len(shards) == 1 and isinstance(shards[0].X, np.ndarray):
+            return shards[0]
+        X = [shard.X if isinstance(shard.X, np.ndarray) else shard.X.toarray() for shard in shards]
+        weights = [shard.weight for shard in shards if shard.weight is not None]
+        weight = np.concatenate(weights) if weights else None
+        return Shard(np.concatenate(X), np.concatenate([shard.y for shard in shards]), weight)
 
     def aligned(self) -> Shard:
         """Return it with arrays that begin at a multiple of their items' size; copied where they do not.
@@ -150,10 +210,16 @@ class Piece:
     end: int
 
 
+# Of a contribution, without sums of metrics.
+_N_NUMBERS = 4
+
+
 class Contribution(NamedTuple):
     """What one replica, or several together, bring to a round: sums, never means.
 
-    vector; numbers (4,) float64: loss_sum, weight_sum, n_samples, n_steps (of which the most counts).
+    vector; numbers (4 + m,) float64: loss_sum, weight_sum (what losses are divided by), n_samples, n_steps
+    (of
+    which the most counts), and the m sums of metrics.
     """
 
     vector: np.ndarray
@@ -161,10 +227,19 @@ class Contribution(NamedTuple):
 
     @classmethod
     def of(
-        cls, vector: np.ndarray, loss_sum: float, weight_sum: float, n_samples: int, n_steps: int = 1
+        cls,
+        vector: np.ndarray,
+        loss_sum: float,
+        weight_sum: float,
+        n_samples: int,
+        n_steps: int = 1,
+        metric_sums: Any = 0.0,
     ) -> Contribution:
-        """Return a contribution with these numbers."""
-        return cls(vector, np.array([loss_sum, weight_sum, n_samples, n_steps], np.float64))
+        """Return a contribution with these numbers; metric_sums (m,), or 0.0 where there are no metrics."""
+        numbers = np.array([loss_sum, weight_sum, n_samples, n_steps], np.float64)
+        if isinstance(metric_sums, np.ndarray):
+            numbers = np.concatenate([numbers, metric_sums])
+        return cls(vector, numbers)
 
     @property
     def loss_sum(self) -> float:
@@ -185,6 +260,11 @@ class Contribution(NamedTuple):
     def n_steps(self) -> int:
         """Steps that a replica has taken in the round."""
         return int(self.numbers[3])
+
+    @property
+    def metric_sums(self) -> np.ndarray | float:
+        """Sums of metrics over the rows (m,), or 0.0."""
+        return self.numbers[_N_NUMBERS:] if len(self.numbers) > _N_NUMBERS else 0.0
 
 
 def merge_numbers(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -37,7 +37,14 @@ def write(path: str | os.PathLike, description: Mapping[str, Any], arrays: Mappi
         "description": text,
         "sha256": _checksum(text, arrays),
     }
-    data = save(arrays, metadata=metadata)
+    write_bytes(path, save(arrays, metadata=metadata))
+
+
+def write_bytes(path: str | os.PathLike, data: bytes | memoryview) -> None:
+    """Write a file; whoever reads the path sees the old file or the new one, never a part.
+
+    FileNotFoundError: there is no such folder.
+    """
     folder = check_folder(path)
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{Path(path).name}.")
     try:

@@ -14,9 +14,11 @@ for many rounds asks for a `learner`, which does the same in place.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -39,12 +41,66 @@ from dasknn.rounds import (
 )
 
 
+class _Scopes(threading.local):
+    """The strategies whose scopes this thread is in, the innermost last."""
+
+    def __init__(self):
+        self.entered: list[Strategy] = []
+
+
+_scopes = _Scopes()
+
+
+def in_scope() -> Strategy | None:
+    """Return the strategy whose scope this thread is in, or None."""
+    return _scopes.entered[-1] if _scopes.entered else None
+
+
 @dataclass(frozen=True)
 class Strategy(ABC):
-    """What the three averages have in common."""
+    """What the three averages have in common.
 
+    replicas: how many train side by side; None leaves it to the face, which counts the cluster's threads.
+    """
+
+    replicas: int | None = field(default=None, kw_only=True)
     name: ClassVar[str]
     task_name: ClassVar[str]
+
+    def __post_init__(self):
+        if self.replicas is not None and not (isinstance(self.replicas, Integral) and self.replicas >= 1):
+            raise ValueError(f"Expected replicas to be None or at least 1, received {self.replicas!r}.")
+
+    @contextmanager
+    def scope(self) -> Iterator[Strategy]:
+        """Make the models that are created within use this strategy, as TensorFlow's `scope` does.
+
+        A scope may be entered again within itself. RuntimeError: within the scope of another strategy.
+        """
+        current = in_scope()
+        if current is not None and current != self:
+            raise RuntimeError(
+                f"Expected one strategy at a time, received {self} within the scope of {current}. Leave that "
+                "scope first."
+            )
+        _scopes.entered.append(self)
+        try:
+            yield self
+        finally:
+            _scopes.entered.pop()
+
+    @property
+    def num_replicas_in_sync(self) -> int:
+        """How many replicas share a step: `replicas`, else the threads of the current cluster, 1 without
+        one.
+        """
+        # Of all that strategies do, only this looks at a cluster.
+        from dasknn.cluster.tasks import connect
+
+        if self.replicas is not None:
+            return self.replicas_in_step(self.replicas)
+        with connect(None, distributed=False) as tasks:
+            return self.replicas_in_step(len(tasks.slots()))
 
     @abstractmethod
     def schedule(self, job: TrainingJob, rows: list[int]) -> Schedule:
@@ -82,7 +138,7 @@ class Strategy(ABC):
 
     def contribution_length(self, job: TrainingJob) -> int:
         """Return how many numbers one replica brings to a round."""
-        return job.network.n_params * (1 + job.optimizer.n_slots)
+        return job.network.n_params * (1 + job.n_slots)
 
     @property
     def remembers(self) -> bool:
@@ -98,8 +154,7 @@ class Strategy(ABC):
 
     def init_state(self, job: TrainingJob, params: np.ndarray, replicas: int) -> TrainState:
         """Return the state before the first step, with those parameters (n,)."""
-        slots = np.zeros((job.optimizer.n_slots, len(params)), params.dtype)
-        return TrainState(params, slots, job.optimizer.learning_rate)
+        return TrainState(params, job.initial_slots(params), job.optimizer.initial_rate)
 
     def share(self, state: TrainState, replica: int) -> TrainState:
         """Return the part of the state that a replica needs for its round."""
@@ -120,6 +175,7 @@ class GradientAveraging(Strategy):
     task_name: ClassVar[str] = "dasknn-gradient"
 
     def __post_init__(self):
+        super().__post_init__()
         object.__setattr__(self, "compression", compression.get(self.compression))
 
     @property
@@ -130,6 +186,7 @@ class GradientAveraging(Strategy):
         return job.network.n_params
 
     def schedule(self, job, rows):
+        rows = job.rows_of_epoch(rows)
         n_samples = sum(rows)
         batch_size = n_samples if job.batch_size is None else min(job.batch_size, n_samples)
 
@@ -146,10 +203,13 @@ class GradientAveraging(Strategy):
         rows = slice(piece.begin, piece.end)
         if not isinstance(order, slice):
             rows = order[rows]
-        total = GradientSum(job.network, None if carry is None else carry.vector.copy())
-        total.add(job.network.views(state.params), shard.X, shard.y, shard.weight, rows)
-        weight = n_rows if shard.weight is None else float(shard.weight[rows].sum())
-        numbers = Contribution.of(total.vector, total.loss_sum, weight, n_rows).numbers
+        total = GradientSum(job.network, None if carry is None else carry.vector.copy(), job.metrics)
+        noise = job.noise(state.step, piece.shard, piece.begin)
+        total.add(job.network.views(state.params), shard.X, shard.y, shard.weight, rows, noise)
+        divisor = job.network.loss.divisor(n_rows, None if shard.weight is None else shard.weight[rows])
+        numbers = Contribution.of(
+            total.vector, total.loss_sum, divisor, n_rows, metric_sums=total.metric_sums
+        ).numbers
         return Contribution(total.vector, numbers if carry is None else merge_numbers(carry.numbers, numbers))
 
     def finish(self, job, state, carry):
@@ -173,6 +233,7 @@ class _LocalTraining(Strategy):
         """Return the rows of one step of one replica; None stands for a whole shard."""
 
     def schedule(self, job, rows):
+        rows = job.rows_of_epoch(rows)
         return Schedule(1, lambda k: rows)
 
 
@@ -221,6 +282,7 @@ class WeightAveraging(_LocalTraining):
     task_name: ClassVar[str] = "dasknn-train-replica"
 
     def __post_init__(self):
+        super().__post_init__()
         if self.every != "epoch" and not (isinstance(self.every, Integral) and self.every >= 1):
             raise ValueError(
                 f"WeightAveraging expects every='epoch' or a number of steps, received {self.every!r}."
@@ -230,6 +292,7 @@ class WeightAveraging(_LocalTraining):
         local = self.local_batch_size(job)
         if self.every == "epoch" or local is None:
             return super().schedule(job, rows)
+        rows = job.rows_of_epoch(rows)
         steps = [-(-n // local) for n in rows]
         n_rounds = -(-max(steps) // self.every)
 
@@ -270,7 +333,7 @@ class WeightAveraging(_LocalTraining):
 class PredictionAveraging(_LocalTraining):
     """As many networks as replicas, each trained apart on its own rows; their predictions are averaged.
 
-    Deep ensembles (Lakshminarayanan et al. 2017), soft voting. `members` sets the number of replicas;
+    Deep ensembles (Lakshminarayanan et al. 2017), soft voting. `members` is another name of `replicas`;
     every member takes steps of the whole batch_size. Nothing is exchanged but finished members.
     """
 
@@ -281,6 +344,10 @@ class PredictionAveraging(_LocalTraining):
     def __post_init__(self):
         if self.members is not None and self.members < 1:
             raise ValueError(f"Expected members to be at least 1, received {self.members}.")
+        if self.members is not None and self.replicas not in (None, self.members):
+            raise ValueError(f"Expected replicas={self.members}, the members, received {self.replicas}.")
+        object.__setattr__(self, "replicas", self.members or self.replicas)
+        super().__post_init__()
 
     def local_batch_size(self, job):
         return job.batch_size
@@ -290,8 +357,8 @@ class PredictionAveraging(_LocalTraining):
 
     def init_state(self, job, params, replicas):
         members = np.stack([params, *(job.init_params(member) for member in range(1, replicas))])
-        slots = np.zeros((replicas, job.optimizer.n_slots, params.shape[0]), params.dtype)
-        return TrainState(members, slots, job.optimizer.learning_rate)
+        slots = np.stack([job.initial_slots(member) for member in members])
+        return TrainState(members, slots, job.optimizer.initial_rate)
 
     def share(self, state, replica):
         return replace(state, params=state.params[replica], slots=state.slots[replica])
@@ -300,7 +367,10 @@ class PredictionAveraging(_LocalTraining):
         # carry: the member's own TrainState, whose loss_total and n_samples begin at 0.
         trainer = LocalTrainer(job, state.begin_epoch(state.epoch) if carry is None else carry)
         order = job.row_order(state.epoch, piece.shard, len(shard))
-        trainer.train(shard, order, batch_bounds(len(shard), self.local_batch_size(job) or len(shard)))
+        n_rows = piece.end - piece.begin
+        bounds = batch_bounds(n_rows, self.local_batch_size(job) or n_rows)
+        rows = slice(piece.begin, piece.end)
+        trainer.train(shard, rows if isinstance(order, slice) else order[rows], bounds, piece.shard)
         return trainer.state()
 
     def finish(self, job, state, carry):
@@ -311,6 +381,7 @@ class PredictionAveraging(_LocalTraining):
             carry.weight_sum,
             carry.n_samples,
             carry.step - state.step,
+            carry.metric_sums,
         )
 
     def merge(self, left, right):
@@ -328,6 +399,7 @@ class PredictionAveraging(_LocalTraining):
             step=state.step + total.n_steps,
             loss_total=state.loss_total + total.loss_sum,
             n_samples=state.n_samples + total.n_samples,
+            metric_sums=state.metric_sums + total.metric_sums,
         )
 
 
@@ -342,3 +414,7 @@ def get(strategy: str | Strategy) -> Strategy:
         f"Expected strategy to be 'auto', one of {sorted(by_name)} or an object such as "
         f"GradientAveraging(), received {strategy!r}."
     )
+
+
+# What people who come from TensorFlow call it.
+MirroredStrategy = MultiWorkerMirroredStrategy = GradientAveraging

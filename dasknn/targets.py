@@ -7,6 +7,8 @@ part lacks are encoded all the same, and the whole y is never in one place.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
@@ -291,4 +293,68 @@ class ClassWeights:
     def rows(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
         """Return the weight of each row (n,)."""
         of_class = self.values[self.encoder.numbers(y)]
+        return of_class if weight is None else of_class * weight
+
+
+@dataclass(frozen=True, eq=False)
+class LossEncoder:
+    """y as one of Keras's losses takes it: numbers (n, n_outputs), or labels (n,) in [0, n_outputs)."""
+
+    loss: Any
+    n_outputs: int
+    dtype: str
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return y (n,), (n, k) or (n, 1) as the loss takes it. ValueError: what it cannot take."""
+        y = as_array(y)
+        if y.dtype.kind not in "biuf":
+            raise ValueError(
+                f"Expected numbers in y, received dtype {y.dtype}, such as {y.reshape(-1)[:1].tolist()}. "
+                f"Encode "
+                "labels as 0, 1, ..., for instance with sklearn.preprocessing.LabelEncoder."
+            )
+        if self.loss.takes_labels:
+            if y.ndim == 2 and y.shape[1] == 1:
+                y = y[:, 0]
+            if y.dtype.kind != "i" and (whole := y.astype(np.int64)).shape == y.shape and np.all(whole == y):
+                y = whole
+        else:
+            y = np.ascontiguousarray(y.reshape(len(y), prod(y.shape[1:])), dtype=self.dtype)
+        self.loss.check_targets(y, self.n_outputs)
+        return y
+
+    def summarize(self, y: np.ndarray, weight: np.ndarray | None = None) -> NumberSummary:
+        """Return the shape of a part of y. ValueError: what the loss cannot take."""
+        return NumberSummary.of(self.encode(y))
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the outputs, as Keras predicts."""
+        return outputs
+
+
+@dataclass(frozen=True, eq=False)
+class LabelWeights:
+    """Keras's class_weight: factors of the weights of rows by label, 1 for labels that are not in it.
+
+    The label of a row of several numbers is where the greatest is.
+    """
+
+    weights: dict[int, float]
+    dtype: str
+
+    def __post_init__(self):
+        for label, weight in self.weights.items():
+            if not (isinstance(label, int | np.integer) and weight >= 0):
+                raise ValueError(
+                    f"Expected class_weight to map labels 0, 1, ... to weights >= 0, received {label!r}: "
+                    f"{weight}."
+                )
+
+    def rows(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+        """Return the weight of each row (n,)."""
+        y = as_array(y)
+        labels = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else np.round(y.reshape(-1))
+        of_class = np.ones(len(labels), self.dtype)
+        for label, factor in self.weights.items():
+            of_class[labels == label] = factor
         return of_class if weight is None else of_class * weight

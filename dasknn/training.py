@@ -7,10 +7,11 @@ iteration of L-BFGS counts as an epoch: its loop is SciPy's, and what happens ar
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,31 @@ from dasknn.rounds import TrainState
 from dasknn.transports import Transport
 
 
+def loss_of(state: TrainState) -> dict[str, float]:
+    """Return what callbacks hear of a state, where there is nothing but its loss."""
+    return {"loss": state.loss}
+
+
+@dataclass(frozen=True)
+class Face:
+    """What a face adds to a training.
+
+    report(state): what callbacks hear of it, in the course of an epoch and at its end. validate(state): what
+    they hear besides, once an epoch has ended. publish(state): gives the model what has been learned, before
+    callbacks look at it. params: what callbacks are told of the settings.
+    """
+
+    report: Callable[[TrainState], dict[str, float]] = loss_of
+    validate: Callable[[TrainState], dict[str, float]] | None = None
+    publish: Callable[[TrainState], None] = lambda state: None
+    params: Mapping[str, Any] | None = None
+
+
 class Training:
     """A running training: what callbacks see of it, and the loop.
 
-    history: entries of an earlier training that this one goes on from. Epochs count on from there.
+    history: entries of an earlier training that this one goes on from; first_epoch: the number of the first
+    epoch, from 0, if it is not that of such entries.
     """
 
     def __init__(
@@ -36,20 +58,29 @@ class Training:
         state: TrainState,
         max_epochs: int,
         callbacks: Sequence[Callback] = (),
-        validate: Callable[[TrainState], float] | None = None,
+        face: Face | None = None,
         history: Sequence[dict[str, Any]] = (),
+        first_epoch: int | None = None,
     ):
         self.transport = transport
         self.state = state
-        self.first_epoch = len(history)
+        #: Number of the first epoch, and of the one that runs or comes next; they count from 0.
+        self.first_epoch = self.epoch = len(history) if first_epoch is None else first_epoch
         self.max_epochs = max_epochs
         self.history = list(history)
+        self.n_before = len(self.history)
         self.stop_training = False
         self.interrupted = False
-        self._validate = validate
-        self._callbacks = list(callbacks)
-        for callback in self._callbacks:
+        #: Samples and steps of the running epoch, as far as the driver has heard.
+        self.running = state
+        self._model, self.face = model, face or Face()
+        #: Whether all epochs have been run, or a callback has stopped them.
+        self.is_complete = False
+        self._began = 0.0
+        self.callbacks = list(callbacks)
+        for callback in self.callbacks:
             callback.model, callback.training = model, self
+            callback.params = {"epochs": max_epochs} if self.face.params is None else self.face.params
 
     @property
     def n_samples(self) -> int:
@@ -58,8 +89,8 @@ class Training:
 
     @property
     def n_epochs(self) -> int:
-        """Epochs that this training has ended."""
-        return len(self.history) - self.first_epoch
+        """Epochs that have ended since the first."""
+        return self.epoch - self.first_epoch
 
     @property
     def learning_rate(self) -> float:
@@ -68,7 +99,18 @@ class Training:
 
     @learning_rate.setter
     def learning_rate(self, rate: float) -> None:
+        if not isinstance(self.transport.job.optimizer.learning_rate, float | int):
+            raise TypeError(
+                "The learning rate of this optimizer is a schedule, which a callback cannot change. Create "
+                "the "
+                "optimizer with a number, or leave the callback out."
+            )
         self.state = replace(self.state, learning_rate=rate)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether a callback has said so, by `self.training.stop_training` or `self.model.stop_training`."""
+        return self.stop_training or getattr(self._model, "stop_training", False)
 
     def run(self) -> TrainState:
         """Train until max_epochs, a callback's stop or Ctrl-C; return the state after the last epoch.
@@ -76,10 +118,9 @@ class Training:
         Raises NonFiniteLossError as soon as a loss is; self.state is then the last good one.
         """
         with self._announced():
-            while self.n_epochs < self.max_epochs and not self.stop_training:
+            while self.n_epochs < self.max_epochs and not self.should_stop:
                 self._begin_epoch()
-                epoch = len(self.history)
-                self._end_epoch(self.transport.epoch(self.state.begin_epoch(epoch), self._on_wave))
+                self._end_epoch(self.transport.epoch(self.state.begin_epoch(self.epoch), self._on_wave))
         return self.state
 
     def minimize(self, optimizer: LBFGS) -> OptimizeResult | None:
@@ -99,9 +140,9 @@ class Training:
 
         def on_iteration(found) -> None:
             n_samples = self.n_samples
-            state = state_of(found.x.copy()).begin_epoch(len(self.history))
+            state = state_of(found.x.copy()).begin_epoch(self.epoch)
             self._end_epoch(replace(state, loss_total=found.fun * n_samples, n_samples=n_samples))
-            if self.stop_training:
+            if self.should_stop:
                 raise StopIteration
             self._begin_epoch()
 
@@ -118,42 +159,66 @@ class Training:
 
     @contextmanager
     def _announced(self) -> Iterator[None]:
+        self._forget_old_stop()
         try:
-            self._tell("on_train_begin", logs={})
+            self.tell("on_train_begin", logs={})
+            self.tell("on_train_ready", logs={})
             yield
+            self.is_complete = True
         except KeyboardInterrupt:
             self.interrupted = True
             warnings.warn("Training interrupted by user.", stacklevel=5)
+        except NonFiniteLossError as error:
+            self.stop_training = True
+            answers = [callback.on_nonfinite_loss(error) for callback in self.callbacks]
+            if not any(answers):
+                raise
         finally:
             self.transport.close()
-            self._tell("on_train_end", logs={})
-            for callback in self._callbacks:
+            self.stop_training = self.should_stop
+            self.tell("on_train_end", logs=dict(self.history[-1]) if self.history else {})
+            self._forget_old_stop()
+            for callback in self.callbacks:
                 # Through the training, a callback that is kept would keep data and client alive.
                 callback.model = callback.training = None
 
+    def _forget_old_stop(self) -> None:
+        vars(self._model).pop("stop_training", None)
+
     def _begin_epoch(self) -> None:
-        self._tell("on_epoch_begin", len(self.history), logs={})
+        self.running = self.state.begin_epoch(self.epoch)
+        self.tell("on_epoch_begin", self.epoch, logs={})
+        self._began = time.perf_counter()
 
     def _end_epoch(self, state: TrainState) -> None:
         self._check_finite(state)
-        self.state = state
-        logs = {
+        self.state = self.running = state
+        self.face.publish(state)
+        logs = self.face.report(state)
+        if self.face.validate is not None:
+            logs |= self.face.validate(state)
+        seconds = time.perf_counter() - self._began
+        entry = {
             "epoch": state.epoch + 1,
             "loss": state.loss,
             "n_samples": state.n_samples,
             "learning_rate": state.learning_rate,
             "bytes_sent": state.bytes_sent,
+            "seconds": seconds,
+            "rows_per_second": state.n_samples / max(seconds, 1e-9),
         }
-        if self._validate is not None:
-            logs["validation_score"] = self._validate(state)
-        self._tell("on_epoch_end", state.epoch, logs=logs)
-        self.history.append(logs)
+        self.history.append(entry | logs)
+        self.epoch += 1
+        self.tell("on_epoch_end", state.epoch, logs=logs)
+        # Callbacks may have added to what they heard.
+        self.history[-1] |= logs
+        self.tell("on_epoch_done", state.epoch, logs=logs)
 
     def _on_wave(self, state: TrainState) -> None:
         if not np.isfinite(state.loss):
             raise self._diverged(state)
-        logs = {"loss": state.loss, "n_samples": state.n_samples}
-        self._tell("on_train_batch_end", state.step, logs=logs)
+        self.running = state
+        self.tell("on_train_batch_end", state.step, logs=self.face.report(state))
 
     def _check_finite(self, state: TrainState) -> None:
         if not (np.isfinite(state.loss) and np.isfinite(state.params).all()):
@@ -166,6 +231,7 @@ class Training:
             "good epoch."
         )
 
-    def _tell(self, event: str, *args, logs: dict[str, Any]) -> None:
-        for callback in self._callbacks:
+    def tell(self, event: str, *args, logs: dict[str, Any]) -> None:
+        """Call that method of all callbacks."""
+        for callback in self.callbacks:
             getattr(callback, event)(*args, logs=logs)

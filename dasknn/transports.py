@@ -49,6 +49,14 @@ class Transport(Protocol):
         """Return mean loss, summed gradient and weight over all rows, for the parameters of the state."""
         ...  # pragma: no cover
 
+    def memory(self) -> dict[str, np.ndarray]:
+        """Return what it remembers from epoch to epoch, besides the state."""
+        return {}
+
+    def recall(self, memory: dict[str, np.ndarray]) -> None:
+        """Take over what the same transport of an interrupted training remembered."""
+        return
+
     def close(self) -> None:
         """End what it keeps between epochs."""
         return
@@ -71,6 +79,19 @@ class InProcess(Transport):
         self._random_state = random_state
         self._order = np.arange(len(shard))
         self._all_rows: Workspace | None = None
+
+    def memory(self):
+        """See Transport.memory: the running order of rows, and where random draws stand."""
+        state = self._random_state.get_state(legacy=False)["state"]
+        return {"order": self._order, "keys": state["key"], "position": np.array([state["pos"]])}
+
+    def recall(self, memory):
+        """See Transport.recall."""
+        self._order = memory["order"]
+        keys = {"key": memory["keys"], "pos": int(memory["position"][0])}
+        self._random_state.set_state(
+            {"bit_generator": "MT19937", "state": keys, "has_gauss": 0, "gauss": 0.0}
+        )
 
     def epoch(self, state, on_wave):
         """See Transport.epoch."""
@@ -306,7 +327,7 @@ def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> R
     # Dask may have moved a shard since it was made.
     by_number = {number: shard.aligned() for number, shard in zip(wave.shards, shards, strict=True)}
     learner = wave.strategy.learner(wave.job, state)
-    with _Exchange(group, min(wave.n_threads, len(own))) as exchange:
+    with _Exchange(group, min(wave.n_threads, len(own)), wave.job.n_numbers) as exchange:
         for k in range(wave.begin, wave.end):
             goals = schedule.goals(k)
             present = [replica for replica, goal in enumerate(goals) if goal > before[replica]]
@@ -324,10 +345,10 @@ def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> R
 class _Exchange:
     """What a learner sees of the group: see `learners.Exchange`."""
 
-    def __init__(self, group: Group, n_threads: int):
+    def __init__(self, group: Group, n_threads: int, n_numbers: int):
         self._group = group
         self._pool = ThreadPoolExecutor(n_threads, "dasknn-replica") if n_threads > 1 else None
-        self._numbers = np.empty(4)
+        self._numbers = np.empty(n_numbers)
         self.present: list[int] = []
 
     def each(self, function, items):

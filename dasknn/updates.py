@@ -1,6 +1,17 @@
-"""Steps of an optimizer on a flat vector, with what surrounds them: penalties, clipping, averages."""
+"""Steps of an optimizer on a flat vector, with penalties, clipping, constraints and averages around them.
+
+    params = [ kernels | other learned weights | what is not learned ]
+
+Where an optimizer asks for nothing but its own formula, a step goes block by block, so that all its passes
+over a block stay in cache; what needs whole weights goes over all of them before and after.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -10,29 +21,174 @@ from dasknn.regularizers import BatchL2
 _BLOCK = 32_768
 
 
+@dataclass(frozen=True)
+class Variable:
+    """A weight of a layer and its place in the vector of parameters."""
+
+    layer: int
+    name: str
+    begin: int
+    shape: tuple[int, ...]
+    is_learned: bool = True
+    regularizer: Any = None
+    constraint: Any = None
+
+    @property
+    def span(self) -> slice:
+        """Where it is in the vector."""
+        return slice(self.begin, self.begin + prod(self.shape))
+
+    def view(self, vector: np.ndarray) -> np.ndarray:
+        """Return it as a view of the vector."""
+        return vector[self.span].reshape(self.shape)
+
+
+def n_slots(optimizer) -> int:
+    """Return how many vectors of state training keeps: the optimizer's own, averages, what it accumulates."""
+    return optimizer.n_slots + bool(optimizer.use_ema) + bool(optimizer.gradient_accumulation_steps)
+
+
+def initial_slots(optimizer, params: np.ndarray) -> np.ndarray:
+    """Return the state (n_slots, n) before the first step."""
+    own = optimizer.initial_slots(params)
+    return np.concatenate([own, np.zeros((n_slots(optimizer) - len(own), len(params)), params.dtype)])
+
+
+def averages(optimizer, params: np.ndarray, slots: np.ndarray, variables: Sequence[Variable]) -> np.ndarray:
+    """Return params with moving averages, which use_ema keeps, in place of what is learned.
+
+    Before any step there are none: then they are params.
+    """
+    average = slots[optimizer.n_slots]
+    found = params.copy()
+    for variable in variables:
+        if variable.is_learned and average[variable.span].any():
+            found[variable.span] = average[variable.span]
+    return found
+
+
 class Updater:
-    """Turns summed gradients into steps of the optimizer, block by block.
+    """Turns summed gradients into steps of the optimizer.
 
     params (n,), slots (n_slots, n) and grad (n,) are views that the caller owns and that change in
-    place; the first n_weights of them are regularized. Views of all blocks are made once.
+    place; the first n_weights of them are what `regularizer` takes. variables: where each weight is; none:
+    all is learned, and nothing has a penalty or constraint of its own. Views of all blocks are made once.
     """
 
-    def __init__(self, optimizer, regularizer: BatchL2, n_weights: int, params, slots, grad):
+    def __init__(
+        self,
+        optimizer,
+        regularizer: BatchL2,
+        n_weights: int,
+        params,
+        slots,
+        grad,
+        variables: Sequence[Variable] = (),
+    ):
         self.optimizer = optimizer
         self.regularizer = regularizer
-        scratch = np.empty(min(_BLOCK, max(len(params), 1)), params.dtype)
-        self._weights = []
+        self._weights = params[:n_weights]
+        learned = [variable for variable in variables if variable.is_learned]
+        n_learned = max((variable.span.stop for variable in learned), default=0) if variables else len(params)
+        self._drifting = (params[n_learned:], grad[n_learned:]) if n_learned < len(params) else None
+        self._penalized = [
+            (v.regularizer, v.view(params), v.view(grad)) for v in learned if v.regularizer is not None
+        ]
+        self._constrained = [(v.constraint, v.view(params)) for v in learned if v.constraint is not None]
+        self._gradients = [v.view(grad) for v in learned] or [grad]
+        self._learned = params[:n_learned], grad[:n_learned]
+        extra = list(slots[optimizer.n_slots :, :n_learned])
+        self._average = extra.pop(0) if optimizer.use_ema else None
+        self._accumulated = extra.pop(0) if optimizer.gradient_accumulation_steps else None
+        self._clips = bool(optimizer.clipnorm or optimizer.clipvalue or optimizer.global_clipnorm)
+        self._is_plain = not (
+            self._penalized or self._clips or self._average is not None or self._accumulated is not None
+        )
+        scratch = np.empty(min(_BLOCK, max(n_learned, 1)), params.dtype)
+        own = slots[: optimizer.n_slots]
         self._blocks = []
-        for begin in range(0, len(params), _BLOCK):
-            block = slice(begin, min(begin + _BLOCK, len(params)))
+        for begin in range(0, n_learned, _BLOCK):
+            block = slice(begin, min(begin + _BLOCK, n_learned))
             buffer = scratch[: block.stop - begin]
             weights = slice(begin, max(begin, min(block.stop, n_weights)))
-            self._weights.append((params[weights], grad[weights], buffer[: weights.stop - begin]))
-            self._blocks.append((params[block], grad[block], slots[:, block], buffer))
+            of_weights = params[weights], grad[weights], buffer[: weights.stop - begin]
+            self._blocks.append((of_weights, (params[block], grad[block], own[:, block], buffer)))
 
-    def step(self, weight_sum: float, step: int, learning_rate: float) -> None:
-        """Take step number `step` (from 1) with the mean gradient grad / weight_sum; grad is spent."""
-        for weights, (params, grad, slots, scratch) in zip(self._weights, self._blocks, strict=True):
-            self.regularizer.add_gradient(*weights)
-            np.divide(grad, weight_sum, out=grad)
-            self.optimizer.update(params, grad, slots, scratch, step, learning_rate)
+    def penalty(self, divisor: float) -> float:
+        """Return what penalties add to a summed loss that will be divided by divisor."""
+        found = self.regularizer.penalty(self._weights)
+        for regularizer, weight, _ in self._penalized:
+            found += divisor * regularizer.penalty(weight)
+        return found
+
+    def step(self, divisor: float, step: int, learning_rate: float) -> None:
+        """Take step number `step` (from 1) with the mean gradient grad / divisor; grad is spent."""
+        if self._drifting is not None:
+            params, fall = self._drifting
+            np.divide(fall, divisor, out=fall)
+            np.subtract(params, fall, out=params)
+        if self._is_plain:
+            for of_weights, (params, grad, slots, scratch) in self._blocks:
+                self.regularizer.add_gradient(*of_weights)
+                np.divide(grad, divisor, out=grad)
+                self._update(params, grad, slots, scratch, step, learning_rate)
+        else:
+            self._step_with_more(divisor, step, learning_rate)
+        for constraint, weight in self._constrained:
+            constraint.apply(weight)
+
+    def _step_with_more(self, divisor: float, step: int, learning_rate: float) -> None:
+        params, grad = self._learned
+        optimizer = self.optimizer
+        for of_weights, _ in self._blocks:
+            self.regularizer.add_gradient(*of_weights)
+        np.divide(grad, divisor, out=grad)
+        for regularizer, weight, of_weight in self._penalized:
+            regularizer.add_gradient(weight, of_weight, 1.0)
+        # Counted as Keras does: an update for every so many steps.
+        every = optimizer.gradient_accumulation_steps or 1
+        update = (step - 1) // every + 1
+        if self._accumulated is not None:
+            np.add(grad, self._accumulated, out=grad)
+            if step % every:
+                np.copyto(self._accumulated, grad)
+            else:
+                np.divide(grad, every, out=grad)
+                self._accumulated[...] = 0
+        if step % every == 0:
+            if self._clips:
+                self._clip(grad)
+            for _, block in self._blocks:
+                self._update(*block, update, learning_rate)
+        if self._average is not None:
+            # The first average is what has been learned so far; so averages need no correction.
+            momentum = optimizer.ema_momentum if update > 1 else 0.0
+            np.multiply(self._average, momentum, out=self._average)
+            np.add(self._average, (1 - momentum) * params, out=self._average)
+            if optimizer.ema_overwrite_frequency and update % optimizer.ema_overwrite_frequency == 0:
+                np.copyto(params, self._average)
+
+    def _update(self, params, grad, slots, scratch, step: int, learning_rate: float) -> None:
+        decay = self.optimizer.weight_decay
+        if decay:
+            # Decay is scaled by the learning rate, as in Keras and PyTorch; the paper (Loshchilov and Hutter
+            # 2019) scales it by the schedule alone.
+            np.multiply(params, params.dtype.type(decay * learning_rate), out=scratch)
+            np.subtract(params, scratch, out=params)
+        self.optimizer.update(params, grad, slots, scratch, step, learning_rate)
+
+    def _clip(self, grad) -> None:
+        optimizer = self.optimizer
+        if optimizer.clipvalue:
+            np.clip(grad, -optimizer.clipvalue, optimizer.clipvalue, out=grad)
+        elif optimizer.global_clipnorm:
+            _shorten(grad, optimizer.global_clipnorm)
+        else:
+            for of_weight in self._gradients:
+                _shorten(of_weight.reshape(-1), optimizer.clipnorm)
+
+
+def _shorten(vector: np.ndarray, longest: float) -> None:
+    norm = float(np.sqrt(np.dot(vector, vector)))
+    if norm > longest:
+        np.multiply(vector, longest / norm, out=vector)

@@ -13,39 +13,48 @@ PACKAGE = ROOT / "dasknn"
 
 FLOORS = {
     "exceptions": 0,
+    "configs": 0,
+    "summary": 0,
     "activations": 1,
     "initializers": 1,
     "regularizers": 1,
-    "scores": 1,
-    "metrics": 1,
     "constraints": 1,
     "schedules": 1,
+    "scores": 1,
     "targets": 1,
     "optimizers": 2,
     "losses": 2,
-    "updates": 3,
-    "sklearn_losses": 3,
     "layers": 2,
+    "updates": 2,
     "cluster.tasks": 2,
     "cluster.links": 2,
+    "metrics": 3,
+    "sklearn_losses": 3,
     "network": 3,
     "cluster.partitions": 3,
     "cluster.collective": 3,
     "cluster.members": 4,
     "rounds": 4,
     "saving": 4,
+    "resuming": 4,
     "compression": 5,
+    "keras_files": 5,
     "learners": 6,
     "strategies": 7,
     "features": 8,
     "prediction": 8,
     "callbacks": 8,
     "choice": 8,
+    "handles": 8,
     "transports": 9,
+    "progress": 9,
+    "sklearn_rules": 9,
+    "stack": 9,
     "training": 10,
     "datasets": 10,
     "conversion": 10,
     "estimators": 11,
+    "sequential": 11,
     "recommend": 12,
     "cli": 12,
 }
@@ -108,7 +117,8 @@ def test_only_the_tasks_module_submits_tasks():
 
 def test_the_oldest_versions_tested_are_those_that_are_promised():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    promised = [*project["dependencies"], *project["optional-dependencies"]["dataframe"]]
+    extras = project["optional-dependencies"]
+    promised = [*project["dependencies"], *extras["dataframe"], *extras["keras"], *extras["tensorboard"]]
     lower = dict(spec.replace("[array]", "").replace("[dataframe]", "").split(">=") for spec in promised)
     lines = (ROOT / "tests" / "minimum.txt").read_text().splitlines()
     tested = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))

@@ -16,7 +16,10 @@ PEER, TASKS = choice.PEER, choice.TASKS
 
 
 def sizes(units=100, n_rows=100_000, replicas=2, batch_size=400):
-    layers = (Dense(units, "relu", GlorotUniform(), GlorotUniform()), Dense(5, "softmax"))
+    layers = (
+        Dense(units, "relu", kernel_initializer=GlorotUniform(), bias_initializer=GlorotUniform()),
+        Dense(5, "softmax"),
+    )
     return choice.Sizes(Network(50, layers, CategoricalLogLoss(), "float32"), n_rows, replicas, batch_size)
 
 

@@ -138,9 +138,9 @@ def test_lbfgs_makes_few_csr_rows_dense_at_a_time(monkeypatch):
     sizes = set()
     make = Workspace.__init__
 
-    def record(self, network, n_rows):
+    def record(self, network, n_rows, metrics=None):
         sizes.add(n_rows)
-        make(self, network, n_rows)
+        make(self, network, n_rows, metrics)
 
     monkeypatch.setattr(Workspace, "__init__", record)
     dasknn.MLPClassifier((3,), solver="lbfgs", max_iter=2).fit(sparse.csr_matrix(X), y)

@@ -21,7 +21,10 @@ from dasknn.strategies import GradientAveraging, OuterNesterov, PredictionAverag
 
 NETWORK = Network(
     6,
-    (Dense(9, "tanh", GlorotUniform(), GlorotUniform()), Dense(3, "softmax")),
+    (
+        Dense(9, "tanh", kernel_initializer=GlorotUniform(), bias_initializer=GlorotUniform()),
+        Dense(3, "softmax"),
+    ),
     CategoricalLogLoss(),
 )
 STRATEGIES = [GradientAveraging(), WeightAveraging(), PredictionAveraging()]
@@ -224,7 +227,9 @@ def test_batches_of_a_round_are_of_nearly_one_size(monkeypatch):
     sizes = []
     take_step = LocalTrainer._take_step
     monkeypatch.setattr(
-        LocalTrainer, "_take_step", lambda self, w: (sizes.append(w.n_rows), take_step(self, w))[1]
+        LocalTrainer,
+        "_take_step",
+        lambda self, w, *noise: (sizes.append(w.n_rows), take_step(self, w, *noise))[1],
     )
     job, strategy = job_of(1, 10), WeightAveraging()
     state = strategy.init_state(job, job.init_params(0), 1)

@@ -221,6 +221,25 @@ def _delayed(data) -> tuple[list, list[int] | None]:
     )
 
 
+def flat_rows(X):
+    """Return X (n, ...) as (n, p), plain or a Dask array; of one dimension as (n, 1). Dataframes as they
+    are.
+    """
+    if is_dataframe(X) or X.ndim == 2:
+        return X
+    width = math.prod(int(n) for n in X.shape[1:])
+    if not isinstance(X, da.Array):
+        return np.asarray(X).reshape(len(X), width)
+    if X.ndim > 2:
+        X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
+    settings: dict[str, Any] = {"drop_axis": list(range(2, X.ndim))} if X.ndim > 2 else {"new_axis": 1}
+    return X.map_blocks(_flatten, dtype=X.dtype, chunks=(X.chunks[0], (width,)), **settings)
+
+
+def _flatten(block: np.ndarray) -> np.ndarray:
+    return block.reshape(len(block), -1)
+
+
 def check_chunks(data: da.Array) -> None:
     """Raise ValueError for an array that is chunked by columns, or has other than 1 or 2 dimensions."""
     if data.ndim == 2 and data.numblocks[1] > 1:
@@ -264,15 +283,21 @@ def _aligned(name: str, data, X, lengths: list[int] | None, n_parts: int) -> lis
 
 @dataclass(frozen=True)
 class Split:
-    """Which rows of each block are held out: so many, chosen by a seed, whatever the other blocks hold."""
+    """Which rows of each block are held out: so many, whatever the other blocks hold.
 
-    seed: int
+    seed: what chooses them; None: the last ones.
+    """
+
+    seed: int | None
     n_held_out: tuple[int, ...]
     held_out: bool
 
     def rows(self, number: int, n_rows: int) -> np.ndarray:
         """Return the rows of block `number` that belong to this side of the split, in their order."""
-        order = np.random.default_rng([self.seed, _HELD_OUT_STREAM, number]).permutation(n_rows)
+        if self.seed is None:
+            order = np.arange(n_rows)[::-1]
+        else:
+            order = np.random.default_rng([self.seed, _HELD_OUT_STREAM, number]).permutation(n_rows)
         n_held_out = self.n_held_out[number]
         return np.sort(order[:n_held_out] if self.held_out else order[n_held_out:])
 
@@ -315,7 +340,15 @@ class Loaded:
         rows = np.cumsum([0, *(info.n_rows for info in self.infos)])
         # Exact for the whole, and within one row for each block.
         edges = rows * math.ceil(rows[-1] * fraction) // max(int(rows[-1]), 1)
-        n_held_out = tuple(int(n) for n in np.diff(edges))
+        return self._split(tasks, seed, tuple(int(n) for n in np.diff(edges)))
+
+    def hold_out_last(self, tasks: Tasks, n_held_out: int) -> tuple[Loaded, Loaded]:
+        """Return (what is left to train on, the last n_held_out rows); rows stay where they are."""
+        ends = np.cumsum([0, *(info.n_rows for info in self.infos)])
+        of_blocks = np.diff(np.maximum(ends, self.n_rows - n_held_out))
+        return self._split(tasks, None, tuple(int(n) for n in of_blocks))
+
+    def _split(self, tasks: Tasks, seed: int | None, n_held_out: tuple[int, ...]) -> tuple[Loaded, Loaded]:
         left, held_out = (
             replace(
                 self, split=Split(seed, n_held_out, side), infos=_infos_of_side(self.infos, n_held_out, side)

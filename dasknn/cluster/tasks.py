@@ -409,7 +409,10 @@ class LocalTasks(Tasks):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
     def start(self, graph, wanted):
-        get = dask.base.get_scheduler() or dask.threaded.get
+        name = dask.config.get("scheduler", None)
+        # A client that is current sets its own name; what shall stay in this process does not go there.
+        is_local = name not in (None, "dask.distributed", "distributed")
+        get = dask.base.get_scheduler(scheduler=name) if is_local else dask.threaded.get
         return list(get(graph.layers().to_dict(), [ref.key for ref in wanted]))
 
     def fetch(self, held, at=()):

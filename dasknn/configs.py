@@ -1,0 +1,139 @@
+"""Objects as Keras writes them into its files, and back: one form for layers and all that they are made of.
+
+    {"module": "keras.initializers", "class_name": "Zeros", "config": {}, "registered_name": None}
+
+Reading looks names up among our own classes and executes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, Self
+
+import numpy as np
+
+
+class Configurable:
+    """A dataclass that is written as its fields; `_only_keras` are settings of Keras that mean nothing here.
+
+    _only_keras maps such a setting to the values for which that is true; others are refused.
+    """
+
+    _only_keras: Mapping[str, tuple] = {}
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the settings, in JSON's types, as Keras writes them."""
+        return {
+            field.name: to_plain(getattr(self, field.name))
+            for field in fields(self)  # type: ignore[arg-type]
+            if field.init
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Return the object that `get_config` described. ValueError: settings that it does not know."""
+        return cls(**checked_settings(cls, config, cls._only_keras))
+
+
+def to_plain(value):
+    """Return a setting in JSON's types."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def checked_settings(
+    kind: type, config: Mapping[str, Any], only_keras: Mapping[str, tuple]
+) -> dict[str, Any]:
+    """Return the settings of a configuration that a dataclass takes. ValueError: others that matter."""
+    settings = dict(config)
+    known = {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]
+    for name in set(settings) - known:
+        if name not in only_keras:
+            raise ValueError(f"{kind.__name__} expects settings among {sorted(known)}, received {name!r}.")
+        if (value := settings.pop(name)) not in only_keras[name]:
+            raise ValueError(f"{kind.__name__} of dasknn knows no {name}, received {value!r}. Leave it out.")
+    return settings
+
+
+class Kinds:
+    """Classes of one kind, under the names that people write.
+
+    what: "an initializer". module: Keras's name for where they live. base: what all of them are.
+    aliases: other names. Names of classes are known in lower case and in snake_case, too.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        module: str,
+        base: type,
+        classes: Iterable[type],
+        aliases: Mapping[str, type] | None = None,
+    ):
+        self._what, self._module, self._base = what, module, base
+        self._classes = {kind.__name__: kind for kind in classes}
+        short = {
+            spell(name): kind for name, kind in self._classes.items() for spell in (str.lower, snake_case)
+        }
+        self._names: dict[str, Any] = {**self._classes, **short, **(aliases or {})}
+
+    def get(self, identifier):
+        """Return the object that a name, a configuration or a class stands for; an object or None as it is.
+
+        ValueError: nothing of this kind.
+        """
+        if identifier is None or isinstance(identifier, self._base):
+            return identifier
+        if isinstance(identifier, str):
+            return self.named(identifier)()
+        if isinstance(identifier, Mapping):
+            return self.deserialize(identifier)
+        if isinstance(identifier, type) and issubclass(identifier, self._base):
+            return identifier()
+        raise ValueError(
+            f"Expected {self._what}: a name, or an object of dasknn.{self._module.partition('.')[2]}, "
+            f"received "
+            f"{identifier!r}."
+        )
+
+    def named(self, name: str) -> Any:
+        """Return the class of that name. ValueError: none has it."""
+        if name in self._names:
+            return self._names[name]
+        if found := get_close_matches(str(name), self._names, 1):
+            hint = f"Did you mean {found[0]!r}?"
+        else:
+            hint = f"There are: {', '.join(sorted(self._classes))}."
+        raise ValueError(f"Expected {self._what}, received {name!r}. {hint}")
+
+    def serialize(self, thing) -> dict[str, Any]:
+        """Return the object in Keras's form for configurations."""
+        return described(self._module, type(thing).__name__, thing.get_config())
+
+    def deserialize(self, config: Mapping[str, Any]):
+        """Return the object of that configuration. ValueError: an unknown kind, or settings it does not
+        know.
+        """
+        if not isinstance(config.get("class_name"), str) or not isinstance(config.get("config"), Mapping):
+            raise ValueError(
+                f"Expected the configuration of {self._what}, with class_name and config, received "
+                f"{config!r}."
+            )
+        return self.named(config["class_name"]).from_config(config["config"])
+
+
+def described(module: str, class_name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Return Keras's form for an object of one of its own classes."""
+    return {"module": module, "class_name": class_name, "config": config, "registered_name": None}
+
+
+def snake_case(name: str) -> str:
+    """Return the name of a class as Keras spells it in lower case: leaky_re_lu for LeakyReLU."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

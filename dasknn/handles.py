@@ -1,0 +1,87 @@
+"""What `model.layers` and `model.optimizer` give: live views of a `Sequential`, whose own settings are
+frozen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class LayerHandle:
+    """One layer of a model: the layer's settings, its weights in the model, and whether they are trained."""
+
+    def __init__(self, model, number: int):
+        self._model, self._number = model, number
+
+    @property
+    def settings(self):
+        """The layer, frozen, as it was given to the model."""
+        return self._model._layers[self._number]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.settings, name)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the weights; set it before `compile`, as in Keras."""
+        return self.settings.trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._model._set_trainable(self._number, bool(value))
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return copies of the weights: kernel, bias; gamma, beta, moving mean, moving variance."""
+        return [weight.copy() for weight in self._model._weights_of(self._number)]
+
+    def set_weights(self, weights) -> None:
+        """Replace the weights. ValueError: other shapes."""
+        self._model._set_weights_of(self._number, weights)
+
+    def count_params(self) -> int:
+        """Return how many numbers its weights are."""
+        return sum(weight.size for weight in self._model._weights_of(self._number))
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """Shape of its outputs; None stands for any number of rows."""
+        return (None, *self._model._shapes[self._number + 1])
+
+    def __repr__(self):
+        return f"<{self.settings!r} of {self._model.name!r}>"
+
+
+class OptimizerHandle:
+    """The optimizer of a compiled model: its settings, and the learning rate and step that training is at."""
+
+    def __init__(self, model, settings):
+        self._model = model
+        self.settings = settings
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "settings":
+            raise AttributeError(name)
+        return getattr(self.settings, name)
+
+    @property
+    def learning_rate(self) -> Any:
+        """The learning rate of the next epoch, or the schedule; callbacks may set a number."""
+        if not isinstance(self.settings.learning_rate, float | int):
+            return self.settings.learning_rate
+        return self._model._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self._model._set_learning_rate(float(rate))
+
+    @property
+    def iterations(self) -> int:
+        """Steps taken so far."""
+        return self._model._step
+
+    def __repr__(self):
+        return repr(self.settings)

@@ -1,0 +1,169 @@
+"""What a user sees while a training runs: bars, and lines in scikit-learn's or Keras's words."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dasknn.callbacks import Callback
+
+
+class ProgressBar(Callback):
+    """A tqdm bar, for terminals and notebooks: epoch, loss, validation score, rows per second."""
+
+    _bar: Any = None
+
+    def on_train_begin(self, logs=None):
+        self._bar = _tqdm()(
+            total=self.training.max_epochs * self.training.n_samples,
+            unit="rows",
+            unit_scale=True,
+            mininterval=0.5,
+            dynamic_ncols=True,
+        )
+        self._score = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch_start = self.training.n_epochs * self.training.n_samples
+        self._bar.set_description(f"epoch {self.training.n_epochs + 1}/{self.training.max_epochs}")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._show(logs, self.training.running.n_samples)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._score = logs.get("validation_score")
+        self._show(logs, self.training.n_samples)
+
+    def _show(self, logs, n_samples):
+        postfix = f"loss={logs['loss']:.4f}"
+        if self._score is not None:
+            postfix += f", validation={self._score:.4f}"
+        self._bar.set_postfix_str(postfix, refresh=False)
+        self._bar.update(self._epoch_start + n_samples - self._bar.n)
+
+    def on_train_end(self, logs=None):
+        if self._bar is not None:
+            self._bar.close()
+
+
+@contextmanager
+def loading_bar(n_partitions: int, shown: bool) -> Iterator[Callable[[], Any]]:
+    """Yield a function to call after each partition that has been loaded; it moves a bar if `shown`."""
+    with _tqdm()(total=n_partitions, desc="loading", unit="partitions", disable=not shown) as bar:
+        yield bar.update
+
+
+def _tqdm():
+    with warnings.catch_warnings():
+        # Without ipywidgets a notebook gets the bar of a terminal; nobody needs a warning for that.
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+    return tqdm
+
+
+class EpochLines(Callback):
+    """One line an epoch, in scikit-learn's words."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        print("Iteration %d, loss = %.8f" % (self.training.n_epochs, logs["loss"]))
+        if "validation_score" in logs:
+            print("Validation score: %f" % logs["validation_score"])
+
+
+class KerasLines(Callback):
+    """Keras's lines: with `bar`, one that grows while an epoch runs (verbose=1), else one an epoch
+    (verbose=2).
+
+    n_steps: steps of an epoch. In a terminal the bar is drawn again whenever the driver hears of progress;
+    into
+    a file it goes once, whole.
+    """
+
+    _WIDTH = 20
+
+    def __init__(self, n_steps: int, *, bar: bool):
+        self.n_steps = n_steps
+        self.bar = bar
+        self.began = 0.0
+        self._first_step = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        last = self.training.first_epoch + self.training.max_epochs
+        print(f"Epoch {epoch + 1}/{last}")
+        self.began = time.perf_counter()
+        self._first_step = self.training.state.step
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.bar and _is_live():
+            done = min(batch - self._first_step, self.n_steps - 1)
+            self._write(self.line(done, logs or {}) + " ", again=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.bar:
+            self._write(self.line(self.n_steps, logs) + "\n", again=_is_live())
+        else:
+            print(_short_line(self.n_steps, self.began, logs))
+
+    def line(self, done: int, logs) -> str:
+        """Return the line after so many steps."""
+        seconds = time.perf_counter() - self.began
+        filled = self._WIDTH * done // self.n_steps
+        bar = "━" * filled + ("─" if _is_live() else " ") * (self._WIDTH - filled)
+        width = 1 + int(math.log10(self.n_steps))
+        line = f"{done:>{width}}/{self.n_steps} {bar}"
+        left = seconds if done == self.n_steps else seconds / max(done, 1) * (self.n_steps - done)
+        return f"{line} {_duration(left)} {_each(seconds, max(done, 1))}{_values(logs)}"
+
+    @staticmethod
+    def _write(text: str, again: bool) -> None:
+        sys.stdout.write(("\r" if again else "") + text)
+        sys.stdout.flush()
+
+
+def print_keras_line(verbose, n_steps: int, began: float, logs: dict[str, Any]) -> None:
+    """Print what Keras does once `evaluate` or `predict` are done; began: perf_counter at their start."""
+    if verbose == 2:
+        print(_short_line(max(n_steps, 1), began, logs))
+    elif verbose:
+        lines = KerasLines(max(n_steps, 1), bar=True)
+        lines.began = began
+        print(lines.line(max(n_steps, 1), logs))
+
+
+def _short_line(n_steps: int, began: float, logs) -> str:
+    seconds = time.perf_counter() - began
+    return f"{n_steps}/{n_steps} - {seconds:.0f}s - {_each(seconds, n_steps)}{_values(logs)}"
+
+
+def _is_live() -> bool:
+    return sys.stdout.isatty() or "ipykernel" in sys.modules
+
+
+def _values(logs) -> str:
+    # By name, as Keras sorts them.
+    return "".join(f" - {name}: {_number(value)}" for name, value in sorted(logs.items()))
+
+
+def _number(value) -> str:
+    try:
+        return f"{value:.4f}" if abs(value) > 1e-3 or value == 0 else f"{value:.4e}"
+    except TypeError:
+        return str(value)
+
+
+def _each(seconds: float, n_steps: int) -> str:
+    each = seconds / n_steps
+    if each >= 1:
+        return f"{each:.0f}s/step"
+    return f"{each * 1e3:.0f}ms/step" if each >= 1e-3 else f"{each * 1e6:.0f}us/step"
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds // 3600:.0f}:{seconds % 3600 // 60:02.0f}:{seconds % 60:02.0f}"
+    return f"{seconds // 60:.0f}:{seconds % 60:02.0f}" if seconds >= 60 else f"{seconds:.0f}s"

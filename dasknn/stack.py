@@ -1,0 +1,361 @@
+"""What a `Sequential` is made of: layers, their names and shapes, and their weights in one flat vector."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from dasknn import layers as layer_kinds
+from dasknn import summary
+from dasknn.configs import snake_case
+from dasknn.handles import LayerHandle
+from dasknn.layers import Input, Layer
+from dasknn.network import Network
+
+DTYPE = "float32"
+_HINT = (
+    "Do not pass an `input_shape`/`input_dim` argument to a layer. When using Sequential models, prefer "
+    "using an "
+    "`Input(shape)` object as the first layer in the model instead."
+)
+# First number of the seed sequences of initial weights; those of `rounds` begin with the seed, too.
+_WEIGHTS_STREAM = 11
+
+
+class Stack:
+    """Layers that are applied one after the other, and their weights once the shape of a row is known."""
+
+    def __init__(self, layers, trainable: bool, name: str | None, seed: int):
+        self.name = name or "sequential"
+        self.trainable = trainable
+        self._seed = seed
+        self._input_shape: tuple[int, ...] | None = None
+        self._layers: list[Layer] = []
+        self._given: list[Any] = []
+        # Weights that layers brought along from other models, by number.
+        self._brought: dict[int, list[np.ndarray]] = {}
+        # Shape of a row before each layer, and behind the last.
+        self._shapes: list[tuple[int, ...]] = []
+        self._loss: Any = None
+        self._network: Network | None = None
+        # (members, n_params)
+        self._members: np.ndarray | None = None
+        for layer in layers or ():
+            self.add(layer, rebuild=False)
+        if self._input_shape is not None:
+            self._rebuild()
+
+    # --- layers ------------------------------------------------------------------------------------
+
+    @property
+    def layers(self) -> list[LayerHandle]:
+        """The layers, as live views of the model, without `Input`."""
+        return [LayerHandle(self, number) for number in range(len(self._layers))]
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> LayerHandle:
+        """Return the layer of that name or number. ValueError: there is none."""
+        if index is not None:
+            if not -len(self._layers) <= index < len(self._layers):
+                raise ValueError(
+                    f"Expected the number of one of {len(self._layers)} layers, received {index}."
+                )
+            return self.layers[index]
+        for number, layer in enumerate(self._layers):
+            if layer.name == name:
+                return LayerHandle(self, number)
+        raise ValueError(
+            f"Expected a layer among {[layer.name for layer in self._layers]}, received {name!r}."
+        )
+
+    def add(self, layer, rebuild: bool = True) -> None:
+        """Add a layer at the end; one of another model comes with a copy of its weights.
+
+        ValueError: no layer of dasknn, or one that is in the model already.
+        """
+        weights = None
+        if isinstance(layer, LayerHandle):
+            weights, layer = (layer.get_weights() if layer._model.built else None), layer.settings
+        if not isinstance(layer, Layer):
+            raise ValueError(
+                f"Only layers of dasknn.layers can be added to a Sequential model, received {layer!r} of "
+                f"type "
+                f"{type(layer).__name__}. A layer of Keras becomes one with dasknn.from_keras(model)."
+            )
+        if any(layer is given for given in self._given):
+            raise ValueError(f"Expected each layer once, received {layer} again. Create a second one.")
+        if isinstance(layer, Input):
+            if self._layers or self._input_shape is not None:
+                raise ValueError(f"Expected Input as the first layer alone, received {layer} behind others.")
+            self._given.append(layer)
+            self._input_shape = layer.shape
+            return
+        if layer.input_shape is not None and not self._layers and self._input_shape is None:
+            if weights is None:
+                warnings.warn(_HINT, stacklevel=_outside())
+            self._input_shape = layer.input_shape
+        if self._input_shape is not None:
+            # Before anything is changed: it may not take such rows.
+            layer.output_shape(self._shape_behind())
+        self._given.append(layer)
+        if weights:
+            self._brought[len(self._layers)] = weights
+        self._layers.append(replace(layer, name=self._free_name(layer), input_shape=None, input_dim=None))
+        if self._input_shape is not None and rebuild:
+            self._rebuild()
+
+    def _shape_behind(self) -> tuple[int, ...]:
+        shape = self._input_shape
+        assert shape is not None
+        for layer in self._layers:
+            shape = layer.output_shape(shape)
+        return shape
+
+    def _free_name(self, layer: Layer) -> str:
+        taken = {other.name for other in self._layers}
+        if layer.name is not None:
+            if layer.name in taken:
+                raise ValueError(
+                    "All layers added to a `Sequential` model should have unique names, received a second "
+                    "layer "
+                    f"named {layer.name!r}."
+                )
+            return layer.name
+        stem = snake_case(type(layer).__name__)
+        names = (stem if i == 0 else f"{stem}_{i}" for i in range(len(taken) + 1))
+        return next(name for name in names if name not in taken)
+
+    def pop(self, rebuild: bool = True) -> Layer:
+        """Remove the last layer and return its settings. ValueError: there is none."""
+        if not self._layers:
+            raise ValueError("Expected a model with layers, received one without.")
+        removed = self._layers.pop()
+        self._given = [layer for layer in self._given if isinstance(layer, Input)] + list(self._layers)
+        self._brought.pop(len(self._layers), None)
+        if self._input_shape is not None:
+            self._rebuild()
+        return removed
+
+    def _set_trainable(self, number: int, value: bool) -> None:
+        self._layers[number] = replace(self._layers[number], trainable=value)
+        if self.built:
+            self._rebuild()
+
+    # --- shapes ------------------------------------------------------------------------------------
+
+    @property
+    def built(self) -> bool:
+        """Whether the layers have weights: the shape of a row is known."""
+        return self._network is not None
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...] | None:
+        """Shape of the inputs; None stands for any number of rows. None: not known yet."""
+        return None if self._input_shape is None else (None, *self._input_shape)
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """Shape of the outputs. ValueError: not built yet."""
+        self._check_built()
+        return (None, *self._shapes[-1])
+
+    def build(self, input_shape=None) -> None:
+        """Give the layers their weights, for inputs of shape (None, ...). ValueError: layers that do not
+        fit.
+        """
+        if input_shape is not None:
+            shape = tuple(input_shape)
+            shape = shape[1:] if shape and shape[0] is None else shape
+            if self.built and shape != self._input_shape:
+                raise ValueError(f"Expected rows of shape {self._input_shape}, as built, received {shape}.")
+            self._input_shape = Input(shape=shape).shape
+        if self._input_shape is None:
+            raise ValueError(
+                "Expected the shape of a row: begin with Input(shape=(10,)), or call build((None, 10)) or "
+                "fit."
+            )
+        if not self.built:
+            self._rebuild()
+
+    def _check_built(self) -> None:
+        if not self.built:
+            raise ValueError(
+                "This model has not been built yet. Begin with Input(shape=(10,)), or call build((None, 10)) "
+                "or fit."
+            )
+
+    def _rebuild(self) -> None:
+        """Make the network of the layers that are there now; weights that were there are kept."""
+        kept = None if self._members is None else [self._by_layer(member) for member in self._members]
+        assert self._input_shape is not None
+        shapes = [self._input_shape]
+        for layer in self._layers:
+            shapes.append(layer.output_shape(shapes[-1]))
+        used = [
+            layer if self.trainable else replace(layer, trainable=False)
+            for layer in self._layers
+            if layer.changes_numbers
+        ]
+        self._shapes = shapes
+        if not used:
+            self._network = self._members = None
+            return
+        self._network = network = Network(prod(self._input_shape), tuple(used), self._loss, DTYPE)
+        fresh = network.initial_params(np.random.default_rng([self._seed, _WEIGHTS_STREAM]))
+        self._members = np.stack([fresh] * (1 if kept is None else len(kept)))
+        for member, by_layer in zip(self._members, kept or [{}], strict=True):
+            for name, weights in [*by_layer.items(), *self._take_brought()]:
+                self._put(member, name, weights)
+        self._layout_changed()
+
+    def _take_brought(self) -> list[tuple[str, list[np.ndarray]]]:
+        brought = [(self._layers[number].name or "", weights) for number, weights in self._brought.items()]
+        self._brought = {}
+        return brought
+
+    def _layout_changed(self) -> None:
+        """Hear that the vector of parameters has another layout."""
+
+    # --- weights -----------------------------------------------------------------------------------
+
+    def _views(self, params: np.ndarray) -> dict[str, tuple[np.ndarray, ...]]:
+        """Return views of the weights into a vector, by the name of their layer."""
+        assert self._network is not None
+        views = dict(
+            zip((layer.name for layer in self._network.layers), self._network.views(params), strict=True)
+        )
+        return {layer.name or "": views.get(layer.name, ()) for layer in self._layers}
+
+    def _by_layer(self, params: np.ndarray) -> dict[str, list[np.ndarray]]:
+        assert self._network is not None
+        names = (layer.name or "" for layer in self._network.layers)
+        views = zip(names, self._network.views(params), strict=True)
+        return {name: [weight.copy() for weight in weights] for name, weights in views}
+
+    def _put(self, params: np.ndarray, name: str, weights: Sequence[np.ndarray]) -> None:
+        """Write a layer's weights into a vector, if it is there and has such weights."""
+        views = self._views(params).get(name, ())
+        if [view.shape for view in views] == [weight.shape for weight in weights]:
+            for view, weight in zip(views, weights, strict=True):
+                view[...] = weight
+
+    def _params_of_one(self) -> np.ndarray:
+        self._check_built()
+        assert self._members is not None
+        if len(self._members) > 1:
+            raise ValueError(
+                f"This model is an ensemble of {len(self._members)} networks, which have no weights in "
+                f"common. "
+                "Take them from each of model.members."
+            )
+        return self._members[0]
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return copies of all weights, layer by layer. ValueError: not built, or an ensemble."""
+        params = self._params_of_one()
+        return [weight.copy() for weights in self._views(params).values() for weight in weights]
+
+    def set_weights(self, weights) -> None:
+        """Replace all weights, layer by layer. ValueError: another number of them, or other shapes."""
+        params = self._params_of_one().copy()
+        views = [view for of_layer in self._views(params).values() for view in of_layer]
+        _assign(views, weights, "the model")
+        self._replace_members(params[np.newaxis])
+
+    def _weights_of(self, number: int) -> tuple[np.ndarray, ...]:
+        return self._views(self._params_of_one())[self._layers[number].name or ""]
+
+    def _set_weights_of(self, number: int, weights) -> None:
+        params = self._params_of_one().copy()
+        name = self._layers[number].name or ""
+        _assign(self._views(params)[name], weights, f"layer {name!r}")
+        self._replace_members(params[np.newaxis])
+
+    def _replace_members(self, members: np.ndarray) -> None:
+        self._members = members
+
+    @property
+    def weights(self) -> list[np.ndarray]:
+        """Copies of all weights, as get_weights."""
+        return self.get_weights()
+
+    def count_params(self) -> int:
+        """Return how many numbers all weights are."""
+        self._check_built()
+        assert self._network is not None
+        return self._network.n_params
+
+    # --- words -------------------------------------------------------------------------------------
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions=None,
+        print_fn=None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range=None,
+    ) -> None:
+        """Print Keras's table: layers, shapes of outputs, numbers of parameters."""
+        rows = []
+        for number, layer in enumerate(self._layers):
+            shape = str((None, *self._shapes[number + 1])) if self.built else "?"
+            count = f"{self.layers[number].count_params():,}" if self.built else "0 (unbuilt)"
+            row = [f"{layer.name} ({type(layer).__name__})", shape, count]
+            if show_trainable:
+                row.append("-" if count == "0" else "Y" if layer.trainable else "N")
+            rows.append(row)
+        text = summary.table(self.name, rows, self._totals(), line_length)
+        (print_fn or print)(text)
+
+    def _totals(self) -> list[tuple[str, int]]:
+        n_params, n_learned, n_optimizer = 0, 0, self._n_optimizer_params()
+        if self._network is not None:
+            n_params, n_learned = self._network.n_params, self._network.n_learned
+        totals = [
+            ("Total params", n_params + n_optimizer),
+            ("Trainable params", n_learned),
+            ("Non-trainable params", n_params - n_learned),
+        ]
+        return [*totals, ("Optimizer params", n_optimizer)] if n_optimizer else totals
+
+    def _n_optimizer_params(self) -> int:
+        return 0
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what the model is made of, in Keras's form; from_config makes one like it, untrained."""
+        described = [layer_kinds.serialize(layer) for layer in self._layers]
+        config: dict[str, Any] = {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": DTYPE,
+            "layers": described,
+        }
+        if self._input_shape is not None:
+            described.insert(0, layer_kinds.serialize(Input(shape=self._input_shape, name="input_layer")))
+            config["build_input_shape"] = [None, *self._input_shape]
+        return config
+
+
+def _assign(views: Sequence[np.ndarray], weights, where: str) -> None:
+    """Copy weights into views. ValueError: another number of them, or other shapes."""
+    weights = [np.asarray(weight) for weight in weights]
+    expected, received = [view.shape for view in views], [weight.shape for weight in weights]
+    if expected != received:
+        raise ValueError(f"Expected weights of {where} of shapes {expected}, received {received}.")
+    for view, weight in zip(views, weights, strict=True):
+        view[...] = weight
+
+
+def _outside() -> int:
+    """Return the stacklevel of whoever called the package."""
+    import sys
+
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("dasknn"):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -1,0 +1,359 @@
+"""Keras's callbacks, in both faces; their rules, their files, and trainings that go on where they stopped."""
+
+import csv
+
+import dask.array as da
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import dasknn
+from dasknn import GradientAveraging, MLPClassifier, Sequential, WeightAveraging, optimizers, schedules
+from dasknn.callbacks import (
+    BackupAndRestore,
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    LambdaCallback,
+    LearningRateScheduler,
+    ModelCheckpoint,
+    ReduceLROnPlateau,
+    TensorBoard,
+    TerminateOnNaN,
+)
+from dasknn.layers import BatchNormalization, Dense, Dropout, Input
+
+pytestmark = pytest.mark.filterwarnings("ignore:Training interrupted by user")
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((200, 4)).astype(np.float32)
+    return x, (x[:, 0] > 0).astype(np.float32)
+
+
+def small(**compiled):
+    dasknn.set_random_seed(1)
+    model = Sequential([Input((4,)), Dense(6, "relu"), Dense(1, "sigmoid")])
+    model.compile(
+        **({"optimizer": "adam", "loss": "binary_crossentropy", "metrics": ["accuracy"]} | compiled)
+    )
+    return model
+
+
+class Says(Callback):
+    """Puts numbers of its own into the logs: what others look at."""
+
+    def __init__(self, values, name="val_loss"):
+        self.values, self.name = values, name
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs[self.name] = self.values[epoch]
+
+
+# --- both faces ----------------------------------------------------------------------------------------
+
+
+class Watching(Callback):
+    """What a user writes for Keras."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_begin(self, logs=None):
+        assert self.params["epochs"] == 9
+        self.seen.append("train")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.seen.append(f"epoch {epoch}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen.append(f"end {epoch} {'loss' in logs} {len(self.model.predict(np.zeros((3, 4))))}")
+        if epoch == 1:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        self.seen.append("done")
+
+
+EVENTS = ["train", "epoch 0", "end 0 True 3", "epoch 1", "end 1 True 3", "done"]
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask"])
+@pytest.mark.parametrize("face", ["keras", "scikit-learn"])
+def test_callbacks_of_users_hear_of_everything_and_may_stop(rows, face, kind, client):
+    watching = Watching()
+    x, y = (
+        rows
+        if kind == "numpy"
+        else [da.from_array(column, chunks=(50, *column.shape[1:])) for column in rows]
+    )
+    if face == "keras":
+        small().fit(x, y, epochs=9, verbose=0, callbacks=[watching])
+    else:
+        model = MLPClassifier((4,), max_iter=9, callbacks=[watching]).fit(x, y)
+        assert model.n_iter_ == 2
+    assert watching.seen == EVENTS
+    assert watching.model is None
+
+
+def test_what_a_callback_adds_to_the_logs_is_in_the_history(rows):
+    history = small().fit(*rows, epochs=2, verbose=0, callbacks=[Says([3.0, 4.0], "mine")])
+    assert history.history["mine"] == [3.0, 4.0]
+    model = MLPClassifier((4,), max_iter=2, callbacks=[Says([3.0, 4.0], "mine")]).fit(*rows)
+    assert [entry["mine"] for entry in model.history_] == [3.0, 4.0]
+
+
+def test_keras_callbacks_work_on_the_estimators(rows, tmp_path):
+    stopping = EarlyStopping("loss", patience=2, min_delta=10.0)
+    plateau = ReduceLROnPlateau("loss", patience=1, min_delta=10.0)
+    path = tmp_path / "best.safetensors"
+    checkpoint = ModelCheckpoint(path, "loss", save_best_only=True)
+    log = CSVLogger(tmp_path / "log.csv")
+    model = MLPClassifier((4,), max_iter=20, callbacks=[plateau, stopping, checkpoint, log], random_state=0)
+    model.fit(*rows)
+    assert model.n_iter_ == 3
+    assert_allclose(model.history_[-1]["learning_rate"], 1e-4)
+    assert_array_equal(dasknn.load(path).predict(rows[0]), model.predict(rows[0]))
+    assert (tmp_path / "log.csv").read_text().startswith("epoch,learning_rate,loss\n0,0.001,")
+
+
+def test_a_callback_may_set_weights_and_learning_rate_through_the_model(rows):
+    rates = []
+
+    class Sets(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            rates.append(self.model.optimizer.learning_rate)
+            self.model.optimizer.learning_rate = 0.0
+            self.model.set_weights([np.zeros_like(weight) for weight in self.model.get_weights()])
+
+    model = small()
+    model.fit(*rows, epochs=3, verbose=0, callbacks=[Sets()])
+    assert rates == [0.001, 0.0, 0.0]
+    assert all((weight == 0).all() for weight in model.get_weights())
+
+
+# --- rules ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "n_epochs"),
+    [
+        ({}, [3, 2, 2.5, 1, 1], 3),
+        ({"patience": 2}, [3, 2, 2.5, 2.5, 1], 4),
+        ({"patience": 1, "min_delta": 0.5}, [3, 2.4, 2.0, 1, 1], 3),
+        ({"mode": "max"}, [1, 2, 3, 2, 9], 4),
+        ({"baseline": 0.5, "patience": 2}, [3, 2, 1, 1, 1], 2),
+        ({"start_from_epoch": 3}, [1, 2, 3, 4, 5], 5),
+    ],
+)
+def test_early_stopping_stops_where_keras_does(rows, settings, values, n_epochs):
+    history = small().fit(*rows, epochs=5, verbose=0, callbacks=[Says(values), EarlyStopping(**settings)])
+    assert len(history.epoch) == n_epochs
+
+
+def test_early_stopping_restores_the_weights_of_the_best_epoch(rows, capsys):
+    weights = []
+    model = small()
+    keep = LambdaCallback(on_epoch_end=lambda epoch, logs: weights.append(model.get_weights()))
+    stopping = EarlyStopping(patience=2, restore_best_weights=True, verbose=1)
+    model.fit(*rows, epochs=9, verbose=0, callbacks=[Says([3, 1, 2, 2, 2]), keep, stopping])
+    assert len(weights) == 4
+    for a, b in zip(model.get_weights(), weights[1], strict=True):
+        assert_array_equal(a, b)
+    shown = capsys.readouterr().out
+    assert "Epoch 4: early stopping" in shown
+    assert "Restoring model weights from the end of the best epoch: 2." in shown
+
+
+def test_the_learning_rate_falls_on_a_plateau(rows):
+    plateau = ReduceLROnPlateau(factor=0.5, patience=2, cooldown=1, min_lr=3e-4)
+    values = [1.0] * 10
+    history = small().fit(*rows, epochs=10, verbose=0, callbacks=[Says(values), plateau])
+    # Keras 3 gave these.
+    expected = [1e-3, 1e-3, 1e-3, 5e-4, 5e-4, 3e-4, 3e-4, 3e-4, 3e-4, 3e-4]
+    assert_allclose(history.history["learning_rate"], expected, rtol=1e-6)
+
+
+def test_a_learning_rate_scheduler_sets_the_rate_of_each_epoch(rows):
+    by_both = LearningRateScheduler(lambda epoch, rate: rate * 0.5)
+    history = small().fit(*rows, epochs=3, verbose=0, callbacks=[by_both])
+    assert_allclose(history.history["learning_rate"], [5e-4, 2.5e-4, 1.25e-4])
+    by_epoch = LearningRateScheduler(lambda epoch: 0.1 / (epoch + 1))
+    history = small().fit(*rows, epochs=2, verbose=0, callbacks=[by_epoch])
+    assert_allclose(history.history["learning_rate"], [0.1, 0.05])
+    model = small(optimizer=optimizers.SGD(schedules.ExponentialDecay(0.1, 10, 0.5)))
+    with pytest.raises(TypeError, match="schedule"):
+        model.fit(*rows, epochs=1, verbose=0, callbacks=[by_epoch])
+
+
+def test_what_is_not_among_the_logs_draws_a_warning_that_names_what_is(rows):
+    with pytest.warns(UserWarning, match="'val_loss', which is not available. Available are: accuracy, loss"):
+        small().fit(*rows, epochs=1, verbose=0, callbacks=[EarlyStopping()])
+
+
+def test_terminate_on_nan_ends_with_the_last_good_weights_and_no_error(rows, capsys):
+    dasknn.set_random_seed(0)
+    model = Sequential([Input((4,)), Dense(4), Dense(1)])
+    model.compile(optimizers.SGD(1e3), "mse")
+    with np.errstate(all="ignore"):
+        model.fit(*rows, epochs=50, verbose=0, callbacks=[TerminateOnNaN()])
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    assert "Terminating training" in capsys.readouterr().out
+
+
+def test_lambda_callbacks_refuse_what_is_never_called():
+    with pytest.raises(ValueError, match="on_epoch_finish"):
+        LambdaCallback(on_epoch_finish=print)
+    with pytest.raises(ValueError, match="on_train_batch_begin"):
+        LambdaCallback(on_train_batch_begin=print)
+
+
+# --- files ---------------------------------------------------------------------------------------------
+
+
+def test_checkpoints_are_named_by_the_logs_and_hold_the_model_of_their_epoch(rows, tmp_path):
+    model = small()
+    path = str(tmp_path / "at-{epoch:02d}-{val_loss:.1f}.safetensors")
+    model.fit(*rows, epochs=3, verbose=0, callbacks=[Says([3, 2, 1]), ModelCheckpoint(path)])
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "at-01-3.0.safetensors",
+        "at-02-2.0.safetensors",
+        "at-03-1.0.safetensors",
+    ]
+    last = dasknn.load_model(tmp_path / "at-03-1.0.safetensors")
+    assert_array_equal(last.predict(rows[0], verbose=0), model.predict(rows[0], verbose=0))
+    with pytest.raises(KeyError, match="among the logs: epoch, accuracy, loss"):
+        small().fit(*rows, epochs=1, verbose=0, callbacks=[ModelCheckpoint(path)])
+
+
+def test_only_the_best_is_saved_where_that_is_asked_for(rows, tmp_path, capsys):
+    model, path = small(), tmp_path / "best.safetensors"
+    weights = []
+    keep = LambdaCallback(on_epoch_end=lambda epoch, logs: weights.append(model.get_weights()))
+    checkpoint = ModelCheckpoint(path, save_best_only=True, save_weights_only=True, verbose=1)
+    model.fit(*rows, epochs=4, verbose=0, callbacks=[Says([3, 1, 2, 1.5]), keep, checkpoint])
+    other = small()
+    other.load_weights(path)
+    for a, b in zip(other.get_weights(), weights[1], strict=True):
+        assert_array_equal(a, b)
+    shown = capsys.readouterr().out
+    assert "Epoch 2: val_loss improved from 3.00000 to 1.00000, saving model to" in shown
+    assert "Epoch 3: val_loss did not improve from 1.00000" in shown
+
+
+def test_the_csv_has_a_line_an_epoch(rows, tmp_path):
+    path = tmp_path / "log.csv"
+    history = small().fit(*rows, epochs=2, verbose=0, callbacks=[CSVLogger(path)])
+    small().fit(*rows, epochs=4, initial_epoch=2, verbose=0, callbacks=[CSVLogger(path, append=True)])
+    with open(path, newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["epoch"] for line in lines] == ["0", "1", "2", "3"]
+    assert float(lines[1]["loss"]) == history.history["loss"][1]
+
+
+def test_tensorboard_reads_the_event_files(rows, tmp_path):
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    model = small()
+    logs = TensorBoard(tmp_path, histogram_freq=1, write_steps_per_second=True)
+    history = model.fit(*rows, epochs=3, verbose=0, validation_data=rows, callbacks=[logs])
+    found = {}
+    for folder in ("train", "validation"):
+        accumulator = accumulators.EventAccumulator(str(tmp_path / folder))
+        accumulator.Reload()
+        found[folder] = accumulator
+    train = found["train"].Scalars("epoch_loss")
+    assert [event.step for event in train] == [0, 1, 2]
+    assert_allclose([event.value for event in train], history.history["loss"], rtol=1e-6)
+    validation = found["validation"].Scalars("epoch_loss")
+    assert_allclose([event.value for event in validation], history.history["val_loss"], rtol=1e-6)
+    tags = found["train"].Tags()
+    assert {"epoch_accuracy", "epoch_learning_rate", "epoch_steps_per_second"} <= set(tags["scalars"])
+    assert "dense/kernel" in tags["histograms"]
+
+
+# --- going on ------------------------------------------------------------------------------------------
+
+
+class Stops(Exception):
+    """What ends a training in the middle of a test."""
+
+
+def breaks_in(epoch):
+    def check(number, logs):
+        if number == epoch:
+            raise Stops
+
+    return LambdaCallback(on_epoch_begin=check)
+
+
+def test_a_training_that_was_interrupted_goes_on_to_the_bits_of_one_that_was_not(rows, tmp_path):
+    x, y = [da.from_array(column, chunks=(50, *column.shape[1:])) for column in rows]
+
+    def run(seed, folder, *others):
+        dasknn.set_random_seed(seed)
+        with WeightAveraging(every=2, outer=dasknn.OuterNesterov(), replicas=2).scope():
+            model = Sequential(
+                [Input((4,)), Dense(6, "relu"), BatchNormalization(), Dropout(0.2), Dense(1, "sigmoid")]
+            )
+            model.compile(
+                optimizers.Adam(0.01, use_ema=True), "binary_crossentropy", metrics=["accuracy", "AUC"]
+            )
+        plateau = ReduceLROnPlateau("loss", patience=0, factor=0.7, min_delta=1.0)
+        log = CSVLogger(tmp_path / f"{folder}.csv")
+        backup = BackupAndRestore(tmp_path / folder)
+        history = model.fit(
+            x, y, epochs=6, verbose=0, validation_split=0.2, callbacks=[plateau, log, backup, *others]
+        )
+        return (
+            model._members.tobytes(),
+            history.history,
+            (tmp_path / f"{folder}.csv").read_text(),
+            history.epoch,
+        )
+
+    calm = run(1, "calm", breaks_in(99))
+    with pytest.raises(Stops):
+        run(1, "broken", breaks_in(3))
+    # Another seed, as a new process would have: the copy holds the one that the training began with.
+    resumed = run(2, "broken", breaks_in(99))
+    assert resumed == calm
+    assert not (tmp_path / "broken" / "training.safetensors").exists()
+
+
+def test_an_estimator_goes_on_from_its_backup_in_scikit_learns_order(rows, tmp_path):
+    def run(*callbacks, seed=0):
+        model = MLPClassifier((5,), max_iter=6, tol=0, random_state=seed, callbacks=list(callbacks))
+        return model.fit(*rows)
+
+    calm = run(BackupAndRestore(tmp_path / "calm"), breaks_in(99))
+    with pytest.raises(Stops):
+        run(BackupAndRestore(tmp_path / "broken"), breaks_in(3))
+    resumed = run(BackupAndRestore(tmp_path / "broken"), breaks_in(99), seed=7)
+    assert_array_equal(resumed.coefs_[0], calm.coefs_[0])
+    assert resumed.loss_curve_ == calm.loss_curve_
+
+
+def test_a_backup_of_another_training_is_refused_and_says_what_differs(rows, tmp_path):
+    with pytest.raises(Stops):
+        small().fit(*rows, epochs=5, verbose=0, callbacks=[BackupAndRestore(tmp_path), breaks_in(2)])
+    with pytest.raises(ValueError, match="batch_size 32 there, 20 here"):
+        small().fit(
+            *rows, epochs=5, batch_size=20, verbose=0, callbacks=[BackupAndRestore(tmp_path), breaks_in(9)]
+        )
+
+
+def test_a_training_on_a_cluster_goes_on_elsewhere(rows, tmp_path, client):
+    x, y = [da.from_array(column, chunks=(50, *column.shape[1:])) for column in rows]
+
+    def run(folder, *others):
+        with GradientAveraging(replicas=2).scope():
+            model = small()
+        model.fit(x, y, epochs=4, verbose=0, callbacks=[BackupAndRestore(tmp_path / folder), *others])
+        return model._members.tobytes()
+
+    with pytest.raises(Stops):
+        run("broken", breaks_in(2))
+    on_cluster = run("broken", breaks_in(9))
+    assert on_cluster == run("calm", breaks_in(9))

@@ -1,0 +1,661 @@
+"""Keras's face: the listing people know, its words, and the same bits on any cluster."""
+
+import inspect
+import os
+import pickle
+import re
+import signal
+import warnings
+from dataclasses import dataclass
+
+import dask.array as da
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import dasknn
+from dasknn import (
+    GradientAveraging,
+    MirroredStrategy,
+    PredictionAveraging,
+    Sequential,
+    WeightAveraging,
+    callbacks,
+    losses,
+    metrics,
+    optimizers,
+)
+from dasknn.exceptions import NonFiniteLossError, PartitionError
+from dasknn.layers import BatchNormalization, Dense, Dropout, Flatten, GaussianNoise, Input
+
+pytestmark = pytest.mark.filterwarnings("ignore:Do not pass an `input_shape`")
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """x (320, 10) float32, y (320,) of 0 and 1 that a line through x separates but for some noise."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((320, 10)).astype(np.float32)
+    y = (x @ rng.standard_normal(10) + 0.5 * rng.standard_normal(320) > 0).astype(np.float32)
+    return x, y
+
+
+def on_dask(*arrays, chunks=(100, 20, 150, 50)):
+    return [da.from_array(array, chunks=(chunks, *array.shape[1:])) for array in arrays]
+
+
+def binary(*hidden, units=8, **compiled):
+    dasknn.set_random_seed(3)
+    model = Sequential([Input((10,)), Dense(units, "tanh"), *hidden, Dense(1, "sigmoid")])
+    settings = {"optimizer": "adam", "loss": "binary_crossentropy", "metrics": ["accuracy"]}
+    model.compile(**(settings | compiled))
+    return model
+
+
+def bits(model):
+    return model._members.tobytes()
+
+
+# --- the listing ---------------------------------------------------------------------------------------
+
+LISTING = """
+from dasknn import Sequential, GradientAveraging
+from dasknn.layers import Dense
+
+strategy = GradientAveraging()
+with strategy.scope():
+    model = Sequential([
+        Dense(10, activation="relu", input_shape=(10,)),
+        Dense(10, activation="relu"),
+        Dense(1, activation="sigmoid"),
+    ])
+    model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
+with strategy.scope():
+    model.fit(x_train, y_train, epochs=10)
+predictions = model.predict(x_test)
+"""
+
+
+def run_listing(x, y, capsys):
+    dasknn.set_random_seed(0)
+    names = {"x_train": x, "y_train": y, "x_test": x}
+    exec(LISTING, names)
+    model, predictions = names["model"], np.asarray(names["predictions"])
+    assert predictions.shape == (320, 1)
+    loss = model.history.history["loss"]
+    assert len(loss) == 10
+    assert loss[-1] < 0.8 * loss[0]
+    assert model.history.history["accuracy"][-1] > 0.6
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:1] == ["Epoch 1/10"]
+    pattern = r"10/10 ━{20} \d+s \d+[mu]s/step - accuracy: 0\.\d{4} - loss: 0\.\d{4}"
+    assert sum(re.fullmatch(pattern, line) is not None for line in lines) == 10
+    return model
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask"])
+def test_the_listing_runs_word_for_word_without_a_cluster(rows, kind, capsys):
+    run_listing(*(rows if kind == "numpy" else on_dask(*rows)), capsys)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask"])
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_the_listing_runs_word_for_word_on_a_cluster(rows, kind, n_workers, capsys, new_cluster):
+    new_cluster(n_workers)
+    model = run_listing(*(rows if kind == "numpy" else on_dask(*rows)), capsys)
+    assert model.replicas_ == n_workers
+    assert model.strategy_ == GradientAveraging()
+
+
+# --- strategies ----------------------------------------------------------------------------------------
+
+
+def test_a_scope_is_re_entrant_and_mixing_strategies_raises():
+    strategy = GradientAveraging()
+    with strategy.scope(), strategy.scope() as inner:
+        assert inner is strategy
+        with pytest.raises(RuntimeError, match="one strategy at a time"), WeightAveraging().scope():
+            pass
+        model = binary()
+    with WeightAveraging().scope(), pytest.raises(RuntimeError, match="Create it there, too"):
+        model.compile("sgd", "mse")
+    outside = binary()
+    with strategy.scope(), pytest.raises(RuntimeError, match="outside of any scope"):
+        outside.fit(np.ones((4, 10)), np.ones(4))
+
+
+def test_names_of_tensorflow_are_names_of_averaged_gradients():
+    assert MirroredStrategy is dasknn.MultiWorkerMirroredStrategy is GradientAveraging
+
+
+def test_replicas_in_sync_are_those_of_the_strategy_or_the_threads_of_the_cluster(client):
+    assert GradientAveraging().num_replicas_in_sync == 2
+    assert GradientAveraging(replicas=5).num_replicas_in_sync == 5
+    assert PredictionAveraging().num_replicas_in_sync == 1
+
+
+STRATEGIES = [
+    GradientAveraging(replicas=3),
+    WeightAveraging(every=2, replicas=3),
+    WeightAveraging(every="epoch", outer=dasknn.OuterNesterov(), replicas=3),
+    PredictionAveraging(members=3),
+]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: f"{s.name}")
+def test_all_transports_and_clusters_give_the_same_bits(rows, strategy, client):
+    x, y = on_dask(*rows)
+    settings = {"epochs": 2, "batch_size": 60, "verbose": 0}
+
+    def fitted(transport):
+        with strategy.scope():
+            model = binary(
+                BatchNormalization(),
+                Dropout(0.3),
+                GaussianNoise(0.1),
+                transport=transport,
+                metrics=["accuracy", "AUC"],
+            )
+        history = model.fit(x, y, **settings, validation_split=0.2)
+        return bits(model), history.history
+
+    transports = ["tasks", "auto"] if isinstance(strategy, PredictionAveraging) else ["tasks", "peer"]
+    first, history = fitted(transports[0])
+    second, again = fitted(transports[1])
+    assert first == second
+    assert history == again
+
+
+def test_a_training_without_a_cluster_gives_the_same_bits(rows, new_cluster):
+    x, y = on_dask(*rows)
+
+    def fitted():
+        with GradientAveraging(replicas=3).scope():
+            model = binary(BatchNormalization(), Dropout(0.3))
+        model.fit(x, y, epochs=2, batch_size=60, verbose=0)
+        return bits(model)
+
+    here = fitted()
+    new_cluster(2)
+    assert fitted() == here
+
+
+def test_plain_data_without_a_strategy_trains_in_this_process_as_one_replica_would_anywhere(rows, client):
+    model = binary()
+    model.fit(*rows, epochs=2, verbose=0)
+    assert (model.replicas_, model.strategy_reason_[:9]) == (1, "gradients")
+    with GradientAveraging(replicas=1).scope():
+        other = binary()
+    other.fit(*rows, epochs=2, verbose=0)
+    assert bits(other) == bits(model)
+
+
+def test_averaged_gradients_are_those_of_one_machine_with_the_global_batch(rows):
+    models = []
+    for replicas in (1, 4):
+        with GradientAveraging(replicas=replicas).scope():
+            model = binary(optimizer=optimizers.SGD(0.5))
+        model.fit(*rows, batch_size=320, epochs=3, verbose=0, shuffle=False)
+        models.append(model)
+    for one, four in zip(*(model.get_weights() for model in models), strict=True):
+        assert_allclose(one, four, atol=1e-6)
+
+
+def test_synchronized_statistics_are_those_of_the_whole_batch(rows, client):
+    data = on_dask(*(column[:16] for column in rows), chunks=(4, 4, 4, 4))
+
+    def fitted(replicas, transport="auto", synchronized=True):
+        with GradientAveraging(replicas=replicas).scope():
+            model = binary(
+                BatchNormalization(synchronized=synchronized), transport=transport, optimizer="sgd"
+            )
+        model.fit(*data, batch_size=16, epochs=5, verbose=0, shuffle=False)
+        return model
+
+    one, many = fitted(1).get_weights(), fitted(4).get_weights()
+    for a, b in zip(one, many, strict=True):
+        assert_allclose(a, b, atol=1e-6)
+    apart = fitted(4, synchronized=False).get_weights()
+    assert np.abs(apart[0] - one[0]).max() > 1e-4
+    with pytest.raises(ValueError, match="peer transport"):
+        fitted(2, transport="tasks")
+
+
+def test_a_network_with_moving_averages_can_average_weights_with_an_outer_step(rows):
+    with WeightAveraging(every=1, outer=dasknn.OuterNesterov(), replicas=2).scope():
+        model = binary(BatchNormalization())
+    model.fit(*rows, epochs=8, batch_size=64, verbose=0)
+    moving_variance = model.layers[1].get_weights()[3]
+    assert (moving_variance > 0).all()
+    assert_allclose(model.evaluate(*rows, verbose=0)[1], 0.9, atol=0.1)
+
+
+def test_an_ensemble_predicts_the_mean_of_its_members(rows):
+    x, y = rows
+    with PredictionAveraging(members=3).scope():
+        model = binary()
+    model.fit(x, y, epochs=2, verbose=0)
+    members = [member.predict(x, verbose=0) for member in model.members]
+    assert len(members) == 3
+    assert_allclose(model.predict(x, verbose=0), np.mean(members, axis=0), atol=1e-6)
+    with pytest.raises(ValueError, match=r"model\.members"):
+        model.get_weights()
+
+
+# --- arguments of fit ----------------------------------------------------------------------------------
+
+
+def test_arguments_stand_in_keras_order():
+    fit = (
+        "x y batch_size epochs verbose callbacks validation_split validation_data shuffle class_weight "
+        "sample_weight initial_epoch steps_per_epoch validation_steps validation_batch_size validation_freq"
+    )
+    assert list(inspect.signature(Sequential.fit).parameters)[1:] == fit.split()
+    compile_ = (
+        "optimizer loss loss_weights metrics weighted_metrics run_eagerly steps_per_execution jit_compile "
+        "auto_scale_loss"
+    )
+    assert list(inspect.signature(Sequential.compile).parameters)[1:10] == compile_.split()
+    evaluate = "x y batch_size verbose sample_weight steps callbacks return_dict"
+    assert list(inspect.signature(Sequential.evaluate).parameters)[1:] == evaluate.split()
+    assert list(inspect.signature(Sequential.predict).parameters)[1:] == [
+        "x",
+        "batch_size",
+        "verbose",
+        "steps",
+        "callbacks",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask"])
+def test_validation_split_takes_the_last_rows(rows, kind):
+    x, y = rows
+    history = []
+    for settings in ({"validation_split": 0.3}, {"validation_data": (x[224:], y[224:])}):
+        model = binary(metrics=["accuracy", metrics.AUC(name="auc")])
+        own = (x, y) if "validation_split" in settings else (x[:224], y[:224])
+        if kind == "dask":
+            own = on_dask(*own, chunks=(100, 20, len(own[0]) - 120))
+        fitted = model.fit(*own, epochs=2, verbose=0, batch_size=len(x), shuffle=False, **settings)
+        history.append(fitted.history)
+    assert sorted(history[0]) == ["accuracy", "auc", "loss", "val_accuracy", "val_auc", "val_loss"]
+    for name, values in history[0].items():
+        assert_allclose(values, history[1][name], rtol=1e-4)
+
+
+def test_validation_data_is_scored_in_the_epochs_that_validation_freq_names(rows):
+    model = binary()
+    history = model.fit(*rows, epochs=4, verbose=0, validation_data=rows, validation_freq=2)
+    assert [len(history.history[name]) for name in ("loss", "val_loss")] == [4, 2]
+    history = model.fit(*rows, epochs=4, verbose=0, validation_data=rows, validation_freq=[1, 2, 4])
+    assert len(history.history["val_loss"]) == 3
+
+
+def test_weights_of_rows_and_classes_count_as_rows_that_are_repeated(rows):
+    x, y = rows
+    twice = np.where(y == 1, 2.0, 1.0)
+
+    def fitted(**settings):
+        model = binary(optimizer=optimizers.SGD(0.1), weighted_metrics=["accuracy"])
+        history = model.fit(x, y, epochs=2, batch_size=320, shuffle=False, verbose=0, **settings)
+        return model, history.history
+
+    by_class, of_class = fitted(class_weight={1: 2.0})
+    by_row, of_row = fitted(sample_weight=twice)
+    assert bits(by_class) == bits(by_row)
+    assert of_class == of_row
+    # As Keras has it, a loss is divided by the number of rows, not by the sum of their weights.
+    _, of_plain = fitted()
+    assert of_row["loss"][0] > of_plain["loss"][0] * 1.2
+    assert of_row["weighted_accuracy"][0] != of_row["accuracy"][0] == of_plain["accuracy"][0]
+
+
+def test_sparse_and_one_hot_labels_teach_the_same(rows):
+    x, _ = rows
+    labels = np.random.default_rng(0).integers(0, 3, len(x))
+    found = []
+    for y, loss in (
+        (labels, "sparse_categorical_crossentropy"),
+        (np.eye(3)[labels], "categorical_crossentropy"),
+    ):
+        dasknn.set_random_seed(5)
+        model = Sequential([Input((10,)), Dense(3, "softmax")])
+        model.compile("sgd", loss, metrics=["accuracy"])
+        found.append((model.fit(x, y, epochs=2, verbose=0).history, model))
+    (sparse, first), (one_hot, second) = found
+    assert_allclose(sparse["loss"], one_hot["loss"], rtol=1e-5)
+    assert sparse["accuracy"] == one_hot["accuracy"]
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        assert_allclose(a, b, atol=1e-5)
+
+
+def test_steps_per_epoch_ends_epochs_early(rows):
+    model = binary()
+    model.fit(*rows, epochs=3, steps_per_epoch=4, verbose=0)
+    assert model.optimizer.iterations == 12
+    assert [entry["n_samples"] for entry in model.history.entries] == [128] * 3
+
+
+def test_initial_epoch_counts_on(rows, capsys):
+    history = binary().fit(*rows, epochs=5, initial_epoch=3, verbose=2)
+    assert history.epoch == [3, 4]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Epoch 4/5"
+    assert re.fullmatch(r"10/10 - \d+s - \d+[mu]s/step - accuracy: 0\.\d{4} - loss: \d\.\d{4}", lines[1])
+
+
+def test_a_second_fit_goes_on_with_the_optimizer_in_new_orders(rows):
+    model = binary()
+    model.fit(*rows, epochs=1, verbose=0)
+    assert model.optimizer.iterations == 10
+    before = bits(model)
+    model.fit(*rows, epochs=1, verbose=0)
+    assert model.optimizer.iterations == 20
+    assert bits(model) != before
+    again = binary()
+    for _ in range(2):
+        again.fit(*rows, epochs=1, verbose=0)
+    assert bits(again) == bits(model)
+
+
+def test_dataframes_pandas_and_lists_train_like_arrays(rows):
+    import dask.dataframe as dd
+    import pandas as pd
+
+    x, y = rows
+    frame = pd.DataFrame(x, columns=[f"c{i}" for i in range(10)])
+    targets = pd.Series(y)
+    expected = binary()
+    expected.fit(x, y, epochs=1, verbose=0)
+    for data in ((frame, targets), (x.tolist(), y.tolist())):
+        model = binary()
+        model.fit(*data, epochs=1, verbose=0)
+        assert bits(model) == bits(expected)
+    table = dd.from_pandas(frame.assign(y=y), npartitions=3)
+    model = binary()
+    model.fit(table.drop(columns="y"), table["y"], epochs=2, verbose=0)
+    predicted = model.predict(table.drop(columns="y"))
+    assert hasattr(predicted, "dask")
+    assert_allclose(predicted.compute().to_numpy(), model.predict(x, verbose=0), atol=1e-6)
+    with pytest.raises(ValueError, match="'word'"):
+        model.fit(frame.assign(word="a"), targets)
+
+
+def test_images_are_flattened_here_and_on_dask():
+    rng = np.random.default_rng(0)
+    x, y = rng.random((90, 4, 3), np.float32), rng.integers(0, 2, 90)
+    outputs = []
+    for data in (x, da.from_array(x, chunks=(30, 2, 3))):
+        dasknn.set_random_seed(1)
+        model = Sequential([Input((4, 3)), Flatten(), Dense(2, "softmax")])
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        model.fit(data, y, epochs=1, verbose=0, batch_size=90)
+        outputs.append(np.asarray(model.predict(data, verbose=0)))
+    assert_allclose(*outputs, atol=1e-6)
+    with pytest.raises(ValueError, match="Flatten"):
+        Sequential([Input((4, 3)), Dense(2)])
+
+
+def test_predict_on_a_dask_array_is_lazy_and_keeps_the_chunks(rows, client):
+    x, y = rows
+    model = binary()
+    model.fit(x, y, epochs=1, verbose=0)
+    lazy = model.predict(on_dask(x)[0])
+    assert lazy.chunks == ((100, 20, 150, 50), (1,))
+    assert_allclose(lazy.compute(), model.predict(x, verbose=0), atol=1e-6)
+
+
+def test_evaluate_is_the_same_over_any_partitions(rows):
+    x, y = rows
+    model = binary(metrics=["accuracy", "AUC", "Precision"], weighted_metrics=["mse"])
+    model.fit(x, y, epochs=2, verbose=0)
+    weight = np.linspace(0, 1, len(x), dtype=np.float32)
+    plain = model.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
+    assert next(iter(plain)) == "loss"
+    assert len(plain) == 5
+    parts = model.evaluate(*on_dask(x, y, weight)[:2], sample_weight=on_dask(weight)[0], verbose=0)
+    assert_allclose(parts, list(plain.values()), rtol=1e-5)
+    assert_allclose(model.test_on_batch(x, y, sample_weight=weight), parts, rtol=1e-5)
+
+
+def test_train_on_batch_takes_the_step_of_fit(rows):
+    x, y = rows
+    one, other = binary(), binary()
+    one.fit(x, y, batch_size=320, epochs=1, shuffle=False, verbose=0)
+    logs = other.train_on_batch(x, y, return_dict=True)
+    assert_allclose(logs["loss"], one.history.history["loss"][0], rtol=1e-6)
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        assert_allclose(a, b, atol=1e-7)
+    assert other.optimizer.iterations == 1
+    assert_array_equal(other.predict_on_batch(x), other.predict(x, verbose=0))
+
+
+# --- layers and weights --------------------------------------------------------------------------------
+
+
+def test_layers_can_be_added_popped_and_taken_from_another_model(rows):
+    dasknn.set_random_seed(0)
+    model = Sequential()
+    model.add(Dense(4, "relu", input_shape=(10,)))
+    first = model.get_weights()
+    model.add(Dense(3))
+    model.add(Dense(2))
+    assert [layer.name for layer in model.layers] == ["dense", "dense_1", "dense_2"]
+    for a, b in zip(first, model.get_weights(), strict=False):
+        assert_array_equal(a, b)
+    model.pop()
+    assert model.output_shape == (None, 3)
+    other = Sequential([Input((10,)), *model.layers, Dense(1)])
+    assert_array_equal(other.get_weights()[0], model.get_weights()[0])
+    with pytest.raises(ValueError, match=r"dasknn\.layers"):
+        model.add("Dense")
+    layer = Dense(3)
+    model.add(layer)
+    with pytest.raises(ValueError, match="Create a second one"):
+        model.add(layer)
+
+
+def test_weights_go_in_and_out_in_keras_order(rows):
+    model = binary(BatchNormalization())
+    shapes = [weight.shape for weight in model.get_weights()]
+    assert shapes == [(10, 8), (8,), (8,), (8,), (8,), (8,), (8, 1), (1,)]
+    weights = [np.full(shape, i, np.float32) for i, shape in enumerate(shapes)]
+    model.set_weights(weights)
+    for a, b in zip(model.get_weights(), weights, strict=True):
+        assert_array_equal(a, b)
+    assert_array_equal(model.layers[2].get_weights()[0], weights[6])
+    with pytest.raises(ValueError, match=r"Expected weights of the model of shapes .* received"):
+        model.set_weights(weights[:-1])
+    with pytest.raises(ValueError, match="layer 'dense'"):
+        model.layers[0].set_weights([np.ones((3, 3)), np.ones(3)])
+
+
+def test_what_is_not_trainable_stays(rows):
+    model = binary(BatchNormalization())
+    model.layers[0].trainable = False
+    model.layers[1].trainable = False
+    model.compile("adam", "binary_crossentropy")
+    before = model.get_weights()
+    model.fit(*rows, epochs=1, verbose=0)
+    after = model.get_weights()
+    for a, b in zip(before[:6], after[:6], strict=True):
+        assert_array_equal(a, b)
+    assert np.abs(after[6] - before[6]).max() > 0
+
+
+def test_summary_is_the_table_of_keras(capsys, rows):
+    dasknn.set_random_seed(0)
+    model = Sequential([Input((4,)), Dense(3, "relu"), BatchNormalization(), Dropout(0.5), Dense(1)])
+    model.summary()
+    shown = capsys.readouterr().out
+    assert shown == SUMMARY
+    model.compile("adam", "mse")
+    model.fit(np.ones((8, 4)), np.ones(8), epochs=1, verbose=0)
+    model.summary()
+    shown = capsys.readouterr().out
+    assert " Total params: 83 (332.00 B)" in shown
+    assert " Optimizer params: 52 (208.00 B)" in shown
+
+
+SUMMARY = """Model: "sequential"
+┏━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━┓
+┃ Layer (type)                    ┃ Output Shape           ┃       Param # ┃
+┡━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━┩
+│ dense (Dense)                   │ (None, 3)              │            15 │
+├─────────────────────────────────┼────────────────────────┼───────────────┤
+│ batch_normalization             │ (None, 3)              │            12 │
+│ (BatchNormalization)            │                        │               │
+├─────────────────────────────────┼────────────────────────┼───────────────┤
+│ dropout (Dropout)               │ (None, 3)              │             0 │
+├─────────────────────────────────┼────────────────────────┼───────────────┤
+│ dense_1 (Dense)                 │ (None, 1)              │             4 │
+└─────────────────────────────────┴────────────────────────┴───────────────┘
+ Total params: 31 (124.00 B)
+ Trainable params: 25 (100.00 B)
+ Non-trainable params: 6 (24.00 B)
+"""
+
+
+def test_configurations_make_the_same_layers(rows):
+    model = binary(BatchNormalization(momentum=0.8), Dropout(0.2))
+    for other in (Sequential.from_config(model.get_config()), dasknn.model_from_json(model.to_json())):
+        assert other._layers == model._layers
+        assert other.get_config() == model.get_config()
+        other.set_weights(model.get_weights())
+        assert_array_equal(other.predict(rows[0], verbose=0), model.predict(rows[0], verbose=0))
+
+
+def test_a_model_survives_pickling(rows):
+    model = binary()
+    model.fit(*rows, epochs=1, verbose=0)
+    other = pickle.loads(pickle.dumps(model))
+    for each in (model, other):
+        each.fit(*rows, epochs=1, verbose=0)
+    assert bits(model) == bits(other)
+
+
+def test_moving_averages_of_weights_take_their_place_at_the_end(rows):
+    model = binary(optimizer=optimizers.Adam(0.05, use_ema=True, ema_momentum=0.9))
+    seen = []
+    model.fit(*rows, epochs=2, verbose=0, callbacks=[callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(model.get_weights()[0]))])  # fmt: skip
+    assert np.abs(model.get_weights()[0] - seen[-1]).max() > 1e-4
+
+
+# --- errors --------------------------------------------------------------------------------------------
+
+
+def test_errors_say_what_was_expected_and_what_came(rows):
+    x, y = rows
+    model = Sequential([Dense(1)])
+    with pytest.raises(ValueError, match=r"You must call `compile\(\)` before calling `fit\(\)`\."):
+        model.fit(x, y)
+    with pytest.raises(ValueError, match="not been built"):
+        model.predict(x)
+    with pytest.raises(ValueError, match="Did you mean 'adam'"):
+        model.compile("adamm", "mse")
+    with pytest.raises(ValueError, match="Did you mean"):
+        model.compile("adam", "binary_crosentropy")
+    model = binary()
+    with pytest.raises(ValueError, match=r"Expected x of shape \(None, 10\).*received \(None, 4\)"):
+        model.fit(x[:, :4], y)
+    with pytest.raises(ValueError, match="X has 320 rows, y has 319"):
+        model.fit(x, y[:-1])
+    bad = x.copy()
+    bad[7, 2] = np.nan
+    with pytest.raises(PartitionError, match="row 7, column 2"):
+        model.fit(bad, y)
+    for settings in ({"batch_size": 0}, {"epochs": 0}, {"validation_split": 1.0}, {"steps_per_epoch": 0}):
+        with pytest.raises(ValueError, match=f"Expected {next(iter(settings))}"):
+            model.fit(x, y, **settings)
+    with pytest.raises(ValueError, match="validation_split"):
+        model.fit(x[:1], y[:1], validation_split=0.1)
+    with pytest.raises(ValueError, match="class_weight"):
+        model.fit(x, y, class_weight={0: -1.0})
+    with pytest.raises(ValueError, match="callbacks"):
+        model.fit(x, y, callbacks=[print])
+
+
+def test_labels_that_do_not_go_with_the_loss_are_refused_before_training(rows):
+    x, _ = rows
+    model = Sequential([Input((10,)), Dense(3, "softmax")])
+    model.compile("adam", "categorical_crossentropy")
+    with pytest.raises(ValueError, match="sparse_categorical_crossentropy"):
+        model.fit(x, np.arange(320) % 3)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="3"):
+        model.fit(x, np.arange(320) % 4)
+
+
+def test_input_shape_works_with_a_hint_to_prefer_input():
+    with pytest.warns(UserWarning, match="prefer using an `Input"):
+        Sequential([Dense(1, input_shape=(3,))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Sequential([Input((3,)), Dense(1)])
+
+
+def test_a_training_that_diverges_says_so_and_keeps_good_weights(rows):
+    x, y = rows
+    dasknn.set_random_seed(0)
+    model = Sequential([Input((10,)), Dense(4), Dense(1)])
+    model.compile(optimizers.SGD(10.0), "mse")
+    with pytest.raises(NonFiniteLossError, match="epoch"), np.errstate(all="ignore"):
+        model.fit(x, y, epochs=5, verbose=0)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def test_a_function_is_no_loss_but_may_be_a_metric(rows):
+    def largest_error(y_true, y_pred):
+        return np.abs(y_true - y_pred).max(axis=-1)
+
+    with pytest.raises(ValueError, match="differentiation"):
+        binary(loss=lambda y, p: 0)
+    model = binary(metrics=[largest_error])
+    model.fit(*rows, epochs=1, verbose=0)
+    assert 0 < model.history.history["largest_error"][0] < 1
+
+
+@dataclass(frozen=True)
+class HalfSquared(losses.RowLoss):
+    name: str = "half_squared"
+
+    def rows(self, y, P):
+        return 0.5 * np.square(P - y).mean(axis=1)
+
+    def slopes(self, y, P):
+        return (P - y) / P.shape[1]
+
+
+def test_losses_of_users_take_part(rows):
+    half, whole = binary(loss=HalfSquared(), optimizer="sgd"), binary(loss="mse", optimizer="sgd")
+    half.optimizer.learning_rate = 0.02
+    for model in (half, whole):
+        model.fit(*rows, epochs=2, verbose=0)
+    assert_allclose(2 * np.array(half.history.history["loss"]), whole.history.history["loss"], rtol=1e-5)
+
+
+# --- faults --------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_dies_changes_no_bit(rows, new_cluster):
+    client = new_cluster(2)
+    x, y = on_dask(*rows)
+
+    def fitted(**settings):
+        with GradientAveraging(replicas=2).scope():
+            model = binary(BatchNormalization())
+        model.fit(x, y, epochs=30, verbose=0, **settings)
+        return bits(model)
+
+    calm = fitted()
+    killed = []
+
+    def kill(epoch, logs):
+        if epoch == 3:
+            killed.append(next(iter(client.run(os.getpid).values())))
+            os.kill(killed[0], signal.SIGKILL)
+
+    with pytest.warns(UserWarning, match="computed again from the same state"):
+        assert fitted(callbacks=[callbacks.LambdaCallback(on_epoch_end=kill)]) == calm
+    assert killed
