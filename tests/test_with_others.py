@@ -231,7 +231,8 @@ class KeepScores(Callback):
         self.seen = []
 
     def on_epoch_end(self, epoch, logs=None):
-        self.seen.append((logs["validation_score"], logs["n_samples"], self.training.state.params.copy()))
+        training = self.training
+        self.seen.append((logs["validation_score"], training.n_samples, training.state.params.copy()))
 
 
 @pytest.mark.parametrize("streamed", [False, True])
