@@ -4,6 +4,7 @@ frozen.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ class OptimizerHandle:
     @property
     def learning_rate(self) -> Any:
         """The learning rate of the next epoch, or the schedule; callbacks may set a number."""
-        if not isinstance(self.settings.learning_rate, float | int):
+        if not isinstance(self.settings.learning_rate, Real):
             return self.settings.learning_rate
         return self._model._learning_rate
 

@@ -31,8 +31,9 @@ from dasknn.optimizers import Adam, Nadam, RMSprop
 from dasknn.schedules import LearningRateSchedule
 from dasknn.updates import Variable
 
-# The oldest version whose files have been compared with ours; Keras does not look at it.
-_KERAS_VERSION = "3.9.0"
+# The version whose files ours are compared with; Keras does not look at it. Older ones order the variables of
+# Nadam, and of averages with accumulated gradients, differently.
+_KERAS_VERSION = "3.15.1"
 _CONFIG, _WEIGHTS, _PICKLES = "config.json", "model.weights.h5", "model.weights.npz"
 # HDF5 as Keras writes it has no checksums, and its library may crash on damaged files. So what we write has
 # one behind its end, where HDF5 does not look. Archives have those of zip.
@@ -372,7 +373,11 @@ def restore_optimizer(
     step = int(state[0])
     if step < 0:
         raise ModelFileError(f"Expected the number of steps taken, received {step}.")
-    for (variable, number), array in zip(places, state[n_first:], strict=False):
+    arrays = list(state[n_first:])
+    if isinstance(optimizer, Nadam) and arrays:
+        # Its product, which follows from the step: the only scalar. Older versions of Keras have it first.
+        arrays.pop(next((n for n, array in enumerate(arrays) if array.ndim == 0), -1))
+    for (variable, number), array in zip(places, arrays, strict=False):
         if array.shape != variable.shape:
             raise ModelFileError(
                 f"Expected a variable of {type(optimizer).__name__} of shape {variable.shape}, for "

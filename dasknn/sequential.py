@@ -216,7 +216,7 @@ class Sequential(Stack):
         if self._training is not None:
             self._training.learning_rate = rate
             return
-        if not isinstance(self._settings("optimizer").optimizer.learning_rate, float | int):
+        if not isinstance(self._settings("optimizer").optimizer.learning_rate, Real):
             raise TypeError("Expected an optimizer with a number for its learning rate, received a schedule.")
         self._rate = rate
 
@@ -233,7 +233,7 @@ class Sequential(Stack):
         own = kept[
             :, : updates.n_slots(self._settings("optimizer").optimizer), : self._built_network().n_learned
         ]
-        has_schedule = not isinstance(self._settings("optimizer").optimizer.learning_rate, float | int)
+        has_schedule = not isinstance(self._settings("optimizer").optimizer.learning_rate, Real)
         return own.size + (1 if has_schedule else 2)
 
     # --- fit ---------------------------------------------------------------------------------------

@@ -169,7 +169,11 @@ class Stack:
         """
         if input_shape is not None:
             shape = tuple(input_shape)
-            shape = shape[1:] if shape and shape[0] is None else shape
+            if len(shape) < 2:
+                raise ValueError(
+                    f"Expected input_shape with the number of rows first, (None, 10), received {shape}."
+                )
+            shape = shape[1:]
             if self.built and shape != self._input_shape:
                 raise ValueError(f"Expected rows of shape {self._input_shape}, as built, received {shape}.")
             self._input_shape = Input(shape=shape).shape

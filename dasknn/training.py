@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ class Training:
 
     @learning_rate.setter
     def learning_rate(self, rate: float) -> None:
-        if not isinstance(self.transport.job.optimizer.learning_rate, float | int):
+        if not isinstance(self.transport.job.optimizer.learning_rate, Real):
             raise TypeError(
                 "The learning rate of this optimizer is a schedule, which a callback cannot change. Create "
                 "the "

@@ -500,3 +500,15 @@ def test_what_follows_from_the_step_is_written_for_keras():
     product = np.prod([0.9 * (1 - 0.5 * 0.96**step) for step in (1, 2, 3)])
     *_, found = keras_files.optimizer_variables(optimizers.Nadam(), [], np.zeros((2, 0)), 3, 0.001)
     assert_allclose(found, product, rtol=1e-6)
+
+
+@pytest.mark.parametrize("place", [2, 2 + 2 * 2], ids=["Keras 3.9", "Keras 3.15"])
+def test_what_follows_from_the_step_may_stand_first_or_last(place, rows):
+    model = train(make([], optimizers.Nadam()), rows)
+    state, slots = model._optimizer_state(), model._slots.copy()
+    state.insert(place, state.pop())
+    found = np.zeros_like(slots)
+    variables = model._ordered_variables()
+    step, rate = keras_files.restore_optimizer(model.optimizer.settings, variables, found, state)
+    assert (step, rate) == (8, None)
+    assert_array_equal(found, slots)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import dask.array as da
 import numpy as np
 import pytest
+from distributed import Client, LocalCluster
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dasknn
@@ -38,6 +39,18 @@ def rows():
     x = rng.standard_normal((320, 10)).astype(np.float32)
     y = (x @ rng.standard_normal(10) + 0.5 * rng.standard_normal(320) > 0).astype(np.float32)
     return x, y
+
+
+@pytest.fixture(scope="module")
+def cluster_of_one():
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def one_worker(cluster_of_one):
+    with Client(cluster_of_one) as client:
+        yield client
 
 
 def on_dask(*arrays, chunks=(100, 20, 150, 50)):
@@ -99,12 +112,16 @@ def test_the_listing_runs_word_for_word_without_a_cluster(rows, kind, capsys):
 
 
 @pytest.mark.parametrize("kind", ["numpy", "dask"])
-@pytest.mark.parametrize("n_workers", [1, 2])
-def test_the_listing_runs_word_for_word_on_a_cluster(rows, kind, n_workers, capsys, new_cluster):
-    new_cluster(n_workers)
+def test_the_listing_runs_word_for_word_on_two_workers(rows, kind, capsys, client):
     model = run_listing(*(rows if kind == "numpy" else on_dask(*rows)), capsys)
-    assert model.replicas_ == n_workers
+    assert model.replicas_ == 2
     assert model.strategy_ == GradientAveraging()
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask"])
+def test_the_listing_runs_word_for_word_on_one_worker(rows, kind, capsys, one_worker):
+    model = run_listing(*(rows if kind == "numpy" else on_dask(*rows)), capsys)
+    assert model.replicas_ == 1
 
 
 # --- strategies ----------------------------------------------------------------------------------------
@@ -166,7 +183,7 @@ def test_all_transports_and_clusters_give_the_same_bits(rows, strategy, client):
     assert history == again
 
 
-def test_a_training_without_a_cluster_gives_the_same_bits(rows, new_cluster):
+def test_a_training_without_a_cluster_gives_the_same_bits(rows, cluster):
     x, y = on_dask(*rows)
 
     def fitted():
@@ -176,8 +193,8 @@ def test_a_training_without_a_cluster_gives_the_same_bits(rows, new_cluster):
         return bits(model)
 
     here = fitted()
-    new_cluster(2)
-    assert fitted() == here
+    with Client(cluster):
+        assert fitted() == here
 
 
 def test_plain_data_without_a_strategy_trains_in_this_process_as_one_replica_would_anywhere(rows, client):

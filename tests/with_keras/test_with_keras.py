@@ -71,6 +71,12 @@ LOSSES = [
 FILES = [".keras", ".weights.h5"]
 
 
+@pytest.fixture(autouse=True)
+def _seeds():
+    keras.utils.set_random_seed(0)
+    dasknn.set_random_seed(0)
+
+
 @pytest.fixture
 def rows():
     """X (24, 5) float32, Y (24, 3) one-hot."""
