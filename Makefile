@@ -40,7 +40,7 @@ test-min: .venv-min/installed  ## the tests with the oldest versions that pyproj
 	touch $@
 
 test-keras: .venv-keras/installed  ## what Keras opens of ours, and we of Keras
-	.venv-keras/bin/python -m pytest tests/with_keras
+	.venv-keras/bin/python -m pytest tests/with_keras/test_with_keras.py
 
 .venv-keras/installed: pyproject.toml tests/with_keras/requirements.txt
 	$(PYTHON) -m venv .venv-keras

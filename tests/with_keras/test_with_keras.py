@@ -1,5 +1,7 @@
 """Files go from here to Keras and back, and mean the same: predictions, and trainings that go on."""
 
+import os
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -7,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import dasknn
 from dasknn import optimizers, schedules
 
+os.environ["KERAS_BACKEND"] = "torch"
 keras = pytest.importorskip("keras")
 
 pytestmark = pytest.mark.filterwarnings(
