@@ -27,9 +27,9 @@ from dasknn.rounds import Contribution, Shard, TrainingJob, TrainState, Walk, me
 from dasknn.strategies import GradientAveraging, Strategy
 
 OnWave = Callable[[TrainState], None]
-# (mean loss without penalties, gradient summed over the rows, weight of the rows)
 # Operations a second of a very slow worker.
 _SLOWEST = 1e8
+# (mean loss without penalties, gradient summed over the rows, weight of the rows)
 LossAndGrad = tuple[float, np.ndarray, float]
 
 
