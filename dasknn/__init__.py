@@ -1,7 +1,9 @@
 """dasknn: neural networks trained where the data is, on a Dask cluster."""
 
+from dasknn.checkpoints import Checkpoint
 from dasknn.compression import PowerSGD
 from dasknn.estimators import MLPClassifier, MLPRegressor, from_sklearn, load
+from dasknn.exceptions import DataSkewWarning
 from dasknn.layers import Input
 from dasknn.recommend import recommend
 from dasknn.sequential import (
@@ -12,6 +14,7 @@ from dasknn.sequential import (
     set_random_seed,
     to_keras,
 )
+from dasknn.shuffling import shuffle
 from dasknn.strategies import (
     GradientAveraging,
     MirroredStrategy,
@@ -24,6 +27,8 @@ from dasknn.strategies import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Checkpoint",
+    "DataSkewWarning",
     "GradientAveraging",
     "Input",
     "MLPClassifier",
@@ -42,5 +47,6 @@ __all__ = [
     "model_from_json",
     "recommend",
     "set_random_seed",
+    "shuffle",
     "to_keras",
 ]

@@ -14,13 +14,12 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import inf, isnan
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from dasknn import resuming, saving
+from dasknn import resuming, storage
 
 
 class Callback:
@@ -79,16 +78,25 @@ class Callback:
         """Return True if training shall end with the last good weights, and not with that error."""
         return False
 
-    def state(self) -> dict[str, Any]:
-        """Return what `BackupAndRestore` shall keep of it: numbers, strings, lists of them, arrays.
+    def state(self) -> dict[str, Any] | None:
+        """Return what checkpoints shall keep of it: numbers, strings, arrays, lists and dicts of them.
 
-        By default all attributes of these kinds.
+        By default all attributes of these kinds, but `verbose`. None: it remembers nothing and decides
+        nothing, so a training may go on with it or without.
         """
-        return {name: value for name, value in vars(self).items() if name != "params" and _is_plain(value)}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("params", "verbose") and _is_plain(value)
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned in a training that was interrupted."""
         vars(self).update(state)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what must be the same for a training to go on, besides the class; by default nothing."""
+        return {}
 
 
 def _is_plain(value) -> bool:
@@ -96,8 +104,9 @@ def _is_plain(value) -> bool:
         return all(_is_plain(item) and not isinstance(item, np.ndarray) for item in value)
     if isinstance(value, dict):
         return all(isinstance(key, str) for key in value) and _is_plain(list(value.values()))
-    if isinstance(value, np.ndarray):
-        return value.dtype.kind in "biuf"
+    if isinstance(value, np.ndarray | np.generic):
+        # Files hold numbers of at most 8 bytes.
+        return value.dtype.kind in "biuf" and value.dtype.itemsize <= 8
     return value is None or isinstance(value, bool | int | float | str)
 
 
@@ -180,6 +189,9 @@ class Monitor(Callback):
         self.mode = mode
         self.min_delta = abs(min_delta)
 
+    def settings(self):
+        return {"monitor": self.monitor, "mode": self.mode, "min_delta": self.min_delta}
+
     def _sign(self) -> int:
         """Return 1 if what is followed shall rise, -1 if it shall fall."""
         if self.mode != "auto":
@@ -240,6 +252,15 @@ class EarlyStopping(Monitor):
         self.wait = self.stopped_epoch = self.best_epoch = 0
         self.best: float | None = None
         self.best_weights: Any = None
+
+    def settings(self):
+        return {
+            **super().settings(),
+            "patience": self.patience,
+            "baseline": self.baseline,
+            "restore_best_weights": self.restore_best_weights,
+            "start_from_epoch": self.start_from_epoch,
+        }
 
     def on_train_begin(self, logs=None):
         self._begin()
@@ -309,6 +330,15 @@ class ReduceLROnPlateau(Monitor):
         self.wait = self.cooldown_counter = 0
         self.best: float | None = None
 
+    def settings(self):
+        return {
+            **super().settings(),
+            "factor": self.factor,
+            "patience": self.patience,
+            "cooldown": self.cooldown,
+            "min_lr": self.min_lr,
+        }
+
     def on_train_begin(self, logs=None):
         self._begin()
 
@@ -339,6 +369,9 @@ class LearningRateScheduler(Callback):
     def __init__(self, schedule: Callable[..., float], verbose=0):
         self.schedule = schedule
         self.verbose = verbose
+
+    def settings(self):
+        return {"schedule": self.schedule}
 
     def on_epoch_begin(self, epoch, logs=None):
         try:
@@ -391,6 +424,14 @@ class ModelCheckpoint(Monitor):
         self._last_saved = 0
         self._epoch = 0
 
+    def state(self):
+        # Where, when and how it saves is for each fit to say.
+        own = {"filepath", "save_freq", "save_best_only", "save_weights_only", *super().settings()}
+        return {name: value for name, value in (super().state() or {}).items() if name not in own}
+
+    def settings(self):
+        return {}
+
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
 
@@ -424,7 +465,7 @@ class ModelCheckpoint(Monitor):
             self.best = value
         elif self.verbose:
             print(f"\nEpoch {epoch + 1}: saving model to {path}")
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        storage.make_folder(storage.folder_of(path))
         if self.save_weights_only:
             self.model.save_weights(path)
         else:
@@ -447,6 +488,7 @@ class BackupAndRestore(Callback):
     callbacks: the resumed run gives the bits of one that was not interrupted. (Keras restores weights and
     epoch.)
     The copy is written to a new name and renamed. delete_checkpoint: remove it once training has ended.
+    `fit(checkpoint=..., resume=True)` keeps two copies, and survives a damaged one and a full disk.
     """
 
     def __init__(self, backup_dir, save_freq="epoch", double_checkpoint=False, delete_checkpoint=True):
@@ -456,24 +498,25 @@ class BackupAndRestore(Callback):
         self.delete_checkpoint = delete_checkpoint
 
     @property
-    def path(self) -> Path:
+    def path(self) -> str:
         """The file of the copy."""
-        return Path(self.backup_dir) / "training.safetensors"
+        return storage.join(self.backup_dir, "training.safetensors")
 
     def state(self):
-        return {}
+        return None
 
     def on_train_ready(self, logs=None):
-        if self.path.exists():
-            resuming.restore(self.training, *saving.read(self.path))
+        if storage.exists(self.path):
+            remedy = "Use the settings and data of before, or another backup_dir."
+            resuming.restore(self.training, resuming.read(self.path), self.path, remedy)
 
     def on_epoch_done(self, epoch, logs=None):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        saving.write(self.path, *resuming.snapshot(self.training))
+        storage.make_folder(self.backup_dir)
+        resuming.write(self.path, resuming.snapshot(self.training))
 
     def on_train_end(self, logs=None):
         if self.delete_checkpoint and self.training.is_complete:
-            self.path.unlink(missing_ok=True)
+            storage.remove(self.path)
 
 
 class CSVLogger(Callback):
@@ -544,7 +587,7 @@ class TensorBoard(Callback):
         self._writers: dict[str, Any] = {}
 
     def state(self):
-        return {}
+        return None
 
     def on_train_begin(self, logs=None):
         _tensorboard()
@@ -662,7 +705,7 @@ class LambdaCallback(Callback):
                 setattr(self, name, function)
 
     def state(self):
-        return {}
+        return None
 
 
 class TerminateOnNaN(Callback):

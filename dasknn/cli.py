@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from dasknn import saving
+from dasknn import storage
 
 _CONNECT_SECONDS = 30
 # The exit code of a program that Ctrl-C has ended.
@@ -92,7 +92,7 @@ def train(
     """Train a network on the Parquet files DATA (paths, globs or fsspec URLs)."""
     units, rows_of_step = _units(hidden), _batch_size(batch_size)
     with _friendly_errors(), _client(scheduler, workers):
-        saving.check_folder(output)
+        storage.check_folder(output)
         frame = _read(data)
         _known_columns(frame, [target])
         features = [name for name in frame.columns if name != target]

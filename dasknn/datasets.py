@@ -1,6 +1,7 @@
 """What a fit learns from, behind one interface: rows in this process, or partitions on a cluster.
 
 n_rows, dtype, summary(summarize)    what the driver must know of it
+warn_of_skew(is_ours)                say so where partitions differ too much
 draw_seed(rng)                       where further randomness comes from
 hold_out(fraction, stratify)         set rows aside, as another dataset
 transport(job, strategy, ...)        what trains on it
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import math
 import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from operator import add
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from dasknn import choice, prediction
+from dasknn import choice, prediction, skew
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import Graph, Tasks
 from dasknn.exceptions import LinkError
@@ -38,6 +40,8 @@ class RowsInProcess:
     def __init__(self, X, y: np.ndarray, weight: np.ndarray | None):
         self.X, self.y, self.weight = X, y, weight
         self._rng: Any = None
+        # A checksum of the numbers of the rows that were held out.
+        self._held_out = 0
 
     @property
     def n_rows(self) -> int:
@@ -52,6 +56,9 @@ class RowsInProcess:
     def summary(self, summarize: Callable):
         """Return summarize(y, weight)."""
         return summarize(self.y, self.weight)
+
+    def warn_of_skew(self, is_ours: bool) -> None:
+        """Do nothing: there is one part, whose rows are mixed in each epoch."""
 
     def draw_seed(self, rng: np.random.RandomState) -> int:
         """Draw from rng from now on; the seed of other streams, which is not used, is 0."""
@@ -69,6 +76,7 @@ class RowsInProcess:
             stratify=self.y if stratify else None,
         )
         _check_held_out(len(held_out))
+        self._held_out = zlib.crc32(held_out.tobytes())
         part = RowsInProcess(*self._rows(held_out))
         self.X, self.y, self.weight = self._rows(left)
         return part
@@ -79,7 +87,8 @@ class RowsInProcess:
 
     def transport(self, job: TrainingJob, strategy: Strategy, encoder, weights, name: str):
         """Return what trains on these rows: this process, whatever the name."""
-        return InProcess(job, make_shard(encoder, weights, self.X, self.y, self.weight), self._rng)
+        shard = make_shard(encoder, weights, self.X, self.y, self.weight)
+        return InProcess(job, shard, self._rng, self._held_out)
 
     def score(self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None) -> float:
         """Return the metric of the model's predictions."""
@@ -104,6 +113,12 @@ class RowsOnTasks:
     def summary(self, summarize: Callable):
         """Return the sum of summarize(y, weight) over partitions: what loading them has found."""
         return self.loaded.targets
+
+    def warn_of_skew(self, is_ours: bool) -> None:
+        """Warn where partitions differ much in targets or, unless they are ours, in their numbers of rows."""
+        infos = self.loaded.infos
+        names = [name for names in self.loaded.parts[0].names for name in names]
+        skew.warn_of_skew([info.targets for info in infos], [info.n_rows for info in infos], names, is_ours)
 
     def draw_seed(self, rng: np.random.RandomState) -> int:
         """Draw the seed of all further streams."""

@@ -31,9 +31,20 @@ from sklearn.utils.validation import (
 )
 
 from dasknn import callbacks as cb
-from dasknn import choice, conversion, features, prediction, progress, saving, strategies, targets
+from dasknn import (
+    checkpoints,
+    choice,
+    conversion,
+    features,
+    prediction,
+    progress,
+    saving,
+    strategies,
+    targets,
+)
+from dasknn.checkpoints import Checkpoints
 from dasknn.cluster import partitions
-from dasknn.cluster.tasks import Tasks, connect
+from dasknn.cluster.tasks import MAX_FAULTS, Tasks, connect
 from dasknn.datasets import RowsInProcess, RowsOnTasks, score_blocks
 from dasknn.exceptions import ModelFileError, NonFiniteLossError
 from dasknn.initializers import VarianceScaling
@@ -49,6 +60,7 @@ from dasknn.sklearn_rules import InverseScaling, Patience
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy
 from dasknn.targets import ClassWeights
 from dasknn.training import Face, Training
+from dasknn.transports import random_memory, recall_random
 
 # batch_size="auto": rows of one step of one replica.
 _AUTO_BATCH = 200
@@ -147,7 +159,17 @@ class _MLP(BaseEstimator):
 
     # --- fit ---------------------------------------------------------------------------------------
 
-    def fit(self, X, y, sample_weight=None, *, validation_data=None):
+    def fit(
+        self,
+        X,
+        y,
+        sample_weight=None,
+        *,
+        validation_data=None,
+        checkpoint=None,
+        resume=False,
+        max_faults=MAX_FAULTS,
+    ):
         """Train on X (n, p), y (n,) or (n, k) and sample_weight (n,) or None; return self.
 
         Each may be a Dask array, dataframe or series, a numpy array, a pandas object, a list; X a scipy
@@ -159,12 +181,33 @@ class _MLP(BaseEstimator):
         the regressor, goes into `validation_scores_` and `history_`. With early_stopping=True it takes the
         place of rows held out.
 
-        Raises ValueError (or its kind, PartitionError) for data that cannot be trained on, before training
-        begins, and NonFiniteLossError when training diverges.
-        """
-        return self._fit(X, y, sample_weight, validation_data)
+        checkpoint: a folder or fsspec URL to which the whole training is written after each epoch, or a
+        `dasknn.Checkpoint(path, every=...)`; the two newest files are kept. resume: go on from the newest
+        whole one, to the bits of a training that was never interrupted; where there is none, begin at the
+        beginning. With solver="lbfgs" training goes on from its weights, but to other bits: SciPy keeps the
+        curvature that it has gathered to itself.
 
-    def _fit(self, X, y, sample_weight=None, validation_data=None, incremental=False):
+        max_faults: how many faults of the cluster (workers lost, attempts that failed) may cost work before
+        training gives up with the last one. What happened in an epoch is in history_[epoch]["faults"].
+
+        Raises ValueError (or its kind, PartitionError) for data that cannot be trained on, before training
+        begins (so for a checkpoint of a training with other settings or data; it says which), FileExistsError
+        for a folder that holds checkpoints without resume, ModelFileError where all of them are damaged, and
+        NonFiniteLossError when training diverges.
+        """
+        keeper = checkpoints.begin(checkpoint, resume)
+        return self._fit(X, y, sample_weight, validation_data, max_faults=max_faults, keeper=keeper)
+
+    def _fit(
+        self,
+        X,
+        y,
+        sample_weight=None,
+        validation_data=None,
+        incremental=False,
+        max_faults=MAX_FAULTS,
+        keeper: Checkpoints | None = None,
+    ):
         self._validate_params()
         self._check_settings(validation_data, incremental)
         going_on = self.__sklearn_is_fitted__() and (self.warm_start or incremental)
@@ -175,18 +218,29 @@ class _MLP(BaseEstimator):
         distributed = partitions.is_distributed(X, y, sample_weight)
         with ExitStack() as stack:
             if not distributed and self.strategy == "auto":
-                strategy, n_slots = None, 1
+                strategy, n_slots, n_parts = None, 1, 1
                 replicas: int | None = 1
                 read: Callable[..., Any] = partial(self._read_in_process, dtype)
             else:
                 strategy = None if self.strategy == "auto" else strategies.get(self.strategy)
                 replicas = self._replicas(strategy, going_on)
-                tasks = stack.enter_context(connect(self.client, distributed))
+                tasks = stack.enter_context(connect(self.client, distributed, max_faults))
                 n_slots = len(tasks.slots())
-                read = partial(self._read_on, tasks, dtype or features.dtype_of(X), replicas or n_slots)
+                n_parts = replicas or n_slots
+                if keeper is not None and (found := keeper.found) is not None:
+                    # The cluster may have another size now; what the user leaves to it stays as it was.
+                    replicas, n_parts = replicas or found.replicas, found.face.get("n_parts", n_parts)
+                read = partial(self._read_on, tasks, dtype or features.dtype_of(X), n_parts)
             rows = read(X, y, sample_weight, reset=not going_on)
+            if distributed or not incremental:
+                rows.warn_of_skew(is_ours=not distributed)
             held_out = None if validation_data is None else read(*validation_data, reset=False)
-            return self._train(rows, held_out, strategy, replicas, n_slots, going_on, incremental)
+            given = {"sample_weight": sample_weight is not None}
+            if held_out is not None:
+                given["rows of validation_data"] = held_out.n_rows
+            return self._train(
+                rows, held_out, strategy, replicas, n_slots, going_on, incremental, given, n_parts, keeper
+            )
 
     def _check_settings(self, validation_data, incremental: bool) -> None:
         self._hidden_sizes()
@@ -268,7 +322,19 @@ class _MLP(BaseEstimator):
 
     # --- training ----------------------------------------------------------------------------------
 
-    def _train(self, rows, held_out, strategy: Strategy | None, replicas, n_slots, going_on, incremental):
+    def _train(
+        self,
+        rows,
+        held_out,
+        strategy: Strategy | None,
+        replicas,
+        n_slots,
+        going_on,
+        incremental,
+        given: dict[str, Any],
+        n_parts: int,
+        keeper: Checkpoints | None,
+    ):
         summary = rows.summary(self._summarize().of)
         if held_out is not None:
             summary.check_held_out(held_out.summary(self._summarize().of))
@@ -279,6 +345,10 @@ class _MLP(BaseEstimator):
         # Random draws in scikit-learn's order: parameters, rows held out, orders of rows.
         rng = check_random_state(self.random_state)
         members = self._members_for(network) if going_on else network.initial_params(rng)[np.newaxis]
+        kept = self._kept(going_on) | {"n_parts": n_parts}
+        if keeper is not None:
+            rng = self._go_on_drawing(rng, keeper)
+            kept["random"] = random_memory(rng)
         seed = rows.draw_seed(rng)
         validate = self._validation(rows, held_out, network, encoder, class_weights)
 
@@ -301,12 +371,20 @@ class _MLP(BaseEstimator):
             transport,
             state,
             1 if incremental else self.max_iter,
-            self._watchers(patience, going_on, job.optimizer.learning_rate),
-            Face(validate=validate, publish=partial(self._publish, job.network, encoder)),
+            [
+                *([] if keeper is None else [keeper]),
+                *self._watchers(patience, going_on, job.optimizer.learning_rate),
+            ],
+            Face(
+                validate=validate,
+                publish=partial(self._publish, job.network, encoder),
+                settings=self._settings(encoder, class_weights) | given,
+                kept=kept,
+            ),
             self.history_ if going_on else (),
         )
         self.history_ = training.history
-        learn = partial(self._learn, training, encoder, patience, going_on)
+        learn = partial(self._learn, training, encoder, patience)
         found = None
         try:
             if isinstance(job.optimizer, LBFGS):
@@ -462,9 +540,43 @@ class _MLP(BaseEstimator):
         state = replace(state, slots=slots, step=kept.step, learning_rate=kept.learning_rate)
         return replace(job, optimizer=kept.optimizer), state
 
+    # --- going on from a checkpoint ----------------------------------------------------------------
+
+    def _settings(self, encoder, class_weights: ClassWeights | None) -> dict[str, Any]:
+        """Return what decides about learning, besides what the job and the data say."""
+        settings: dict[str, Any] = {
+            "model": type(self).__name__,
+            "classes": getattr(encoder, "classes", None),
+            "weights of classes": None if class_weights is None else class_weights.values,
+        }
+        if isinstance(self.random_state, Integral):
+            settings["random_state"] = int(self.random_state)
+        if self.solver == "lbfgs":
+            return settings
+        names = ["tol", "n_iter_no_change", "early_stopping"]
+        if self.early_stopping:
+            names.append("validation_fraction")
+        if self.solver == "sgd":
+            names += ["learning_rate", "power_t"] if self.learning_rate == "invscaling" else ["learning_rate"]
+        return settings | {name: getattr(self, name) for name in names}
+
+    def _kept(self, going_on: bool) -> dict[str, Any]:
+        """Return what an earlier fit has left that this one adds to."""
+        names = ("t_", *_ABSENT_AFTER_LBFGS) if going_on else ()
+        return {"earlier": {name: getattr(self, name) for name in names if hasattr(self, name)}}
+
+    def _go_on_drawing(self, rng: np.random.RandomState, keeper: Checkpoints) -> np.random.RandomState:
+        """Return what to draw from: as the training drew that this one goes on from, where there is one."""
+        kept = None if keeper.found is None else keeper.found.face.get("random")
+        if kept is not None:
+            # Without a seed, rng is the one of the whole process.
+            rng = np.random.RandomState() if self.random_state is None else rng
+            recall_random(rng, kept)
+        return rng
+
     # --- what was learned --------------------------------------------------------------------------
 
-    def _learn(self, training: Training, encoder, patience: Patience, going_on: bool) -> None:
+    def _learn(self, training: Training, encoder, patience: Patience) -> None:
         """Set the fitted attributes from what a training has come to."""
         state, job = training.state, training.transport.job
         self._publish(job.network, encoder, state)
@@ -475,10 +587,10 @@ class _MLP(BaseEstimator):
         self.n_iter_ = len(epochs)
         self.interrupted_ = training.interrupted
         self._kept_optimizer = None
-        if not going_on:
-            self.t_ = 0
-            for name in _ABSENT_AFTER_LBFGS:
-                self.__dict__.pop(name, None)
+        self.t_ = 0
+        for name in _ABSENT_AFTER_LBFGS:
+            self.__dict__.pop(name, None)
+        self.__dict__.update(training.face.kept["earlier"])
         scores = [entry["validation_score"] for entry in epochs if "validation_score" in entry]
         if scores:
             self.validation_scores_ = [*(vars(self).get("validation_scores_") or []), *scores]

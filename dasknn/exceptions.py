@@ -27,3 +27,11 @@ class LinkError(RuntimeError):
 
 class WorkerLeftError(RuntimeError):
     """A worker that was needed is no longer on the cluster; the message names it."""
+
+
+class SchedulerLostError(ConnectionError):
+    """The connection to the scheduler is gone; the message says how to go on."""
+
+
+class DataSkewWarning(UserWarning):
+    """Partitions whose targets or sizes differ so much that training suffers; the message names a remedy."""

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dasknn import saving
+from dasknn import storage
 from dasknn.configs import snake_case
 from dasknn.exceptions import ModelFileError
 from dasknn.optimizers import Adam, Nadam, RMSprop
@@ -73,13 +73,13 @@ def write(path: str | os.PathLike, file: KerasFile) -> None:
         archive.writestr("metadata.json", json.dumps(metadata))
         archive.writestr(_CONFIG, json.dumps(file.config))
         archive.writestr(_WEIGHTS, weights)
-    saving.write_bytes(path, buffer.getbuffer())
+    storage.write(path, buffer.getbuffer())
 
 
 def write_weights(path: str | os.PathLike, file: KerasFile, names: Names) -> None:
     """Write a `.weights.h5` file, as a whole or not at all; names: of all layers. ImportError: no h5py."""
     data = bytes(_to_h5(file, names))
-    saving.write_bytes(path, data + _seal(data))
+    storage.write(path, data + _seal(data))
 
 
 def _seal(data: bytes) -> bytes:
@@ -140,33 +140,32 @@ def read(path: str | os.PathLike, names: Names | None = None) -> KerasFile:
     FileNotFoundError: no such file. ModelFileError: a file that is damaged, or not one of Keras 3's, or holds
     another model than a Sequential. ImportError: no h5py.
     """
-    path = _existing(path)
+    path, data = _read(path)
     _import_h5py()
     with _refusing(path, "a .keras file of Keras 3"):
-        size = os.path.getsize(path)
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(_part(archive, _CONFIG, size))
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            config = json.loads(_part(archive, _CONFIG, len(data)))
             described = _names_in(config)
-            weights = _part(archive, _WEIGHTS, size)
+            weights = _part(archive, _WEIGHTS, len(data))
         return KerasFile(config, *_from_h5(weights, described if names is None else names))
 
 
 def read_weights(path: str | os.PathLike, names: Names) -> KerasFile:
     """Return what a `.weights.h5` file holds for a model with such layers; see `read` for errors."""
-    path = _existing(path)
+    path, data = _read(path)
     _import_h5py()
-    with _refusing(path, "a .weights.h5 file of Keras 3"), open(path, "rb") as file:
-        data = file.read()
+    with _refusing(path, "a .weights.h5 file of Keras 3"):
         if data[-_SEALED:].startswith(_SEAL) and _seal(data[:-_SEALED]) != data[-_SEALED:]:
             raise ModelFileError("Its checksum does not fit: it is damaged. Save the weights again.")
         return KerasFile({}, *_from_h5(data, names))
 
 
-def _existing(path: str | os.PathLike) -> str:
+def _read(path: str | os.PathLike) -> tuple[str, bytes]:
     path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"Expected a model file at {path!r}, found none.")
-    return path
+    try:
+        return path, storage.read(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"Expected a model file at {path!r}, found none.") from None
 
 
 @contextmanager

@@ -18,6 +18,9 @@ class ProgressBar(Callback):
 
     _bar: Any = None
 
+    def state(self):
+        return None
+
     def on_train_begin(self, logs=None):
         self._bar = _tqdm()(
             total=self.training.max_epochs * self.training.n_samples,
@@ -69,6 +72,9 @@ def _tqdm():
 class EpochLines(Callback):
     """One line an epoch, in scikit-learn's words."""
 
+    def state(self):
+        return None
+
     def on_epoch_end(self, epoch, logs=None):
         print("Iteration %d, loss = %.8f" % (self.training.n_epochs, logs["loss"]))
         if "validation_score" in logs:
@@ -91,6 +97,9 @@ class KerasLines(Callback):
         self.bar = bar
         self.began = 0.0
         self._first_step = 0
+
+    def state(self):
+        return None
 
     def on_epoch_begin(self, epoch, logs=None):
         last = self.training.first_epoch + self.training.max_epochs

@@ -1,103 +1,308 @@
 """A running training as a description and arrays, from which another one goes on: to the same bits.
 
 What is kept: the state (parameters, the optimizer's vectors, step, learning rate), the epoch, the history,
-the seed
-of all streams, what the transport remembers between epochs, and what each callback does.
+the seed of all streams, what the transport and the face remember, what each callback keeps, and whether
+training has stopped. A fingerprint of data and settings tells one training from another.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from dasknn import saving
+from dasknn.activations import Activation
 from dasknn.exceptions import ModelFileError
 
+_KIND = "training"
+_PARTS = {
+    *("fingerprint", "seed", "first_epoch", "n_before", "epoch", "stopped"),
+    *("state", "transport", "face", "callbacks", "history"),
+}
+# Differences that an error lists.
+_MOST_DIFFERENCES = 6
+# Settings that change nothing about a training that has begun.
+_WITHOUT_EFFECT = ("name", "seed", "input_shape", "input_dim", "loss_scale_factor")
+_LONGEST = 60
 
-def snapshot(training) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return (description in JSON's types, arrays) of a `training.Training` between two epochs."""
-    state, job = training.state, training.transport.job
-    arrays = {"params": state.params, "slots": state.slots}
-    arrays |= {f"transport.{name}": array for name, array in training.transport.memory().items()}
-    callbacks = []
-    for number, callback in enumerate(training.callbacks):
-        kept = callback.state()
-        own = {name: value for name, value in kept.items() if isinstance(value, np.ndarray)}
-        arrays |= {f"callback.{number}.{name}": value for name, value in own.items()}
-        rest = {name: _to_json(value) for name, value in kept.items() if name not in own}
-        callbacks.append({"class": type(callback).__name__, "state": rest})
+
+class Snapshot(NamedTuple):
+    """A training between two epochs."""
+
+    description: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that have ended."""
+        return self.description["epoch"]
+
+    @property
+    def replicas(self) -> int:
+        """Number of replicas."""
+        return self.description["fingerprint"]["replicas"]
+
+    @property
+    def face(self) -> dict[str, Any]:
+        """What the face kept."""
+        return _unpacked("face", self.description["face"], self.arrays)
+
+
+def write(path: str | os.PathLike, snapshot: Snapshot) -> None:
+    """Write a snapshot to one file, whole or not at all. OSError: it could not be written."""
+    # Only now: most snapshots are never written, and entries do not change any more.
+    history = [_to_json(entry, "history") for entry in snapshot.description["history"]]
+    saving.write(path, snapshot.description | {"history": history}, snapshot.arrays)
+
+
+def read(path: str | os.PathLike) -> Snapshot:
+    """Return the snapshot in a file. FileNotFoundError: no such file. ModelFileError: a damaged file, or
+    one that holds something else.
+    """
+    description, arrays = saving.read(path, remedy="")
+    if description.get("kind") != _KIND:
+        raise ModelFileError(
+            f"Expected the copy of a training in {os.fspath(path)}, received {description.get('kind')!r}."
+        )
+    if missing := _PARTS - description.keys():
+        raise ModelFileError(f"{os.fspath(path)} lacks {', '.join(sorted(missing))}.")
+    return Snapshot(description, arrays)
+
+
+def snapshot(training) -> Snapshot:
+    """Return a `training.Training` as it is between two epochs."""
+    arrays: dict[str, np.ndarray] = {}
+    callbacks: list[dict[str, Any]] = []
+    if training.history:
+        # What no file can hold shall be found out in the first epoch.
+        _to_json(training.history[-1], "history")
+    for callback in training.callbacks:
+        if (state := callback.state()) is not None:
+            # Copies: the callback may go on changing its arrays before the snapshot is written.
+            state = {
+                name: value.copy() if isinstance(value, np.ndarray) else value
+                for name, value in state.items()
+            }
+            kept = _packed(f"callback.{len(callbacks)}", state, arrays)
+            callbacks.append({"class": type(callback).__name__, "state": kept})
     description = {
-        "kind": "training",
+        "kind": _KIND,
         "fingerprint": fingerprint(training),
-        "seed": job.seed,
+        "seed": training.transport.job.seed,
+        "first_epoch": training.first_epoch,
+        "n_before": training.n_before,
         "epoch": training.epoch,
-        "step": state.step,
-        "learning_rate": float(state.learning_rate),
-        "history": _to_json(training.history),
+        "stopped": bool(training.should_stop or training.has_ended),
+        "state": _packed("state", vars(training.state), arrays),
+        "transport": _packed("transport", training.transport.memory(), arrays),
+        "face": _packed("face", training.face.kept, arrays),
         "callbacks": callbacks,
+        "history": list(training.history),
     }
-    return description, arrays
+    return Snapshot(description, arrays)
+
+
+def restore(training, kept: Snapshot, where: str, remedy: str) -> None:
+    """Make a training that has not begun go on from a snapshot.
+
+    where, remedy: what an error calls the snapshot, and what it advises.
+
+    ValueError: a training that differs; it says in what. ModelFileError: a snapshot that lacks something.
+    """
+    description, arrays = kept
+    found = list(differences(description["fingerprint"], fingerprint(training)))
+    if found:
+        more = f"; and {len(found) - _MOST_DIFFERENCES} more" if len(found) > _MOST_DIFFERENCES else ""
+        raise ValueError(
+            f"The training in {where} differs from this one: {'; '.join(found[:_MOST_DIFFERENCES])}{more}. "
+            f"{remedy}"
+        )
+    callbacks = [callback for callback in training.callbacks if callback.state() is not None]
+    try:
+        values = _unpacked("state", description["state"], arrays)
+        state = replace(training.state, **values)
+        for name in ("params", "slots"):
+            expected, received = getattr(training.state, name).shape, getattr(state, name).shape
+            if received != expected:
+                raise ModelFileError(f"Expected {name} of shape {expected} in {where}, received {received}.")
+        history = [_from_json(entry) for entry in description["history"]]
+        face = kept.face
+        memory = _unpacked("transport", description["transport"], arrays)
+        states = [
+            _unpacked(f"callback.{number}", entry["state"], arrays)
+            for number, entry in enumerate(description["callbacks"])
+        ]
+        job = replace(training.transport.job, seed=description["seed"])
+        epochs = [description[name] for name in ("first_epoch", "n_before", "epoch")]
+        stopped = description["stopped"]
+    except ModelFileError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelFileError(f"{where} does not hold what a training needs: {error!r}.") from error
+    training.transport.job = job
+    training.transport.recall(memory)
+    training.state = training.running = state
+    training.first_epoch, training.n_before, training.epoch = epochs
+    training.history[:] = history
+    training.stop_training = stopped
+    training.face.kept.clear()
+    training.face.kept.update(face)
+    for callback, values in zip(callbacks, states, strict=True):
+        callback.restore(values)
+    training.face.publish(state)
+
+
+# --- what must be the same ---------------------------------------------------------------------------
 
 
 def fingerprint(training) -> dict[str, Any]:
-    """Return what must be the same for a training to go on from another one's snapshot."""
-    transport = training.transport
-    job = transport.job
+    """Return what must be the same for a training to go on from another one's snapshot, in JSON's types.
+
+    How many epochs, which transport and what is shown are left out: they change no bit.
+    """
+    job = training.transport.job
+    network = job.network
     return {
-        "parameters": list(training.state.params.shape),
-        "rows": transport.n_samples,
+        **{name: described(value) for name, value in training.face.settings.items()},
+        "features": network.n_inputs,
+        "layer": [described(layer) for layer in network.layers],
+        "loss": described(network.loss),
+        "dtype": network.dtype,
+        "optimizer": described(job.optimizer),
+        "regularizer": described(job.regularizer),
+        "warmup": described(job.warmup),
         "batch_size": job.batch_size,
+        "steps_per_epoch": job.steps_per_epoch,
         "replicas": job.replicas,
-        "shuffle": job.shuffle,
-        "optimizer": str(job.optimizer),
-        "callbacks": [type(callback).__name__ for callback in training.callbacks],
+        "shuffle": bool(job.shuffle),
+        "metrics": [
+            {"called": name, "weighted": is_weighted, **described(metric)}
+            for name, metric, is_weighted in (() if job.metrics is None else job.metrics.entries)
+        ],
+        **training.transport.layout(),
+        "callbacks": [
+            {"kind": type(callback).__name__, **described(callback.settings())}
+            for callback in training.callbacks
+            if callback.state() is not None
+        ],
     }
 
 
-def restore(training, description: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Make a training that has not begun go on from a snapshot.
+def described(value) -> Any:
+    """Return settings in JSON's types, without what changes nothing once a training has begun.
 
-    ModelFileError: a file that holds something else. ValueError: a training that differs; it says in what.
+    Functions are their names.
     """
-    if description.get("kind") != "training":
-        raise ModelFileError(f"Expected the copy of a training, received {description.get('kind')!r}.")
-    own, kept = fingerprint(training), description["fingerprint"]
-    differing = [
-        f"{name} {kept.get(name)} there, {own[name]} here" for name in own if kept.get(name) != own[name]
-    ]
-    if differing:
-        raise ValueError(
-            f"The interrupted training differs from this one: {'; '.join(differing)}. Use the settings and "
-            f"data of "
-            "before, or another backup_dir."
-        )
-    transport = training.transport
-    transport.job = replace(transport.job, seed=description["seed"])
-    transport.recall(_below("transport.", arrays))
-    training.state = training.running = replace(
-        training.state,
-        params=arrays["params"],
-        slots=arrays["slots"],
-        step=description["step"],
-        learning_rate=description["learning_rate"],
-    )
-    training.epoch = description["epoch"]
-    training.history[:] = description["history"]
-    for number, (callback, found) in enumerate(
-        zip(training.callbacks, description["callbacks"], strict=True)
-    ):
-        callback.restore(found["state"] | _below(f"callback.{number}.", arrays))
-    training.face.publish(training.state)
-
-
-def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def _to_json(value):
-    if isinstance(value, dict):
-        return {name: _to_json(item) for name, item in value.items()}
+    if isinstance(value, Activation):
+        return {"kind": value.name, **described(dict(value.settings))} if value.settings else value.name
+    if isinstance(value, Mapping):
+        return {str(name): described(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_to_json(item) for item in value]
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        return [described(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return described(value.tolist())
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        settings = {field.name: getattr(value, field.name) for field in fields(value)}
+    elif callable(value) and hasattr(value, "__qualname__"):
+        return value.__qualname__
+    else:
+        if not hasattr(value, "__dict__"):
+            return repr(value)
+        settings = {name: item for name, item in vars(value).items() if not name.startswith("_")}
+    return {"kind": type(value).__name__} | {
+        name: described(item)
+        for name, item in settings.items()
+        if name not in _WITHOUT_EFFECT and not name.endswith("_initializer")
+    }
+
+
+def differences(there, here, name: str = "") -> Iterator[str]:
+    """Yield "name: that there, this here" for what differs between two descriptions.
+
+    Of lists, their lengths, or the first item that differs.
+    """
+    if there == here:
+        return
+    if isinstance(there, dict) and isinstance(here, dict) and there.get("kind") == here.get("kind"):
+        begin = f"{name}." if name else ""
+        found = False
+        for key in [*here, *(key for key in there if key not in here)]:
+            # Shards follow from partitions and replicas; alone they differ where dtypes do.
+            if key == "shards" and found:
+                continue
+            for text in differences(there.get(key), here.get(key), f"{begin}{key}"):
+                found = True
+                yield text
+    elif isinstance(there, list) and isinstance(here, list):
+        are_plain = not any(isinstance(item, dict | list) for item in [*there, *here])
+        if len(there) != len(here) or (are_plain and len(str(there)) <= _LONGEST):
+            yield f"{name}: {_short(there)} there, {_short(here)} here"
+            return
+        number = next(i for i, pair in enumerate(zip(there, here, strict=True)) if pair[0] != pair[1])
+        yield from differences(there[number], here[number], f"{name} {number}")
+    else:
+        yield f"{name}: {_short(there)} there, {_short(here)} here"
+
+
+def _short(value) -> str:
+    if isinstance(value, dict):
+        return value.get("kind") or ", ".join(f"{name}: {item}" for name, item in value.items())
+    if isinstance(value, list):
+        text = ", ".join(map(_short, value))
+        return f"[{text}]" if len(text) <= _LONGEST else f"{len(value)} of them"
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+# --- values ------------------------------------------------------------------------------------------
+
+
+def _packed(prefix: str, values: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Put arrays among the others, under names that begin with prefix; return the rest in JSON's types."""
+    rest = {}
+    for name, value in values.items():
+        if isinstance(value, np.ndarray) and value.ndim:
+            # Files have one order of bytes.
+            arrays[f"{prefix}.{name}"] = value.astype(value.dtype.newbyteorder("="), copy=False)
+        else:
+            rest[name] = _to_json(value, name)
+    return rest
+
+
+def _unpacked(prefix: str, rest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    begin = f"{prefix}."
+    own = {name.removeprefix(begin): array for name, array in arrays.items() if name.startswith(begin)}
+    return {name: _from_json(value) for name, value in rest.items()} | own
+
+
+def _to_json(value, name: str):
+    """Return a value in JSON's types. TypeError: it is not made of numbers, strings, lists, dicts."""
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufU":
+        # With its dtype: arithmetic on a float64 differs from that on a number of Python's.
+        return {"numpy": value.dtype.str, "value": value.tolist()}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_to_json(item, name) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _to_json(item, key) for key, item in value.items()}
+    raise TypeError(
+        f"A training can be kept whose history and callbacks hold numbers, strings, arrays, and lists and "
+        f"dicts of them; {name!r} is {value!r}."
+    )
+
+
+def _from_json(value):
+    if isinstance(value, list):
+        return [_from_json(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"numpy", "value"}:
+        return np.array(value["value"], value["numpy"])[()]
+    return {key: _from_json(item) for key, item in value.items()}

@@ -1,4 +1,4 @@
-"""Models on disk: one safetensors file with arrays and a JSON description.
+"""Models on disk or in an object store: one safetensors file with arrays and a JSON description.
 
 Reading executes nothing that the file holds: arrays are raw numbers, the description is JSON, and names of
 classes are looked up among our own. A checksum over both tells a damaged file from a whole one.
@@ -9,15 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
+from dasknn import storage
 from dasknn.exceptions import ModelFileError
 
 _FORMAT = "dasknn"
@@ -25,7 +24,7 @@ _VERSION = 1
 
 
 def write(path: str | os.PathLike, description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a model file; whoever reads the path sees the old file or the new one, never a part.
+    """Write a model file; whoever reads the path or URL sees the old file or the new one, never a part.
 
     description: JSON objects, lists, strings, numbers. arrays: names to numeric arrays.
     """
@@ -37,52 +36,30 @@ def write(path: str | os.PathLike, description: Mapping[str, Any], arrays: Mappi
         "description": text,
         "sha256": _checksum(text, arrays),
     }
-    write_bytes(path, save(arrays, metadata=metadata))
+    storage.write(path, save(arrays, metadata=metadata))
 
 
-def write_bytes(path: str | os.PathLike, data: bytes | memoryview) -> None:
-    """Write a file; whoever reads the path sees the old file or the new one, never a part.
-
-    FileNotFoundError: there is no such folder.
-    """
-    folder = check_folder(path)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{Path(path).name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def check_folder(path: str | os.PathLike) -> Path:
-    """Return the folder of a file to be written. FileNotFoundError: there is no such folder."""
-    folder = Path(path).resolve().parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"Expected a folder at {folder} to write {Path(path).name} to.")
-    return folder
-
-
-def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return (description, arrays) of a model file.
+def read(
+    path: str | os.PathLike, remedy: str = "Save the model again."
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return (description, arrays) of a model file; remedy: what to do about a damaged one.
 
     FileNotFoundError: no such file. ModelFileError: a file that is damaged, not ours, or too new.
     """
     path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"Expected a model file at {path!r}, found none.")
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in list(file.keys())}
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        data = storage.read(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"Expected a model file at {path!r}, found none.") from None
+    try:
+        # load compares the lengths in the header with that of the file.
+        arrays = load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")].decode())
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ModelFileError(
-            f"{path} is damaged, or not a safetensors file ({error}). Save the model again."
+            f"{path} is damaged, or not a safetensors file ({error}). {remedy}".rstrip()
         ) from error
+    metadata = header.get("__metadata__") or {}
     if metadata.get("format") != _FORMAT:
         raise ModelFileError(
             f"{path} is a safetensors file, but not one that dasknn wrote (its metadata has no "
@@ -96,7 +73,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]
         )
     text = metadata.get("description", "")
     if metadata.get("sha256") != _checksum(text, arrays):
-        raise ModelFileError(f"{path} is damaged: its checksum does not fit. Save the model again.")
+        raise ModelFileError(f"{path} is damaged: its checksum does not fit. {remedy}".rstrip())
     return json.loads(text), arrays
 
 
@@ -107,9 +84,3 @@ def _checksum(text: str, arrays: Mapping[str, np.ndarray]) -> str:
         digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -18,6 +18,7 @@ import numpy as np
 
 from dasknn import callbacks as cb
 from dasknn import (
+    checkpoints,
     choice,
     features,
     keras_files,
@@ -28,11 +29,12 @@ from dasknn import (
     prediction,
     progress,
     saving,
+    storage,
     strategies,
     updates,
 )
 from dasknn.cluster import partitions
-from dasknn.cluster.tasks import LocalTasks, Tasks, connect
+from dasknn.cluster.tasks import MAX_FAULTS, LocalTasks, Tasks, connect
 from dasknn.datasets import RowsOnTasks, make_shard
 from dasknn.exceptions import ModelFileError, NonFiniteLossError
 from dasknn.handles import OptimizerHandle
@@ -256,16 +258,29 @@ class Sequential(Stack):
         validation_steps=None,
         validation_batch_size=None,
         validation_freq=1,
+        *,
+        checkpoint=None,
+        resume=False,
+        max_faults=MAX_FAULTS,
     ) -> cb.History:
         """Train on x (n, ...) and y (n,) or (n, k); return the History. Arguments are Keras's.
 
         x, y and sample_weight may be numpy arrays, Dask arrays or dataframes, pandas objects, lists.
         batch_size (32) counts the rows of a step over all replicas. validation_split takes the last rows,
         also
-        of Dask data. steps_per_epoch: end epochs after so many steps.
+        of Dask data. steps_per_epoch: end epochs after so many steps. max_faults: how many faults of the cluster
+        (workers lost, attempts that failed) may cost work before training gives up with the last one; what
+        happened in an epoch is in History.entries.
+
+        checkpoint: a folder or fsspec URL to which the whole training is written after each epoch, or a
+        `dasknn.Checkpoint(path, every=...)`; the two newest files are kept. resume: go on from the newest
+        whole one, to the bits of a training that was never interrupted; where there is none, begin at the
+        beginning.
 
         Raises ValueError (or its kind, PartitionError) for data that cannot be trained on, before training
-        begins, and NonFiniteLossError when training diverges.
+        begins (so for a checkpoint of a training with other settings or data; it says which), FileExistsError
+        for a folder that holds checkpoints without resume, ModelFileError where all of them are damaged, and
+        NonFiniteLossError when training diverges.
         """
         settings = self._check_compiled("fit")
         self._check_scope()
@@ -273,13 +288,18 @@ class Sequential(Stack):
         _check_fit(epochs, initial_epoch, steps_per_epoch, validation_split, validation_steps)
         is_distributed = partitions.is_distributed(x, y, sample_weight)
         batch_size = _batch_size(batch_size)
-        with self._tasks(is_distributed) as tasks:
+        keeper = checkpoints.begin(checkpoint, resume)
+        with self._tasks(is_distributed, max_faults) as tasks:
             x = self._ready(x)
             network = self._built_network()
             encoder = LossEncoder(settings.loss, network.n_outputs, DTYPE)
             weights = None if class_weight is None else LabelWeights(dict(class_weight), DTYPE)
             replicas = self._replicas(is_distributed, len(tasks.slots()), batch_size)
+            if keeper is not None and keeper.found is not None and not self._says_replicas():
+                # The cluster may have another size now; what the user leaves to it stays as it was.
+                replicas = keeper.found.replicas
             rows = self._read(tasks, encoder, x, y, sample_weight, replicas)
+            rows.warn_of_skew(is_ours=not is_distributed)
             held_out = None
             if validation_data is not None:
                 held_out = self._read(tasks, encoder, *self._validation(validation_data), replicas)
@@ -298,18 +318,34 @@ class Sequential(Stack):
             transport = rows.transport(job, strategy, encoder, weights, wanted)
             self.replicas_, self.strategy_, self.transport_ = replicas, strategy, transport.name
             self.history = cb.History()
+            decisive = {
+                "model": type(self).__name__,
+                "initial_epoch": initial_epoch,
+                "class_weight": None if weights is None else weights.weights,
+                "sample_weight": sample_weight is not None,
+                "validation rows": None if held_out is None else held_out.n_rows,
+                "validation_freq": validation_freq,
+            }
             n_steps = min(steps_per_epoch or sizes.n_steps, sizes.n_steps)
             training = Training(
                 self,
                 transport,
                 state,
                 max(0, epochs - initial_epoch),
-                [*(callbacks or ()), self.history, *_lines(verbose, n_steps)],
+                [
+                    *([] if keeper is None else [keeper]),
+                    *(callbacks or ()),
+                    self.history,
+                    *_lines(verbose, n_steps),
+                ],
                 Face(
                     partial(_report, job.metrics),
                     self._validate(encoder, held_out, validation_freq),
                     self._take,
                     {"epochs": epochs, "steps": n_steps, "verbose": verbose},
+                    settings=decisive,
+                    # What the seeds of later fits come from.
+                    kept={"seed": self._seed, "n_fits": self._n_fits},
                 ),
                 first_epoch=initial_epoch,
             )
@@ -328,6 +364,8 @@ class Sequential(Stack):
             raise
         finally:
             self._training = None
+            kept = training.face.kept
+            self._seed, self._n_fits = kept["seed"], kept["n_fits"] + 1
         state = training.state
         optimizer = training.transport.job.optimizer
         self._take(state)
@@ -405,6 +443,10 @@ class Sequential(Stack):
             return n_slots if isinstance(self._strategy, PredictionAveraging) else min(n_slots, batch_size)
         return max(1, min(n_slots, batch_size // _LEAST_ROWS_OF_STEP)) if is_distributed else 1
 
+    def _says_replicas(self) -> bool:
+        """Return whether the number of replicas was asked for."""
+        return self._strategy is not None and self._strategy.replicas is not None
+
     def _choose(self, sizes: choice.Sizes) -> tuple[Strategy, str]:
         """Return the strategy, and why it is this one."""
         optimizer, transport = self._settings("fit").optimizer, self._settings("fit").transport
@@ -429,12 +471,12 @@ class Sequential(Stack):
     # --- data --------------------------------------------------------------------------------------
 
     @contextmanager
-    def _tasks(self, is_distributed: bool) -> Iterator[Tasks]:
+    def _tasks(self, is_distributed: bool, max_faults: int = MAX_FAULTS) -> Iterator[Tasks]:
         """Yield where to run: plain data without a strategy stays in this process."""
         if not is_distributed and self._strategy is None:
             yield LocalTasks()
             return
-        with connect(None, is_distributed) as tasks:
+        with connect(None, is_distributed, max_faults) as tasks:
             yield tasks
 
     def _ready(self, x):
@@ -962,6 +1004,6 @@ def _path(filepath, overwrite: bool, endings: tuple[str, ...]) -> str:
     path = os.fspath(filepath)
     if not path.endswith(endings):
         raise ValueError(f"Expected a path that ends in {' or '.join(endings)}, received {path!r}.")
-    if not overwrite and os.path.exists(path):
+    if not overwrite and storage.exists(path):
         raise FileExistsError(f"{path} exists. Pass overwrite=True, or another name.")
     return path

@@ -15,6 +15,9 @@ from sklearn.utils.class_weight import compute_class_weight
 
 # More distinct labels than this in one part are taken for a target that is not of classes.
 _MOST_CLASSES = 100_000
+# So many numbers of a part go to the driver, from at most so many of its columns.
+_SAMPLE_SIZE = 1_000
+_SAMPLE_COLUMNS = 4
 
 
 def as_array(y) -> np.ndarray:
@@ -62,7 +65,8 @@ def _is_na(value) -> bool:
 class ClassSummary:
     """The labels of a part of y: `labels` sorted and distinct; multilabel: y (n, k) of 0 and 1.
 
-    counts: for each label, the weight of its rows; of multi-label data, zeros.
+    counts: for each label, the weight of its rows; of multi-label data, zeros. rows: for each label, their
+    number.
     """
 
     labels: np.ndarray
@@ -70,13 +74,14 @@ class ClassSummary:
     multilabel: bool
     n_rows: int
     counts: np.ndarray
+    rows: np.ndarray
 
     @classmethod
     def of(cls, y: np.ndarray, weight: np.ndarray | None = None) -> ClassSummary:
         """Summarize y (n,) or (n, k), weight (n,) or None. ValueError: targets that are not classes."""
         if len(y) == 0:
             n_outputs = 1 if y.ndim == 1 else y.shape[1]
-            return cls(np.empty(0, y.dtype), n_outputs, y.ndim == 2, 0, np.empty(0))
+            return cls(np.empty(0, y.dtype), n_outputs, y.ndim == 2, 0, np.empty(0), np.empty(0))
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
         if y.ndim == 2:
@@ -85,7 +90,8 @@ class ClassSummary:
                     "Multioutput target data is not supported with label binarization: expected "
                     f"columns of 0 and 1, received {np.unique(y)[:5]}."
                 )
-            return cls(np.arange(y.shape[1]), y.shape[1], True, len(y), np.zeros(y.shape[1]))
+            zeros = np.zeros(y.shape[1])
+            return cls(np.arange(y.shape[1]), y.shape[1], True, len(y), zeros, zeros)
         if y.dtype.kind == "f" and np.any(y != np.floor(y)):
             # As scikit-learn's type_of_target has it, whose warnings are not for tasks in threads.
             raise ValueError(
@@ -105,9 +111,17 @@ class ClassSummary:
                 f"Expected classes in y, received more than {_MOST_CLASSES} distinct values. "
                 "Use MLPRegressor for numbers."
             )
-        weight = None if weight is None else weight.astype(np.float64)
-        counts = np.bincount(np.searchsorted(labels, y), weights=weight, minlength=len(labels))
-        return cls(labels, 1, False, len(y), counts.astype(np.float64))
+        return cls.of_labels(y, weight, labels)
+
+    @classmethod
+    def of_labels(cls, y: np.ndarray, weight: np.ndarray | None, labels: np.ndarray) -> ClassSummary:
+        """Summarize labels y (n,); `labels` has them sorted and distinct."""
+        numbers = np.searchsorted(labels, y)
+        rows = np.bincount(numbers, minlength=len(labels)).astype(np.float64)
+        if weight is None:
+            return cls(labels, 1, False, len(y), rows, rows)
+        counts = np.bincount(numbers, weights=weight.astype(np.float64), minlength=len(labels))
+        return cls(labels, 1, False, len(y), counts, rows)
 
     def __add__(self, other: ClassSummary) -> ClassSummary:
         if not self.n_rows or not other.n_rows:
@@ -120,11 +134,13 @@ class ClassSummary:
                 f"{self.labels.tolist()[0]!r} and {other.labels.tolist()[0]!r}. Use one kind."
             )
         labels = np.union1d(self.labels, other.labels)
-        counts = np.zeros(len(labels))
+        counts, rows = np.zeros(len(labels)), np.zeros(len(labels))
         for part in (self, other):
-            counts[np.searchsorted(labels, part.labels)] += part.counts
+            at = np.searchsorted(labels, part.labels)
+            counts[at] += part.counts
+            rows[at] += part.rows
         n_rows = self.n_rows + other.n_rows
-        return ClassSummary(labels, self.n_outputs, self.multilabel, n_rows, counts)
+        return ClassSummary(labels, self.n_outputs, self.multilabel, n_rows, counts, rows)
 
     def check_held_out(self, other: ClassSummary) -> None:
         """ValueError: labels that a model of these cannot be scored on, since it knows none of them."""
@@ -148,11 +164,15 @@ class ClassSummary:
 
 @dataclass(frozen=True)
 class NumberSummary:
-    """The shape of a part of y that holds numbers, and the least of them."""
+    """The shape of a part of y that holds numbers, and the least of them.
+
+    sample (m, k): some rows of some columns; a sum of parts has none.
+    """
 
     n_outputs: int
     n_rows: int
     least: float
+    sample: np.ndarray | None = None
 
     @classmethod
     def of(cls, y: np.ndarray, weight: np.ndarray | None = None) -> NumberSummary:
@@ -166,7 +186,7 @@ class NumberSummary:
                     "Use MLPClassifier for classes."
                 ) from None
         least = float(y.min()) if y.size else float("inf")
-        return cls(1 if y.ndim == 1 else y.shape[1], len(y), least)
+        return cls(1 if y.ndim == 1 else y.shape[1], len(y), least, _sample(y))
 
     def __add__(self, other: NumberSummary) -> NumberSummary:
         if not self.n_rows or not other.n_rows:
@@ -190,6 +210,18 @@ class NumberSummary:
         return NumberEncoder(self.n_outputs, dtype)
 
 
+def _sample(y: np.ndarray) -> np.ndarray:
+    """Return some rows of some columns of y (n,) or (n, k), the same in each call."""
+    y = y.reshape(len(y), prod(y.shape[1:]))
+    columns = np.linspace(0, y.shape[1] - 1, min(y.shape[1], _SAMPLE_COLUMNS)).astype(np.intp)
+    n_wanted = _SAMPLE_SIZE // max(len(columns), 1)
+    if len(y) <= n_wanted:
+        return y[:, columns]
+    # Not every n-th row: data may have a period.
+    rows = np.random.default_rng(0).choice(len(y), n_wanted, replace=False)
+    return y[np.ix_(rows, columns)]
+
+
 @dataclass(frozen=True, eq=False)
 class ClassEncoder:
     """Two classes: y (n, 1) of 0 and 1. More: their numbers (n,), for CategoricalLogLoss."""
@@ -204,8 +236,15 @@ class ClassEncoder:
 
     def numbers(self, y: np.ndarray) -> np.ndarray:
         """Return the number of the class of each row (n,). ValueError: a label that is not of a class."""
+        if y.ndim == 2 and y.shape[1] != 1:
+            raise ValueError(f"Expected labels in one column, received {y.shape[1]} columns.")
         y = y.reshape(-1)
-        numbers = np.searchsorted(self.classes, y)
+        try:
+            numbers = np.searchsorted(self.classes, y)
+        except TypeError:
+            raise ValueError(
+                f"Expected labels among {self.classes}, received labels of another kind."
+            ) from None
         numbers[numbers == len(self.classes)] = 0
         strange = self.classes[numbers] != y
         if np.any(strange):
@@ -242,8 +281,13 @@ class MultilabelEncoder:
         return len(self.classes)
 
     def encode(self, y):
-        """Return y as the loss takes it."""
-        return np.ascontiguousarray(y.toarray() if hasattr(y, "toarray") else y, dtype=self.dtype)
+        """Return y as the loss takes it. ValueError: other columns, or values that are not 0 or 1."""
+        y = np.ascontiguousarray(y.toarray() if hasattr(y, "toarray") else y, dtype=self.dtype)
+        if y.ndim != 2 or y.shape[1] != self.n_outputs or not np.all((y == 0) | (y == 1)):
+            raise ValueError(
+                f"Expected y with {self.n_outputs} columns of 0 and 1, received shape {y.shape}."
+            )
+        return y
 
     def decode(self, outputs):
         """Return indicators (n, k) for outputs (n, k)."""
@@ -258,8 +302,11 @@ class NumberEncoder:
     dtype: str
 
     def encode(self, y):
-        """Return y as the loss takes it."""
-        return np.ascontiguousarray(y, dtype=self.dtype).reshape(len(y), -1)
+        """Return y as the loss takes it. ValueError: another number of columns."""
+        y = np.ascontiguousarray(y, dtype=self.dtype).reshape(len(y), prod(y.shape[1:]))
+        if y.shape[1] != self.n_outputs:
+            raise ValueError(f"Expected y with {self.n_outputs} columns, received {y.shape[1]}.")
+        return y
 
     def decode(self, outputs):
         """Return predictions (n,), or (n, k) for several outputs."""
@@ -323,9 +370,12 @@ class LossEncoder:
         self.loss.check_targets(y, self.n_outputs)
         return y
 
-    def summarize(self, y: np.ndarray, weight: np.ndarray | None = None) -> NumberSummary:
-        """Return the shape of a part of y. ValueError: what the loss cannot take."""
-        return NumberSummary.of(self.encode(y))
+    def summarize(self, y: np.ndarray, weight: np.ndarray | None = None) -> ClassSummary | NumberSummary:
+        """Return what a part of y holds. ValueError: what the loss cannot take."""
+        y = self.encode(y)
+        if self.loss.takes_labels:
+            return ClassSummary.of_labels(y, weight, np.unique(y))
+        return NumberSummary.of(y)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Return the outputs, as Keras predicts."""

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
@@ -37,12 +37,17 @@ class Face:
     report(state): what callbacks hear of it, in the course of an epoch and at its end. validate(state): what
     they hear besides, once an epoch has ended. publish(state): gives the model what has been learned, before
     callbacks look at it. params: what callbacks are told of the settings.
+
+    settings: what must be the same for another training to go on from this one. kept: what the face wants to
+    find again then; a training that goes on has that of the first one in it.
     """
 
     report: Callable[[TrainState], dict[str, float]] = loss_of
     validate: Callable[[TrainState], dict[str, float]] | None = None
     publish: Callable[[TrainState], None] = lambda state: None
     params: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
 
 
 class Training:
@@ -77,6 +82,8 @@ class Training:
         self._model, self.face = model, face or Face()
         #: Whether all epochs have been run, or a callback has stopped them.
         self.is_complete = False
+        #: Whether there is nothing left to learn, however many epochs are: SciPy says so.
+        self.has_ended = False
         self._began = 0.0
         self.callbacks = list(callbacks)
         for callback in self.callbacks:
@@ -149,13 +156,20 @@ class Training:
 
         result = None
         with self._announced():
-            self._begin_epoch()
-            result = optimizer.minimize(loss_and_grad, self.state.params, self.max_epochs, on_iteration)
-            # The loss of the last point is that of its iteration, unless the line search gave up.
-            self.state = replace(
-                state_of(result.x), loss_total=result.fun * self.n_samples, n_samples=self.n_samples
-            )
-            self._check_finite(self.state)
+            n_left, n_done = self.max_epochs - self.n_epochs, self.n_epochs
+            if n_left <= 0:
+                # Of a training that goes on, all iterations may have been made.
+                result = OptimizeResult(nit=n_done, status=1, message="All iterations were made before.")
+            elif not self.should_stop:
+                self._begin_epoch()
+                result = optimizer.minimize(loss_and_grad, self.state.params, n_left, on_iteration)
+                # The loss of the last point is that of its iteration, unless the line search gave up.
+                self.state = replace(
+                    state_of(result.x), loss_total=result.fun * self.n_samples, n_samples=self.n_samples
+                )
+                self._check_finite(self.state)
+                result.nit += n_done
+                self.has_ended = result.success or self.n_epochs < self.max_epochs
         return result
 
     @contextmanager
@@ -207,6 +221,7 @@ class Training:
             "bytes_sent": state.bytes_sent,
             "seconds": seconds,
             "rows_per_second": state.n_samples / max(seconds, 1e-9),
+            "faults": self.transport.events(),
         }
         self.history.append(entry | logs)
         self.epoch += 1

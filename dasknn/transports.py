@@ -8,19 +8,18 @@ from __future__ import annotations
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils import shuffle
 
-from dasknn import choice
+from dasknn import choice, resuming
 from dasknn.cluster.collective import Group, Part
 from dasknn.cluster.members import Members
-from dasknn.cluster.tasks import warn_of_fault
 from dasknn.learners import LocalTrainer, batch_bounds
 from dasknn.network import Workspace
 from dasknn.rounds import Contribution, Shard, TrainingJob, TrainState, Walk, merge_numbers
@@ -49,9 +48,19 @@ class Transport(Protocol):
         """Return mean loss, summed gradient and weight over all rows, for the parameters of the state."""
         ...  # pragma: no cover
 
+    def layout(self) -> dict[str, Any]:
+        """Return how the data lies and who learns from which of it, as far as bits depend on it; in JSON's
+        types.
+        """
+        ...  # pragma: no cover
+
     def memory(self) -> dict[str, np.ndarray]:
         """Return what it remembers from epoch to epoch, besides the state."""
         return {}
+
+    def events(self) -> list[dict]:
+        """Return what has happened to the cluster since the last call; see `cluster.faults.Event`."""
+        return []
 
     def recall(self, memory: dict[str, np.ndarray]) -> None:
         """Take over what the same transport of an interrupted training remembered."""
@@ -72,26 +81,34 @@ class InProcess(Transport):
     name = choice.PROCESS
     _BATCHES_IN_WAVE = 64
 
-    def __init__(self, job: TrainingJob, shard: Shard, random_state: np.random.RandomState):
+    def __init__(
+        self, job: TrainingJob, shard: Shard, random_state: np.random.RandomState, held_out: int = 0
+    ):
+        """held_out: a checksum of the rows that were set aside, 0 if there are none."""
         self.job = job
         self.n_samples = len(shard)
+        self._held_out = held_out
         self._shard = shard
         self._random_state = random_state
         self._order = np.arange(len(shard))
         self._all_rows: Workspace | None = None
 
+    def layout(self):
+        """See Transport.layout."""
+        return {
+            "trains": "in this process",
+            "rows": self.n_samples,
+            "choice of rows held out": self._held_out,
+        }
+
     def memory(self):
         """See Transport.memory: the running order of rows, and where random draws stand."""
-        state = self._random_state.get_state(legacy=False)["state"]
-        return {"order": self._order, "keys": state["key"], "position": np.array([state["pos"]])}
+        return {"order": self._order, **random_memory(self._random_state)}
 
     def recall(self, memory):
         """See Transport.recall."""
         self._order = memory["order"]
-        keys = {"key": memory["keys"], "pos": int(memory["position"][0])}
-        self._random_state.set_state(
-            {"bit_generator": "MT19937", "state": keys, "has_gauss": 0, "gauss": 0.0}
-        )
+        recall_random(self._random_state, memory)
 
     def epoch(self, state, on_wave):
         """See Transport.epoch."""
@@ -122,6 +139,47 @@ class InProcess(Transport):
         return loss, grad, weight_sum
 
 
+def random_memory(rng: np.random.RandomState) -> dict[str, np.ndarray]:
+    """Return where random draws stand. ValueError: draws of another kind than NumPy's own."""
+    state = rng.get_state(legacy=False)
+    if state["bit_generator"] != "MT19937":
+        raise ValueError(
+            f"A training can be kept whose random_state is a RandomState of MT19937, received one of "
+            f"{state['bit_generator']}. Pass a number."
+        )
+    drawn = np.array([state["has_gauss"], state["gauss"]], np.float64)
+    return {"keys": state["state"]["key"], "position": np.array([state["state"]["pos"]]), "drawn": drawn}
+
+
+def recall_random(rng: np.random.RandomState, memory: Mapping[str, np.ndarray]) -> None:
+    """Make random draws go on where they stood."""
+    has_gauss, gauss = memory["drawn"]
+    rng.set_state(
+        {
+            "bit_generator": "MT19937",
+            "state": {"key": memory["keys"], "pos": int(memory["position"][0])},
+            "has_gauss": int(has_gauss),
+            "gauss": float(gauss),
+        }
+    )
+
+
+def _layout_of(strategy: Strategy, shards) -> dict[str, Any]:
+    """Return the layout of data that is dealt out to replicas."""
+    settings = resuming.described(strategy)
+    # However many replicas the strategy asks for, the job has their number.
+    settings = {name: value for name, value in settings.items() if name not in ("replicas", "members")}
+    split, rows = shards.loaded.split, [list(own.values()) for own in shards.rows_of_replicas()]
+    return {
+        "trains": "by replicas",
+        "strategy": settings,
+        "rows": sum(map(sum, rows)),
+        "partition": [{"rows": info.n_rows} for info in shards.loaded.infos],
+        "choice of rows held out": 0 if split is None or split.seed is None else split.seed,
+        "shards": zlib.crc32(str(rows).encode()),
+    }
+
+
 class OnTasks(Transport):
     """Trains by rounds of tasks; see `cluster.tasks`."""
 
@@ -139,6 +197,14 @@ class OnTasks(Transport):
         sent = self._bytes_between_workers(state)
         state = self._tasks.run_epoch(self._strategy, self.job, state, self._shards, on_wave)
         return replace(state, bytes_sent=sent)
+
+    def layout(self):
+        """See Transport.layout."""
+        return _layout_of(self._strategy, self._shards)
+
+    def events(self):
+        """See Transport.events."""
+        return self._tasks.log.take()
 
     def _bytes_between_workers(self, state: TrainState) -> int:
         """Return the bytes that tasks hand to tasks on other workers in an epoch, each at its home."""
@@ -171,7 +237,6 @@ class OnPeers(Transport):
     _FIRST_WAVE = 512
     # Of streamed data, so many shards of each replica are in memory at a time.
     _SHARDS_AT_ONCE = 2
-    _MOST_FAULTS = 10
 
     def __init__(self, job: TrainingJob, strategy: Strategy, tasks, shards):
         self.job = job
@@ -206,6 +271,7 @@ class OnPeers(Transport):
 
     def epoch(self, state, on_wave):
         """See Transport.epoch."""
+        self._tasks.rebalance(self.job.replicas)
         for begin, end, shards in self._waves(state.epoch):
             began = time.perf_counter()
             state = self._run_wave(state, begin, end, shards)
@@ -242,22 +308,22 @@ class OnPeers(Transport):
         yield begin, k + 1, {shard for _, shard in used}
 
     def _run_wave(self, state: TrainState, begin: int, end: int, shards: set[int]) -> TrainState:
-        for fault in range(self._MOST_FAULTS + 1):
+        def attempt(homes, ready):
             try:
-                return self._attempt(state, begin, end, shards)
-            except self._tasks.faults as error:
+                return self._attempt(homes, ready, state, begin, end, shards)
+            except self._tasks.faults:
                 self._let_go()
-                self._tasks.explain_loss(error)
-                if fault == self._MOST_FAULTS:
-                    raise
-                self._shards.move_from(self._tasks.left_out)
-                warn_of_fault(state.epoch, error)
-        raise AssertionError("unreachable")
+                raise
 
-    def _attempt(self, state: TrainState, begin: int, end: int, shards: set[int]) -> TrainState:
-        homes = self._tasks.homes(self.job.replicas)
-        held = self._shards.hold(shards, homes)
+        return self._tasks.until_done(self.job.replicas, state.epoch, attempt)
+
+    def _attempt(self, homes, ready, state: TrainState, begin: int, end: int, shards: set[int]) -> TrainState:
+        self._shards.repair()
+        if not self._shards.streamed:
+            self._shards.hold(shards, homes)
         members = self._members_at(homes)
+        ready()
+        held = self._shards.hold(shards, homes)
         threads = Counter(self._tasks.slots())
         states, scattered = self._tasks.give(state, len(members.addresses))
         args = []
@@ -286,6 +352,14 @@ class OnPeers(Transport):
         if self._members is not None:
             self._members.close()
             self._members = None
+
+    def layout(self):
+        """See Transport.layout."""
+        return _layout_of(self._strategy, self._shards)
+
+    def events(self):
+        """See Transport.events."""
+        return self._tasks.log.take()
 
     def close(self) -> None:
         """See Transport.close."""

@@ -1,13 +1,21 @@
 """Clusters and data that several test files share. Clusters are real processes unless a name says threads."""
 
+import multiprocessing
 import time
 from hashlib import sha256
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
+from distributed.utils import get_mp_context
 from sklearn.datasets import load_digits
+
+# Worker processes are forked from one that has imported what they need, which takes seconds each time.
+dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+get_mp_context()
+multiprocessing.set_forkserver_preload(["distributed", "dasknn", "dask.dataframe"])
 
 # How long the scheduler may take to forget what has been released.
 _FORGET_SECONDS = 20

@@ -324,7 +324,8 @@ def test_a_training_that_was_interrupted_goes_on_to_the_bits_of_one_that_was_not
 
 def test_an_estimator_goes_on_from_its_backup_in_scikit_learns_order(rows, tmp_path):
     def run(*callbacks, seed=0):
-        model = MLPClassifier((5,), max_iter=6, tol=0, random_state=seed, callbacks=list(callbacks))
+        rng = np.random.RandomState(seed)
+        model = MLPClassifier((5,), max_iter=6, tol=0, random_state=rng, callbacks=list(callbacks))
         return model.fit(*rows)
 
     calm = run(BackupAndRestore(tmp_path / "calm"), breaks_in(99))
@@ -335,10 +336,31 @@ def test_an_estimator_goes_on_from_its_backup_in_scikit_learns_order(rows, tmp_p
     assert resumed.loss_curve_ == calm.loss_curve_
 
 
+@pytest.mark.parametrize("kind", ["in process", "on Dask"])
+def test_a_backup_is_refused_where_other_rows_are_held_out(rows, tmp_path, kind):
+    """A backup comes too late for that: what was trained on would be what is scored."""
+    data = (
+        rows
+        if kind == "in process"
+        else [da.from_array(column, chunks=(50, -1)[: column.ndim]) for column in rows]
+    )
+
+    def run(seed, *callbacks):
+        callbacks = [BackupAndRestore(tmp_path), *callbacks]
+        rng = np.random.RandomState(seed)
+        MLPClassifier((5,), max_iter=4, early_stopping=True, random_state=rng, callbacks=callbacks).fit(*data)
+
+    with pytest.raises(Stops):
+        run(1, breaks_in(2))
+    with pytest.raises(ValueError, match="differs from this one: choice of rows held out: "):
+        run(2)
+    run(1)
+
+
 def test_a_backup_of_another_training_is_refused_and_says_what_differs(rows, tmp_path):
     with pytest.raises(Stops):
         small().fit(*rows, epochs=5, verbose=0, callbacks=[BackupAndRestore(tmp_path), breaks_in(2)])
-    with pytest.raises(ValueError, match="batch_size 32 there, 20 here"):
+    with pytest.raises(ValueError, match="batch_size: 32 there, 20 here"):
         small().fit(
             *rows, epochs=5, batch_size=20, verbose=0, callbacks=[BackupAndRestore(tmp_path), breaks_in(9)]
         )

@@ -5,7 +5,6 @@ import os
 import signal
 import threading
 import time
-import warnings
 
 import dask
 import dask.array as da
@@ -18,7 +17,7 @@ from dasknn import MLPClassifier, MLPRegressor
 from dasknn.callbacks import Callback
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import ClusterTasks, Graph, LocalTasks, single_blas_thread
-from dasknn.exceptions import ClusterTimeoutError, DataLostError
+from dasknn.exceptions import ClusterTimeoutError
 
 STRATEGIES = ["gradients", "weights", "predictions"]
 # Other ways through a fit, whose bits must not depend on the cluster either.
@@ -291,49 +290,7 @@ def test_ctrl_c_while_tasks_run_leaves_nothing(client, stage):
         timer.cancel()
 
 
-# --- faults -----------------------------------------------------------------------------------------
-
-
-class KillAWorker(Callback):
-    """Kill a worker process, for good or for its nanny to start again, at a step of the training."""
-
-    def __init__(self, client, step):
-        self.client, self.step = client, step
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self.step is not None and batch >= self.step:
-            self.step = None
-            pid = next(iter(self.client.run(os.getpid).values()))
-            os.kill(pid, signal.SIGKILL)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.on_train_batch_end(epoch + 1)
-
-
-@pytest.mark.parametrize(
-    ("strategy", "inline_bytes"),
-    [("gradients", 10**6), ("gradients", 0), ("weights", 0), ("lbfgs", 10**6), ("early stopping", 0)],
-)
-def test_a_killed_worker_changes_no_bit(new_cluster, data, local_bits, strategy, inline_bytes, monkeypatch):
-    # With inline_bytes=0 the state, too, is on a worker that may die.
-    monkeypatch.setattr("dasknn.cluster.tasks._INLINE_BYTES", inline_bytes)
-    client = new_cluster(2)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "A part of epoch .* was lost")
-        model = fit(strategy, data, callbacks=[KillAWorker(client, step=1)])
-    assert bits(model) == local_bits[strategy]
-    assert_nothing_left(client)
-
-
-def test_scattered_data_that_is_lost_is_explained(new_cluster, digits):
-    client = new_cluster(2)
-    settings = {**SETTINGS, "max_iter": 500, "tol": 0, "n_iter_no_change": 10**6}
-    model = MLPClassifier(strategy="gradients", callbacks=[KillAWorker(client, 1)], **settings)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with pytest.raises(DataLostError, match="Train from a Dask collection"):
-            model.fit(*digits)
-    assert_nothing_left(client)
+# --- waits that end ---------------------------------------------------------------------------------
 
 
 def test_a_cluster_without_workers_is_said_to_have_none(new_cluster, data):

@@ -21,7 +21,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 import dasknn
 from dasknn import MLPClassifier, MLPRegressor, WeightAveraging
 from dasknn.callbacks import Callback
-from dasknn.exceptions import NonFiniteLossError, PartitionError
+from dasknn.exceptions import DataSkewWarning, NonFiniteLossError, PartitionError
 
 SETTINGS = [
     {},
@@ -219,7 +219,8 @@ def test_scores_of_dask_data_are_those_of_the_rows(digits, dask_digits):
 def test_labels_are_those_of_the_whole_data(client):
     X = da.from_array(np.random.default_rng(0).standard_normal((90, 3)), chunks=(30, -1))
     y = da.from_array(np.repeat(["north", "south", "west"], 30), chunks=30)
-    model = MLPClassifier((5,), max_iter=2, replicas=2).fit(X, y)
+    with pytest.warns(DataSkewWarning, match="sorted by class"):
+        model = MLPClassifier((5,), max_iter=2, replicas=2).fit(X, y)
     assert model.classes_.tolist() == ["north", "south", "west"]
     assert set(model.predict(X).compute()) <= set(model.classes_)
 

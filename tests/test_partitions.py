@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from scipy import sparse
 
+from dasknn import MLPClassifier
+from dasknn.callbacks import LambdaCallback
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import Graph, LocalTasks
 from dasknn.exceptions import PartitionError
@@ -340,6 +342,7 @@ class SmallMemory(LocalTasks):
     at_once = 2
 
     def __init__(self, limit):
+        super().__init__()
         self.limit = limit
 
     def memory_limit(self):
@@ -355,6 +358,157 @@ def test_data_that_does_not_fit_in_half_of_memory_is_streamed(limit, streamed):
     made = partitions.shards(tasks, data, 2, partial(Shard))
     assert made.streamed is streamed
     assert bool(made._in_memory) is not streamed
+
+
+# --- data that is computed again ---------------------------------------------------------------------
+
+
+class Unsteady:
+    """Passes a partition on so many times, then changes it. Counts in a file, since workers are processes."""
+
+    def __init__(self, path, times, change):
+        self.path, self.times, self.change = path, times, change
+
+    def __call__(self, part):
+        with open(self.path, "ab") as file:
+            file.write(b".")
+            n_times = file.tell()
+        return part if n_times <= self.times else self.change(part.copy())
+
+
+def with_nan(part):
+    part.iloc[5, 2] = np.nan
+    return part
+
+
+def with_fewer_rows(part):
+    return part.iloc[:-2]
+
+
+def with_another_class(part):
+    part.loc[part.index[3], "label"] = 1
+    return part
+
+
+def with_other_labels(part):
+    return part.astype({"label": object}).assign(label="x")
+
+
+CHANGES = {
+    with_nan: "Partition 3: X holds nan in row 5, column 'c'",
+    with_fewer_rows: "Partition 3 had 50 rows when it was first read, and has 48 now.*persist it or write it",
+    with_another_class: r"Partition 3: Expected labels among \[0 2 4\], received 1",
+    with_other_labels: r"Partition 3: Expected labels among \[0 2 4\], received",
+}
+
+
+def unsteady_frame(path, times, change):
+    """Return X and y of six partitions; the fourth changes after it has been read so many times."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.standard_normal((300, 3)), columns=["a", "b", "c"])
+    frame["label"] = rng.choice([0, 2, 4], 300)
+    parts = [dask.delayed(frame.iloc[begin : begin + 50]) for begin in range(0, 300, 50)]
+    parts[3] = dask.delayed(Unsteady(str(path), times, change))(parts[3])
+    frame = dd.from_delayed(parts, meta=frame.iloc[:0], verify_meta=False)
+    return frame[["a", "b", "c"]], frame["label"]
+
+
+@pytest.mark.parametrize("where", ["threads", "client"])
+@pytest.mark.parametrize("change", list(CHANGES), ids=lambda change: change.__name__)
+def test_a_streamed_partition_that_changes_is_named(where, change, tmp_path, monkeypatch, request):
+    # Each replica has one shard, of three partitions.
+    settings = {"transport": "tasks"}
+    if where == "client":
+        request.getfixturevalue("client")
+        # Each partition is a shard. Workers that are connected hold two, and so read each in every epoch.
+        settings = {"transport": "peer", "batch_size": 30}
+        monkeypatch.setattr(partitions, "_SHARD_BYTES", 1)
+    monkeypatch.setattr(partitions, "_MEMORY_SHARE", 1e-9)
+    # Read when it is loaded, and for the first epoch.
+    X, y = unsteady_frame(tmp_path / "count", 2, change)
+    epochs = []
+    model = MLPClassifier(
+        (4,),
+        max_iter=6,
+        strategy="gradients",
+        replicas=2,
+        random_state=0,
+        callbacks=[LambdaCallback(on_epoch_end=lambda epoch, logs: epochs.append(epoch))],
+        **settings,
+    )
+    with pytest.raises(PartitionError, match=CHANGES[change]):
+        model.fit(X, y)
+    assert epochs == [0]
+
+
+def test_a_streamed_partition_that_stays_as_it_is_is_trained_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(partitions, "_MEMORY_SHARE", 1e-9)
+    X, y = unsteady_frame(tmp_path / "count", 2, lambda part: part)
+    MLPClassifier((4,), max_iter=3, strategy="gradients", replicas=2, transport="tasks").fit(X, y)
+    assert (tmp_path / "count").stat().st_size == 4
+
+
+@pytest.mark.parametrize("side", ["trained on", "held out"])
+@pytest.mark.parametrize("change", [with_nan, with_fewer_rows], ids=lambda change: change.__name__)
+def test_a_streamed_partition_is_checked_before_it_is_split(side, change, tmp_path):
+    tasks = SmallMemory(1)
+    X, y = unsteady_frame(tmp_path / "count", 1, change)
+    data = partitions.load(
+        tasks, partitions.parts(X, y), "float64", ClassSummary.of, feature_names=["a", "b", "c"]
+    )  # fmt: skip
+    left, held_out = data.hold_out(tasks, 0.2, seed=0)
+    graph = Graph()
+    wanted = (left if side == "trained on" else held_out).add_blocks(graph)
+    with pytest.raises(PartitionError, match=CHANGES[change]):
+        tasks.run(graph, wanted)
+
+
+@pytest.mark.parametrize("held_out", [0, 0.2])
+@pytest.mark.parametrize("change", [with_nan, with_fewer_rows], ids=lambda change: change.__name__)
+def test_a_lost_block_that_comes_back_changed_is_named(held_out, change, tmp_path):
+    # A scheduler computes a lost block again without asking: what makes shards of it must notice.
+    X, y = unsteady_frame(tmp_path / "count", 1, change)
+    data = loaded(X, y, names=["a", "b", "c"])
+    tasks, graph = LocalTasks(), Graph()
+    if held_out:
+        data, _ = data.hold_out(tasks, held_out, seed=0)
+    sources = data.parts[3].add_to(graph)
+    (data.blocks[3],) = tasks.start(graph, [graph.add("dasknn-load", data.load_block, *sources)])
+    with pytest.raises(PartitionError, match=CHANGES[change]):
+        shards_of(data, 2)
+
+
+def test_a_streamed_partition_with_other_columns_is_named(tmp_path):
+    widths = Unsteady(str(tmp_path / "count"), 1, lambda block: np.ones((4, 2)))
+    X = da.concatenate([da.ones((4, 3)), da.ones((4, 3)).map_blocks(widths, meta=np.ones((1, 1)))])
+    tasks = SmallMemory(1)
+    data = partitions.load(tasks, partitions.parts(X, np.arange(8) % 2), "float64", ClassSummary.of)
+    with pytest.raises(PartitionError, match="Partition 1 had 3 features when it was first read, and has 2"):
+        tasks.run(graph := Graph(), data.add_blocks(graph))
+
+
+def test_other_columns_of_y_cannot_be_encoded():
+    several = ClassSummary.of(np.array([[0, 1], [1, 1]])).encoder("float64")
+    with pytest.raises(ValueError, match="Expected y with 2 columns of 0 and 1, received shape"):
+        several.encode(np.array([[0, 2]]))
+    with pytest.raises(ValueError, match="Expected y with 2 columns of 0 and 1, received shape"):
+        several.encode(np.array([[0, 1, 1]]))
+    with pytest.raises(ValueError, match="Expected y with 1 columns, received 2"):
+        NumberSummary.of(np.array([1.0, 2])).encoder("float64").encode(np.ones((3, 2)))
+    with pytest.raises(ValueError, match="Expected labels in one column, received 2 columns"):
+        ClassSummary.of(np.array([1, 2])).encoder("float64").encode(np.array([[1, 2]]))
+
+
+@pytest.mark.parametrize(
+    ("known", "new"),
+    [(["a", "b"], [1, 2]), ([1, 2], ["a", "b"]), ([True, False], [2, 0])],
+    ids=["numbers for text", "text for numbers", "numbers for booleans"],
+)
+@pytest.mark.parametrize("dtype", [None, object])
+def test_labels_of_another_kind_cannot_be_encoded(known, new, dtype):
+    encoder = ClassSummary.of(np.array(known, dtype)).encoder("float64")
+    with pytest.raises(ValueError, match="Expected labels among"):
+        encoder.encode(np.array(new, dtype))
 
 
 # --- rows held out ----------------------------------------------------------------------------------

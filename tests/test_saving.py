@@ -2,14 +2,17 @@
 
 import json
 
+import fsspec
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from safetensors.numpy import load_file, save_file
 
 import dasknn
-from dasknn import MLPClassifier, MLPRegressor, PredictionAveraging
+from dasknn import MLPClassifier, MLPRegressor, PredictionAveraging, Sequential, storage
+from dasknn.callbacks import ModelCheckpoint
 from dasknn.exceptions import ModelFileError
+from dasknn.layers import Dense, Input
 
 
 @pytest.fixture
@@ -122,3 +125,100 @@ def test_foreign_files_and_later_versions_are_refused(saved, tmp_path):
     foreign.write_text(json.dumps({"pickle": "cos\nsystem\n"}))
     with pytest.raises(ModelFileError, match="damaged, or not a safetensors file"):
         dasknn.load(foreign)
+
+
+# --- object stores -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def memory():
+    """A folder in fsspec's memory; a URL."""
+    store = fsspec.filesystem("memory")
+    store.makedirs("/models")
+    yield "memory://models"
+    store.rm("/models", recursive=True)
+
+
+def test_models_go_to_an_object_store_and_back(saved, memory, digits):
+    model, _ = saved
+    model.save(f"{memory}/model.safetensors")
+    again = dasknn.load(f"{memory}/model.safetensors")
+    assert_array_equal(again.predict_proba(digits[0]), model.predict_proba(digits[0]))
+    assert storage.names(memory) == ["model.safetensors"]
+    with pytest.raises(FileNotFoundError, match="Expected a model file at 'memory://models/other'"):
+        dasknn.load(f"{memory}/other")
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".keras", ".weights.h5"])
+def test_a_sequential_goes_to_an_object_store_and_back(memory, ending):
+    if ending != ".safetensors":
+        pytest.importorskip("h5py")
+    model, x = Sequential([Input((4,)), Dense(3)]), np.ones((2, 4), np.float32)
+    path = f"{memory}/model{ending}"
+    if ending.startswith(".weights"):
+        model.save_weights(path)
+        again = Sequential([Input((4,)), Dense(3)])
+        again.load_weights(path)
+    else:
+        model.save(path)
+        again = dasknn.load_model(path)
+    assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        model.save_weights(path, overwrite=False) if "weights" in path else model.save(path, overwrite=False)
+
+
+def test_model_checkpoint_writes_to_an_object_store(memory, digits):
+    path = memory + "/runs/at-{epoch}.safetensors"
+    MLPClassifier((3,), max_iter=2, callbacks=[ModelCheckpoint(path)]).fit(*digits)
+    assert storage.names(f"{memory}/runs") == ["at-1.safetensors", "at-2.safetensors"]
+    assert dasknn.load(path.format(epoch=2)).n_layers_ == 3
+
+
+def test_what_cannot_be_uploaded_leaves_the_old_file_and_nothing_else(saved, memory, monkeypatch):
+    model, _ = saved
+    store = fsspec.filesystem("memory")
+    path = f"{memory}/model"
+    model.save(path)
+    before = store.cat_file(path)
+
+    def fail(self, *paths, **settings):
+        # Stores have errors of their own kinds.
+        raise RuntimeError("503 Slow Down")
+
+    monkeypatch.setattr(type(store), "mv", fail)
+    with pytest.raises(OSError, match="memory://models/model: RuntimeError: 503 Slow Down"):
+        model.save(path)
+    assert store.cat_file(path) == before
+    assert storage.names(memory) == ["model"]
+
+
+def test_a_file_url_is_a_path(saved, tmp_path):
+    model, path = saved
+    model.save(f"file://{tmp_path}/other")
+    assert_array_equal(dasknn.load(tmp_path / "other").coefs_[0], model.coefs_[0])
+    assert_array_equal(dasknn.load(path.as_uri()).coefs_[0], model.coefs_[0])
+    with pytest.raises(FileNotFoundError, match="Expected a folder at"):
+        model.save(f"file://{tmp_path}/nowhere/model")
+    with pytest.raises(ValueError, match="nowhere"):
+        model.save("nowhere://model")
+
+
+@pytest.mark.parametrize("where", ["here", "memory"])
+def test_storage_lists_removes_and_makes_folders(tmp_path, memory, where):
+    folder = storage.join(tmp_path if where == "here" else memory, "a/b")
+    assert storage.names(folder) == []
+    assert not storage.exists(folder)
+    storage.make_folder(folder)
+    storage.make_folder(folder)
+    path = storage.join(folder, "c")
+    assert storage.folder_of(path) == folder
+    storage.remove(path)
+    storage.write(path, b"some bytes")
+    storage.write(path, memoryview(b"other bytes"))
+    assert storage.read(path) == b"other bytes"
+    assert storage.exists(path)
+    assert storage.names(folder) == ["c"]
+    storage.remove(path)
+    assert not storage.exists(path)
+    with pytest.raises(FileNotFoundError):
+        storage.read(path)

@@ -13,7 +13,8 @@ shard is computed again whenever an epoch comes to it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from itertools import pairwise
@@ -25,7 +26,7 @@ import numpy as np
 from dask.base import is_dask_collection
 from scipy import sparse
 
-from dasknn.cluster.tasks import Graph, Tasks
+from dasknn.cluster.tasks import Graph, Tasks, graph_of
 from dasknn.exceptions import PartitionError
 from dasknn.targets import as_array, first_missing
 
@@ -66,11 +67,15 @@ def columns_of(names: tuple[tuple[str, ...], ...], values: Sequence[Any]) -> dic
 
 @dataclass(frozen=True)
 class Block:
-    """One partition, cast: X (n, p) C-ordered or CSR, y (n,) or (n, k) as it came, weight (n,) or None."""
+    """One partition, cast: X (n, p) C-ordered or CSR, y (n,) or (n, k) as it came, weight (n,) or None.
+
+    problem: why it cannot be trained on, where that was looked for.
+    """
 
     X: Any
     y: np.ndarray | None
     weight: np.ndarray | None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ def _distributed_parts(data: dict[str, Any]) -> list[Part]:
     frames = tuple(name for name in data if is_dask_frame(data[name]))
     if len(frames) > 1 and "X" in frames:
         names: list[tuple[str, ...]] = [frames]
-        sources, lengths = _together([data[name] for name in frames]), None
+        sources, lengths = together([data[name] for name in frames]), None
     else:
         names = [("X",)]
         sources, lengths = _delayed(data["X"])
@@ -163,7 +168,7 @@ def is_dask_frame(data) -> bool:
     )
 
 
-def _together(frames: list) -> list:
+def together(frames: list) -> list:
     """Return one Delayed for each partition of dataframes and series that go together: a tuple of them."""
     counts = {frame.npartitions for frame in frames}
     if len(counts) > 1:
@@ -292,45 +297,52 @@ class Split:
     n_held_out: tuple[int, ...]
     held_out: bool
 
-    def rows(self, number: int, n_rows: int) -> np.ndarray:
-        """Return the rows of block `number` that belong to this side of the split, in their order."""
-        if self.seed is None:
-            order = np.arange(n_rows)[::-1]
-        else:
-            order = np.random.default_rng([self.seed, _HELD_OUT_STREAM, number]).permutation(n_rows)
-        n_held_out = self.n_held_out[number]
-        return np.sort(order[:n_held_out] if self.held_out else order[n_held_out:])
+    def take(self, number: int, shape: tuple[int, int]) -> Callable[[Block], Block]:
+        """Return what takes the rows of this side from block `number`, whose X has this shape."""
+        # It goes with each task, so it must know of no other blocks.
+        return partial(_take_side, self.seed, number, self.n_held_out[number], self.held_out, shape)
 
-    def take(self, number: int, block: Block) -> Block:
-        """Return a block with the rows of this side alone."""
-        rows = self.rows(number, block.X.shape[0])
-        columns = (block.X, block.y, block.weight)
-        return Block(*(None if column is None else column[rows] for column in columns))
+
+def _take_side(
+    seed: int | None, number: int, n_held_out: int, held_out: bool, shape: tuple[int, int], block: Block
+) -> Block:
+    """Return a block with the rows of one side alone, in order. PartitionError: it is not what it was."""
+    check_again(number, shape, block)
+    n_rows = block.X.shape[0]
+    if seed is None:
+        order = np.arange(n_rows)[::-1]
+    else:
+        order = np.random.default_rng([seed, _HELD_OUT_STREAM, number]).permutation(n_rows)
+    rows = np.sort(order[:n_held_out] if held_out else order[n_held_out:])
+    columns = (block.X, block.y, block.weight)
+    return Block(*(None if column is None else column[rows] for column in columns))
 
 
 @dataclass
 class Loaded:
     """What load found: infos of all blocks, and the blocks themselves where they fit in memory.
 
-    split: take the rows of one side of it from each block.
+    split: take the rows of one side of it from each block. shapes: of X in each block, before any split.
     """
 
     parts: list[Part]
     load_block: Callable
     infos: list[BlockInfo]
     blocks: list[Any] | None
+    shapes: tuple[tuple[int, int], ...]
     split: Split | None = None
 
     def add_block(self, graph: Graph, number: int, home: str | None = None) -> Any:
-        """Return a reference to a block: as it is held, or to be loaded again."""
+        """Return a reference to a block: as it is held, or to be loaded and checked again."""
         if self.blocks is not None:
             block = self.blocks[number]
         else:
             sources = self.parts[number].add_to(graph)
-            block = graph.add("dasknn-load", self.load_block, *sources, home=home)
+            load_again = partial(_load_again, self.load_block, number, self.shapes[number])
+            block = graph.add("dasknn-load", load_again, *sources, home=home)
         if self.split is None:
             return block
-        return graph.add("dasknn-split", partial(self.split.take, number), block, home=home)
+        return graph.add("dasknn-split", self.split.take(number, self.shapes[number]), block, home=home)
 
     def hold_out(self, tasks: Tasks, fraction: float, seed: int) -> tuple[Loaded, Loaded]:
         """Return (what is left to train on, what is held out), from each block in proportion to its rows.
@@ -351,7 +363,9 @@ class Loaded:
     def _split(self, tasks: Tasks, seed: int | None, n_held_out: tuple[int, ...]) -> tuple[Loaded, Loaded]:
         left, held_out = (
             replace(
-                self, split=Split(seed, n_held_out, side), infos=_infos_of_side(self.infos, n_held_out, side)
+                self,
+                split=Split(seed, n_held_out, side),
+                infos=_infos_of_side(self.infos, n_held_out, side),
             )
             for side in (False, True)
         )
@@ -360,6 +374,14 @@ class Loaded:
             held_out.blocks = tasks.start(graph, held_out.add_blocks(graph))
             held_out.split = None
         return left, held_out
+
+    def part_with(self, key) -> int | None:
+        """Return the number of the first partition that the task with this key is part of."""
+        for number, part in enumerate(self.parts):
+            for source in filter(is_dask_collection, part.sources):
+                if key == source.key or key in graph_of(source):
+                    return number
+        return None
 
     def add_blocks(self, graph: Graph) -> list[Any]:
         """Return references to all blocks."""
@@ -398,7 +420,7 @@ def load(
     called after each partition. Raises PartitionError for a partition that holds NaN or infinity, differs in
     features, or whose rows do not match.
     """
-    to_block = partial(load_block, data[0].names, dtype, feature_names)
+    to_block = partial(_load_and_look, data[0].names, dtype, feature_names)
     limit = _MEMORY_SHARE * tasks.memory_limit()
     infos: list[BlockInfo] = []
     blocks: list[Any] | None = []
@@ -409,10 +431,7 @@ def load(
         batch = data[first : first + tasks.at_once]
         graph = Graph()
         block_keys = [graph.add("dasknn-load", to_block, *part.add_to(graph)) for part in batch]
-        info_keys = [
-            graph.add("dasknn-inspect", partial(_inspect, summarize, feature_names), key)
-            for key in block_keys
-        ]
+        info_keys = [graph.add("dasknn-inspect", partial(_inspect, summarize), key) for key in block_keys]
         held = tasks.start(graph, block_keys + info_keys)
         held_blocks, held_infos = held[: len(batch)], held[len(batch) :]
         found: dict[int, BlockInfo] = {}
@@ -437,7 +456,7 @@ def load(
         else:
             blocks += held_blocks
     _check_together(infos)
-    return Loaded(list(data), to_block, infos, blocks)
+    return Loaded(list(data), to_block, infos, blocks, tuple((i.n_rows, i.n_features) for i in infos))
 
 
 def _held_where_plain(tasks: Tasks, data: Sequence[Part]) -> list[Part]:
@@ -459,6 +478,38 @@ def load_block(names, dtype, feature_names: list | None, *values) -> Block:
         None if y is None else as_array(y),
         None if weight is None else _one_column(np.asarray(as_array(weight), dtype=dtype)),
     )
+
+
+def _load_and_look(names, dtype, feature_names: list | None, *values) -> Block:
+    """Return the Block that the values make, with its problem if it has one.
+
+    It is found here, since a scheduler that computes a lost block again calls nothing else.
+    """
+    block = load_block(names, dtype, feature_names, *values)
+    return replace(block, problem=_problem(block, feature_names))
+
+
+def _load_again(load: Callable, number: int, shape: tuple[int, int], *values) -> Block:
+    """Return a block that was loaded before. PartitionError: it is not what it was."""
+    block = load(*values)
+    check_again(number, shape, block)
+    return block
+
+
+def check_again(number: int, shape: tuple[int, int], block: Block) -> None:
+    """Raise PartitionError for a block that may have been computed again, and is not what it was.
+
+    shape: of X, when it was first read.
+    """
+    if block.problem:
+        raise PartitionError(f"Partition {number}: {block.problem}")
+    for what, before, now in zip(("rows", "features"), shape, block.X.shape, strict=True):
+        if now != before:
+            raise PartitionError(
+                f"Partition {number} had {before} {what} when it was first read, and has {now} now. Training "
+                "goes over the data many times: its source must give the same rows each time; persist it "
+                "or write it to Parquet once."
+            )
 
 
 def _one_column(values: np.ndarray) -> np.ndarray:
@@ -491,11 +542,11 @@ def cast(X, dtype):
     return np.ascontiguousarray(X, dtype=dtype)
 
 
-def _inspect(summarize, feature_names, block: Block) -> BlockInfo:
+def _inspect(summarize, block: Block) -> BlockInfo:
     n_rows, n_features = block.X.shape
     info = partial(BlockInfo, n_rows, n_features, _nbytes(block))
-    if problem := _problem(block, feature_names):
-        return info(0.0, problem=problem)
+    if block.problem:
+        return info(0.0, problem=block.problem)
     try:
         targets = None if block.y is None else summarize(block.y, block.weight)
     except ValueError as error:
@@ -660,8 +711,12 @@ class Shards:
         """Add to a graph what makes a shard; return a reference to it."""
         pieces = self.slices[shard]
         blocks = [self.loaded.add_block(graph, piece.block, home) for piece in pieces]
-        bounds = tuple((piece.begin, piece.end) for piece in pieces)
-        make = partial(_make_shard, self.make_shard, bounds)
+        # Whole blocks of what is split have been checked already.
+        shapes = [
+            (self.loaded.infos[piece.block].n_rows, self.loaded.infos[piece.block].n_features)
+            for piece in pieces
+        ]
+        make = partial(_make_shard, self.make_shard, pieces, shapes)
         return graph.add("dasknn-shard", make, *blocks, home=home)
 
     def hold_for(self, wave, homes) -> dict[int, Any]:
@@ -685,15 +740,28 @@ class Shards:
         """Return these shards, held in memory; when streamed, all others are let go."""
         if self.streamed:
             self._hold(wanted, wanted, homes)
-        self.tasks.wait_for([self._in_memory[shard] for shard in wanted])
+        with self.named():
+            self.tasks.wait_for([self._in_memory[shard] for shard in wanted])
         return self._in_memory
 
-    def move_from(self, gone: Collection[str]) -> None:
-        """Make what workers hold anew, elsewhere: they no longer answer."""
-        at_them = {shard for shard, home in self._placed.items() if home in gone}
-        if not at_them:
-            return
-        self._hold(set(self._in_memory) - at_them, at_them, self.tasks.homes(len(self.replicas)))
+    def repair(self) -> None:
+        """Make anew what was lost for good, and what is held by workers that no longer answer."""
+        broken = {shard for shard, held in self._in_memory.items() if self.tasks.is_broken(held)}
+        broken |= {shard for shard, home in self._placed.items() if home in self.tasks.left_out}
+        broken &= set(self._in_memory)
+        if broken:
+            self._hold(set(self._in_memory) - broken, broken, self.tasks.homes(len(self.replicas)))
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Say which partition it was, if computing one of them raises an exception."""
+        try:
+            yield
+        except Exception as error:
+            cause = getattr(error, "cause", None)
+            if (number := self.loaded.part_with(cause)) is not None:
+                error.add_note(f"This happened while partition {number} was read again.")
+            raise
 
     def _hold(self, kept: set[int], wanted: set[int], homes) -> dict[int, Any]:
         """Let go of all but the kept, and make the wanted; return what is in memory then."""
@@ -709,13 +777,28 @@ class Shards:
         return self._in_memory
 
 
-def _make_shard(make, bounds, *blocks: Block):
+def _make_shard(make, pieces: list[Slice], shapes: list[tuple[int, int]], *blocks: Block):
     columns: list[list] = [[], [], []]
-    for (begin, end), block in zip(bounds, blocks, strict=True):
+    for piece, shape, block in zip(pieces, shapes, blocks, strict=True):
+        check_again(piece.block, shape, block)
         for column, data in zip(columns, (block.X, block.y, block.weight), strict=True):
             if data is not None:
-                column.append(_copy_of_rows(data, begin, end))
-    return make(*(_concatenate(column) for column in columns))
+                column.append(_copy_of_rows(data, piece.begin, piece.end))
+    try:
+        return make(*(concatenate(column) for column in columns))
+    except ValueError:
+        _raise_for_piece(make, pieces, blocks)
+        raise
+
+
+def _raise_for_piece(make, pieces: list[Slice], blocks: Sequence[Block]) -> None:
+    """Raise PartitionError for the first piece that cannot be made alone."""
+    for piece, block in zip(pieces, blocks, strict=True):
+        columns = (block.X, block.y, block.weight)
+        try:
+            make(*(None if data is None else data[piece.begin : piece.end] for data in columns))
+        except ValueError as error:
+            raise PartitionError(f"Partition {piece.block}: {error}") from None
 
 
 def _copy_of_rows(data, begin: int, end: int):
@@ -725,7 +808,8 @@ def _copy_of_rows(data, begin: int, end: int):
     return data[begin:end].copy()
 
 
-def _concatenate(arrays: list):
+def concatenate(arrays: list):
+    """Return the rows of dense or sparse arrays together; of none, None."""
     if len(arrays) < 2:
         return arrays[0] if arrays else None
     if sparse.issparse(arrays[0]):

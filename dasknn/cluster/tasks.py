@@ -20,13 +20,13 @@ import sys
 import threading
 import time
 import uuid
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence, Set
 from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache, partial
 from itertools import islice
+from math import inf
 from types import EllipsisType
 from typing import Any
 
@@ -37,7 +37,15 @@ from dask._task_spec import DataNode, GraphNode, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from threadpoolctl import ThreadpoolController
 
-from dasknn.exceptions import ClusterTimeoutError, DataLostError, LinkError, WorkerLeftError
+from dasknn.cluster.faults import JOINED, LOST, RETIRED, SILENT, Event, FaultLog, changes
+from dasknn.cluster.placement import Home, place
+from dasknn.exceptions import (
+    ClusterTimeoutError,
+    DataLostError,
+    LinkError,
+    SchedulerLostError,
+    WorkerLeftError,
+)
 
 # A state of more bytes goes to one worker first, not into the graph.
 _INLINE_BYTES = 1_000_000
@@ -48,8 +56,14 @@ _MERGE_WIDTH = 8
 # A wave should last about this long: short enough to show progress, long enough to hide the client.
 _WAVE_SECONDS = 1.0
 _MOST_TASKS_IN_WAVE = 2_000
-_MOST_FAULTS = 10
-_POLL_SECONDS = 5.0
+# How often a task that raises is tried, where others do not wait for it: sources may be out of reach for
+# a moment.
+_RETRIES = 2
+# By default, a fit survives so many faults of the cluster.
+MAX_FAULTS = 10
+_POLL_SECONDS = 2.0
+# Times `dasknn.silence` for tasks that may be the user's and keep a process busy; members are asked sooner.
+_PATIENCE = 4
 # How often to look whether workers are still there that nothing can go on without.
 _WATCH_SECONDS = 0.5
 # Results that are ready within this time come in one message.
@@ -85,6 +99,11 @@ class Graph:
             self._strict.add(key)
         return TaskRef(key)
 
+    @property
+    def is_strict(self) -> bool:
+        """Whether tasks of it may run in one place only, where others may wait for them."""
+        return bool(self._strict)
+
     def add_value(self, name: str, value) -> TaskRef:
         """Add a value that travels with the graph."""
         key = self._key(name)
@@ -112,6 +131,11 @@ class Graph:
         )
         graph = HighLevelGraph({f"dasknn-{self.run}": own}, {f"dasknn-{self.run}": set()})
         return HighLevelGraph.merge(graph, *(_cull(*source) for source in self._sources.values()))
+
+
+def graph_of(delayed) -> HighLevelGraph:
+    """Return the tasks that compute a Delayed object, and no others."""
+    return _cull(delayed.__dask_graph__(), {delayed.key})
 
 
 def _cull(graph, keys: set) -> HighLevelGraph:
@@ -171,7 +195,18 @@ def _call(function, *args):
 
 
 class Tasks(ABC):
-    """Runs graphs somewhere, and holds what they leave there until `close`."""
+    """Runs graphs somewhere, and holds what they leave there until `close`.
+
+    max_faults: so many faults of the cluster may cost work before one of them is raised.
+    """
+
+    def __init__(self, max_faults: int = MAX_FAULTS):
+        self.log = FaultLog(max_faults)
+        self._homes: dict[int, list[Home]] = {}
+        self._known: set[Home] = set()
+        self._changes: list[Event] = []
+        #: Seconds of a round, in the fastest wave so far.
+        self._pace: float | None = None
 
     @abstractmethod
     def slots(self) -> list[str | None]:
@@ -179,7 +214,7 @@ class Tasks(ABC):
 
     @abstractmethod
     def memory_limit(self) -> float:
-        """Return the bytes that all workers together may use."""
+        """Return the bytes that all workers together may use for data."""
 
     @property
     @abstractmethod
@@ -191,10 +226,14 @@ class Tasks(ABC):
         """Start computing what is wanted; return held results, to pass to other graphs or to `fetch`."""
 
     @abstractmethod
-    def fetch(self, held: Sequence[Any], at: Sequence[str | None] = ()) -> Iterator[tuple[int, Any]]:
+    def fetch(
+        self, held: Sequence[Any], at: Sequence[str | None] = (), patience: float = inf
+    ) -> Iterator[tuple[int, Any]]:
         """Yield (position, value) of held results as they become ready.
 
-        at: workers without which there will be none. WorkerLeftError: one of them is gone.
+        at: workers without which there will be none. WorkerLeftError: one of them is gone. patience: seconds
+        after which the workers that we wait for are asked whether they live; others do the work of those that
+        do not answer.
         """
 
     @abstractmethod
@@ -223,18 +262,74 @@ class Tasks(ABC):
         """Return the values of what is wanted, in this order; nothing of them stays held."""
         held = self.start(graph, wanted)
         try:
-            values = dict(self.fetch(held))
+            values = dict(self.fetch(held, patience=_PATIENCE * self.silence))
         finally:
             self.drop(held)
         return [values[position] for position in range(len(wanted))]
 
-    def homes(self, replicas: int) -> list[str | None]:
-        """Return where each replica should work: evenly over slots, neighbors on one worker.
+    def homes(self, replicas: int) -> list[Home]:
+        """Return where each replica works: where it did before, unless one of these places is gone."""
+        before, slots = self._homes.get(replicas), self.slots()
+        if before is None or not set(before) <= set(slots):
+            self._place(replicas, slots)
+        return self._homes[replicas]
 
-        Neighbors are added up first, so a worker then has few sums to send to others.
+    def rebalance(self, replicas: int) -> None:
+        """Give workers that have joined their share of the replicas."""
+        self._place(replicas, self.slots())
+
+    def _place(self, replicas: int, slots: Sequence[Home]) -> None:
+        before, workers = self._homes.get(replicas), set(slots)
+        after = self._homes[replicas] = place(slots, replicas, before or ())
+        if before is not None:
+            gone = [self._departure(address) for address in sorted(self._known - workers, key=str)]
+            joined = sorted(workers - self._known, key=str)
+            self._changes += changes(before, after, gone, joined)
+        self._known = workers
+
+    def _departure(self, address: Home) -> Event:
+        """Return the event of a worker that is gone."""
+        return Event(LOST, address)
+
+    def until_done(
+        self, replicas: int, epoch: int, attempt: Callable[[list[Home], Callable[[], None]], Any], usual=None
+    ):
+        """Return attempt(homes, ready), which is made again from the beginning after each fault.
+
+        attempt calls ready() when what was lost is there again and new work begins. usual: seconds that it
+        takes from then on, if that is known. Raises the last fault when there were more than max_faults.
         """
-        slots = self.slots()
-        return sorted((slots[replica % len(slots)] for replica in range(replicas)), key=str)
+        began = ready_at = time.monotonic()
+
+        def ready() -> None:
+            nonlocal ready_at
+            ready_at = time.monotonic()
+
+        while True:
+            try:
+                homes = self.homes(replicas)
+                ready()
+                result = attempt(homes, ready)
+                break
+            except self.faults as error:
+                self.explain_loss(error)
+                with suppress(*self.faults):
+                    # Who is gone says whether it counts.
+                    self.homes(replicas)
+                self.log.failed(epoch, error, counts=not self._was_planned())
+        lost = ready_at - began
+        if usual is not None:
+            # Dask has made good by itself what was lost in the meantime.
+            lost += max(0.0, time.monotonic() - ready_at - usual)
+        self.homes(replicas)
+        found, self._changes = self._changes, []
+        self.log.recovered(epoch, lost, found)
+        return result
+
+    def _was_planned(self) -> bool:
+        """Return whether all workers that have gone since work went on were told to."""
+        reasons = {event.what for event in self._changes if event.what != JOINED}
+        return reasons == {RETIRED}
 
     def run_epoch(self, strategy, job, state, shards, on_wave: Callable[[Any], None]):
         """Run one epoch of a strategy; return the state after it.
@@ -244,43 +339,41 @@ class Tasks(ABC):
         rounds = strategy.rounds(job, shards.rows_of_replicas(), state.epoch)
         most = max(1, _MOST_TASKS_IN_WAVE // (job.replicas + 1))
         size = min(8, most)
+        self.rebalance(job.replicas)
         while wave := list(islice(rounds, size)):
             begin = time.perf_counter()
-            state = self._run_wave(add_rounds, strategy, job, state, shards, wave)
+            usual = None if self._pace is None else self._pace * len(wave)
+            state = self._run_wave(add_rounds, strategy, job, state, shards, wave, usual)
             on_wave(state)
             seconds = time.perf_counter() - begin
+            self._pace = min(seconds / len(wave), self._pace or float("inf"))
             # How rounds are cut into waves changes no bit, so it may follow the clock.
             size = max(1, min(most, 4 * size, round(size * _WAVE_SECONDS / max(seconds, 1e-3))))
         return state
 
     def total(self, strategy, job, state, shards):
         """Return what all replicas bring to the first round of an epoch, merged; nothing is applied."""
+        self.rebalance(job.replicas)
         wave = [next(iter(strategy.rounds(job, shards.rows_of_replicas(), state.epoch)))]
         return self._run_wave(add_total, strategy, job, state, shards, wave)
 
-    def _run_wave(self, add, strategy, job, state, shards, wave):
-        for fault in range(_MOST_FAULTS + 1):
+    def _run_wave(self, add, strategy, job, state, shards, wave, usual=None):
+        def attempt(homes, ready):
+            graph, scattered = Graph(), []
+            shards.repair()
+            held = shards.hold_for(wave, homes)
             try:
-                return self._attempt(add, strategy, job, state, shards, wave)
-            except self.faults as error:
-                self.explain_loss(error)
-                if fault == _MOST_FAULTS:
-                    raise
-                warn_of_fault(state.epoch, error)
-        raise AssertionError("unreachable")
+                # states: what each replica begins with, a reference into the graph or a held result
+                states, scattered = self._states(graph, strategy, state, job.replicas)
+                last = add(graph, strategy, job, states, wave, shards, held, homes)
+                ready()
+                with shards.named():
+                    (result,) = self.run(graph, [last])
+            finally:
+                self.drop(scattered)
+            return result
 
-    def _attempt(self, add, strategy, job, state, shards, wave):
-        graph, scattered = Graph(), []
-        homes = self.homes(job.replicas)
-        held = shards.hold_for(wave, homes)
-        try:
-            # states: what each replica begins with, a reference into the graph or a held result
-            states, scattered = self._states(graph, strategy, state, job.replicas)
-            last = add(graph, strategy, job, states, wave, shards, held, homes)
-            (result,) = self.run(graph, [last])
-        finally:
-            self.drop(scattered)
-        return result
+        return self.until_done(job.replicas, state.epoch, attempt, usual)
 
     def give(self, state, n: int) -> tuple[list[Any], list[Any]]:
         """Return a state as an argument for each of n tasks, and what to drop afterwards."""
@@ -295,6 +388,10 @@ class Tasks(ABC):
     left_out: Set[str] = frozenset()
     #: Seconds that a worker may be silent before the others go on without it; in this process there is none.
     silence = 0.0
+
+    def is_broken(self, held: Any) -> bool:
+        """Return whether a held result is lost for good, and must be started anew."""
+        return False
 
     @abstractmethod
     def explain_loss(self, error: BaseException) -> None:
@@ -317,15 +414,6 @@ class Tasks(ABC):
 
     def __exit__(self, *exc_info):
         self.close()
-
-
-def warn_of_fault(epoch: int, error: BaseException) -> None:
-    """Tell the user that work is done again."""
-    warnings.warn(
-        f"A part of epoch {epoch + 1} was lost ({type(error).__name__}: {error}) and "
-        "is computed again from the same state.",
-        stacklevel=3,
-    )
 
 
 def add_rounds(graph: Graph, strategy, job, states, wave, shards, held, homes) -> TaskRef:
@@ -415,7 +503,7 @@ class LocalTasks(Tasks):
         get = dask.base.get_scheduler(scheduler=name) if is_local else dask.threaded.get
         return list(get(graph.layers().to_dict(), [ref.key for ref in wanted]))
 
-    def fetch(self, held, at=()):
+    def fetch(self, held, at=(), patience=inf):
         return enumerate(held)
 
     def wait_for(self, held):
@@ -444,12 +532,18 @@ class ClusterTasks(Tasks):
 
     at_once = 1_000_000
 
-    def __init__(self, client):
+    def __init__(self, client, max_faults: int = MAX_FAULTS):
         from distributed.client import FutureCancelledError
         from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
 
+        super().__init__(max_faults)
+        if client.status != "running":
+            raise SchedulerLostError(
+                f"Expected a client with a scheduler, received a {client.status} one. Connect a new one."
+            )
         self.client = client
+        self.address = client.scheduler.address
         self.faults = (KilledWorker, FutureCancelledError, CommClosedError, LinkError, WorkerLeftError)
         self.timeout = float(dask.config.get("dasknn.timeout", 600))
         self.silence = float(dask.config.get("dasknn.silence", 15))
@@ -480,14 +574,43 @@ class ClusterTasks(Tasks):
                 if at:
                     heard = self._check_answering(at, heard)
                 if time.monotonic() - began > self.timeout:
-                    raise ClusterTimeoutError(
-                        f"The scheduler {self.client.scheduler.address} has not answered "
-                        f"{function.__name__!r} for {self.timeout:.0f} s. Look whether it and its workers "
-                        "are well, or raise dask.config 'dasknn.timeout'."
-                    )
+                    raise self._no_answer(function.__name__)
             return answer.result()
+        except OSError as error:
+            self._check_connected(function.__name__, error)
+            raise
         finally:
             answer.cancel()
+
+    def _check_connected(self, question: str, error: OSError) -> None:
+        """Wait while the client tries to reach the scheduler again. SchedulerLostError: it has given up."""
+        deadline = time.monotonic() + self.timeout
+        # It notices no sooner than whoever asks.
+        time.sleep(_WATCH_SECONDS)
+        while self.client.status == "connecting" and time.monotonic() < deadline:
+            time.sleep(_WATCH_SECONDS)
+        if self.client.status != "running":
+            raise self._no_answer(question) from error
+
+    def _no_answer(self, question: str) -> Exception:
+        if self.client.status == "running":
+            return ClusterTimeoutError(
+                f"The scheduler {self.address} has not answered {question!r} for {self.timeout:.0f} s. Look "
+                "whether it and its workers are well, or raise dask.config 'dasknn.timeout'."
+            )
+        return SchedulerLostError(
+            f"The connection to the scheduler {self.address} is {self.client.status}. The model has the "
+            "weights of the last whole epoch. Connect a new client; with fit(..., checkpoint='folder', "
+            "resume=True) training goes on where it was."
+        )
+
+    def _departure(self, address):
+        if address in self.left_out:
+            return Event(SILENT, address)
+        # What the scheduler says of it; (time, event) each.
+        told = self._in_loop(self.client.scheduler.events, topic=address) or ()
+        by_will = any(event.get("expected") for _, event in told if isinstance(event, dict))
+        return Event(RETIRED if by_will else LOST, address)
 
     def slots(self):
         threads = self.alive()
@@ -505,17 +628,17 @@ class ClusterTasks(Tasks):
             self.client.wait_for_workers(1, timeout=self.timeout)
         except TimeoutError:
             raise ClusterTimeoutError(
-                f"The scheduler {self.client.scheduler.address} has had no worker for "
+                f"The scheduler {self.address} has had no worker for "
                 f"{self.timeout:.0f} s. Start workers, or raise dask.config 'dasknn.timeout'."
             ) from None
 
     def memory_limit(self):
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        # A worker without a limit may use all it likes.
-        return sum(worker["memory_limit"] or float("inf") for worker in workers)
+        return sum(map(_memory_for_data, workers))
 
     def start(self, graph, wanted):
-        futures = self.client.get(graph.layers(), [ref.key for ref in wanted], sync=False)
+        retries = None if graph.is_strict else _RETRIES
+        futures = self.client.get(graph.layers(), [ref.key for ref in wanted], sync=False, retries=retries)
         self._held.update((future.key, future) for future in futures)
         late, self._late = self._late, []
         self.drop(late)
@@ -550,6 +673,9 @@ class ClusterTasks(Tasks):
         # Releasing, not cancelling: what runs ends by itself, and is forgotten with all that waits for it.
         self.drop(list(self._held.values()))
 
+    def is_broken(self, held):
+        return held.status in ("error", "cancelled", "lost")
+
     def explain_loss(self, error):
         lost = [key for key, future in self._irreplaceable.items() if future.status in ("cancelled", "lost")]
         if lost:
@@ -559,11 +685,11 @@ class ClusterTasks(Tasks):
                 "workers, for example dask.dataframe.read_parquet."
             ) from error
 
-    def fetch(self, held, at=()):
+    def fetch(self, held, at=(), patience=inf):
         positions: dict[str, list[int]] = {}
         for position, future in enumerate(held):
             positions.setdefault(future.key, []).append(position)
-        for batch in self._batches(held, at):
+        for batch in self._batches(held, at, patience):
             # One message brings a whole batch.
             for future, value in zip(batch, self._gather(batch, at), strict=True):
                 for position in positions[future.key]:
@@ -596,10 +722,11 @@ class ClusterTasks(Tasks):
         return time.monotonic()
 
     def wait_for(self, held):
-        for _ in self._batches([future for future in held if future.status != "finished"], ()):
+        missing = [future for future in held if future.status != "finished"]
+        for _ in self._batches(missing, (), _PATIENCE * self.silence):
             pass
 
-    def _batches(self, held: Sequence[Any], at: Sequence[str | None]) -> Iterator[list]:
+    def _batches(self, held: Sequence[Any], at: Sequence[str | None], patience: float) -> Iterator[list]:
         """Yield held results as they become ready; raise what one of them has raised."""
         first: dict[str, tuple[int, Any]] = {}
         for position, future in enumerate(held):
@@ -609,27 +736,31 @@ class ClusterTasks(Tasks):
             future.add_done_callback(ready.put)
         left = len(first)
         while left:
-            batch = self._next_batch(ready, left, at)
+            batch = [self._next(ready, at, patience)]
+            self._take_more(batch, ready, left)
             left -= len(batch)
             failed = [future for future in batch if future.status == "error"]
             if failed:
                 error = failed[0].exception(timeout=self.timeout)
                 error.held_position = first[failed[0].key][0]
+                error.cause = self._cause(failed[0])
                 raise error.with_traceback(failed[0].traceback(timeout=self.timeout))
             yield batch
 
-    def _next_batch(self, ready: queue.SimpleQueue, left: int, at: Sequence[str | None]) -> list:
-        """Return futures that are ready, from 1 to `left` of them."""
-        batch = [self._next(ready, at)]
+    def _cause(self, failed):
+        """Return the key of the task that has raised what a failed future was told."""
+        return self._in_loop(self.client.scheduler.get_error_cause, keys=[failed.key])
+
+    def _take_more(self, batch: list, ready: queue.SimpleQueue, most: int) -> None:
+        """Add what is ready within a moment."""
         deadline = time.monotonic() + _BATCH_SECONDS
-        while len(batch) < left and (seconds := deadline - time.monotonic()) > 0:
+        while len(batch) < most and (seconds := deadline - time.monotonic()) > 0:
             try:
                 batch.append(ready.get(timeout=seconds))
             except queue.Empty:
                 break
-        return batch
 
-    def _next(self, ready: queue.SimpleQueue, at: Sequence[str | None]):
+    def _next(self, ready: queue.SimpleQueue, at: Sequence[str | None], patience: float):
         """Return the next future that is ready; give up if the cluster does nothing for us any more."""
         seen, since = None, time.monotonic()
         heard = since
@@ -644,6 +775,14 @@ class ClusterTasks(Tasks):
                     seen, since = busy, time.monotonic()
                 elif time.monotonic() - since > self.timeout:
                     raise ClusterTimeoutError(self._story(busy)) from None
+                if time.monotonic() - heard > patience:
+                    self._leave_out_hung(set(busy))
+                    heard = time.monotonic()
+
+    def _leave_out_hung(self, workers: set[str]) -> None:
+        """Take workers whose process does not answer from the cluster: others do their tasks."""
+        if hung := workers - self.call_at_once(_answer, workers=workers, seconds=self.silence):
+            self.leave_out(hung, hung)
 
     def outcomes(
         self, held: Sequence[Any], at: Sequence[str | None], seconds: float
@@ -709,6 +848,15 @@ class ClusterTasks(Tasks):
         )
 
 
+def _memory_for_data(worker: dict[str, Any]) -> float:
+    """Return the bytes that a worker may use, less what its process takes by itself."""
+    if not worker["memory_limit"]:
+        # It may use all it likes.
+        return inf
+    used = worker.get("metrics", {})
+    return max(0, worker["memory_limit"] - used.get("memory", 0) + used.get("managed_bytes", 0))
+
+
 def _answer() -> None:
     """What a worker does to show that it lives."""
 
@@ -723,7 +871,7 @@ def available_cpus() -> int:
 
 
 @contextmanager
-def connect(client, distributed: bool) -> Iterator[Tasks]:
+def connect(client, distributed: bool, max_faults: int = MAX_FAULTS) -> Iterator[Tasks]:
     """Yield where to run graphs: the cluster of the client, or of the current one, or this process.
 
     Inside a task, plain data (`distributed` False) stays in its process, so that a search with as many fits
@@ -738,14 +886,14 @@ def connect(client, distributed: bool) -> Iterator[Tasks]:
         else:
             client = client or _current_client()
         if client is None:
-            yield LocalTasks()
+            yield LocalTasks(max_faults)
             return
         if client.asynchronous:
             raise TypeError(
                 "Expected a synchronous client, received one with asynchronous=True. Fit with "
                 "Client(..., asynchronous=False), or in a thread: asyncio.to_thread(est.fit, X, y)."
             )
-        yield stack.enter_context(ClusterTasks(client))
+        yield stack.enter_context(ClusterTasks(client, max_faults))
 
 
 def _inside_a_task() -> bool:

@@ -1,0 +1,216 @@
+"""Rows in a new random order over all partitions.
+
+    frames   partition ── with a random key for each row ── Dask's shuffle by the key ── sorted by the key
+    arrays   chunk ── its rows in random order, cut into a piece for each new chunk ── put together, and
+             in random order again
+
+Everything is lazy, and a pure function of the seed: whoever computes it, in whatever order rows arrive, gets
+the same rows in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import sklearn.utils
+from dask._task_spec import Task, TaskRef
+from dask.base import is_dask_collection, tokenize
+from dask.delayed import delayed
+from dask.highlevelgraph import HighLevelGraph
+from sklearn.utils import check_random_state
+
+from dasknn.cluster import partitions
+from dasknn.exceptions import PartitionError
+
+# First numbers of the seed sequences, other ones than those of `strategies`.
+_KEYS, _CUTS, _CHUNK, _NEW_CHUNK = 101, 102, 103, 104
+# What a dataframe that is shuffled has besides its columns.
+_KEY = "key"
+
+
+def shuffle(*collections, random_state=None):
+    """Return the collections with their rows in a new random order, the same for all of them.
+
+    Use it once on data that is sorted, since replicas learn from some partitions each:
+    `X, y = dasknn.shuffle(X, y)`. Rows that belong together stay together; one collection gives one, several
+    give a tuple. There are as many partitions as before, of about the same size.
+
+    collections : Dask dataframes and series with the same partitions; or Dask arrays (n, ...) of known
+        chunks, which all get the same new ones; or plain data, as for `sklearn.utils.shuffle`.
+    random_state : int, RandomState or None. The same seed gives the same order on any cluster.
+
+    Of Dask collections the result is lazy: `persist()` it, or write it to Parquet once. Else the data is
+    shuffled again whenever it is computed; a training of data that does not fit in memory does so many times.
+
+    Dataframes move between workers by Dask's own P2P shuffle where there is a distributed client. Of arrays
+    each chunk sends a piece to each new one: bring more than some hundred chunks together first (`rechunk`).
+
+    ValueError: collections of different kinds or lengths, or arrays of unknown chunks.
+    """
+    if not collections:
+        raise ValueError("Expected at least one collection to shuffle, received none.")
+    kinds = [_kind(collection) for collection in collections]
+    if len(set(kinds)) > 1:
+        names = ", ".join(type(collection).__name__ for collection in collections)
+        raise ValueError(
+            f"Expected collections of one kind, received {names}. Pass Dask dataframes and series, or Dask "
+            "arrays (df.to_dask_array(lengths=True)), or plain data."
+        )
+    if kinds[0] == "plain":
+        shuffled = sklearn.utils.shuffle(*collections, random_state=random_state)
+        return shuffled if len(collections) == 1 else tuple(shuffled)
+    seed = int(check_random_state(random_state).randint(2**31 - 1))
+    shuffled = _WAYS[kinds[0]](collections, seed)
+    return shuffled[0] if len(collections) == 1 else tuple(shuffled)
+
+
+def _kind(collection) -> str:
+    if isinstance(collection, da.Array):
+        return "array"
+    if partitions.is_dask_frame(collection):
+        return "frame"
+    if is_dask_collection(collection):
+        raise ValueError(
+            f"Expected Dask arrays, dataframes or series, received {type(collection).__name__}. Use its "
+            "to_dataframe()."
+        )
+    return "plain"
+
+
+# --- dataframes --------------------------------------------------------------------------------------
+
+
+def _shuffled_frames(frames: Sequence[Any], seed: int) -> list:
+    import dask.dataframe as dd
+
+    # together: one Delayed for each partition -> a tuple of pandas objects
+    together = partitions.together(list(frames))
+    metas = [frame._meta for frame in frames]
+    with_keys = partial(_keyed, seed, [_names(meta) for meta in metas])
+    lazily = delayed(with_keys, pure=True)
+    keyed = dd.from_delayed(
+        [lazily(number, part) for number, part in enumerate(together)],
+        meta=with_keys(0, metas),
+        verify_meta=False,
+        prefix="dasknn-keyed",
+    )
+    mixed = keyed.shuffle(on=_KEY, npartitions=keyed.npartitions, ignore_index=True)
+    begins = np.cumsum([0, *(1 + _width(meta) for meta in metas)]).tolist()
+    return [
+        mixed.map_partitions(partial(_in_order, begin, meta), meta=meta, enforce_metadata=False)
+        for begin, meta in zip(begins[:-1], metas, strict=True)
+    ]
+
+
+def _names(frame) -> list | None:
+    return list(frame.columns) if frame.ndim == 2 else None
+
+
+def _width(frame) -> int:
+    return frame.shape[1] if frame.ndim == 2 else 1
+
+
+def _keyed(seed: int, names: list[list | None], number: int, frames: Sequence[Any]):
+    """Return one dataframe: of each frame the index and the columns, and a random key for each row.
+
+    Columns go by their positions, so that they may have any names, also twice.
+    """
+    n_rows = len(frames[0])
+    columns: list[Any] = []
+    for frame, announced in zip(frames, names, strict=True):
+        frame = partitions.select(frame, announced)
+        if len(frame) != n_rows:
+            raise PartitionError(
+                f"Partition {number}: the first collection has {n_rows} rows, another one {len(frame)}."
+            )
+        own = [frame] if frame.ndim == 1 else [frame.iloc[:, i] for i in range(_width(frame))]
+        columns += [column.array for column in (frame.index, *own)]
+    # Two keys are equal once in 2**63 pairs; such rows come in either order.
+    keys = np.random.default_rng([seed, _KEYS, number]).integers(2**63, size=n_rows, dtype=np.uint64)
+    named = {str(position): column for position, column in enumerate(columns)}
+    return _pandas().DataFrame({**named, _KEY: keys.astype(np.int64)})
+
+
+def _in_order(begin: int, meta, mixed):
+    """Return what one frame brought to a shuffled partition, by its keys: in whatever order rows came."""
+    order = np.argsort(mixed[_KEY].to_numpy(), kind="stable")
+    index = _pandas().Index(mixed.iloc[order, begin].array, name=meta.index.name)
+    if meta.ndim == 1:
+        return mixed.iloc[order, begin + 1].set_axis(index).rename(meta.name)
+    frame = mixed.iloc[order, begin + 1 : begin + 1 + _width(meta)]
+    return frame.set_axis(index).set_axis(meta.columns, axis=1)
+
+
+def _pandas():
+    # Whoever has no dataframes need not have it.
+    import pandas as pd
+
+    return pd
+
+
+# --- arrays ------------------------------------------------------------------------------------------
+
+
+def _shuffled_arrays(arrays: Sequence[da.Array], seed: int) -> list[da.Array]:
+    for x in arrays:
+        if x.ndim == 0 or np.isnan(x.shape[0]):
+            raise ValueError(
+                f"Expected arrays of known chunks, received chunks {x.chunks}. Call compute_chunk_sizes() on "
+                "the array first, or shuffle the dataframe that it comes from."
+            )
+        if x.shape[0] != arrays[0].shape[0]:
+            raise ValueError(f"The first array has {arrays[0].shape[0]} rows, another one {x.shape[0]}.")
+    lengths = arrays[0].chunks[0]
+    n_new = max(1, sum(n > 0 for n in lengths))
+    # cuts[i, j]: how many rows of chunk i go to new chunk j, as if each row chose for itself
+    cuts = np.random.default_rng([seed, _CUTS]).multinomial(lengths, np.full(n_new, 1 / n_new))
+    return [_shuffled_array(x.rechunk(_by_rows(x, lengths)), cuts, seed) for x in arrays]
+
+
+def _by_rows(x: da.Array, lengths: tuple[int, ...]) -> dict[int, Any]:
+    return {0: lengths, **dict.fromkeys(range(1, x.ndim), -1)}
+
+
+def _shuffled_array(x: da.Array, cuts: np.ndarray, seed: int) -> da.Array:
+    """Return the rows of x in new chunks; x has one chunk in all other dimensions."""
+    token = tokenize(x, seed)
+    name, rest = f"dasknn-shuffle-{token}", (0,) * (x.ndim - 1)
+    tasks: dict[Any, Task] = {}
+
+    def add(key, function, *args):
+        tasks[key] = Task(key, function, *args)
+        return TaskRef(key)
+
+    pieces = [
+        add((f"dasknn-cut-{token}", i), partial(_cut, seed, i, tuple(row)), TaskRef((x.name, i, *rest)))
+        for i, row in enumerate(cuts.tolist())
+    ]
+    for j in range(cuts.shape[1]):
+        # A chunk that nothing goes to is an empty piece.
+        senders = np.flatnonzero(cuts[:, j]).tolist() or [0]
+        own = [add((f"dasknn-piece-{token}", i, j), itemgetter(j), pieces[i]) for i in senders]
+        add((name, j, *rest), partial(_joined, seed, j), *own)
+    sources: list[Any] = [x]
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=sources)
+    return da.Array(graph, name, (tuple(cuts.sum(axis=0).tolist()), *x.chunks[1:]), meta=x._meta)
+
+
+def _cut(seed: int, number: int, sizes: tuple[int, ...], chunk) -> list:
+    """Return the rows of a chunk in pieces of these sizes, at random."""
+    mixed = chunk[np.random.default_rng([seed, _CHUNK, number]).permutation(sum(sizes))]
+    return [mixed[begin:end] for begin, end in pairwise(np.cumsum([0, *sizes]))]
+
+
+def _joined(seed: int, number: int, *pieces):
+    """Return the rows of all pieces in random order."""
+    rows = partitions.concatenate(list(pieces))
+    return rows[np.random.default_rng([seed, _NEW_CHUNK, number]).permutation(rows.shape[0])]
+
+
+_WAYS = {"frame": _shuffled_frames, "array": _shuffled_arrays}

@@ -1,0 +1,166 @@
+"""Files at a path or an fsspec URL (s3://, gs://, abfs://, memory://, ...), written whole or not at all.
+
+A path, or a file:// URL: a temporary file beside it, synced and renamed. Any other URL: uploaded under a
+temporary name beside it and moved. Credentials and endpoints come from the environment or from fsspec's own
+configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+
+def write(path: str | os.PathLike, data: bytes | memoryview) -> None:
+    """Write a file; whoever reads the path sees the old file or the new one, never a part.
+
+    FileNotFoundError: there is no such folder. OSError: it could not be written; nothing of it is left.
+    """
+    store, place = _resolved(path)
+    if store is None:
+        _write_here(place, data)
+        return
+    folder, name = posixpath.split(place)
+    temporary = posixpath.join(folder, f".{name}.{uuid.uuid4().hex[:12]}")
+    with _os_errors(path):
+        try:
+            store.pipe_file(temporary, bytes(data))
+            store.mv(temporary, place)
+        except BaseException:
+            with suppress(Exception):
+                store.rm_file(temporary)
+            raise
+
+
+def _write_here(path: str, data: bytes | memoryview) -> None:
+    folder = check_folder(path)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{Path(path).name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read(path: str | os.PathLike) -> bytes:
+    """Return what a file holds. FileNotFoundError: there is none; OSError: it cannot be read."""
+    store, place = _resolved(path)
+    if store is None:
+        if not os.path.isfile(place):
+            raise FileNotFoundError(f"Expected a file at {place!r}, found none.")
+        return Path(place).read_bytes()
+    with _os_errors(path):
+        return store.cat_file(place)
+
+
+def exists(path: str | os.PathLike) -> bool:
+    """Return whether there is a file, or a folder."""
+    store, place = _resolved(path)
+    if store is None:
+        return os.path.exists(place)
+    with _os_errors(path):
+        store.invalidate_cache(posixpath.dirname(place))
+        return store.exists(place)
+
+
+def names(folder: str | os.PathLike) -> list[str]:
+    """Return the names of what is in a folder, sorted; none where there is no folder."""
+    store, place = _resolved(folder)
+    if store is None:
+        return sorted(os.listdir(place)) if os.path.exists(place) else []
+    with _os_errors(folder):
+        store.invalidate_cache(place)
+        try:
+            found = store.ls(place, detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(posixpath.basename(name.rstrip("/")) for name in found)
+
+
+def remove(path: str | os.PathLike) -> None:
+    """Remove a file, if it is there."""
+    store, place = _resolved(path)
+    with suppress(FileNotFoundError):
+        if store is None:
+            os.unlink(place)
+            return
+        with _os_errors(path):
+            store.rm_file(place)
+
+
+def make_folder(path: str | os.PathLike) -> None:
+    """Make a folder, and those above it, where they are missing."""
+    store, place = _resolved(path)
+    if store is None:
+        os.makedirs(place, exist_ok=True)
+        return
+    with _os_errors(path):
+        store.makedirs(place, exist_ok=True)
+
+
+def join(folder: str | os.PathLike, name: str) -> str:
+    """Return the path or URL of a name in a folder."""
+    folder = os.fspath(folder)
+    return f"{folder.rstrip('/')}/{name}" if "://" in folder else os.path.join(folder, name)
+
+
+def folder_of(path: str | os.PathLike) -> str:
+    """Return the path or URL of the folder that a file is in."""
+    path = os.fspath(path)
+    return path.rpartition("/")[0] if "://" in path else os.path.dirname(path) or os.curdir
+
+
+def check_folder(path: str | os.PathLike) -> Path | None:
+    """Return the folder of a file to be written to a path; None for a URL, whose folders may be mere names.
+
+    FileNotFoundError: there is no such folder.
+    """
+    store, place = _resolved(path)
+    if store is not None:
+        return None
+    folder = Path(place).resolve().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"Expected a folder at {folder} to write {Path(place).name} to.")
+    return folder
+
+
+def _resolved(path: str | os.PathLike):
+    """Return (file system, path in it); None and a path for what is on this machine.
+
+    ValueError: an unknown protocol. ImportError: a protocol that needs another package; it says which.
+    """
+    text = os.fspath(path)
+    if "://" not in text:
+        return None, text
+    store, place = url_to_fs(text)
+    return (None, place) if isinstance(store, LocalFileSystem) else (store, place)
+
+
+@contextmanager
+def _os_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Turn the errors of stores, which have kinds of their own, into OSError."""
+    try:
+        yield
+    except (OSError, ImportError):
+        raise
+    except Exception as error:
+        raise OSError(f"{os.fspath(path)}: {type(error).__name__}: {error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

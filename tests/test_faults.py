@@ -1,0 +1,430 @@
+"""Faults of real processes: the same bits, at most the running epoch done again, and a story to tell.
+
+Workers of the shared cluster are started again by their nannies, so one cluster serves many tests.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from conftest import assert_nothing_left, bits
+from distributed import Client, LocalCluster
+
+from dasknn import MLPClassifier, Sequential, WeightAveraging, layers
+from dasknn.callbacks import Callback
+from dasknn.cluster import faults, partitions
+from dasknn.cluster.faults import JOINED, LOST, RETIRED, SILENT
+from dasknn.cluster.placement import place
+from dasknn.exceptions import (
+    ClusterTimeoutError,
+    DataLostError,
+    LinkError,
+    SchedulerLostError,
+    WorkerLeftError,
+)
+
+SETTINGS = {
+    "hidden_layer_sizes": (16,),
+    "max_iter": 4,
+    "random_state": 1,
+    "batch_size": 256,
+    "replicas": 4,
+}
+# strategy, transport: all roads that a training may take over a cluster.
+ROADS = {
+    "gradients on peers": {"strategy": "gradients", "transport": "peer"},
+    "weights on peers": {"strategy": WeightAveraging(every=3), "transport": "peer"},
+    "gradients on tasks": {"strategy": "gradients", "transport": "tasks"},
+    "weights on tasks": {"strategy": WeightAveraging(every=3), "transport": "tasks"},
+    "predictions": {"strategy": "predictions"},
+    "lbfgs": {"solver": "lbfgs"},
+    "early stopping": {"early_stopping": True},
+}
+BOTH = ["gradients on peers", "gradients on tasks"]
+
+
+@pytest.fixture(scope="module")
+def crew():
+    """Two worker processes whose nannies start them again."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(crew):
+    """A client of the crew, complete again; fails the test that leaves a task on the scheduler."""
+    with Client(crew) as client:
+        client.wait_for_workers(2, timeout=60)
+        yield client
+        assert_nothing_left(client)
+
+
+@pytest.fixture(scope="module")
+def data(request):
+    """Digits as recomputable Dask arrays of 5 uneven partitions."""
+    X, y = request.getfixturevalue("digits")
+    chunks = (700, 97, 500, 3, 497)
+    return da.from_array(X, chunks=(chunks, -1)), da.from_array(y, chunks=(chunks,))
+
+
+def fit(road, data, max_faults=10, **settings):
+    return MLPClassifier(**{**SETTINGS, **ROADS[road], **settings}).fit(*data, max_faults=max_faults)
+
+
+@pytest.fixture(scope="module")
+def calm_bits(data):
+    """What training without a cluster gives."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dasknn.cluster.tasks._current_client", lambda: None)
+        return {road: bits(fit(road, data, transport="auto")) for road in ROADS}
+
+
+class At(Callback):
+    """Call a function once, at an event of an epoch (from 0)."""
+
+    def __init__(self, event, epoch, function):
+        self.event, self.epoch, self.function = event, epoch, function
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._come_to("begin", epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._come_to("end", epoch)
+
+    def _come_to(self, event, epoch):
+        if (event, epoch) == (self.event, self.epoch) and self.function is not None:
+            function, self.function = self.function, None
+            function()
+
+
+def pids(client):
+    return client.run(os.getpid)
+
+
+def kill(*processes):
+    for pid in processes:
+        os.kill(pid, signal.SIGKILL)
+
+
+def die_in_a_round():
+    """Make this worker's process end in the middle of a round, whatever the transport."""
+    import itertools
+    import os
+    import signal
+
+    import dasknn.cluster.collective as collective
+    import dasknn.cluster.tasks as tasks
+
+    sums, visits = itertools.count(), itertools.count()
+    all_reduce, visit = collective.Group.all_reduce, tasks._visit
+
+    def dying_all_reduce(*args, **settings):
+        if next(sums) == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return all_reduce(*args, **settings)
+
+    def dying_visit(*args):
+        if next(visits) == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return visit(*args)
+
+    collective.Group.all_reduce, tasks._visit = dying_all_reduce, dying_visit
+
+
+def events(model, *kinds):
+    found = [event for entry in model.history_ for event in entry["faults"]]
+    return [event for event in found if event["what"] in kinds] if kinds else found
+
+
+def check_loss_is_told(model, worker):
+    """The event names what, when, who, which replicas, where to, and what it cost."""
+    (event,) = events(model, LOST)
+    assert event["worker"] == worker
+    assert event["replicas"]
+    assert len(event["moved_to"]) == len(event["replicas"])
+    assert worker not in event["moved_to"]
+    assert 1 <= event["epoch"] <= len(model.history_)
+    assert event["time"].startswith("20")
+    assert event["seconds"] >= 0
+    json.dumps(model.history_)
+
+
+# --- a worker dies ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("road", [road for road in ROADS if road != "early stopping"])
+def test_a_worker_killed_in_the_middle_of_a_round_changes_no_bit(client, data, calm_bits, road, caplog):
+    worker = next(iter(pids(client)))
+    client.run(die_in_a_round, workers=[worker])
+    with caplog.at_level(logging.WARNING, "dasknn"):
+        model = fit(road, data)
+    assert bits(model) == calm_bits[road]
+    check_loss_is_told(model, worker)
+    told = [record for record in caplog.records if record.name == "dasknn"]
+    assert any(worker in record.getMessage() and record.levelno == logging.WARNING for record in told)
+
+
+@pytest.mark.parametrize("road", [*BOTH, "early stopping"])
+@pytest.mark.parametrize("event", ["begin", "end"])
+def test_a_worker_killed_before_or_after_a_round_changes_no_bit(client, data, calm_bits, road, event):
+    worker, pid = next(iter(pids(client).items()))
+    model = fit(road, data, callbacks=[At(event, 1, lambda: kill(pid))])
+    assert bits(model) == calm_bits[road]
+    check_loss_is_told(model, worker)
+
+
+def test_a_worker_that_dies_with_the_state_changes_no_bit(client, data, calm_bits, monkeypatch):
+    # Large states are on a worker, too.
+    monkeypatch.setattr("dasknn.cluster.tasks._INLINE_BYTES", 0)
+    worker = next(iter(pids(client)))
+    client.run(die_in_a_round, workers=[worker])
+    assert bits(fit("gradients on tasks", data)) == calm_bits["gradients on tasks"]
+
+
+@pytest.mark.parametrize("road", BOTH)
+def test_all_workers_may_die_and_come_back(client, data, calm_bits, road):
+    model = fit(road, data, callbacks=[At("end", 1, lambda: kill(*pids(client).values()))])
+    assert bits(model) == calm_bits[road]
+    assert len(events(model, LOST)) == 2
+
+
+def test_workers_that_never_come_back_are_waited_for_no_longer_than_allowed(data):
+    def leave():
+        cluster.scale(0)
+        gone.training.transport._tasks.timeout = 2
+
+    gone = At("end", 0, leave)
+    with (
+        LocalCluster(n_workers=1, processes=True, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        with pytest.raises(ClusterTimeoutError, match="no worker for 2 s"):
+            fit("gradients on peers", data, max_iter=10**6, tol=0, n_iter_no_change=10**9, callbacks=[gone])
+        assert_nothing_left(client)
+
+
+@pytest.mark.parametrize("road", BOTH)
+def test_a_worker_that_is_paused_is_left_out(client, data, calm_bits, road):
+    worker, pid = next(iter(pids(client).items()))
+    stop = At("end", 0, lambda: os.kill(pid, signal.SIGSTOP))
+    try:
+        with dask.config.set({"dasknn.silence": 1}):
+            model = fit(road, data, callbacks=[stop])
+    finally:
+        # Killed while it is stopped, it is started again by its nanny.
+        kill(pid)
+    assert bits(model) == calm_bits[road]
+    (event,) = events(model, SILENT)
+    assert event["worker"] == worker
+
+
+def test_a_sequential_model_tells_of_faults_in_its_history(client, data):
+    model = Sequential([layers.Dense(16, "relu"), layers.Dense(10, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    worker, pid = next(iter(pids(client).items()))
+    history = model.fit(
+        *data, epochs=3, batch_size=128, verbose=0, callbacks=[At("end", 0, lambda: kill(pid))]
+    )
+    found = [event for entry in history.entries for event in entry["faults"] if event["what"] == LOST]
+    assert [event["worker"] for event in found] == [worker]
+
+
+def stream(monkeypatch):
+    """Read data anew whenever an epoch comes to it, each partition by itself."""
+    monkeypatch.setattr(partitions, "_MEMORY_SHARE", 1e-9)
+    monkeypatch.setattr(partitions, "_SHARD_BYTES", 1)
+
+
+# --- too much ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("road", BOTH)
+def test_more_faults_than_allowed_end_the_fit_with_the_story_of_all(client, data, road):
+    first, second = pids(client).items()
+
+    class KillBoth(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch in (0, 2):
+                client.wait_for_workers(2, timeout=60)
+                kill((first if epoch == 0 else second)[1])
+
+    with pytest.raises((LinkError, WorkerLeftError)) as caught:
+        fit(road, data, max_faults=1, max_iter=50, tol=0, callbacks=[KillBoth()])
+    (story,) = caught.value.__notes__
+    assert "fault 2 of this fit" in story
+    assert "max_faults=1" in story
+    assert f"worker lost {first[0]}" in story
+
+
+def test_scattered_data_that_is_lost_is_explained(client, digits):
+    worker_dies = At("end", 0, lambda: kill(next(iter(pids(client).values()))))
+    with pytest.raises(DataLostError, match="Train from a Dask collection"):
+        fit("gradients on peers", digits, callbacks=[worker_dies])
+
+
+@pytest.mark.parametrize("road", BOTH)
+def test_a_source_that_fails_while_data_is_streamed_is_named(client, data, road, monkeypatch, tmp_path):
+    stream(monkeypatch)
+    flag = str(tmp_path / "broken")
+
+    def read(block, block_info=None):
+        if os.path.exists(flag) and block_info[0]["chunk-location"][0] == 2:
+            raise OSError("no such disk")
+        return block
+
+    X = data[0].map_blocks(read, meta=np.ones((1, 1)))
+    breaks = At("end", 0, lambda: open(flag, "w").close())
+    with pytest.raises(OSError, match="no such disk") as caught:
+        fit(road, (X, data[1]), replicas=1, callbacks=[breaks])
+    assert "partition 2 was read again" in "".join(caught.value.__notes__)
+
+
+def test_a_source_that_fails_for_a_moment_is_read_again(client, data, monkeypatch, tmp_path):
+    stream(monkeypatch)
+    flag = str(tmp_path / "broken")
+
+    def read(block):
+        try:
+            os.remove(flag)
+        except FileNotFoundError:
+            return block
+        raise OSError("out of reach")
+
+    X = data[0].map_blocks(read, meta=np.ones((1, 1)))
+    expected = bits(fit("gradients on tasks", data, replicas=1))
+    breaks = At("end", 1, lambda: open(flag, "w").close())
+    assert bits(fit("gradients on tasks", (X, data[1]), replicas=1, callbacks=[breaks])) == expected
+    assert not os.path.exists(flag)
+
+
+def test_a_scheduler_that_dies_ends_the_fit_with_what_to_do(data):
+    port = 0
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s", "dasknn.timeout": 20}):
+        command = [
+            sys.executable,
+            "-m",
+            "distributed.cli.dask_scheduler",
+            "--no-dashboard",
+            "--port",
+            str(port),
+        ]
+        scheduler = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        worker = None
+        try:
+            address = next(line.split()[-1] for line in scheduler.stderr if "Scheduler at:" in line)
+            threading.Thread(target=scheduler.stderr.read, daemon=True).start()
+            command = [
+                sys.executable,
+                "-m",
+                "distributed.cli.dask_worker",
+                address,
+                "--no-dashboard",
+                "--no-nanny",
+            ]
+            worker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            with Client(address, timeout=30) as client:
+                client.wait_for_workers(1, timeout=60)
+                dies = At("end", 1, scheduler.kill)
+                with pytest.raises(SchedulerLostError, match="resume=True"):
+                    fit("gradients on peers", data, max_iter=10**6, tol=0, callbacks=[dies])
+        finally:
+            for process in filter(None, (scheduler, worker)):
+                process.kill()
+                process.wait(10)
+            scheduler.stderr.close()
+
+
+# --- workers come and go ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("road", BOTH)
+def test_workers_join_and_retire_in_the_course_of_a_training(new_cluster, data, calm_bits, road):
+    client = new_cluster(1)
+    first = next(iter(client.nthreads()))
+
+    class Change(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                client.cluster.scale(2)
+                client.wait_for_workers(2, timeout=60)
+            if epoch == 2:
+                client.retire_workers([first])
+
+    model = fit(road, data, callbacks=[Change()])
+    assert bits(model) == calm_bits[road]
+    joined, retired = events(model)
+    assert (joined["what"], joined["epoch"]) == (JOINED, 2)
+    assert len(joined["replicas"]) == 2
+    assert (retired["what"], retired["worker"], retired["epoch"]) == (RETIRED, first, 4)
+    assert sorted(joined["replicas"] + retired["replicas"]) == [0, 1, 2, 3]
+    assert set(retired["moved_to"]) == {joined["worker"]}
+    assert_nothing_left(client)
+
+
+def test_a_worker_that_retires_is_no_fault(new_cluster, data, calm_bits):
+    client = new_cluster(2)
+    leaves = At("end", 1, lambda: client.retire_workers(list(client.nthreads())[:1]))
+    assert bits(fit("gradients on peers", data, max_faults=0, callbacks=[leaves])) == calm_bits[BOTH[0]]
+
+
+@pytest.mark.parametrize("road", BOTH)
+def test_an_adaptive_cluster_grows_and_shrinks_and_changes_no_bit(data, calm_bits, road):
+    def wait_for(n):
+        deadline = time.monotonic() + 60
+        while len(client.nthreads()) != n:
+            assert time.monotonic() < deadline, client.nthreads()
+            time.sleep(0.1)
+
+    class Crowd(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                # Somebody else has much to do for a while.
+                tasks = client.map(time.sleep, [0.5] * 40, pure=False)
+                wait_for(2)
+                client.cancel(tasks)
+            if epoch == 1:
+                wait_for(1)
+
+    cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0")
+    with cluster, Client(cluster) as client:
+        cluster.adapt(minimum=1, maximum=2, interval="200ms", target_duration="1s")
+        model = fit(road, data, callbacks=[Crowd()])
+        assert bits(model) == calm_bits[road]
+        assert_nothing_left(client)
+    assert [event["what"] for event in events(model)] == [JOINED, RETIRED]
+
+
+# --- who works where --------------------------------------------------------------------------------
+
+
+def test_replicas_are_spread_over_threads_with_neighbors_together():
+    assert place(["a", "b"], 4) == ["a", "a", "b", "b"]
+    assert place(["a", "b", "a"], 3) == ["a", "a", "b"]
+    assert place(["a", "b", "c"], 2) == ["a", "b"]
+
+
+def test_only_what_must_move_moves():
+    before = ["a", "a", "b", "b"]
+    assert place(["b", "c"], 4, before) == ["c", "c", "b", "b"]
+    assert place(["b"], 4, before) == ["b"] * 4
+    assert place(["a", "b", "c"], 6, ["a", "a", "a", "b", "b", "b"]) == ["a", "a", "c", "b", "b", "c"]
+    # What is left over stays with who has it.
+    assert place(["a", "b"], 3, ["a", "b", "b"]) == ["a", "b", "b"]
+
+
+def test_events_that_cost_nothing_do_not_count():
+    log = faults.FaultLog(max_faults=0)
+    found = faults.changes(["a"], ["a"], [faults.Event(LOST, "b"), faults.Event(RETIRED, "c")], ["d"])
+    log.recovered(0, 1.0, found)
+    assert [event["what"] for event in log.take()] == [LOST, RETIRED, JOINED]
+    assert log.take() == []
+    assert log.n_faults == 0
