@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-min test-keras check lint types notebooks bench clean
+.PHONY: demo test test-min test-keras check lint types notebooks bench soak clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +50,9 @@ test-keras: .venv-keras/installed  ## what Keras opens of ours, and we of Keras
 bench: .venv-bench/installed  ## ratios against peers; DASKNN_DATA names a folder of data
 	for script in benchmarks/bench_*.py; do \
 	    echo; echo "$$script"; .venv-bench/bin/python $$script || exit 1; done
+
+soak: $(VENV)/installed  ## ten minutes of training while workers are killed, then the same in peace
+	$(BIN)/python benchmarks/soak.py
 
 .venv-bench/installed: pyproject.toml benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-bench

@@ -232,7 +232,8 @@ class _MLP(BaseEstimator):
                     replicas, n_parts = replicas or found.replicas, found.face.get("n_parts", n_parts)
                 read = partial(self._read_on, tasks, dtype or features.dtype_of(X), n_parts)
             rows = read(X, y, sample_weight, reset=not going_on)
-            if distributed or not incremental:
+            # L-BFGS takes the gradient over all rows, wherever they are; a block of a stream is as it comes.
+            if self.solver != "lbfgs" and (distributed or not incremental):
                 rows.warn_of_skew(is_ours=not distributed)
             held_out = None if validation_data is None else read(*validation_data, reset=False)
             given = {"sample_weight": sample_weight is not None}

@@ -267,10 +267,9 @@ class Sequential(Stack):
 
         x, y and sample_weight may be numpy arrays, Dask arrays or dataframes, pandas objects, lists.
         batch_size (32) counts the rows of a step over all replicas. validation_split takes the last rows,
-        also
-        of Dask data. steps_per_epoch: end epochs after so many steps. max_faults: how many faults of the cluster
-        (workers lost, attempts that failed) may cost work before training gives up with the last one; what
-        happened in an epoch is in History.entries.
+        also of Dask data. steps_per_epoch: end epochs after so many steps. max_faults: how many faults of the
+        cluster (workers lost, attempts that failed) may cost work before training gives up with the last one;
+        what happened in an epoch is in History.entries.
 
         checkpoint: a folder or fsspec URL to which the whole training is written after each epoch, or a
         `dasknn.Checkpoint(path, every=...)`; the two newest files are kept. resume: go on from the newest

@@ -308,7 +308,7 @@ def test_a_source_that_fails_for_a_moment_is_read_again(client, data, monkeypatc
 
 def test_a_scheduler_that_dies_ends_the_fit_with_what_to_do(data):
     port = 0
-    with dask.config.set({"distributed.comm.timeouts.connect": "1s", "dasknn.timeout": 20}):
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s", "dasknn.timeout": 10}):
         command = [
             sys.executable,
             "-m",

@@ -53,7 +53,8 @@ MAGNITUDES = {
     "zero": lambda X: 0 * X,
     "minus zero": lambda X: -0.0 * np.abs(X),
     "constant": lambda X: np.full_like(X, 2.0),
-    "subnormal": lambda X: np.full_like(X, 1e-40),
+    "subnormal": lambda X: np.full_like(X, 5e-324),
+    "subnormal in float32": lambda X: 1e-40 * X,
     "huge": lambda X: 1e30 * X,
 }
 # Functions of the number of rows and of a generator.
@@ -270,8 +271,8 @@ def as_announced(predictions):
     """Return lazy or plain predictions as a numpy array; fail unless their dtype is the one announced."""
     computed = predictions.compute() if dask.is_dask_collection(predictions) else predictions
     for kind in ("dtype", "dtypes"):
-        # pandas finds text in what are announced as objects.
-        if hasattr(computed, kind) and getattr(predictions, kind) is not np.dtype(object):
+        # Text is announced as objects, and pandas finds out: see test_bad_users.py.
+        if hasattr(computed, kind) and not isinstance(getattr(computed, kind), pd.StringDtype):
             assert np.all(getattr(computed, kind) == getattr(predictions, kind))
     return np.asarray(computed)
 
@@ -299,7 +300,7 @@ def check_finished(case, model, X):
 
 
 @given(cases())
-@few(250)
+@few(200)
 def test_a_fit_ends_in_a_clear_error_or_a_finished_run(case):
     X, y, weight = case.data()
     model = case.model()
@@ -318,7 +319,7 @@ def test_a_fit_ends_in_a_clear_error_or_a_finished_run(case):
 
 
 @given(good_cases)
-@few(250)
+@few(150)
 def test_a_fit_of_good_rows_finishes_and_counts_all_of_them(case):
     X, y, weight = case.data()
     model = case.model().fit(X, y, weight)
@@ -499,6 +500,8 @@ def test_a_sequential_ends_in_a_clear_error_or_a_finished_run(case, loss):
     rows = rows_for(case, loss)
     x, y, weight = in_form(case.form, case.chunks, *rows)
     model = sequential(case, loss)
+    # Fewer rows than replicas of its own choosing: see test_bad_users.py.
+    assume(case.strategy != "auto" or case.n_rows not in (1, 2, 3))
     reasons = refusals_of_sequential(case, loss)
     if reasons:
         with pytest.raises((ValueError, TypeError), match="|".join(reasons)):

@@ -248,6 +248,8 @@ def test_what_is_not_cut_or_not_trained_on_draws_no_warning():
     model = classifier().fit(*mixed, validation_data=in_chunks(X, y))
     model.score(*in_chunks(X, y))
     classifier(strategy="gradients", replicas=2).partial_fit(X, y, classes=[0, 1])
+    # All rows make one gradient.
+    classifier(solver="lbfgs").fit(*in_chunks(X, y))
     keras = sequential(1, "sigmoid", "binary_crossentropy")
     keras.fit(*mixed, validation_data=in_chunks(X, y), verbose=0)
     keras.evaluate(*in_chunks(X, y), verbose=0)

@@ -421,10 +421,9 @@ def load(
     features, or whose rows do not match.
     """
     to_block = partial(_load_and_look, data[0].names, dtype, feature_names)
-    limit = _MEMORY_SHARE * tasks.memory_limit()
+    budget = _Budget(tasks, len(data))
     infos: list[BlockInfo] = []
     blocks: list[Any] | None = []
-    n_bytes = 0
     data = _held_where_plain(tasks, data)
     # No place is given to blocks: they come to be where their data is.
     for first in range(0, len(data), tasks.at_once):
@@ -440,9 +439,9 @@ def load(
                 if info.problem:
                     raise PartitionError(f"Partition {first + position}: {info.problem}")
                 found[position] = info
-                n_bytes += info.nbytes
+                budget.add(info.nbytes)
                 on_partition()
-                if blocks is not None and n_bytes > limit:
+                if blocks is not None and budget.is_exceeded():
                     tasks.drop([*blocks, *held_blocks])
                     blocks = None
         except Exception as error:
@@ -457,6 +456,31 @@ def load(
             blocks += held_blocks
     _check_together(infos)
     return Loaded(list(data), to_block, infos, blocks, tuple((i.n_rows, i.n_features) for i in infos))
+
+
+class _Budget:
+    """How much of the workers' memory data may take, and whether so many partitions are too much."""
+
+    # After so many partitions it is plain whether all of them are twice too much.
+    _SAMPLE = 8
+
+    def __init__(self, tasks: Tasks, n_parts: int):
+        self._tasks, self._n_parts = tasks, n_parts
+        self._n_bytes = self._n_seen = 0
+        self._limit = 0.0
+
+    def add(self, n_bytes: int) -> None:
+        """Count a partition."""
+        self._n_bytes += n_bytes
+        self._n_seen += 1
+        if self._n_seen.bit_count() == 1:
+            # Again and again: a worker may just have imported what takes much of its memory.
+            self._limit = _MEMORY_SHARE * self._tasks.memory_limit()
+
+    def is_exceeded(self) -> bool:
+        """Return whether they do not fit, or all of them plainly will not."""
+        in_all = self._n_bytes / self._n_seen * self._n_parts
+        return self._n_bytes > self._limit or (self._n_seen >= self._SAMPLE and in_all > 2 * self._limit)
 
 
 def _held_where_plain(tasks: Tasks, data: Sequence[Part]) -> list[Part]:
