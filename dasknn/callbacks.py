@@ -11,7 +11,7 @@ import csv
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from math import inf, isnan
 from types import MappingProxyType
@@ -74,6 +74,10 @@ class Callback:
     def on_predict_end(self, logs=None) -> None:
         """After `predict`."""
 
+    def __getstate__(self):
+        # The training holds the data and a client, which stay in their process.
+        return {name: value for name, value in vars(self).items() if name not in ("model", "training")}
+
     def on_nonfinite_loss(self, error: Exception) -> bool:
         """Return True if training shall end with the last good weights, and not with that error."""
         return False
@@ -114,8 +118,7 @@ class CallbackList(Callback):
     """Tells several callbacks of what happens outside of a training."""
 
     def __init__(self, callbacks, model):
-        self.callbacks = list(callbacks or ())
-        check(self.callbacks)
+        self.callbacks = as_list(callbacks)
         self.model = model
 
     def tell(self, event: str, logs: dict[str, Any]) -> None:
@@ -126,14 +129,18 @@ class CallbackList(Callback):
             callback.model = None
 
 
-def check(callbacks) -> None:
-    """ValueError: something that is not a callback."""
-    for callback in callbacks or ():
+def as_list(callbacks) -> list[Callback]:
+    """Return one callback, several, or None as a list. ValueError: something that is not a callback."""
+    if callbacks is None:
+        return []
+    found = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    for callback in found:
         if not isinstance(callback, Callback):
             raise ValueError(
                 f"Expected callbacks to be objects of subclasses of dasknn.callbacks.Callback, received "
                 f"{callback!r}."
             )
+    return found
 
 
 class History(Callback):

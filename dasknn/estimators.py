@@ -45,7 +45,7 @@ from dasknn import (
 from dasknn.checkpoints import Checkpoints
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import MAX_FAULTS, Tasks, connect
-from dasknn.datasets import RowsInProcess, RowsOnTasks, score_blocks
+from dasknn.datasets import RowsInProcess, RowsOnTasks, sum_over_blocks
 from dasknn.exceptions import ModelFileError, NonFiniteLossError
 from dasknn.initializers import VarianceScaling
 from dasknn.layers import Dense
@@ -245,7 +245,7 @@ class _MLP(BaseEstimator):
 
     def _check_settings(self, validation_data, incremental: bool) -> None:
         self._hidden_sizes()
-        cb.check(self.callbacks)
+        cb.as_list(self.callbacks)
         if validation_data is not None and len(validation_data) not in (2, 3):
             raise ValueError(
                 "Expected validation_data to be (X, y) or (X, y, sample_weight), received "
@@ -304,6 +304,7 @@ class _MLP(BaseEstimator):
             y = column_or_1d(y, warn=True)
         X = partitions.cast(X, dtype or X.dtype)
         if sample_weight is not None:
+            partitions.refuse_kinds("sample_weight", sample_weight)
             sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
             if not sample_weight.any():
                 raise ValueError("Sample weights must contain at least one non-zero number.")
@@ -313,6 +314,7 @@ class _MLP(BaseEstimator):
         self, tasks: Tasks, dtype: str, n_parts: int, X, y, sample_weight=None, *, reset: bool
     ) -> RowsOnTasks:
         features.check_columns(self, X, reset=reset)
+        self._require_targets(y)
         names = list(X.columns) if partitions.is_dataframe(X) else None
         parts = partitions.parts(X, y, sample_weight, 1 if partitions.is_distributed(X) else n_parts)
         with progress.loading_bar(len(parts), shown=self.verbose > 1) as on_partition:
@@ -320,6 +322,12 @@ class _MLP(BaseEstimator):
                 tasks, parts, dtype, self._summarize().of, feature_names=names, on_partition=on_partition
             )
         return RowsOnTasks(tasks, loaded, dtype)
+
+    def _require_targets(self, y) -> None:
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None. Pass it with X."
+            )
 
     # --- training ----------------------------------------------------------------------------------
 
@@ -508,7 +516,7 @@ class _MLP(BaseEstimator):
         if self.solver == "sgd" and self.learning_rate == "invscaling":
             rows_seen = self.t_ if going_on else 0
             watchers.append(InverseScaling(learning_rate, self.power_t, rows_seen))
-        return watchers + list(self.callbacks or ())
+        return watchers + cb.as_list(self.callbacks)
 
     # --- going on from an earlier fit --------------------------------------------------------------
 
@@ -661,6 +669,7 @@ class _MLP(BaseEstimator):
     def _score_where_data_is(self, X, y, sample_weight) -> float:
         predictor = self._predictor()
         features.check_columns(self, X, reset=False)
+        self._require_targets(y)
         parts = partitions.parts(X, y, sample_weight)
         names = list(X.columns) if partitions.is_dataframe(X) else None
         to_block = partial(partitions.load_block, parts[0].names, predictor.network.dtype, names)
@@ -669,7 +678,14 @@ class _MLP(BaseEstimator):
             return [graph.add("dasknn-load", to_block, *part.add_to(graph)) for part in parts]
 
         with connect(self.client, distributed=True) as tasks:
-            return score_blocks(tasks, self._metric, None, predictor, add_blocks)
+            function = partial(prediction.score_block, self._metric, None)
+            metric = sum_over_blocks(tasks, function, predictor, add_blocks)
+        if not metric.weight:
+            raise ValueError(
+                f"Expected at least one row to score, found 0 samples that weigh anything in {len(parts)} "
+                "partitions."
+            )
+        return metric.result()
 
     @property
     def members_(self) -> list:
@@ -1043,6 +1059,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
         """Return accuracy on X (n, p), y and sample_weight; Dask collections are scored where they are."""
         if partitions.is_distributed(X, y, sample_weight):
             return self._score_where_data_is(X, y, sample_weight)
+        partitions.refuse_kinds("y", y, "cV")
+        partitions.refuse_kinds("sample_weight", sample_weight)
         return super().score(X, y, sample_weight)
 
     def __sklearn_tags__(self):
@@ -1172,6 +1190,8 @@ class MLPRegressor(RegressorMixin, _MLP):
         """Return R^2 on X (n, p), y and sample_weight; Dask collections are scored where they are."""
         if partitions.is_distributed(X, y, sample_weight):
             return self._score_where_data_is(X, y, sample_weight)
+        partitions.refuse_kinds("y", y)
+        partitions.refuse_kinds("sample_weight", sample_weight)
         return super().score(X, y, sample_weight)
 
     def _loss(self, encoder):

@@ -18,8 +18,11 @@ def check_columns(estimator, X, reset: bool) -> None:
     """Check X (n, p), Dask collection or plain, without computing it. ValueError: what cannot be used."""
     if partitions.is_dataframe(X):
         refuse_text(X)
+        _check_width(estimator, len(X.columns))
         validate_data(estimator, X=getattr(X, "_meta", X), skip_check_array=True, reset=reset)
         return
+    if partitions.is_dask_frame(X):
+        raise ValueError("Expected X of shape (n, p), received a Series. Use X.to_frame().")
     shape = np.shape(X)
     if len(shape) != 2:
         raise ValueError(
@@ -28,8 +31,17 @@ def check_columns(estimator, X, reset: bool) -> None:
         )
     if partitions.is_distributed(X):
         partitions.check_chunks(X)
+    _check_width(estimator, int(shape[1]), shape[0])
     like = np.empty((1, int(shape[1])), dtype=np.float32)
     validate_data(estimator, X=like, skip_check_array=True, reset=reset)
+
+
+def _check_width(estimator, n_columns: int, n_rows="n") -> None:
+    if n_columns == 0:
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape=({n_rows}, 0)) while a minimum of 1 is required by "
+            f"{type(estimator).__name__}."
+        )
 
 
 def validated(estimator, X, **settings) -> Any:
@@ -38,25 +50,27 @@ def validated(estimator, X, **settings) -> Any:
     ValueError: as there; columns of a dataframe that are no numbers are named.
     """
     settings = {"accept_sparse": ["csr", "csc"], "dtype": (np.float64, np.float32), **settings}
+    if partitions.is_dataframe(X) and any(getattr(kind, "kind", "O") in "mM" for kind in X.dtypes):
+        # pandas would not promote them together with numbers, and alone they would be taken for numbers.
+        refuse_text(X)
+    elif getattr(getattr(X, "dtype", None), "kind", "O") != "c":
+        # Of complex numbers scikit-learn speaks itself.
+        partitions.refuse_kinds("X", X)
+    if settings.get("y") is not None:
+        partitions.refuse_kinds("y", settings["y"], "mM" if settings.get("y_numeric") else "")
     try:
         return validate_data(estimator, X, **settings)
-    except ValueError as error:
-        if partitions.is_dataframe(X) and "could not convert" in str(error) and (names := columns_of_text(X)):
+    except (TypeError, ValueError) as error:
+        is_of_dtypes = isinstance(error, TypeError) or "could not convert" in str(error)
+        if partitions.is_dataframe(X) and is_of_dtypes and (names := partitions.columns_of_text(X)):
             raise ValueError(_refusal(names)) from error
         raise
 
 
 def refuse_text(X) -> None:
     """ValueError: a dataframe with columns that are no numbers; it names them."""
-    if names := columns_of_text(X):
+    if names := partitions.columns_of_text(X):
         raise ValueError(_refusal(names))
-
-
-def columns_of_text(X) -> dict[str, str]:
-    """Return the columns of a dataframe that hold anything but numbers, with their dtypes."""
-    return {
-        str(name): str(kind) for name, kind in X.dtypes.items() if getattr(kind, "kind", "O") not in "biuf"
-    }
 
 
 def _refusal(names: dict[str, str]) -> str:

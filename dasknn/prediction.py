@@ -15,7 +15,7 @@ from scipy.special import entr
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import single_blas_thread
 from dasknn.network import Network
-from dasknn.targets import ClassWeights, MultilabelEncoder
+from dasknn.targets import ClassEncoder, ClassWeights, MultilabelEncoder, NumberEncoder, as_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +96,21 @@ def lazily(predictor: Predictor, method: str, X, columns: list | None):
             chunks=(X.chunks[0], (empty.shape[1],)) if wide else (X.chunks[0],),
             drop_axis=None if wide else 1,
         )
-    function: Callable = partial(_on_frame, method, columns, list(X.columns))
+    dtype = _dtype_of_labels(predictor.encoder) if method == "predict" else None
+    function: Callable = partial(_on_frame, method, columns, dtype, list(X.columns))
     return X.map_partitions(
-        function, model, meta=_frame(empty, X._meta.index[:0], columns), enforce_metadata=False
+        function, model, meta=_frame(empty, X._meta.index[:0], columns, dtype), enforce_metadata=False
     )
+
+
+def _dtype_of_labels(encoder):
+    """Return the dtype of a series of labels, None where it is that of the values.
+
+    Of no text at all, pandas could not tell that it is text.
+    """
+    import pandas as pd
+
+    return pd.Series(encoder.classes).dtype if isinstance(encoder, ClassEncoder) else None
 
 
 def _on_array(method, X, predictor):
@@ -109,16 +120,16 @@ def _on_array(method, X, predictor):
         return getattr(predictor, method)(block.X)
 
 
-def _on_frame(method, columns, feature_names, X, predictor):
+def _on_frame(method, columns, dtype, feature_names, X, predictor):
     values = _on_array(method, partitions.select(X, feature_names), predictor)
-    return _frame(values, X.index, columns)
+    return _frame(values, X.index, columns, dtype)
 
 
-def _frame(values, index, columns):
+def _frame(values, index, columns, dtype):
     import pandas as pd
 
     if columns is None:
-        return pd.Series(values, index=index)
+        return pd.Series(values, index=index, dtype=dtype)
     return pd.DataFrame(values, index=index, columns=columns)
 
 
@@ -130,6 +141,8 @@ def score_block(metric, weights: ClassWeights | None, predictor: Predictor, bloc
     y, weight = block.y, block.weight
     assert y is not None, "a score needs targets"
     partitions.refuse_problems(block)
+    if isinstance(predictor.encoder, NumberEncoder):
+        y = as_numbers(y)
     predicted = predictor.predict(block.X)
     if weights is not None:
         weight = weights.rows(y, weight)

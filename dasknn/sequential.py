@@ -208,6 +208,10 @@ class Sequential(Stack):
     def _layout_changed(self) -> None:
         self._forget_steps()
 
+    def __getstate__(self):
+        # A running training holds data and a client, which stay in their process.
+        return vars(self) | {"_training": None}
+
     @property
     def _learning_rate(self) -> float:
         if self._training is not None:
@@ -283,7 +287,7 @@ class Sequential(Stack):
         """
         settings = self._check_compiled("fit")
         self._check_scope()
-        cb.check(callbacks)
+        callbacks = cb.as_list(callbacks)
         _check_fit(epochs, initial_epoch, steps_per_epoch, validation_split, validation_steps)
         is_distributed = partitions.is_distributed(x, y, sample_weight)
         batch_size = _batch_size(batch_size)
@@ -304,6 +308,8 @@ class Sequential(Stack):
                 held_out = self._read(tasks, encoder, *self._validation(validation_data), replicas)
             elif validation_split:
                 held_out = rows.hold_out_last(validation_split)
+            if not self._says_replicas():
+                replicas = min(replicas, rows.n_rows)
             batch_size = min(batch_size, rows.n_rows)
             sizes = choice.Sizes(network, rows.n_rows, replicas, batch_size)
             strategy, self.strategy_reason_ = self._choose(sizes)
@@ -333,7 +339,7 @@ class Sequential(Stack):
                 max(0, epochs - initial_epoch),
                 [
                     *([] if keeper is None else [keeper]),
-                    *(callbacks or ()),
+                    *callbacks,
                     self.history,
                     *_lines(verbose, n_steps),
                 ],
@@ -489,6 +495,10 @@ class Sequential(Stack):
             shape: tuple[int, ...] = (len(x.columns),)
         else:
             x = x if hasattr(x, "ndim") else np.asarray(x)
+            if x.ndim == 0:
+                raise ValueError(
+                    f"Expected x of shape (n, ...), an array or dataframe of inputs, received {x!r:.80}."
+                )
             shape = tuple(int(n) for n in x.shape[1:]) or (1,)
         if not self.built:
             self.build((None, *shape))
@@ -983,8 +993,9 @@ def _scalar_or_list(logs: dict[str, Any]):
 
 
 def _plain(column):
-    """Return a list as an array; whatever else as it is."""
-    return np.asarray(column) if isinstance(column, list | tuple) else column
+    """Return a list as an array, and an array of rows (n, ...) as (n, k); whatever else as it is."""
+    column = np.asarray(column) if isinstance(column, list | tuple) else column
+    return column.reshape(len(column), -1) if isinstance(column, np.ndarray) and column.ndim > 2 else column
 
 
 def _cast(x, y, sample_weight):

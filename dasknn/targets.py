@@ -37,6 +37,8 @@ def first_missing(y: np.ndarray) -> int | None:
     """Return the first row of y that holds NaN, infinity or None, or None if there is none."""
     if y.dtype.kind == "f":
         bad = ~np.isfinite(y)
+    elif y.dtype.kind in "mM":
+        bad = np.isnat(y)
     elif y.dtype.kind == "O":
         flat = [
             value is None or (isinstance(value, float) and not np.isfinite(value)) or _is_na(value)
@@ -49,8 +51,26 @@ def first_missing(y: np.ndarray) -> int | None:
     return int(rows.argmax()) if rows.any() else None
 
 
-def _is_text(labels: np.ndarray) -> bool:
-    return labels.dtype.kind in "US" or isinstance(labels.tolist()[0], str)
+def _kind(labels: np.ndarray) -> str:
+    if labels.dtype.kind in "mM":
+        return "dates"
+    return "text" if labels.dtype.kind in "US" or isinstance(labels.tolist()[0], str) else "numbers"
+
+
+def as_numbers(y: np.ndarray) -> np.ndarray:
+    """Return y as numbers. ValueError: y that is not of numbers."""
+    if y.dtype.kind in "biuf":
+        return y
+    try:
+        if y.dtype.kind in "mMc":
+            # numpy would convert them without a word.
+            raise TypeError
+        return y.astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"Expected numbers in y, received dtype {y.dtype}, such as {y.reshape(-1)[0]!r}. "
+            "Use MLPClassifier for classes."
+        ) from None
 
 
 def _is_na(value) -> bool:
@@ -128,9 +148,10 @@ class ClassSummary:
             return self if self.n_rows else other
         if (self.multilabel, self.n_outputs) != (other.multilabel, other.n_outputs):
             raise ValueError("y has labels in one column in some partitions, in several in others.")
-        if _is_text(self.labels) != _is_text(other.labels):
+        kinds = sorted({_kind(self.labels), _kind(other.labels)}, reverse=True)
+        if len(kinds) > 1:
             raise ValueError(
-                f"y has labels of text in some partitions and of numbers in others, such as "
+                f"y has labels of {kinds[0]} in some partitions and of {kinds[1]} in others, such as "
                 f"{self.labels.tolist()[0]!r} and {other.labels.tolist()[0]!r}. Use one kind."
             )
         labels = np.union1d(self.labels, other.labels)
@@ -177,14 +198,7 @@ class NumberSummary:
     @classmethod
     def of(cls, y: np.ndarray, weight: np.ndarray | None = None) -> NumberSummary:
         """Summarize y (n,) or (n, k), of whatever weight. ValueError: y that is not of numbers."""
-        if y.dtype.kind not in "biuf":
-            try:
-                y = y.astype(np.float64)
-            except (TypeError, ValueError):
-                raise ValueError(
-                    f"Expected numbers in y, received dtype {y.dtype}, such as {y.reshape(-1)[0]!r}. "
-                    "Use MLPClassifier for classes."
-                ) from None
+        y = as_numbers(y)
         least = float(y.min()) if y.size else float("inf")
         return cls(1 if y.ndim == 1 else y.shape[1], len(y), least, _sample(y))
 
@@ -303,7 +317,7 @@ class NumberEncoder:
 
     def encode(self, y):
         """Return y as the loss takes it. ValueError: another number of columns."""
-        y = np.ascontiguousarray(y, dtype=self.dtype).reshape(len(y), prod(y.shape[1:]))
+        y = np.ascontiguousarray(as_numbers(y), dtype=self.dtype).reshape(len(y), prod(y.shape[1:]))
         if y.shape[1] != self.n_outputs:
             raise ValueError(f"Expected y with {self.n_outputs} columns, received {y.shape[1]}.")
         return y

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
@@ -191,11 +191,18 @@ class Training:
         finally:
             self.transport.close()
             self.stop_training = self.should_stop
-            self.tell("on_train_end", logs=dict(self.history[-1]) if self.history else {})
-            self._forget_old_stop()
-            for callback in self.callbacks:
-                # Through the training, a callback that is kept would keep data and client alive.
-                callback.model = callback.training = None
+            with ExitStack() as at_last:
+                at_last.callback(self._let_callbacks_go)
+                logs = dict(self.history[-1]) if self.history else {}
+                # All of them hear of the end, in their order, whichever raises an error.
+                for callback in reversed(self.callbacks):
+                    at_last.callback(callback.on_train_end, logs=logs)
+
+    def _let_callbacks_go(self) -> None:
+        self._forget_old_stop()
+        for callback in self.callbacks:
+            # Through the training, a callback that is kept would keep data and client alive.
+            callback.model = callback.training = None
 
     def _forget_old_stop(self) -> None:
         vars(self._model).pop("stop_training", None)

@@ -428,7 +428,13 @@ class _Exchange:
     def each(self, function, items):
         if self._pool is None:
             return [function(item) for item in items]
-        return list(self._pool.map(function, items))
+
+        def quietly(item):
+            # Threads of the pool do not have numpy's settings of the task's thread.
+            with np.errstate(over="ignore", invalid="ignore"):
+                return function(item)
+
+        return list(self._pool.map(quietly, items))
 
     def total(self, contributions, like):
         parts = {replica: Part(*found) for replica, found in contributions.items()}

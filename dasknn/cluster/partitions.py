@@ -26,7 +26,7 @@ import numpy as np
 from dask.base import is_dask_collection
 from scipy import sparse
 
-from dasknn.cluster.tasks import Graph, Tasks, graph_of
+from dasknn.cluster.tasks import Graph, LocalTasks, Tasks, graph_of
 from dasknn.exceptions import PartitionError
 from dasknn.targets import as_array, first_missing
 
@@ -39,6 +39,8 @@ _SNAP = 0.05
 _HELD_OUT_STREAM = 4
 # Share of the workers' memory that the data may take; Dask spills from 0.6 on.
 _MEMORY_SHARE = 0.5
+# Kinds of dtypes that numpy turns into numbers without a word: dates, durations, complex numbers, records.
+_NO_NUMBERS = "mMcV"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Part:
 
 def columns_of(names: tuple[tuple[str, ...], ...], values: Sequence[Any]) -> dict[str, Any]:
     """Return X, y and weight (None where absent) from the values of the sources of a Part."""
-    columns = {"X": None, "y": None, "weight": None}
+    columns: dict[str, Any] = {"X": None, "y": None, "weight": None}
     for group, value in zip(names, values, strict=True):
         columns.update(zip(group, value if len(group) > 1 else [value], strict=True))
     return columns
@@ -111,21 +113,27 @@ def is_distributed(*collections) -> bool:
 
 def is_dataframe(X) -> bool:
     """Return whether X is a pandas or Dask dataframe."""
-    return hasattr(X, "columns") and hasattr(X, "dtypes")
+    # A Dask series has columns, too.
+    return hasattr(X, "columns") and hasattr(X, "dtypes") and getattr(X, "ndim", None) == 2
+
+
+def _called(name: str) -> str:
+    """Return what users call X, y or weight."""
+    return "sample_weight" if name == "weight" else name
 
 
 # --- parts -------------------------------------------------------------------------------------------
 
 
 def parts(X, y=None, weight=None, n_parts: int = 1) -> list[Part]:
-    """Return row-aligned partitions of X (n, p), y and weight; plain data is cut into n_parts.
+    """Return row-aligned partitions of X (n, p), y and weight; plain data is cut into at most n_parts.
 
-    ValueError: chunks of columns, or partitions that cannot be aligned without knowing their lengths.
+    ValueError: chunks of columns, no rows at all, or partitions that cannot be aligned without knowing their
+    lengths.
     """
     data = {"X": X, "y": y, "weight": weight}
-    data = {name: column for name, column in data.items() if column is not None}
-    if sparse.issparse(X):
-        data["X"] = X = X.tocsr()
+    data = {name: _with_rows(name, column) for name, column in data.items() if column is not None}
+    X = data["X"]
     if is_distributed(X):
         return _distributed_parts(data)
     if is_distributed(*data.values()):
@@ -134,12 +142,29 @@ def parts(X, y=None, weight=None, n_parts: int = 1) -> list[Part]:
             "Pass all of them as Dask collections, or none: for instance dask.array.from_array(X)."
         )
     _check_lengths(data)
+    n_parts = max(1, min(n_parts, n_samples(X)))
     edges = [n_samples(X) * i // n_parts for i in range(n_parts + 1)]
     names = tuple((name,) for name in data)
     return [
         Part(tuple(_rows(column, slice(*edge)) for column in data.values()), names)
         for edge in pairwise(edges)
     ]
+
+
+def _with_rows(name: str, data):
+    """Return data whose rows can be sliced: lists become arrays. ValueError: it has no rows."""
+    if is_dask_collection(data):
+        return data
+    if sparse.issparse(data):
+        return data.tocsr()
+    if isinstance(data, list | tuple):
+        data = _to_array(name, data)
+    if np.ndim(data) == 0:
+        raise ValueError(
+            f"Expected {_called(name)} to be an array or list with an entry for each row, received "
+            f"{data!r:.80}."
+        )
+    return data
 
 
 def _distributed_parts(data: dict[str, Any]) -> list[Part]:
@@ -195,7 +220,7 @@ def _check_lengths(data: dict[str, Any]) -> None:
     rows = {name: n_samples(column) for name, column in data.items()}
     for name, n in rows.items():
         if n != rows["X"]:
-            raise ValueError(f"X has {rows['X']} rows, {name} has {n}.")
+            raise ValueError(f"X has {rows['X']} rows, {_called(name)} has {n}.")
 
 
 def n_samples(X) -> int:
@@ -228,13 +253,16 @@ def _delayed(data) -> tuple[list, list[int] | None]:
 
 def flat_rows(X):
     """Return X (n, ...) as (n, p), plain or a Dask array; of one dimension as (n, 1). Dataframes as they
-    are.
+    are, a Dask series as one.
     """
     if is_dataframe(X) or X.ndim == 2:
         return X
+    if is_dask_frame(X):
+        return X.to_frame()
     width = math.prod(int(n) for n in X.shape[1:])
     if not isinstance(X, da.Array):
-        return np.asarray(X).reshape(len(X), width)
+        # A mask stays, so that it is seen.
+        return np.asanyarray(X).reshape(len(X), width)
     if X.ndim > 2:
         X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
     settings: dict[str, Any] = {"drop_axis": list(range(2, X.ndim))} if X.ndim > 2 else {"new_axis": 1}
@@ -242,7 +270,7 @@ def flat_rows(X):
 
 
 def _flatten(block: np.ndarray) -> np.ndarray:
-    return block.reshape(len(block), -1)
+    return block.reshape(len(block), math.prod(block.shape[1:]))
 
 
 def check_chunks(data: da.Array) -> None:
@@ -258,25 +286,26 @@ def check_chunks(data: da.Array) -> None:
 
 def _aligned(name: str, data, X, lengths: list[int] | None, n_parts: int) -> list:
     """Return the partitions of y or sample_weight that go with those of X."""
+    called = _called(name)
     if not is_dask_collection(data):
         if lengths is None:
             raise ValueError(
-                f"{name} is a {type(data).__name__} in this process, but the partitions of X have unknown "
-                f"lengths. Pass {name} as a Dask collection, or X as an array with known chunks: "
+                f"{called} is a {type(data).__name__} in this process, but the partitions of X have unknown "
+                f"lengths. Pass {called} as a Dask collection, or X as an array with known chunks: "
                 "X.to_dask_array(lengths=True)."
             )
         if n_samples(data) != sum(lengths):
-            raise ValueError(f"X has {sum(lengths)} rows, {name} has {n_samples(data)}.")
+            raise ValueError(f"X has {sum(lengths)} rows, {called} has {n_samples(data)}.")
         edges = np.cumsum([0, *lengths])
         return [_rows(data, slice(begin, end)) for begin, end in pairwise(edges)]
     delayed, own = _delayed(data)
     if lengths is not None and own is not None and own != lengths:
         if sum(own) != sum(lengths):
-            raise ValueError(f"X has {sum(lengths)} rows, {name} has {sum(own)}.")
+            raise ValueError(f"X has {sum(lengths)} rows, {called} has {sum(own)}.")
         delayed, own = _delayed(data.rechunk({0: tuple(lengths)}))
     if len(delayed) != n_parts:
         raise ValueError(
-            f"X has {n_parts} partitions, {name} has {len(delayed)}, and not all of their lengths are "
+            f"X has {n_parts} partitions, {called} has {len(delayed)}, and not all of their lengths are "
             f"known. Pass columns of the dataframe that X comes from as they are, df[...] without .values or "
             "to_dask_array(), or call compute_chunk_sizes() on arrays."
         )
@@ -431,7 +460,13 @@ def load(
         graph = Graph()
         block_keys = [graph.add("dasknn-load", to_block, *part.add_to(graph)) for part in batch]
         info_keys = [graph.add("dasknn-inspect", partial(_inspect, summarize), key) for key in block_keys]
-        held = tasks.start(graph, block_keys + info_keys)
+        try:
+            held = tasks.start(graph, block_keys + info_keys)
+        except Exception as error:
+            failed = _first_that_fails(tasks, to_block, batch) if isinstance(tasks, LocalTasks) else None
+            if failed is not None:
+                error.add_note(f"This happened while partition {first + failed} was loaded.")
+            raise
         held_blocks, held_infos = held[: len(batch)], held[len(batch) :]
         found: dict[int, BlockInfo] = {}
         try:
@@ -456,6 +491,17 @@ def load(
             blocks += held_blocks
     _check_together(infos)
     return Loaded(list(data), to_block, infos, blocks, tuple((i.n_rows, i.n_features) for i in infos))
+
+
+def _first_that_fails(tasks: LocalTasks, to_block: Callable, batch: Sequence[Part]) -> int | None:
+    """Return the position of the first part that cannot be loaded: Dask's local scheduler names no task."""
+    for position, part in enumerate(batch):
+        graph = Graph()
+        try:
+            tasks.start(graph, [graph.add("dasknn-load", to_block, *part.add_to(graph))])
+        except Exception:
+            return position
+    return None
 
 
 class _Budget:
@@ -494,14 +540,46 @@ def _held_where_plain(tasks: Tasks, data: Sequence[Part]) -> list[Part]:
 
 
 def load_block(names, dtype, feature_names: list | None, *values) -> Block:
-    """Return the Block that the values of the sources of a Part make; X in that dtype."""
+    """Return the Block that the values of the sources of a Part make; X in that dtype.
+
+    PartitionError: what is not of rows of numbers, y that is not of targets.
+    """
     columns = columns_of(names, values)
+    for name in (name for group in names for name in group):
+        if columns[name] is None:
+            raise PartitionError(f"{_called(name)} is None: expected an array or dataframe of rows.")
     y, weight = columns["y"], columns["weight"]
     return Block(
         cast(select(columns["X"], feature_names), dtype),
-        None if y is None else as_array(y),
-        None if weight is None else _one_column(np.asarray(as_array(weight), dtype=dtype)),
+        None if y is None else _targets(y),
+        None if weight is None else _weights(weight, dtype),
     )
+
+
+def _targets(y) -> np.ndarray:
+    # Dates may be labels. Who wants numbers refuses them.
+    refuse_kinds("y", y, "cV")
+    y = _to_array("y", y)
+    if y.ndim not in (1, 2) or y.shape[1:] == (0,):
+        raise PartitionError(f"Expected y of shape (n,) or (n, k), received shape {y.shape}.")
+    return y
+
+
+def _weights(weight, dtype) -> np.ndarray:
+    refuse_kinds("sample_weight", weight)
+    weight = _one_column(_numbers("sample_weight", _to_array("sample_weight", weight), dtype))
+    if weight.ndim != 1:
+        raise PartitionError(f"Expected sample_weight of shape (n,), received shape {weight.shape}.")
+    return weight
+
+
+def _to_array(name: str, data) -> np.ndarray:
+    try:
+        return as_array(data)
+    except ValueError:
+        raise PartitionError(
+            f"Expected {_called(name)} to have rows of one length; those of a {type(data).__name__} differ."
+        ) from None
 
 
 def _load_and_look(names, dtype, feature_names: list | None, *values) -> Block:
@@ -509,7 +587,10 @@ def _load_and_look(names, dtype, feature_names: list | None, *values) -> Block:
 
     It is found here, since a scheduler that computes a lost block again calls nothing else.
     """
-    block = load_block(names, dtype, feature_names, *values)
+    try:
+        block = load_block(names, dtype, feature_names, *values)
+    except PartitionError as error:
+        return Block(np.empty((0, 0), dtype), None, None, str(error))
     return replace(block, problem=_problem(block, feature_names))
 
 
@@ -557,13 +638,72 @@ def select(X, feature_names: list | None):
 
 
 def cast(X, dtype):
-    """Return X as a C-ordered array or CSR matrix of that dtype; not copied where it is one."""
-    if sparse.issparse(X):
-        return X.tocsr().astype(dtype, copy=False)
-    if hasattr(X, "to_numpy"):
-        # Missing values of every kind become NaN, which is looked for afterwards.
-        X = X.to_numpy(dtype=dtype, na_value=np.nan)
-    return np.ascontiguousarray(X, dtype=dtype)
+    """Return X (n, p) as a C-ordered array or CSR matrix of that dtype; not copied where it is one.
+
+    PartitionError: X of another shape, or of anything but numbers.
+    """
+    if not hasattr(X, "dtype") and not is_dataframe(X):
+        X = _to_array("X", X)
+    if X.ndim != 2:
+        raise PartitionError(
+            f"Expected X of shape (n, p), received shape {X.shape}. Reshape it with X.reshape(-1, 1) if it "
+            "has a single feature."
+        )
+    refuse_kinds("X", X)
+    return _numbers("X", X, dtype)
+
+
+def _numbers(name: str, data, dtype):
+    """Return data as numbers of that dtype. PartitionError: it holds something else."""
+    if sparse.issparse(data):
+        return data.tocsr().astype(dtype, copy=False)
+    try:
+        if hasattr(data, "to_numpy"):
+            # Missing values of every kind become NaN, which is looked for afterwards.
+            data = data.to_numpy(dtype=dtype, na_value=np.nan)
+        return np.ascontiguousarray(data, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise PartitionError(
+            f"Expected numbers in {name}, received {_strange(data)}. Encode what is none, or drop it."
+        ) from error
+
+
+def _strange(data) -> str:
+    """Say what of data is not of numbers."""
+    if is_dataframe(data):
+        return "columns " + ", ".join(f"{name!r} ({kind})" for name, kind in columns_of_text(data).items())
+    for value in np.asarray(data).reshape(-1):
+        try:
+            # None is a missing number.
+            float(0 if value is None else value)
+        except (TypeError, ValueError):
+            return f"{value!r:.80} (dtype {data.dtype})"
+    return f"dtype {data.dtype}"
+
+
+def columns_of_text(X) -> dict[str, str]:
+    """Return the columns of a dataframe that hold anything but numbers, with their dtypes."""
+    return {
+        str(name): str(kind) for name, kind in X.dtypes.items() if getattr(kind, "kind", "O") not in "biuf"
+    }
+
+
+def refuse_kinds(name: str, data, kinds: str = _NO_NUMBERS) -> None:
+    """Raise PartitionError for data of these kinds of dtypes, and for values behind a mask.
+
+    Data without a dtype is passed over.
+    """
+    dtypes = dict(data.dtypes) if is_dataframe(data) else {None: getattr(data, "dtype", None)}
+    for column, dtype in dtypes.items():
+        if getattr(dtype, "kind", "O") in kinds:
+            where = "" if column is None else f", column {column!r}"
+            raise PartitionError(
+                f"Expected numbers in {name}{where}, received dtype {dtype}. Use real numbers: of dates "
+                "the days since the first one, of complex numbers their parts as columns."
+            )
+    if isinstance(data, np.ma.MaskedArray) and (mask := np.ma.getmaskarray(data)).any():
+        row = int(np.argwhere(mask)[0][0]) if data.ndim else 0
+        raise PartitionError(f"{name} holds a masked value in row {row}. {_REMEDY}")
 
 
 def _inspect(summarize, block: Block) -> BlockInfo:
@@ -586,8 +726,6 @@ def refuse_problems(block: Block) -> None:
 
 def _problem(block: Block, feature_names) -> str | None:
     X, weight = block.X, block.weight
-    if weight is not None and weight.ndim != 1:
-        return f"Expected sample_weight of shape (n,), received {weight.shape}."
     columns = [("y", block.y), ("sample_weight", weight)]
     for name, column in columns:
         if column is not None and len(column) != X.shape[0]:

@@ -22,7 +22,6 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence, Set
-from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache, partial
 from itertools import islice
@@ -263,6 +262,9 @@ class Tasks(ABC):
         held = self.start(graph, wanted)
         try:
             values = dict(self.fetch(held, patience=_PATIENCE * self.silence))
+        except self.faults as error:
+            self.explain_loss(error)
+            raise
         finally:
             self.drop(held)
         return [values[position] for position in range(len(wanted))]
@@ -559,28 +561,43 @@ class ClusterTasks(Tasks):
     def _in_loop(self, function: Callable, *args, at: Sequence[str | None] = (), **settings):
         """Return what a method of the client brings, called in its event loop.
 
-        Ctrl-C in Client.sync, which these methods use elsewhere, may log an error of its own.
+        Client.sync, which these methods use elsewhere, waits with locks that the loop takes, too. Ctrl-C may
+        come when one has been taken and leave it so: the loop would hang, and every later call with it.
 
         at: workers without which it brings nothing. WorkerLeftError: one of them is gone, or does not answer.
         """
+        answers: queue.SimpleQueue = queue.SimpleQueue()
+        loop = self.client.loop.asyncio_loop
+        calls: list[asyncio.Task] = []
 
         async def call():
-            return await function(*args, **settings)
+            try:
+                answers.put((await function(*args, **settings), None))
+            except Exception as error:
+                answers.put((None, error))
 
-        answer = asyncio.run_coroutine_threadsafe(call(), self.client.loop.asyncio_loop)
-        began = heard = time.monotonic()
+        loop.call_soon_threadsafe(lambda: calls.append(loop.create_task(call())))
         try:
-            while not wait([answer], timeout=_WATCH_SECONDS).done:
-                if at:
-                    heard = self._check_answering(at, heard)
-                if time.monotonic() - began > self.timeout:
-                    raise self._no_answer(function.__name__)
-            return answer.result()
-        except OSError as error:
-            self._check_connected(function.__name__, error)
-            raise
+            answer, error = self._await(answers, function.__name__, at)
         finally:
-            answer.cancel()
+            with suppress(RuntimeError):
+                # What has ended is not changed by it; a loop that is closed runs nothing.
+                loop.call_soon_threadsafe(lambda: [task.cancel() for task in calls])
+        if isinstance(error, OSError):
+            self._check_connected(function.__name__, error)
+        if error is not None:
+            raise error
+        return answer
+
+    def _await(self, answers: queue.SimpleQueue, question: str, at: Sequence[str | None]):
+        began = heard = time.monotonic()
+        while True:
+            with suppress(queue.Empty):
+                return answers.get(timeout=_WATCH_SECONDS)
+            if at:
+                heard = self._check_answering(at, heard)
+            if time.monotonic() - began > self.timeout:
+                raise self._no_answer(question)
 
     def _check_connected(self, question: str, error: OSError) -> None:
         """Wait while the client tries to reach the scheduler again. SchedulerLostError: it has given up."""
@@ -623,17 +640,18 @@ class ClusterTasks(Tasks):
         ranked = sorted((thread, address) for address, n in threads.items() for thread in range(n))
         return [address for _, address in ranked]
 
-    def _wait_for_workers(self):
-        try:
-            self.client.wait_for_workers(1, timeout=self.timeout)
-        except TimeoutError:
-            raise ClusterTimeoutError(
-                f"The scheduler {self.address} has had no worker for "
-                f"{self.timeout:.0f} s. Start workers, or raise dask.config 'dasknn.timeout'."
-            ) from None
+    def _wait_for_workers(self) -> None:
+        deadline = time.monotonic() + self.timeout
+        while not self.alive():
+            if time.monotonic() > deadline:
+                raise ClusterTimeoutError(
+                    f"The scheduler {self.address} has had no worker for {self.timeout:g} s. Start workers, "
+                    "or raise dask.config 'dasknn.timeout'."
+                )
+            time.sleep(_WATCH_SECONDS)
 
     def memory_limit(self):
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = self._in_loop(self.client.scheduler.identity, n_workers=-1)["workers"].values()
         return sum(map(_memory_for_data, workers))
 
     def start(self, graph, wanted):
@@ -656,7 +674,8 @@ class ClusterTasks(Tasks):
         for value, home in zip(values, homes, strict=True):
             key = f"dasknn-value-{uuid.uuid4().hex[:12]}"
             where = None if home is None else [home]
-            sent = self.client.scatter({key: value}, workers=where, hash=False, timeout=self.timeout)
+            settings: dict[str, Any] = {"workers": where, "hash": False, "timeout": self.timeout}
+            sent = self._in_loop(self.client.scatter, {key: value}, asynchronous=True, **settings)
             futures.append(sent[key])
         self._held.update((future.key, future) for future in futures)
         if irreplaceable:
@@ -834,7 +853,7 @@ class ClusterTasks(Tasks):
 
     def _busy(self) -> dict[str, list[str]]:
         """Return the tasks that workers have, by the address of the worker: ours, and what ours wait for."""
-        processing = self.client.processing()
+        processing = self._in_loop(self.client.scheduler.processing, workers=None)
         return {address: sorted(map(str, keys)) for address, keys in processing.items() if keys}
 
     def _story(self, busy) -> str:
@@ -876,7 +895,7 @@ def connect(client, distributed: bool, max_faults: int = MAX_FAULTS) -> Iterator
 
     Inside a task, plain data (`distributed` False) stays in its process, so that a search with as many fits
     as threads cannot wait for itself; a Dask collection is trained on the cluster by a task that secedes.
-    TypeError: an asynchronous client.
+    TypeError: an asynchronous client, or no client.
     """
     with ExitStack() as stack:
         if _inside_a_task():
@@ -888,10 +907,17 @@ def connect(client, distributed: bool, max_faults: int = MAX_FAULTS) -> Iterator
         if client is None:
             yield LocalTasks(max_faults)
             return
-        if client.asynchronous:
+        if getattr(client, "asynchronous", False):
             raise TypeError(
                 "Expected a synchronous client, received one with asynchronous=True. Fit with "
                 "Client(..., asynchronous=False), or in a thread: asyncio.to_thread(est.fit, X, y)."
+            )
+        from distributed import Client
+
+        if not isinstance(client, Client):
+            raise TypeError(
+                f"Expected a distributed Client, received {type(client).__name__}: {client!r}. Use "
+                "distributed.Client(address or cluster)."
             )
         yield stack.enter_context(ClusterTasks(client, max_faults))
 
