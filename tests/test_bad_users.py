@@ -1,7 +1,4 @@
-"""What users do wrong ends in a clear error or a finished run; it never hangs, and leaves nothing behind.
-
-Cases that do not end so yet are marked `bug`, with what happens instead.
-"""
+"""What users do wrong ends in a clear error or a finished run; it never hangs, and leaves nothing behind."""
 
 import asyncio
 import copy
@@ -47,11 +44,6 @@ X = np.random.default_rng(0).standard_normal((N, 3))
 Y = (X[:, 0] > 0).astype(int)
 FRAME = pd.DataFrame(X, columns=["a", "b", "c"])
 FACES = ["scikit-learn", "keras"]
-
-
-def bug(*case, because):
-    """Return a case of a parametrized test that does not end as it should, yet."""
-    return pytest.param(*case, marks=pytest.mark.xfail(strict=True, reason=because))
 
 
 def on_dask(*columns):
