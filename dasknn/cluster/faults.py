@@ -43,7 +43,8 @@ class Event:
             text += f" {self.worker}"
         if self.replicas:
             replicas = ", ".join(map(str, self.replicas))
-            text += f"; replicas {replicas} go on at {', '.join(sorted(set(map(str, self.moved_to))))}"
+            go = f"replica {replicas} goes" if len(self.replicas) == 1 else f"replicas {replicas} go"
+            text += f"; {go} on at {', '.join(sorted(set(map(str, self.moved_to))))}"
         text += f"; {self.seconds:.1f} s"
         return f"{text} ({self.error})" if self.error else text
 
