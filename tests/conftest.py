@@ -1,6 +1,7 @@
 """Clusters and data that several test files share. Clusters are real processes unless a name says threads."""
 
 import multiprocessing
+import signal
 import time
 from hashlib import sha256
 
@@ -11,6 +12,9 @@ import pytest
 from distributed import Client, LocalCluster
 from distributed.utils import get_mp_context
 from sklearn.datasets import load_digits
+
+# Tests press Ctrl-C, which programs in the background are started to ignore.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Worker processes are forked from one that has imported what they need, which takes seconds each time.
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
