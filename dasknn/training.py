@@ -110,8 +110,7 @@ class Training:
         if not isinstance(self.transport.job.optimizer.learning_rate, Real):
             raise TypeError(
                 "The learning rate of this optimizer is a schedule, which a callback cannot change. Create "
-                "the "
-                "optimizer with a number, or leave the callback out."
+                "the optimizer with a number, or leave the callback out."
             )
         self.state = replace(self.state, learning_rate=rate)
 

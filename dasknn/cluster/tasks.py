@@ -202,6 +202,8 @@ class Tasks(ABC):
     def __init__(self, max_faults: int = MAX_FAULTS):
         self.log = FaultLog(max_faults)
         self._homes: dict[int, list[Home]] = {}
+        #: Numbers of replicas that are to be placed anew.
+        self._unsettled: set[int] = set()
         self._known: set[Home] = set()
         self._changes: list[Event] = []
         #: Seconds of a round, in the fastest wave so far.
@@ -272,15 +274,17 @@ class Tasks(ABC):
     def homes(self, replicas: int) -> list[Home]:
         """Return where each replica works: where it did before, unless one of these places is gone."""
         before, slots = self._homes.get(replicas), self.slots()
-        if before is None or not set(before) <= set(slots):
+        if before is None or replicas in self._unsettled or not set(before) <= set(slots):
             self._place(replicas, slots)
         return self._homes[replicas]
 
     def rebalance(self, replicas: int) -> None:
-        """Give workers that have joined their share of the replicas."""
-        self._place(replicas, self.slots())
+        """From the next look on, give workers that have joined their share of the replicas."""
+        # Looking costs an answer of the scheduler, which short epochs would feel.
+        self._unsettled.add(replicas)
 
     def _place(self, replicas: int, slots: Sequence[Home]) -> None:
+        self._unsettled.discard(replicas)
         before, workers = self._homes.get(replicas), set(slots)
         after = self._homes[replicas] = place(slots, replicas, before or ())
         if before is not None:
@@ -323,7 +327,6 @@ class Tasks(ABC):
         if usual is not None:
             # Dask has made good by itself what was lost in the meantime.
             lost += max(0.0, time.monotonic() - ready_at - usual)
-        self.homes(replicas)
         found, self._changes = self._changes, []
         self.log.recovered(epoch, lost, found)
         return result
@@ -371,6 +374,8 @@ class Tasks(ABC):
                 ready()
                 with shards.named():
                     (result,) = self.run(graph, [last])
+                # Dask makes good by itself what a worker takes with it: who was lost in the meantime?
+                self.homes(job.replicas)
             finally:
                 self.drop(scattered)
             return result
