@@ -30,6 +30,15 @@ def loss_of(state: TrainState) -> dict[str, float]:
     return {"loss": state.loss}
 
 
+def _split(seconds: float, spent: dict[str, tuple[float, float]]) -> dict[str, dict[str, float]]:
+    """Return what each worker did in an epoch of so many seconds, by address."""
+    found = {}
+    for address, (compute, communication) in spent.items():
+        waiting = max(0.0, seconds - compute - communication)
+        found[address] = {"compute": compute, "communication": communication, "waiting": waiting}
+    return found
+
+
 @dataclass(frozen=True)
 class Face:
     """What a face adds to a training.
@@ -227,6 +236,7 @@ class Training:
             "bytes_sent": state.bytes_sent,
             "seconds": seconds,
             "rows_per_second": state.n_samples / max(seconds, 1e-9),
+            "workers": _split(seconds, self.transport.spent()),
             "faults": self.transport.events(),
         }
         self.history.append(entry | logs)

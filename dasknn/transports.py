@@ -62,6 +62,13 @@ class Transport(Protocol):
         """Return what has happened to the cluster since the last call; see `cluster.faults.Event`."""
         return []
 
+    def spent(self) -> dict[str, tuple[float, float]]:
+        """Return what workers have spent on the epoch, by address: seconds of computing, of communication.
+
+        The rest of the time they waited.
+        """
+        return {}
+
     def recall(self, memory: dict[str, np.ndarray]) -> None:
         """Take over what the same transport of an interrupted training remembered."""
         return
@@ -191,6 +198,7 @@ class OnTasks(Transport):
         self._strategy = strategy
         self._tasks = tasks
         self._shards = shards
+        tasks.start_clock()
 
     def epoch(self, state, on_wave):
         """See Transport.epoch."""
@@ -205,6 +213,10 @@ class OnTasks(Transport):
     def events(self):
         """See Transport.events."""
         return self._tasks.log.take()
+
+    def spent(self):
+        """See Transport.spent."""
+        return self._tasks.spent()
 
     def _bytes_between_workers(self, state: TrainState) -> int:
         """Return the bytes that tasks hand to tasks on other workers in an epoch, each at its home."""
@@ -254,6 +266,7 @@ class OnPeers(Transport):
         self._wave_size = self._schedule.n_rounds if strategy.remembers else self._FIRST_WAVE
         self._members: Members | None = None
         self._attempts = 0
+        self._spent: dict[str, tuple[float, float]] = {}
 
     def connect(self) -> None:
         """Connect the workers. LinkError: they cannot reach one another."""
@@ -341,7 +354,20 @@ class OnPeers(Transport):
             results = members.run(train_wave, args, self._patience())
         finally:
             self._tasks.drop(scattered)
+        self._count(results, members.addresses)
         return _agreed(results, members.addresses)
+
+    def _count(self, reports: list[Report], addresses: Sequence[str | None]) -> None:
+        # A round ends for all at once: who came last had to wait for nobody, and only exchanged.
+        communication = float(np.min([report.exchanges for report in reports], axis=0).sum())
+        for report, address in zip(reports, addresses, strict=True):
+            before = self._spent.get(str(address), (0.0, 0.0))
+            self._spent[str(address)] = before[0] + report.computing, before[1] + communication
+
+    def spent(self):
+        """See Transport.spent."""
+        spent, self._spent = self._spent, {}
+        return spent
 
     def _patience(self) -> float:
         """Return how long a peer may be silent: some seconds, or many times what a round should take."""
@@ -383,15 +409,21 @@ class Wave(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a member says after a wave: the state if it is the first member, and what all must agree on."""
+    """What a member says after a wave: the state if it is the first member, and what all must agree on.
+
+    computing: seconds. exchanges (n,): seconds of each, from when this member was ready until it had the sum.
+    """
 
     state: TrainState | None
     digest: int
     bytes_sent: int
+    computing: float
+    exchanges: np.ndarray
 
 
 def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> Report:
     """Carry out rounds begin to end of an epoch, together with the other members of the group."""
+    began = time.perf_counter()
     own = [replica for replica, owner in enumerate(group.owners) if owner == group.rank]
     schedule = wave.strategy.schedule(wave.job, [sum(rows.values()) for rows in wave.rows_of_replicas])
     walks = {replica: Walk(wave.job, replica, wave.rows_of_replicas[replica], state.epoch) for replica in own}
@@ -413,7 +445,9 @@ def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> R
             before = goals
     found = learner.state()
     digest = zlib.crc32(found.slots.tobytes(), zlib.crc32(found.params.tobytes()))
-    return Report(found if group.rank == 0 else None, digest, group.bytes_sent)
+    exchanges = np.array(exchange.seconds)
+    compute = time.perf_counter() - began - float(exchanges.sum())
+    return Report(found if group.rank == 0 else None, digest, group.bytes_sent, compute, exchanges)
 
 
 class _Exchange:
@@ -424,6 +458,8 @@ class _Exchange:
         self._pool = ThreadPoolExecutor(n_threads, "dasknn-replica") if n_threads > 1 else None
         self._numbers = np.empty(n_numbers)
         self.present: list[int] = []
+        #: Of each exchange so far.
+        self.seconds: list[float] = []
 
     def each(self, function, items):
         if self._pool is None:
@@ -438,7 +474,9 @@ class _Exchange:
 
     def total(self, contributions, like):
         parts = {replica: Part(*found) for replica, found in contributions.items()}
+        began = time.perf_counter()
         total = self._group.all_reduce(parts, Part(like, self._numbers), self.present, merge_numbers)
+        self.seconds.append(time.perf_counter() - began)
         return Contribution(*total)
 
     def __enter__(self):

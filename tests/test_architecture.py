@@ -27,6 +27,7 @@ FLOORS = {
     "losses": 2,
     "layers": 2,
     "updates": 2,
+    "cluster.clock": 1,
     "cluster.faults": 1,
     "cluster.placement": 1,
     "cluster.tasks": 2,

@@ -37,7 +37,7 @@ from dasknn.layers import BatchNormalization, Dense, Dropout, Input
 from tests.conftest import bits
 
 # What a clock says of an epoch.
-TIMES = ("seconds", "rows_per_second")
+TIMES = ("seconds", "rows_per_second", "workers")
 
 
 class Stops(Exception):

@@ -214,10 +214,12 @@ def test_workers_that_never_come_back_are_waited_for_no_longer_than_allowed(data
 
 @pytest.mark.parametrize("road", BOTH)
 def test_a_worker_that_is_paused_is_left_out(client, data, calm_bits, road):
+    # A process that imports what it needs for the first time may not answer for seconds, either.
+    fit(road, data)
     worker, pid = next(iter(pids(client).items()))
     stop = At("end", 0, lambda: os.kill(pid, signal.SIGSTOP))
     try:
-        with dask.config.set({"dasknn.silence": 1}):
+        with dask.config.set({"dasknn.silence": 2}):
             model = fit(road, data, callbacks=[stop])
     finally:
         # Killed while it is stopped, it is started again by its nanny.

@@ -278,6 +278,14 @@ class Tasks(ABC):
             self._place(replicas, slots)
         return self._homes[replicas]
 
+    def start_clock(self) -> None:
+        """Count from now on what workers spend their time on, where somebody can."""
+        return
+
+    def spent(self) -> dict[str, tuple[float, float]]:
+        """Return seconds of computing and of fetching data, by worker, since the last call."""
+        return {}
+
     def rebalance(self, replicas: int) -> None:
         """From the next look on, give workers that have joined their share of the replicas."""
         # Looking costs an answer of the scheduler, which short epochs would feel.
@@ -558,6 +566,7 @@ class ClusterTasks(Tasks):
         self._irreplaceable: dict[str, Any] = {}
         self.left_out = set()
         self._late: list[Any] = []
+        self._has_clock = False
 
     def alive(self) -> dict[str, int]:
         """Return the threads of each worker, by address."""
@@ -693,9 +702,38 @@ class ClusterTasks(Tasks):
             self._irreplaceable.pop(future.key, None)
             future.release()
 
+    def start_clock(self):
+        from dasknn.cluster import clock
+
+        # A scheduler that cannot import dasknn keeps no time.
+        with suppress(ImportError, AttributeError):
+            self._in_loop(self.client.run_on_scheduler, clock.start, self.client.id)
+            self._has_clock = True
+
+    def spent(self):
+        from dasknn.cluster import clock
+
+        if not self._has_clock:
+            return {}
+        return self._in_loop(self.client.run_on_scheduler, clock.take, self.client.id)
+
+    def _stop_clock(self) -> None:
+        from dasknn.cluster import clock
+
+        async def stop() -> None:
+            with suppress(Exception):
+                await self.client.run_on_scheduler(clock.stop, self.client.id)
+
+        # Whatever has become of the scheduler, nobody waits for it here.
+        loop = self.client.loop.asyncio_loop
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(lambda: loop.create_task(stop()))
+
     def close(self):
         # Releasing, not cancelling: what runs ends by itself, and is forgotten with all that waits for it.
         self.drop(list(self._held.values()))
+        if self._has_clock:
+            self._stop_clock()
 
     def is_broken(self, held):
         return held.status in ("error", "cancelled", "lost")
