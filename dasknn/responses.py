@@ -1,0 +1,347 @@
+"""What classifiers say of rows, and what it comes to: labels and scores, counted where the rows are.
+
+A responder (Classifier, Network, Given) goes to the workers and says, of a partition of X, scores (n, k), a
+column for each of its classes, or labels (n,).
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, softmax
+from sklearn.base import is_classifier
+from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
+from sklearn.utils.validation import check_is_fitted
+
+from dasknn.cluster import partitions
+from dasknn.cluster.tasks import LocalTasks, connect
+from dasknn.curves import LabelCounts, count_rows
+from dasknn.prediction import Predictor
+from dasknn.stack import Stack
+from dasknn.targets import as_array
+
+# More lines than this cannot be told apart.
+MOST_CURVES = 28
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A fitted classifier, as workers get it. classes: those of the columns of its scores.
+
+    multilabel: a row has any number of them. method: predict_proba or decision_function.
+    """
+
+    model: Any
+    classes: np.ndarray
+    multilabel: bool
+    method: str
+
+    def scores(self, X) -> np.ndarray:
+        """Return (n, k): a column a class."""
+        scores = np.asarray(getattr(self.model, self.method)(X))
+        return np.column_stack([-scores, scores]) if scores.ndim == 1 else scores
+
+    def labels(self, X) -> np.ndarray:
+        """Return labels (n,)."""
+        return np.asarray(self.model.predict(X))
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a Sequential predicts, if that is probabilities, or logits; its classes are 0, 1, ..."""
+
+    predictor: Predictor
+    classes: np.ndarray
+    multilabel: bool
+    to_chances: Callable | None
+
+    def scores(self, X) -> np.ndarray:
+        """Return the probabilities (n, k): a column a class."""
+        outputs = self.predictor.outputs(X)
+        if self.to_chances is not None:
+            outputs = self.to_chances(outputs)
+        return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
+
+    def labels(self, X) -> np.ndarray:
+        """Return labels (n,)."""
+        scores = self.scores(X)
+        # As Keras's accuracy has it: 0.5 itself is not yet the class 1.
+        return (scores[:, 1] > 0.5).astype(np.int64) if scores.shape[1] == 2 else scores.argmax(axis=1)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Scores that a user has already: X are they. binary: 0, 1 or -1 are the only targets there may be."""
+
+    classes: np.ndarray
+    multilabel: bool = False
+    binary: bool = False
+
+    def scores(self, X) -> np.ndarray:
+        """Return (n, k): a column a class."""
+        scores = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
+        return scores.reshape(len(scores), -1)
+
+
+def responder_of(model, method: str = "auto") -> Classifier | Network:
+    """Return what says scores and labels of rows. NotFittedError; ValueError: it is not a classifier."""
+    if isinstance(model, Stack):
+        return _network(model)
+    if isinstance(model, type) or not hasattr(model, "predict"):
+        raise TypeError(
+            f"Expected a fitted classifier (an estimator, a Pipeline or a Sequential), received "
+            f"{model!r:.80}."
+        )
+    check_is_fitted(model)
+    if not is_classifier(model):
+        raise ValueError(
+            f"Expected a classifier, received {type(model).__name__}, which predicts numbers. Of those, "
+            "LearningCurveDisplay and SlicesDisplay show something."
+        )
+    methods = ["predict_proba", "decision_function"] if method == "auto" else [method]
+    found = [name for name in methods if hasattr(model, name)]
+    if not found:
+        raise ValueError(f"Expected a model with {' or '.join(methods)}, received {type(model).__name__}.")
+    classes = np.asarray(getattr(model, "classes_", ()))
+    last = model[-1] if hasattr(model, "steps") else model
+    multilabel = getattr(last, "out_activation_", None) == "logistic" and getattr(last, "n_outputs_", 1) > 1
+    if classes.ndim != 1 or not len(classes):
+        raise ValueError(
+            f"Expected a {type(model).__name__} with classes_ (k,), received one with {classes.shape}."
+        )
+    return Classifier(bare(model), classes, multilabel, found[0])
+
+
+def _network(model) -> Network:
+    if not model.built:
+        raise NotFittedError("This Sequential is not built yet. Call 'fit' first.")
+    activation = model.layers[-1].settings.activation_name
+    n_outputs = model.output_shape[-1]
+    assert n_outputs is not None
+    from_logits = model.compiled and getattr(model.loss, "from_logits", False)
+    if from_logits:
+        single = "Binary" in type(model.loss).__name__
+        to_chances: Callable | None = expit if single else partial(softmax, axis=1)
+    elif activation in ("logistic", "softmax"):
+        # The sigmoid, by scikit-learn's name.
+        single, to_chances = activation == "logistic", None
+    else:
+        raise ValueError(
+            "Expected a Sequential whose last layer has activation='sigmoid' or 'softmax', or whose loss has "
+            f"from_logits=True, received activation={activation!r}."
+        )
+    predictor = Predictor(model._built_network(), model._members, None)
+    return Network(predictor, np.arange(max(n_outputs, 2)), single and n_outputs > 1, to_chances)
+
+
+def bare(model):
+    """Return a model of ours, or a Pipeline of one, as it can travel: callbacks may hold what cannot."""
+    light = copy.copy(model)
+    if hasattr(model, "steps"):
+        light.steps = [*model.steps[:-1], (model.steps[-1][0], bare(model.steps[-1][1]))]
+    elif hasattr(model, "history_"):
+        light.callbacks, light.history_ = None, []
+    else:
+        return model
+    return light
+
+
+def rows_for(model, X):
+    """Return X as a model takes it. ValueError: a Sequential takes other shapes."""
+    return model._ready(X) if isinstance(model, Stack) else X  # type: ignore[attr-defined]
+
+
+def client_of(model):
+    """Return the client that an estimator, or the last step of a Pipeline, was told to use."""
+    last = model[-1] if hasattr(model, "steps") else model
+    return getattr(last, "client", None)
+
+
+def counted(count: Callable, responder, X, y, sample_weight, client=None) -> list:
+    """Return what count(responder, X, y, weight) comes to over all rows, counted where they are."""
+    if partitions.is_distributed(X, y, sample_weight):
+        parts = partitions.parts(X, y, sample_weight)
+        names = list(X.columns) if partitions.is_dataframe(X) else None
+        with connect(client, distributed=True) as tasks:
+            return count_rows(tasks, parts, partial(_with_columns, count, names), responder)
+    with LocalTasks() as tasks:
+        return count_rows(tasks, partitions.parts(X, y, sample_weight), count, responder)
+
+
+def _with_columns(count: Callable, names: list | None, responder, X, y, weight) -> list:
+    # A Dask dataframe may announce its columns in another order than its partitions have them.
+    return count(responder, partitions.select(X, names), y, weight)
+
+
+def check_lengths(**columns) -> None:
+    """Raise ValueError for lengths that are known and differ."""
+    lengths = {
+        name: partitions.n_samples(column)
+        for name, column in columns.items()
+        if column is not None and not (partitions.is_dask_frame(column) or isinstance(column, float | int))
+    }
+    known = {name: n for name, n in lengths.items() if not np.isnan(n)}
+    if len(set(known.values())) > 1:
+        told = ", ".join(f"{name} has {n}" for name, n in known.items())
+        raise ValueError(f"Expected as many rows in each, received: {told}.")
+
+
+# --- labels ------------------------------------------------------------------------------------------
+
+
+def count_labels(responder, X, y, weight) -> list[LabelCounts]:
+    """Count the labels that a model predicts for X."""
+    labels = responder.labels(X) if partitions.n_samples(X) else responder.classes[:0]
+    return _pairs(y, labels, weight)
+
+
+def count_given_labels(_, y_pred, y, weight) -> list[LabelCounts]:
+    """Count labels that were predicted before."""
+    labels = as_array(y_pred)
+    return _pairs(y, labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels, weight)
+
+
+def _pairs(y, labels, weight) -> list[LabelCounts]:
+    if y.ndim == 2 and labels.ndim == 1 and set(np.unique(y).tolist()) <= {0, 1}:
+        # One-hot, as Keras's categorical_crossentropy takes them.
+        y = y.argmax(axis=1)
+    if y.ndim != 1 or labels.ndim != 1:
+        raise ValueError(
+            f"Expected true and predicted labels (n,), received shapes {y.shape} and {labels.shape}. Of "
+            "several labels a row, draw one column after the other."
+        )
+    return [LabelCounts.of(y, labels, weight)]
+
+
+# --- scores ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The counts of the curves of a picture: one, or one for each class."""
+
+    counts: list
+    classes: list
+    pos_label: Any
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one curve."""
+        return len(self.counts) == 1
+
+    def names(self, name: str | None) -> list[str | None]:
+        """Return what to call each curve, of a model of that name."""
+        if self.is_single:
+            return [name]
+        return [str(label) if name is None else f"{name}, {label}" for label in self.classes]
+
+
+def curves_of_model(count: Callable, method: str, estimator, X, y, sample_weight, pos_label) -> Curves:
+    """Count the scores of a model: of pos_label, of the second of two classes, or of each class."""
+    responder = responder_of(estimator, method)
+    if len(responder.classes) == 1:
+        raise ValueError(
+            f"Expected a classifier of two classes or more, received one of {responder.classes[0]!r} alone."
+        )
+    columns = _columns_of(responder, pos_label)
+    X = rows_for(estimator, X)
+    return _curves(count, responder, columns, X, y, sample_weight, client_of(estimator))
+
+
+def curves_of_scores(count: Callable, y_true, y_score, sample_weight, pos_label, labels) -> Curves:
+    """Count scores that there are already: (n,) of the positive class, or (n, k), a column a class."""
+    check_lengths(y_true=y_true, y_score=y_score, sample_weight=sample_weight)
+    if not hasattr(y_score, "ndim"):
+        y_score = np.asarray(y_score)
+    n_columns = 1 if y_score.ndim == 1 else _n_columns(y_score)
+    if n_columns == 1:
+        if labels is not None:
+            raise ValueError(
+                f"Expected scores (n, k), a column for each of labels={labels!r:.80}, received one column."
+            )
+        # As they are: they are those of the positive class.
+        responder = Given(np.asarray([1 if pos_label is None else pos_label]), binary=pos_label is None)
+        return _curves(count, responder, [0], y_score, y_true, sample_weight)
+    if labels is None:
+        labels = list(y_score.columns) if partitions.is_dataframe(y_score) else list(range(n_columns))
+    if len(labels) != n_columns:
+        raise ValueError(f"Expected labels for {n_columns} columns of scores, received {len(labels)}.")
+    wide = getattr(y_true, "ndim", np.ndim(y_true)) == 2 and _n_columns(y_true) > 1
+    responder = Given(np.asarray(labels), multilabel=wide)
+    return _curves(count, responder, _columns_of(responder, pos_label), y_score, y_true, sample_weight)
+
+
+def _n_columns(table) -> int:
+    return len(table.columns) if partitions.is_dataframe(table) else int(np.shape(table)[1])
+
+
+def _columns_of(responder: Classifier | Network | Given, pos_label) -> list[int]:
+    """Return which columns of scores have a curve: pos_label, the second of two classes, or each."""
+    classes = responder.classes.tolist()
+    if pos_label is not None:
+        if pos_label not in classes:
+            raise ValueError(f"Expected pos_label to be one of {classes[:20]}, received {pos_label!r}.")
+        return [classes.index(pos_label)]
+    return [1] if len(classes) == 2 and not responder.multilabel else list(range(len(classes)))
+
+
+def _curves(count, responder, columns: list[int], X, y, sample_weight, client=None) -> Curves:
+    if len(columns) > MOST_CURVES:
+        raise ValueError(
+            f"Expected at most {MOST_CURVES} classes to draw a curve each, received {len(columns)}. Choose "
+            "one with pos_label=..."
+        )
+    counts = counted(partial(_count_columns, count, columns), responder, X, y, sample_weight, client)
+    classes = responder.classes[columns].tolist()
+    drawn = [(found, label) for found, label in zip(counts, classes, strict=True) if all(found.totals)]
+    if not drawn:
+        positive, negative = counts[0].totals
+        raise ValueError(
+            f"Expected rows of {classes[0]!r} and others, received rows that weigh {positive:g} and "
+            f"{negative:g}. Look at the labels of y and, where there is one, at pos_label."
+        )
+    if missing := [label for found, label in zip(counts, classes, strict=True) if not all(found.totals)]:
+        warnings.warn(
+            f"No curve for {missing}: there are no rows of that class, or no others.",
+            UndefinedMetricWarning,
+            stacklevel=5,
+        )
+    shown = [label for _, label in drawn]
+    return Curves([found for found, _ in drawn], shown, classes[0] if len(columns) == 1 else None)
+
+
+def _count_columns(count: Callable, columns: list[int], responder, X, y, weight) -> list:
+    """Return count(n_curves, is_positive, scores, weight) for each of these columns of scores."""
+    k = len(responder.classes)
+    scores = responder.scores(X) if len(y) else np.empty((0, k))
+    if scores.shape[1] != k or scores.dtype.kind not in "biuf":
+        raise ValueError(f"Expected scores (n, {k}), received {scores.shape} of dtype {scores.dtype}.")
+    bad = ~np.isfinite(scores).all(axis=1)
+    if bad.any():
+        raise ValueError(f"Expected finite scores, received {scores[bad][0]} in row {int(bad.argmax())}.")
+    if getattr(responder, "binary", False):
+        _check_binary(y)
+    if y.ndim == 2 and y.shape[1] != k:
+        raise ValueError(f"Expected targets (n,) or (n, {k}), received shape {y.shape}.")
+    of_classes = (y[:, j] == 1 if y.ndim == 2 else y == responder.classes[j] for j in columns)
+    return [
+        count(len(columns), np.broadcast_to(is_positive, len(y)), scores[:, j], weight)
+        for is_positive, j in zip(of_classes, columns, strict=True)
+    ]
+
+
+def _check_binary(y: np.ndarray) -> None:
+    if y.ndim != 1:
+        raise ValueError(f"Expected y_true (n,) for scores (n,), received shape {y.shape}.")
+    found = set(np.unique(y).tolist())
+    if not (found <= {0, 1} or found <= {-1, 1}):
+        raise ValueError(
+            f"y_true takes value in {sorted(found)[:10]} and pos_label is not specified: either make y_true "
+            "take value in {0, 1} or {-1, 1} or pass pos_label explicitly."
+        )
