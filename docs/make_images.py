@@ -1,0 +1,153 @@
+"""Make the example images of the docs: `python docs/make_images.py` writes docs/images/*.png.
+
+Two worker processes train small networks on data that scikit-learn ships or generates; one of them is killed
+on the way.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+from pathlib import Path
+
+import dask.array as da
+import dask.dataframe as dd
+import matplotlib
+import numpy as np
+import pandas as pd
+from distributed import Client, LocalCluster
+from PIL import Image
+from sklearn.datasets import load_digits, make_classification
+from sklearn.model_selection import train_test_split
+
+import dasknn
+from dasknn import MLPClassifier
+from dasknn.callbacks import Callback
+from dasknn.plots import (
+    CalibrationDisplay,
+    ConfusionMatrixDisplay,
+    EpochTimesDisplay,
+    LearningCurveDisplay,
+    PrecisionRecallDisplay,
+    RocCurveDisplay,
+    SlicesDisplay,
+)
+
+IMAGES = Path(__file__).parent / "images"
+# A figure of 7 inches is 800 pixels wide.
+DOTS_PER_INCH = 800 / 7
+
+
+def save(name: str, display) -> None:
+    """Write a picture, in few colors so that its file is small, and close its figure."""
+    file = io.BytesIO()
+    display.figure_.savefig(file, dpi=DOTS_PER_INCH)
+    Image.open(file).convert("RGB").quantize(128).save(IMAGES / f"{name}.png", optimize=True)
+    matplotlib.pyplot.close(display.figure_)
+
+
+def on_cluster(X, y, n_parts: int = 4):
+    """Return X (n, p) and y (n,) as Dask arrays."""
+    n_rows = -(-len(X) // n_parts)
+    return da.from_array(X, chunks=(n_rows, -1)), da.from_array(y, chunks=n_rows)
+
+
+class LosesAWorker(Callback):
+    """Kills a worker in the middle of an epoch, as running out of memory does; another one comes."""
+
+    def __init__(self, client, epoch: int):
+        self.client, self.epoch = client, epoch
+        self.pid = next(iter(client.run(os.getpid).values()))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            threading.Timer(0.02, os.kill, (self.pid, signal.SIGKILL)).start()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.epoch + 3:
+            # These epochs are so short that the training would end before.
+            self.client.wait_for_workers(2)
+
+
+def digits(client) -> None:
+    """Ten classes, and a worker that dies."""
+    X, y = load_digits(return_X_y=True)
+    # Noise makes them harder.
+    X = X / 16 + np.random.default_rng(0).normal(scale=0.35, size=X.shape)
+    X, X_test, y, y_test = train_test_split(X, y, test_size=0.4, random_state=0)
+    model = MLPClassifier(
+        (256, 128),
+        solver="sgd",
+        learning_rate="adaptive",
+        learning_rate_init=0.1,
+        tol=0.01,
+        n_iter_no_change=2,
+        batch_size=64,
+        max_iter=22,
+        random_state=0,
+        strategy="gradients",
+        transport="peer",
+        replicas=2,
+        callbacks=[LosesAWorker(client, epoch=8)],
+    )
+    test = on_cluster(X_test, y_test)
+    model.fit(*on_cluster(X, y), validation_data=test)
+    save("learning-curve", LearningCurveDisplay.from_estimator(model))
+    save("confusion-matrix", ConfusionMatrixDisplay.from_estimator(model, *test))
+    save("roc-curve", RocCurveDisplay.from_estimator(model, *test, plot_chance_level=True))
+    save("precision-recall", PrecisionRecallDisplay.from_estimator(model, *test))
+    save("epoch-times", EpochTimesDisplay.from_estimator(model))
+    save("epoch-times-by-epoch", EpochTimesDisplay.from_estimator(model, by="epoch"))
+
+
+def two_classes() -> None:
+    """Two models in one picture: the large one has learned its few rows by heart."""
+    X, y = make_classification(8000, n_informative=4, flip_y=0.3, random_state=0)
+    X, X_test, y, y_test = train_test_split(X, y, train_size=1000, random_state=0)
+    test = on_cluster(X_test, y_test)
+    display = None
+    for name, units, max_iter in (("4 units", 4, 150), ("200 units", 200, 100)):
+        model = MLPClassifier((units,), max_iter=max_iter, alpha=0, random_state=0).fit(X, y)
+        ax = None if display is None else display.ax_
+        display = CalibrationDisplay.from_estimator(model, *test, n_bins=8, name=name, ax=ax)
+    save("calibration", display)
+
+
+def regions() -> None:
+    """Slices: one region is not like the others, and another has few rows."""
+    X, y = make_classification(20_000, n_informative=6, flip_y=0.05, random_state=0)
+    rng = np.random.default_rng(0)
+    shares = {"north": 0.46, "south": 0.3, "east": 0.18, "west": 0.058, "islands": 0.002}
+    region = rng.choice(list(shares), len(y), p=list(shares.values()))
+    y = np.where((region == "west") & (rng.random(len(y)) < 0.15), 1 - y, y)
+    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])])
+    data = dd.from_pandas(frame.assign(region=region, y=y), npartitions=4)
+    X, y, region = data[list(frame.columns)], data["y"], data[["region"]]
+    small = MLPClassifier((16,), max_iter=10, random_state=0).fit(X, y)
+    large = MLPClassifier((64,), max_iter=10, random_state=0).fit(X, y)
+    slices = ["region", dasknn.Buckets("x0", 4)]
+    wanted = {"metrics": ["accuracy"], "slices": slices, "slice_data": region}
+    found = dasknn.evaluate(small, X, y, **wanted)
+    save("slices", SlicesDisplay.from_evaluation(found, "accuracy"))
+    found = dasknn.compare(large, small, X, y, **wanted)
+    save("slices-compared", SlicesDisplay.from_evaluation(found, "accuracy"))
+
+
+def main() -> None:
+    """Write all images."""
+    matplotlib.use("Agg")
+    IMAGES.mkdir(exist_ok=True)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        digits(client)
+        client.wait_for_workers(2)
+        two_classes()
+        regions()
+
+
+if __name__ == "__main__":
+    main()
