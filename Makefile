@@ -3,18 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-min test-keras check lint types notebooks bench soak clean
+.PHONY: demo test test-min test-keras check browser lint types docs notebooks bench soak clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: $(VENV)/installed  ## train on digits through `dask nn`, on a cluster on this machine
+demo: $(VENV)/installed  ## train and evaluate on digits through `dask nn`, on a cluster on this machine
 	$(BIN)/python examples/digits_to_parquet.py build/digits
 	$(BIN)/dask nn train 'build/digits/train/*.parquet' --target digit --hidden 64 \
 	    --epochs 20 --batch-size 64 --test 'build/digits/test/*.parquet' \
 	    --output build/digits.safetensors
+	$(BIN)/dask nn evaluate build/digits.safetensors 'build/digits/test/*.parquet' --target digit \
+	    --metrics accuracy --threshold accuracy=0.9
 
 test: $(VENV)/installed  ## all tests, warnings as errors
 	$(BIN)/python -m pytest
@@ -27,9 +29,16 @@ types: $(VENV)/installed
 	$(BIN)/mypy
 
 notebooks: $(VENV)/installed  ## run every notebook
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=120 notebooks
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=120 --timeout=300 --durations=0 notebooks
 
-check: lint types test notebooks  ## what CI runs
+docs: $(VENV)/installed  ## the site, into build/docs; a warning fails it, as does a name that is missing
+	$(BIN)/sphinx-build -q -E -W --keep-going docs build/docs
+
+check: lint types docs test notebooks  ## what CI runs
+
+browser:  ## a Chromium for the tests of the dashboard's page, on Debian, as root
+	command -v chromium || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends chromium)
 
 test-min: .venv-min/installed  ## the tests with the oldest versions that pyproject.toml allows
 	.venv-min/bin/python -m pytest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass, replace
@@ -42,6 +42,7 @@ from dasknn import (
     strategies,
     targets,
 )
+from dasknn.announcements import Announcements
 from dasknn.checkpoints import Checkpoints
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import MAX_FAULTS, Tasks, connect
@@ -383,6 +384,7 @@ class _MLP(BaseEstimator):
             [
                 *([] if keeper is None else [keeper]),
                 *self._watchers(patience, going_on, job.optimizer.learning_rate),
+                *([Announcements(rows.tasks)] if isinstance(rows, RowsOnTasks) else []),
             ],
             Face(
                 validate=validate,
@@ -715,8 +717,10 @@ class _MLP(BaseEstimator):
 
         The optimizer's state is not in it: partial_fit of a loaded model begins with a new one.
         """
-        predictor = self._predictor()
-        description = {
+        saving.write(path, *parts_of(self))
+
+    def _describe(self, predictor: Predictor) -> dict[str, Any]:
+        return {
             **conversion.describe(predictor),
             "kind": type(self).__name__,
             "parameters": {name: conversion.to_json(value) for name, value in self.get_params().items()},
@@ -725,7 +729,6 @@ class _MLP(BaseEstimator):
             "strategy": conversion.to_json(self.strategy_),
             "history": self.history_,
         }
-        saving.write(path, description, {"members": predictor.members})
 
     def _restore(self, description, members: np.ndarray) -> None:
         encoder = conversion.encoder_from(description)
@@ -888,19 +891,28 @@ class MLPClassifier(ClassifierMixin, _MLP):
 
     Attributes
     ----------
-    classes_ : array (n_classes,); labels, sorted.
-    coefs_, intercepts_ : lists of arrays; weights and biases, layer by layer (not for an ensemble).
-    members_ : list of fitted estimators; the members of an ensemble.
-    loss_, best_loss_, loss_curve_ : mean training loss of the last, the best and of each epoch; lbfgs has
-        loss_ alone.
-    history_ : list of dicts, one an epoch: epoch, loss, learning_rate, n_samples, bytes_sent
-        between workers, seconds, ...
-    n_iter_, t_ : epochs, and rows seen.
-    validation_scores_, best_validation_score_ : accuracy on rows held out, of each epoch and the best.
-    n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_ : as in scikit-learn.
-    interrupted_ : whether Ctrl-C ended training before max_iter or the stopping rule did.
-    replicas_, strategy_, transport_ : what training used; strategy_ is None for training in this process.
-    strategy_reason_ : why it was this strategy, in words.
+    classes_ : array (n_classes,)
+        Labels, sorted.
+    coefs_, intercepts_ : lists of arrays
+        Weights (n_inputs, units) and biases (units,), layer by layer; an ensemble has none.
+    members_ : list of fitted estimators
+        The members of an ensemble.
+    loss_, best_loss_, loss_curve_ : float, float, list of float
+        Mean training loss of the last, the best and of each epoch; lbfgs has loss_ alone.
+    history_ : list of dicts
+        One an epoch: epoch, loss, learning_rate, n_samples, bytes_sent between workers, seconds, ...
+    n_iter_, t_ : int
+        Epochs, and rows seen.
+    validation_scores_, best_validation_score_ : list of float, float
+        Accuracy on rows held out, of each epoch and the best.
+    n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_
+        As in scikit-learn.
+    interrupted_ : bool
+        Whether Ctrl-C ended training before max_iter or the stopping rule did.
+    replicas_, strategy_, transport_ : int, strategy or None, str
+        What training used; strategy_ is None for training in this process.
+    strategy_reason_ : str
+        Why it was this strategy, in words.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -1211,9 +1223,21 @@ def load(path: str | os.PathLike) -> MLPClassifier | MLPRegressor:
 
     FileNotFoundError: no such file. ModelFileError: a file that is damaged, not ours, or too new.
     """
-    description, arrays = saving.read(path)
+    return from_parts(*saving.read(path), path)
+
+
+def parts_of(model: MLPClassifier | MLPRegressor) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return (description in JSON's types, arrays) of a fitted model: what its file holds."""
+    predictor = model._predictor()
+    return model._describe(predictor), {"members": predictor.members}
+
+
+def from_parts(
+    description: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: str | os.PathLike
+) -> MLPClassifier | MLPRegressor:
+    """Return the fitted model that these are the parts of. ModelFileError, naming the path: another kind."""
     kinds = {kind.__name__: kind for kind in (MLPClassifier, MLPRegressor)}
-    kind = kinds.get(description.get("kind"))
+    kind = kinds.get(description.get("kind"))  # type: ignore[arg-type]
     if kind is None or "members" not in arrays:
         raise ModelFileError(
             f"Expected a model of kind {' or '.join(kinds)} in {path}, received "

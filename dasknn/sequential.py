@@ -33,6 +33,7 @@ from dasknn import (
     strategies,
     updates,
 )
+from dasknn.announcements import Announcements
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import MAX_FAULTS, LocalTasks, Tasks, connect
 from dasknn.datasets import RowsOnTasks, make_shard
@@ -342,6 +343,7 @@ class Sequential(Stack):
                     *callbacks,
                     self.history,
                     *_lines(verbose, n_steps),
+                    Announcements(tasks),
                 ],
                 Face(
                     partial(_report, job.metrics),

@@ -67,6 +67,10 @@ _PATIENCE = 4
 _WATCH_SECONDS = 0.5
 # Results that are ready within this time come in one message.
 _BATCH_SECONDS = 0.1
+#: Topic of the scheduler's events under which trainings tell of themselves.
+TOPIC = "dasknn"
+# For how long the scheduler may not take an announcement before it is dropped.
+_ANNOUNCING_SECONDS = 10.0
 
 
 class Graph:
@@ -258,6 +262,13 @@ class Tasks(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of everything."""
+
+    def announce(self, event: dict[str, Any], patience: float = 0.0) -> None:
+        """Tell whoever looks at the cluster of an event, after those of earlier calls, if there is a cluster.
+
+        Nothing fails by it, and nobody waits for it, unless so many seconds for its arrival.
+        """
+        return
 
     def run(self, graph: Graph, wanted: Sequence[TaskRef]) -> list[Any]:
         """Return the values of what is wanted, in this order; nothing of them stays held."""
@@ -566,6 +577,7 @@ class ClusterTasks(Tasks):
         self._irreplaceable: dict[str, Any] = {}
         self.left_out = set()
         self._late: list[Any] = []
+        self._announcing: asyncio.Task | None = None
         self._has_clock = False
 
     def alive(self) -> dict[str, int]:
@@ -734,6 +746,29 @@ class ClusterTasks(Tasks):
         self.drop(list(self._held.values()))
         if self._has_clock:
             self._stop_clock()
+
+    def announce(self, event, patience=0.0):
+        arrived: queue.SimpleQueue = queue.SimpleQueue()
+        loop = self.client.loop.asyncio_loop
+        message = {**event, "client": self.client.id}
+
+        async def tell(before: asyncio.Task | None) -> None:
+            with suppress(Exception):
+                if before is not None:
+                    # Two messages could take two connections, and pass each other.
+                    await before
+                sent = self.client.scheduler.log_event(topic=TOPIC, msg=message)
+                await asyncio.wait_for(sent, _ANNOUNCING_SECONDS)
+            arrived.put(None)
+
+        def begin() -> None:
+            self._announcing = loop.create_task(tell(self._announcing))
+
+        # A loop that is closed runs nothing.
+        with suppress(RuntimeError, queue.Empty):
+            loop.call_soon_threadsafe(begin)
+            if patience:
+                arrived.get(timeout=patience)
 
     def is_broken(self, held):
         return held.status in ("error", "cancelled", "lost")
