@@ -114,15 +114,15 @@ def as_labels(y_true) -> np.ndarray:
 class RowLoss(Configurable, Loss):
     """A loss given by two functions of the targets y and outputs P (n, k), which work row by row.
 
-    @dataclass(frozen=True)
-    class Cubed(RowLoss):
-        name: str = "cubed"
+        @dataclass(frozen=True)
+        class Cubed(RowLoss):
+            name: str = "cubed"
 
-        def rows(self, y, P):
-            return (np.abs(P - y) ** 3).sum(axis=1)
+            def rows(self, y, P):
+                return (np.abs(P - y) ** 3).sum(axis=1)
 
-        def slopes(self, y, P):
-            return 3 * (P - y) * np.abs(P - y)
+            def slopes(self, y, P):
+                return 3 * (P - y) * np.abs(P - y)
 
     reduction: what the sum over a batch is divided by; the number of rows ("sum_over_batch_size", also
     called "mean"), or the sum of their weights ("mean_with_sample_weight").

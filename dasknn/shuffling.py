@@ -41,9 +41,12 @@ def shuffle(*collections, random_state=None):
     `X, y = dasknn.shuffle(X, y)`. Rows that belong together stay together; one collection gives one, several
     give a tuple. There are as many partitions as before, of about the same size.
 
+    Parameters
+    ----------
     collections : Dask dataframes and series with the same partitions; or Dask arrays (n, ...) of known
         chunks, which all get the same new ones; or plain data, as for `sklearn.utils.shuffle`.
-    random_state : int, RandomState or None. The same seed gives the same order on any cluster.
+    random_state : int, RandomState or None
+        The same seed gives the same order on any cluster.
 
     Of Dask collections the result is lazy: `persist()` it, or write it to Parquet once. Else the data is
     shuffled again whenever it is computed; a training of data that does not fit in memory does so many times.
