@@ -18,8 +18,11 @@ demo: $(VENV)/installed  ## train and evaluate on digits through `dask nn`, on a
 	$(BIN)/dask nn evaluate build/digits.safetensors 'build/digits/test/*.parquet' --target digit \
 	    --metrics accuracy --threshold accuracy=0.9
 
+# Tests wait for clusters half of the time: two processes share them, file by file.
+TEST_PROCESSES ?= 2
+
 test: $(VENV)/installed  ## all tests, warnings as errors
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -41,7 +44,7 @@ browser:  ## a Chromium for the tests of the dashboard's page, on Debian, as roo
 	    apt-get install -y -qq --no-install-recommends chromium)
 
 test-min: .venv-min/installed  ## the tests with the oldest versions that pyproject.toml allows
-	.venv-min/bin/python -m pytest
+	.venv-min/bin/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile
 
 .venv-min/installed: pyproject.toml tests/minimum.txt
 	$(PYTHON) -m venv .venv-min

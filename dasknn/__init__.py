@@ -1,10 +1,15 @@
 """dasknn: neural networks trained where the data is, on a Dask cluster."""
 
+from dasknn import dashboard, plots
 from dasknn.checkpoints import Checkpoint
 from dasknn.compression import PowerSGD
-from dasknn.estimators import MLPClassifier, MLPRegressor, from_sklearn, load
+from dasknn.estimators import MLPClassifier, MLPRegressor, from_sklearn
+from dasknn.evaluation import compare, evaluate
 from dasknn.exceptions import DataSkewWarning
 from dasknn.layers import Input
+from dasknn.measures import RowMetric
+from dasknn.pipelines import load, save
+from dasknn.preprocessing import TablePreprocessor
 from dasknn.recommend import recommend
 from dasknn.sequential import (
     Sequential,
@@ -15,6 +20,7 @@ from dasknn.sequential import (
     to_keras,
 )
 from dasknn.shuffling import shuffle
+from dasknn.slicing import Buckets
 from dasknn.strategies import (
     GradientAveraging,
     MirroredStrategy,
@@ -23,10 +29,12 @@ from dasknn.strategies import (
     PredictionAveraging,
     WeightAveraging,
 )
+from dasknn.thresholds import ThresholdError, assert_thresholds
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Buckets",
     "Checkpoint",
     "DataSkewWarning",
     "GradientAveraging",
@@ -38,14 +46,23 @@ __all__ = [
     "OuterNesterov",
     "PowerSGD",
     "PredictionAveraging",
+    "RowMetric",
     "Sequential",
+    "TablePreprocessor",
+    "ThresholdError",
     "WeightAveraging",
+    "assert_thresholds",
+    "compare",
+    "dashboard",
+    "evaluate",
     "from_keras",
     "from_sklearn",
     "load",
     "load_model",
     "model_from_json",
+    "plots",
     "recommend",
+    "save",
     "set_random_seed",
     "shuffle",
     "to_keras",

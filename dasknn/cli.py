@@ -1,253 +1,262 @@
-"""`dask nn train` and `dask nn predict`: a plug-in of Dask's command line."""
+"""`dask nn`, a plug-in of Dask's command line: train, predict, evaluate, inspect, recommend.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 an error that users can mend, 2 wrong
+usage, 3 a threshold of `evaluate` is not met, 130 interrupted (what was learned is saved).
+"""
 
 from __future__ import annotations
 
-import difflib
+import logging
+import os
 import signal
+import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import click
+import dask
+import fsspec
+from distributed import Client, KilledWorker, LocalCluster
+from sklearn.base import is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
 
-from dasknn import storage
+import dasknn
+from dasknn import pipelines, reports, storage, tables
+from dasknn.cluster.tasks import available_cpus
+from dasknn.estimators import MLPClassifier, MLPRegressor
+from dasknn.options import (
+    Names,
+    StrategyType,
+    check_validation,
+    cluster_options,
+    columns_in,
+    data_argument,
+    format_option,
+    json_option,
+    network_options,
+    number_of,
+    quiet_option,
+    read_config,
+    slice_of,
+    table_options,
+    target_option,
+    task_option,
+    thresholds_of,
+)
+from dasknn.preprocessing import Categories, TablePreprocessor, require_columns
 
 _CONNECT_SECONDS = 30
+_MISSED = 3
+# What pandas says of a CSV file whose columns do not go on as they begin.
+_CSV_ERRORS = ("Unable to parse string", "could not convert string", "cannot safely cast", "bool-like values")
+_CSV_REMEDY = (
+    "If this is a CSV file, a column of it changes its kind after the first 10,000 rows. Name it in "
+    "--categorical, and it is read as text; a target that has fractions needs --task regression."
+)
 # The exit code of a program that Ctrl-C has ended.
 _INTERRUPTED = 130
 
 
 @click.group()
 def nn() -> None:
-    """Train neural networks on data in Parquet files, on a Dask cluster, and predict with them."""
+    """Train neural networks on tables in files, on a Dask cluster, and use them.
+
+    Tables are Parquet, CSV or npz files: paths, folders, quoted globs or fsspec URLs such as s3://bucket/folder.
+    Workers read them, so they must reach them, too.
+    """
 
 
-def _cluster_options(command):
-    for option in (
-        click.option("--scheduler", metavar="ADDRESS", help="Scheduler to use, such as tcp://host:8786."),
-        click.option(
-            "--workers",
-            type=click.IntRange(min=1),
-            help="Workers of the cluster that is started where no --scheduler is given [one a core].",
-        ),
-    ):
-        command = option(command)
-    return command
+# --- train -------------------------------------------------------------------------------------------
 
 
 @nn.command()
-@click.argument("data", nargs=-1, required=True)
-@click.option("--target", required=True, help="Column to learn.")
-@click.option("--hidden", default="100", show_default=True, help="Units of hidden layers: 128,64.")
-@click.option("--epochs", default=20, show_default=True, type=click.IntRange(min=1))
+@data_argument
 @click.option(
-    "--batch-size",
-    default="auto",
-    show_default=True,
-    help="Rows of one step over all replicas; auto: 200 a replica; full: all rows.",
+    "--config",
+    is_eager=True,
+    expose_value=False,
+    callback=read_config,
+    metavar="TOML",
+    help="File with options as keys, and DATA as data; the command line wins.",
 )
+@target_option
+@click.option("--output", required=True, help="File or fsspec URL to write the model to.")
+@table_options
+@click.option("--weights", metavar="COLUMN", help="Column of the weights of rows.")
+@click.option("--drop-missing-target", is_flag=True, help="Leave out rows whose target is missing.")
+@task_option
+@network_options
+@click.option("--epochs", default=20, show_default=True, type=click.IntRange(min=1))
 @click.option("--learning-rate", default=1e-3, show_default=True, type=float)
 @click.option("--alpha", default=1e-4, show_default=True, type=float, help="L2 penalty.")
-@click.option("--solver", default="adam", show_default=True, type=click.Choice(["adam", "sgd"]))
 @click.option(
     "--strategy",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "gradients", "weights", "predictions"]),
-    help="What replicas average.",
+    type=StrategyType(),
+    help="What replicas average: auto, gradients, weights, predictions; with settings as in "
+    "weights:every=16,outer or predictions:members=5.",
 )
-@click.option("--replicas", type=click.IntRange(min=1), help="Replicas that train side by side.")
-@click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float64"]))
 @click.option(
-    "--task",
-    default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "classification", "regression"]),
-    help="auto: regression for a target of floating-point numbers, else classification.",
+    "--class-weight",
+    type=click.Choice(["balanced"]),
+    help="balanced: rows of rare classes count for more.",
 )
+@click.option(
+    "--validation",
+    multiple=True,
+    metavar="FRACTION|FILES",
+    help="Share of the rows to hold out, such as 0.2, or files; scored after each epoch.",
+)
+@click.option(
+    "--early-stopping/--no-early-stopping",
+    default=None,
+    help="Stop when the validation score has not risen for 10 epochs, and keep the best epoch's weights "
+    "[with --validation]. Without --validation a tenth of the rows is held out for it.",
+)
+@click.option("--test", multiple=True, metavar="FILES", help="Files to score the model on at the end.")
+@click.option("--checkpoint", metavar="PATH", help="Folder or URL to write the training to after each epoch.")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint, where there is one.")
 @click.option("--seed", default=0, show_default=True, type=int)
-@click.option("--test", multiple=True, help="Parquet files to score the model on.")
-@click.option("--output", required=True, help="File to write the model to.")
-@_cluster_options
-def train(
-    data,
-    target,
-    hidden,
-    epochs,
-    batch_size,
-    learning_rate,
-    alpha,
-    solver,
-    strategy,
-    replicas,
-    dtype,
-    task,
-    seed,
-    test,
-    output,
-    scheduler,
-    workers,
-):
-    """Train a network on the Parquet files DATA (paths, globs or fsspec URLs)."""
-    units, rows_of_step = _units(hidden), _batch_size(batch_size)
-    with _friendly_errors(), _client(scheduler, workers):
-        storage.check_folder(output)
-        frame = _read(data)
-        _known_columns(frame, [target])
-        features = [name for name in frame.columns if name != target]
-        is_regression = _is_regression(frame[target].dtype, task)
-        model = _model(
-            is_regression,
-            hidden_layer_sizes=units,
-            batch_size=rows_of_step,
-            learning_rate_init=learning_rate,
-            alpha=alpha,
-            solver=solver,
-            strategy=strategy,
-            replicas=replicas,
-            dtype=dtype,
-            random_state=seed,
-            max_iter=epochs,
-            verbose=2,
+@json_option
+@quiet_option
+@cluster_options
+def train(**options) -> None:
+    """Train a network on the files DATA, and write it to one file.
+
+    Example: dask nn train 'adult/*.parquet' --target income --validation 0.2 --output model.safetensors
+    """
+    if options["resume"] and not options["checkpoint"]:
+        raise click.UsageError("--resume needs --checkpoint PATH.")
+    check_validation(options["validation"])
+    if options["early_stopping"] is None:
+        options["early_stopping"] = bool(options["validation"])
+    with _friendly_errors(), _client(options):
+        storage.check_folder(options["output"])
+        began = time.perf_counter()
+        prepared = _Prepared(options)
+        model = prepared.model(
+            options,
+            learning_rate_init=options["learning_rate"],
+            alpha=options["alpha"],
+            strategy=options["strategy"],
+            random_state=options["seed"],
+            max_iter=options["epochs"],
+            early_stopping=options["early_stopping"],
+            verbose=0 if options["quiet"] else 2,
         )
-        tests = _read(test)[[*features, target]] if test else None
-        begin = time.perf_counter()
-        _fit(model, frame[features], frame[target])
-        seconds = time.perf_counter() - begin
+        _fit(model, prepared, options)
         if not model.history_:
-            click.echo("interrupted before the end of the first epoch; nothing was saved", err=True)
+            _say("interrupted before the end of the first epoch; nothing was saved")
             raise SystemExit(_INTERRUPTED)
-        model.save(output)
-        rows = model.history_[0]["n_samples"]
-        click.echo(
-            f"trained on {rows:,} rows x {len(features)} features, {model.replicas_} replicas, "
-            f"strategy {model.strategy_.name}: {model.n_iter_} epochs in {seconds:.1f} s, "
-            f"loss {model.loss_:.4f}"
-        )
-        if strategy == "auto":
-            click.echo(f"strategy chosen: {model.strategy_reason_}")
-        click.echo(f"model saved to {output}")
-        if tests is not None:
-            score = model.score(tests[features], tests[target])
-            click.echo(f"test {'R^2' if is_regression else 'accuracy'}: {score:.4f}")
+        prepared.save(model, options["output"])
+        report = reports.of_training(model, len(prepared.names), time.perf_counter() - began)
+        report |= {"target": options["target"], "output": options["output"]}
+        if prepared.validation is not None:
+            report["validation"] |= reports.scores(model, *prepared.numbers(prepared.validation))
+        if prepared.test is not None:
+            report["test"] = reports.scores(model, *prepared.numbers(prepared.test))
+        click.echo(reports.as_json(report) if options["as_json"] else reports.text_of_training(report))
         if model.interrupted_:
-            click.echo(f"interrupted after {model.n_iter_} of {epochs} epochs", err=True)
+            _say(f"interrupted after {model.n_iter_} of {options['epochs']} epochs")
             raise SystemExit(_INTERRUPTED)
 
 
-@nn.command()
-@click.argument("model_file", metavar="MODEL")
-@click.argument("data", nargs=-1, required=True)
-@click.option("--output", required=True, help="Folder (or fsspec URL) to write Parquet files to.")
-@click.option("--proba", is_flag=True, help="Write a column of probabilities for each class, too.")
-@click.option("--overwrite", is_flag=True, help="Replace what is in the folder.")
-@_cluster_options
-def predict(model_file, data, output, proba, overwrite, scheduler, workers):
-    """Predict with a saved MODEL for the Parquet files DATA; write one file a partition."""
-    import dasknn
+class _Prepared:
+    """The tables of a training: read, split and, unless --preprocess none, with what makes numbers of them.
 
-    with _friendly_errors():
-        model = dasknn.load(model_file)
-        if not overwrite and _is_filled(output):
-            raise click.ClickException(
-                f"Expected a new or empty folder at {output}, found files. Name another, or add --overwrite."
+    names: the columns to learn from. table: the fitted TablePreprocessor, or None.
+    """
+
+    def __init__(self, options: dict[str, Any]):
+        self._options = options
+        self.target, self.weights = options["target"], options.get("weights")
+        dropped, codes = (
+            [name for names in options[option] for name in names] for option in ("drop", "categorical")
+        )
+        frame = self._read(options["data"], "train", codes)
+        self.is_regression = _is_regression(frame[self.target].dtype, options["task"])
+        self.names = [
+            name for name in frame.columns if name not in {self.target, self.weights, *_known(frame, dropped)}
+        ]
+        self.train, self.validation = self._split(frame, options.get("validation", ()), codes)
+        test = options.get("test")
+        self.test = self._read(test, "test", codes) if test else None
+        self.table = None
+        if options["preprocess"] == "auto":
+            self.table = TablePreprocessor(
+                categorical=[name for name in _known(frame, codes) if name in self.names],
+                min_frequency=options["min_frequency"],
+                max_categories=options["max_categories"],
+                dtype=options["dtype"],
             )
-        if proba and not hasattr(model, "predict_proba"):
-            raise click.UsageError("--proba is for classifiers; this model predicts numbers.")
-        with _client(scheduler, workers):
-            frame = _read(data)
-            # A table from which the model was trained may go on holding its target.
-            frame = frame[_known_columns(frame, list(model.feature_names_in_))]
-            predictions = model.predict(frame)
-            if predictions.ndim == 1:
-                predictions = predictions.to_frame(name="prediction")
-            if proba:
-                probabilities = model.predict_proba(frame)
-                for name in probabilities.columns:
-                    predictions[f"probability_{name}"] = probabilities[name]
-            predictions.columns = [str(name) for name in predictions.columns]
-            predictions.to_parquet(output, write_index=frame.index.name is not None, overwrite=overwrite)
-            click.echo(f"{frame.npartitions} files of predictions written to {output}")
+            _say("looking at the columns", options)
+            self.table.fit(self.train[self.names])
+
+    def _read(self, paths: Sequence[str], role: str, codes: Sequence[str]):
+        options = self._options
+        asked = {"auto": None, "regression": True, "classification": False}[options["task"]]
+        wanted = tables.Wanted(self.target, role, codes, asked)
+        frame = tables.read(paths, wanted, options["form"])
+        _known(frame, [self.target, *filter(None, [self.weights])])
+        return frame.dropna(subset=[self.target]) if options.get("drop_missing_target") else frame
+
+    def _split(self, frame, validation: Sequence[str], codes: Sequence[str]):
+        """Return (rows to train on, rows to validate on or None)."""
+        if not validation:
+            return frame, None
+        share = number_of(validation[0])
+        if share is None:
+            return frame, self._read(validation, "test", codes)
+        return frame.random_split([1 - share, share], random_state=self._options["seed"])
+
+    def numbers(self, frame) -> tuple[Any, Any, Any]:
+        """Return X, y and weight (or None) of a table, lazily."""
+        _known(frame, self.names)
+        X = frame[self.names]
+        if self.table is not None:
+            X = self.table.transform(X)
+        return X, frame[self.target], None if self.weights is None else frame[self.weights]
+
+    def model(self, options: dict[str, Any], **settings) -> Any:
+        """Return an estimator with the options of the network, not fitted."""
+        settings |= {name: options[name] for name in ("activation", "solver", "batch_size", "dtype")}
+        settings |= {name: options[name] for name in ("replicas", "transport")}
+        settings["hidden_layer_sizes"] = options["hidden"]
+        if self.is_regression:
+            if options.get("class_weight"):
+                raise click.UsageError("--class-weight is for classes; this target is of numbers.")
+            return MLPRegressor(**settings)
+        return MLPClassifier(**settings, class_weight=options.get("class_weight"))
+
+    def save(self, model, path: str) -> None:
+        """Write the fitted model, with what makes numbers of tables."""
+        whole = model if self.table is None else Pipeline([("table", self.table), ("mlp", model)])
+        pipelines.save(whole, path)
 
 
-def _model(is_regression: bool, **settings) -> Any:
-    import dasknn
-
-    return (dasknn.MLPRegressor if is_regression else dasknn.MLPClassifier)(**settings)
-
-
-def _fit(model, X, y) -> None:
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-
+def _fit(model, prepared: _Prepared, options: dict[str, Any]) -> None:
+    X, y, weight = prepared.numbers(prepared.train)
+    held_out = None
+    if prepared.validation is not None:
+        held_out = prepared.numbers(prepared.validation)[: 3 if weight is not None else 2]
     with warnings.catch_warnings():
-        # Who asks for a number of epochs wants them, not convergence; and an interruption is told below.
+        # Who asks for a number of epochs wants them, not convergence; and an interruption is told later.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "Training interrupted by user")
-        model.fit(X, y)
-
-
-def _units(hidden: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(units) for units in hidden.split(",") if units)
-    except ValueError:
-        raise click.BadParameter(
-            f"expected numbers of units such as 128,64, received {hidden!r}", param_hint="--hidden"
-        ) from None
-
-
-def _batch_size(text: str) -> int | str:
-    if text in ("auto", "full"):
-        return text
-    if not text.isdecimal() or int(text) < 1:
-        raise click.BadParameter(
-            f"expected auto, full or a number of rows, received {text!r}", param_hint="--batch-size"
-        )
-    return int(text)
-
-
-def _read(paths: Sequence[str]):
-    try:
-        import dask.dataframe as dd
-    except ImportError as error:
-        raise click.ClickException(
-            f"Reading Parquet needs pandas and pyarrow ({error}): pip install 'dasknn[dataframe]'."
-        ) from error
-    wanted = ", ".join(paths)
-    try:
-        frame = dd.read_parquet(list(paths))
-    except (OSError, IndexError, ValueError) as error:
-        hint = ""
-        if any(".csv" in path for path in paths):
-            hint = "Convert CSV first: dask.dataframe.read_csv(...).to_parquet(...). "
-        raise click.ClickException(f"Expected Parquet files at {wanted}. {hint}({error})") from error
-    if len(frame.columns) == 0:
-        raise click.ClickException(f"Expected Parquet files at {wanted}, found none.")
-    return frame
-
-
-def _is_filled(folder: str) -> bool:
-    import fsspec
-
-    files, path = fsspec.core.url_to_fs(folder)
-    return files.exists(path) and bool(files.ls(path))
-
-
-def _known_columns(frame, names: list[str]) -> list[str]:
-    """Return names; a ClickException says which are missing, and what they may have meant."""
-    columns = [str(name) for name in frame.columns]
-    missing = [name for name in names if name not in columns]
-    if missing:
-        close = difflib.get_close_matches(missing[0], columns, n=1)
-        meant = f" Did you mean {close[0]!r}?" if close else ""
-        raise click.ClickException(
-            f"Expected column{'s' if len(missing) > 1 else ''} "
-            f"{', '.join(map(repr, missing))} in the data.{meant} "
-            f"Received {len(columns)} columns: {', '.join(columns)}."
-        )
-    return names
+        try:
+            model.fit(
+                X, y, weight,
+                validation_data=held_out, checkpoint=options["checkpoint"], resume=options["resume"],
+            )  # fmt: skip
+        except ValueError as error:
+            if "y holds" in str(error):
+                error.add_note("Rows whose target is missing are left out with --drop-missing-target.")
+            raise
 
 
 def _is_regression(dtype, task: str) -> bool:
@@ -256,36 +265,297 @@ def _is_regression(dtype, task: str) -> bool:
     return task == "regression"
 
 
+def _known(frame, names: Sequence[str]) -> list[str]:
+    """Return names of columns. ValueError: some are missing."""
+    require_columns(frame.columns, names)
+    return list(names)
+
+
+# --- predict -----------------------------------------------------------------------------------------
+
+
+@nn.command()
+@click.argument("model_file", metavar="MODEL")
+@data_argument
+@click.option(
+    "--output",
+    required=True,
+    help="Folder (or fsspec URL) to write Parquet files to, or one file that ends in .csv.",
+)
+@click.option("--proba", is_flag=True, help="Write a column of probabilities for each class, too.")
+@click.option("--keep", multiple=True, type=Names(), help="Columns of DATA to write, too: id,name.")
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@format_option
+@quiet_option
+@cluster_options
+def predict(**options) -> None:
+    """Predict with a saved MODEL for the files DATA: tables as they were trained on.
+
+    Example: dask nn predict model.safetensors 'new/*.csv' --keep id --output predictions.csv
+    """
+    with _friendly_errors():
+        model, output = pipelines.load(options["model_file"]), options["output"]
+        if not options["overwrite"] and _is_filled(output):
+            raise click.ClickException(
+                f"Expected a new or empty folder at {output}, found files. Name another, or add --overwrite."
+            )
+        if options["proba"] and not hasattr(model, "predict_proba"):
+            raise click.UsageError("--proba is for classifiers; this model predicts numbers.")
+        with _client(options):
+            kept = [name for names in options["keep"] for name in names]
+            frame = _read_for(model, options, kept=kept)
+            names = _columns_of(model, frame, kept)
+            predictions = _predictions(model, frame, names, _known(frame, kept), options["proba"])
+            has_index = frame.index.name is not None
+            if output.endswith(".csv"):
+                predictions.to_csv(output, single_file=True, index=has_index)
+            else:
+                predictions.to_parquet(output, write_index=has_index, overwrite=options["overwrite"])
+            click.echo(f"predictions written to {output}")
+
+
+def _read_for(model, options: dict[str, Any], target: str | None = None, kept: Sequence[str] = ()):
+    """Return the table of DATA, with the types of columns that a model was trained on."""
+    texts = _columns_of_text(model)
+    if target is not None and is_classifier(model) and isinstance(model.classes_.tolist()[0], str):
+        texts.add(target)
+    wanted = tables.Wanted(target, "test", texts, not is_classifier(model), kept)
+    return tables.read(options["data"], wanted, options["form"])
+
+
+def _columns_of_text(model) -> set[str]:
+    if not isinstance(model, Pipeline):
+        return set()
+    return {
+        column.name
+        for column in model[0].columns_
+        if isinstance(column, Categories)
+        and any(isinstance(value, str) for value in (*column.values, *column.infrequent))
+    }
+
+
+def _columns_of(model, frame, others: Sequence[str]) -> list[str]:
+    """Return the columns that a model takes; of one that knows no names, all but the others."""
+    names = getattr(model, "feature_names_in_", None)
+    if names is None:
+        return [name for name in frame.columns if name not in others]
+    # A table from which the model was trained may go on holding its target.
+    return _known(frame, list(names))
+
+
+def _predictions(model, frame, names: list[str], kept: list[str], proba: bool):
+    """Return a Dask dataframe: columns that are kept, predictions, probabilities."""
+    import dask.dataframe as dd
+    import pandas as pd
+
+    frame = frame[list(dict.fromkeys([*names, *kept]))]
+    # From here on partitions stay as they are: those of files, Dask may fuse in another way for each column.
+    frame = dd.from_delayed(frame.to_delayed(), meta=frame._meta, verify_meta=False)
+    predicted = model.predict(frame[names])
+    if predicted.ndim == 1:
+        predicted = predicted.to_frame(name="prediction")
+    else:
+        predicted = predicted.rename(columns={name: f"prediction_{name}" for name in predicted.columns})
+    pieces = [frame[kept], predicted] if kept else [predicted]
+    if proba:
+        chances = model.predict_proba(frame[names])
+        pieces.append(chances.rename(columns={name: f"probability_{name}" for name in chances.columns}))
+    return dd.map_partitions(
+        _side_by_side,
+        *pieces,
+        meta=pd.concat([piece._meta for piece in pieces], axis=1),
+        align_dataframes=False,
+        enforce_metadata=False,
+    )
+
+
+def _side_by_side(*frames):
+    import pandas as pd
+
+    index = frames[0].index
+    # Rows go by their order: an index may hold a label twice.
+    return pd.concat([frame.reset_index(drop=True) for frame in frames], axis=1).set_axis(index)
+
+
+def _is_filled(output: str) -> bool:
+    files, path = fsspec.core.url_to_fs(output)
+    return files.exists(path) and (files.isfile(path) or bool(files.ls(path)))
+
+
+# --- evaluate ----------------------------------------------------------------------------------------
+
+
+@nn.command()
+@click.argument("model_file", metavar="MODEL")
+@data_argument
+@target_option
+@click.option(
+    "--metrics", multiple=True, type=Names(), help="Metrics: accuracy,log_loss [a few that suit the model]."
+)
+@click.option(
+    "--slices",
+    multiple=True,
+    metavar="COLUMN[:N],...",
+    help="Score rows by the values of a column, of several together (region,sex), or by N ranges of numbers "
+    "(age:5).",
+)
+@click.option(
+    "--threshold",
+    multiple=True,
+    metavar="METRIC=VALUE",
+    help="What all rows, and each slice of enough rows, must reach, else exit code 3: accuracy=0.8, the "
+    "least of a score and the most of an error; or with a comparison, 'r2>=0.7'.",
+)
+@click.option(
+    "--bound",
+    default="value",
+    show_default=True,
+    type=click.Choice(["value", "worst", "best"]),
+    help="What thresholds judge: the metric, or an end of its confidence interval.",
+)
+@click.option(
+    "--min-rows", default=100, show_default=True, type=click.IntRange(min=0), help="Rows that a slice needs."
+)
+@click.option("--weights", metavar="COLUMN", help="Column of the weights of rows.")
+@click.option("--output", help="CSV file or fsspec URL to write the table to.")
+@format_option
+@json_option
+@quiet_option
+@cluster_options
+def evaluate(**options) -> None:
+    """Score a saved MODEL on the files DATA, over all rows and by slices, with confidence intervals.
+
+    Example: dask nn evaluate model.safetensors test.parquet --target income --slices sex --threshold
+    accuracy=0.8
+    """
+    thresholds = thresholds_of(options["threshold"])
+    with _friendly_errors():
+        slices = [slice_of(text) for text in options["slices"]]
+        model = pipelines.load(options["model_file"])
+        with _client(options):
+            target, weights = options["target"], options["weights"]
+            frame = _read_for(model, options, target)
+            by = sorted({column for words in options["slices"] for column in columns_in(words)})
+            _known(frame, [target, *by, *filter(None, [weights])])
+            names = _columns_of(model, frame, [target, *filter(None, [weights])])
+            found = dasknn.evaluate(
+                model,
+                frame[names],
+                frame[target],
+                [name for names in options["metrics"] for name in names] or None,
+                slices,
+                sample_weight=None if weights is None else frame[weights],
+                slice_data=frame[by] if by else None,
+                min_rows=options["min_rows"],
+            )
+            if options["output"]:
+                storage.write(options["output"], found.to_csv(index=False).encode())
+            if options["as_json"]:
+                click.echo(reports.as_json({"slices": found.to_dict("records")}))
+            else:
+                click.echo(reports.text_of_evaluation(found))
+            try:
+                dasknn.assert_thresholds(found, thresholds, bound=options["bound"])
+            except dasknn.ThresholdError as error:
+                _say(str(error))
+                raise SystemExit(_MISSED) from None
+
+
+# --- inspect, recommend ------------------------------------------------------------------------------
+
+
+@nn.command()
+@click.argument("model_file", metavar="MODEL")
+@json_option
+def inspect(model_file: str, as_json: bool) -> None:
+    """Say what is in a saved MODEL: network, columns and their values, how it was trained."""
+    with _friendly_errors():
+        report = reports.of_file(model_file)
+        click.echo(reports.as_json(report) if as_json else reports.text_of_file(report))
+
+
+@nn.command()
+@data_argument
+@target_option
+@table_options
+@task_option
+@network_options
+@json_option
+@quiet_option
+@cluster_options
+def recommend(**options) -> None:
+    """Measure the cluster, and predict what an epoch of DATA would take with each strategy.
+
+    Trains nothing. Example: dask nn recommend 'adult/*.parquet' --target income --hidden 128,64
+    """
+    with _friendly_errors(), _client(options) as client:
+        prepared = _Prepared(options)
+        model = prepared.model(options)
+        with redirect_stdout(sys.stderr if options["as_json"] else sys.stdout):
+            found = dasknn.recommend(client, model, prepared.numbers(prepared.train)[0])
+        if options["as_json"]:
+            rows = [
+                {
+                    "strategy": repr(row.strategy),
+                    "transport": row.transport,
+                    "seconds": row.seconds,
+                    "bytes_sent": row.bytes_sent,
+                    "is_default": row.is_default,
+                }
+                for row in found.rows
+            ]
+            click.echo(
+                reports.as_json({"rows": rows, "strategy": repr(found.strategy), "reason": found.reason})
+            )
+
+
+# --- clusters, and what goes wrong -------------------------------------------------------------------
+
+
 @contextmanager
-def _client(scheduler: str | None, workers: int | None) -> Iterator[Any]:
+def _client(options: dict[str, Any]) -> Iterator[Any]:
     """Yield a client of the scheduler, or of a cluster on this machine for as long as it is needed."""
-    from distributed import Client, LocalCluster
-
-    from dasknn.cluster.tasks import available_cpus
-
-    if scheduler is None:
-        n_workers = workers or available_cpus()
+    scheduler, file = options["scheduler"], options["scheduler_file"]
+    if scheduler is None and file is None and options["workers"] is None:
+        # As Client() does: DASK_SCHEDULER_ADDRESS, for instance.
+        scheduler = dask.config.get("scheduler-address", None)
+    if scheduler is None and file is None:
+        n_workers = options["workers"] or available_cpus()
         # Ctrl-C is for this process: it ends training in order, while workers would die with tracebacks.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            cluster = LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=":0")
+            cluster = LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=1,
+                dashboard_address=":0",
+                # Errors of tasks reach us; workers would write them to the terminal, too, with tracebacks.
+                silence_logs=logging.CRITICAL,
+            )
         finally:
             signal.signal(signal.SIGINT, handler)
         with cluster, Client(cluster) as client:
-            click.echo(f"cluster of {n_workers} workers on this machine{_dashboard(client)}")
+            _say(f"cluster of {n_workers} workers on this machine{_dashboard(client)}", options)
             yield client
         return
+    if scheduler is not None and file is not None:
+        raise click.UsageError("Expected --scheduler or --scheduler-file, received both.")
+    if file is not None and not os.path.exists(file):
+        raise click.ClickException(
+            f"Expected a scheduler file at {file}, found none. Start `dask scheduler --scheduler-file "
+            f"{file}`."
+        )
+    where = scheduler or file
     try:
-        client = Client(scheduler, timeout=_CONNECT_SECONDS)
+        client = Client(scheduler, scheduler_file=file, timeout=_CONNECT_SECONDS)
     except (OSError, TimeoutError, ValueError) as error:
         raise click.ClickException(
-            f"Expected a scheduler at {scheduler}, found none within {_CONNECT_SECONDS} s ({error})."
+            f"Expected a scheduler at {where}, found none within {_CONNECT_SECONDS} s ({error})."
         ) from error
     with client:
         n_workers = len(client.nthreads())
-        click.echo(f"cluster of {n_workers} workers at {scheduler}{_dashboard(client)}")
+        _say(f"cluster of {n_workers} workers at {where}{_dashboard(client)}", options)
         if not n_workers:
-            click.echo("waiting for workers: start them with `dask worker`, or press Ctrl-C", err=True)
+            _say("waiting for workers: start them with `dask worker`, or press Ctrl-C")
         yield client
 
 
@@ -293,11 +563,27 @@ def _dashboard(client) -> str:
     return f", dashboard {client.dashboard_link}" if client.dashboard_link else ""
 
 
+def _say(text: str, options: dict[str, Any] | None = None) -> None:
+    """Write a line to stderr, unless these options say quiet."""
+    if options is None or not options["quiet"]:
+        click.echo(text, err=True)
+
+
 @contextmanager
 def _friendly_errors() -> Iterator[None]:
-    """Show errors that users can mend as one message, without a traceback."""
+    """Show errors that users can mend as one message without a traceback, and warnings as one line."""
     try:
-        yield
-    except (ValueError, TimeoutError, FileNotFoundError) as error:
+        with warnings.catch_warnings():
+            for noise in (DeprecationWarning, FutureWarning, ResourceWarning):
+                warnings.simplefilter("ignore", noise)
+            if not sys.warnoptions:
+                warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
+            yield
+    except (ValueError, OSError, ImportError, RuntimeError, KilledWorker) as error:
+        if any(words in str(error) for words in _CSV_ERRORS):
+            error.add_note(_CSV_REMEDY)
         notes = "\n".join(getattr(error, "__notes__", []))
         raise click.ClickException(f"{error}\n{notes}".rstrip()) from error
+    except KeyboardInterrupt:
+        _say("interrupted; nothing was saved")
+        raise SystemExit(_INTERRUPTED) from None

@@ -30,18 +30,18 @@ _EPSILON = 1e-7
 class Metric(Configurable, ABC):
     """Settings of a metric. For one of your own, write `size`, `sums` and `result_of`.
 
-        class Bias(Metric):
-            name = "bias"
+    class Bias(Metric):
+        name = "bias"
 
-            def size(self, n_outputs):
-                return 2
+        def size(self, n_outputs):
+            return 2
 
-            def sums(self, y, P, weight):
-                errors = (P - y).mean(axis=1)
-                return np.array([errors.sum(), len(P)] if weight is None else [errors @ weight, weight.sum()])
+        def sums(self, y, P, weight):
+            errors = (P - y).mean(axis=1)
+            return np.array([errors.sum(), len(P)] if weight is None else [errors @ weight, weight.sum()])
 
-            def result_of(self, sums, n_outputs):
-                return sums[0] / sums[1]
+        def result_of(self, sums, n_outputs):
+            return sums[0] / sums[1]
     """
 
     name: str | None = None

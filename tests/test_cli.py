@@ -1,108 +1,182 @@
-"""`dask nn` as its users meet it: real files, a real cluster, mistakes."""
+"""`dask nn` as its users meet it: real files, real clusters, mistakes."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import ExitStack, contextmanager
 
 import dask.dataframe as dd
+import numpy as np
 import pandas as pd
 import pytest
-from sklearn.datasets import load_digits
+from click.testing import CliRunner
+from conftest import bits
+from sklearn.pipeline import Pipeline
 
 import dasknn
+from dasknn import tables
+from dasknn.cli import nn
 
-DASK = [sys.executable, "-W", "ignore", "-m", "dask", "nn"]
+DASK = [sys.executable, "-W", "ignore", "-m", "dask"]
 
 
-def run(*arguments, fails=False):
-    done = subprocess.run(
-        [*DASK, *map(str, arguments)], capture_output=True, text=True, timeout=100, check=False
+def people(n_rows=600, seed=0):
+    """A table like Adult: text, booleans, numbers, missing values, and labels that depend on them."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            "id": np.arange(n_rows) + 10_000,
+            "age": rng.integers(17, 90, n_rows),
+            "job": rng.choice(["clerk", "farmer", "pilot"], n_rows),
+            "sex": rng.choice(["female", "male"], n_rows),
+            "member": rng.random(n_rows) < 0.5,
+            "hours": np.where(rng.random(n_rows) < 0.1, np.nan, rng.normal(40, 9, n_rows).round(1)),
+            "weight": rng.uniform(0.5, 2, n_rows).round(2),
+        }
     )
-    output = done.stdout + done.stderr
-    assert (done.returncode != 0) is fails, output
-    assert "Traceback" not in output, output
-    return output
+    frame.loc[rng.random(n_rows) < 0.1, "job"] = None
+    rich = (frame["age"] > 50) ^ (frame["job"] == "clerk").fillna(False)
+    frame["wage"] = (frame["age"] * 0.1 + 3.0 * frame["member"]).round(3)
+    frame["income"] = np.where(rich, ">50K", "<=50K")
+    return frame
+
+
+def runner():
+    try:
+        # click 8.1 would mix the two streams.
+        return CliRunner(mix_stderr=False)
+    except TypeError:
+        return CliRunner()
+
+
+@pytest.fixture
+def run(client):
+    """Run a command in this process, on the two workers: run(*words, code=0) returns its result."""
+
+    def run(*words, code=0):
+        scheduler = [] if words[0] == "inspect" else ["--scheduler", client.scheduler.address]
+        result = runner().invoke(nn, [*map(str, words), *scheduler])
+        told = f"{result.stdout}\n{result.stderr}"
+        assert result.exit_code == code, (told, result.exception)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    return run
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("digits")
-    table = load_digits(as_frame=True).frame.rename(columns={"target": "digit"})
-    table["height"] = table["pixel_2_3"] / 3.7
-    frame = dd.from_pandas(table, npartitions=3, sort=False)
-    frame.to_parquet(path / "train", write_index=False)
+    """Files of people: train/ (3 partitions of Parquet), test.parquet, train.csv."""
+    path = tmp_path_factory.mktemp("people")
+    dd.from_pandas(people(), npartitions=3, sort=False).to_parquet(path / "train", write_index=False)
+    people(300, 1).to_parquet(path / "test.parquet", index=False)
+    people().to_csv(path / "train.csv", index=False)
     return path
 
 
-def test_train_then_predict_on_a_running_cluster(folder, cluster):
-    scheduler = cluster.scheduler_address
-    model = folder / "model.safetensors"
-    output = run(
-        "train", folder / "train" / "*.parquet", "--target", "digit", "--hidden", "32,16", "--epochs", 12,
-        "--batch-size", 64, "--test", folder / "train", "--output", model, "--scheduler", scheduler,
-    )  # fmt: skip
-    assert f"cluster of 2 workers at {scheduler}" in output
-    assert "epoch 12/12" in output
-    assert "trained on 1,797 rows x 65 features, 2 replicas, strategy gradients: 12 epochs" in output
-    assert "strategy chosen: gradients: 32 rows a replica compute for about" in output
-    accuracy = float(output.split("test accuracy: ")[1].split()[0])
-    assert accuracy > 0.9
-
-    # The table may go on holding its target.
-    run(
-        "predict", model, folder / "train", "--output", folder / "predicted", "--proba",
-        "--scheduler", scheduler,
-    )  # fmt: skip
-    predicted = dd.read_parquet(folder / "predicted").compute()
-    labels = dd.read_parquet(folder / "train")["digit"].compute()
-    assert (predicted["prediction"].to_numpy() == labels.to_numpy()).mean() == pytest.approx(
-        accuracy, abs=1e-4
-    )
-    assert [f"probability_{digit}" for digit in range(10)] == list(predicted.columns[1:])
-    assert len(list((folder / "predicted").glob("*.parquet"))) == 3
+INCOME = ["--target", "income", "--drop", "id,wage", "--weights", "weight", "--hidden", 16]
 
 
-def test_a_target_of_numbers_is_regressed_on_a_cluster_of_its_own(folder):
-    output = run(
-        "train", folder / "train", "--target", "height", "--hidden", "16", "--epochs", 3,
-        "--strategy", "weights", "--test", folder / "train", "--output", folder / "r", "--workers", 1,
-    )  # fmt: skip
-    assert "cluster of 1 workers on this machine" in output
-    assert "test R^2: " in output
-    assert "--proba is for classifiers" in run(
-        "predict", folder / "r", folder / "train", "--output", folder / "p", "--proba", fails=True
-    )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--target", "digitt"], "Did you mean 'digit'?"),
-        (["--target", "digit", "--hidden", "ten"], "expected numbers of units such as 128,64"),
-        (["--target", "digit", "--batch-size", "some"], "expected auto, full or a number of rows"),
-        (["--target", "digit", "--output", "nowhere/model"], "Expected a folder at"),
-    ],
-)
-def test_mistakes_are_explained_in_one_message(folder, cluster, arguments, message):
-    arguments = [
-        "--output",
-        folder / "m",
-        "--scheduler",
-        cluster.scheduler_address,
+@pytest.fixture(scope="module")
+def trained(folder, cluster):
+    """The file of a model that has learned incomes."""
+    path = folder / "income.safetensors"
+    words = [
+        "train",
+        folder / "train",
+        *INCOME,
         "--epochs",
-        1,
-        *arguments,
+        60,
+        "--batch-size",
+        40,
+        "--output",
+        path,
+        "--quiet",
     ]
-    assert message in run("train", folder / "train", *arguments, fails=True)
+    result = runner().invoke(nn, [*map(str, words), "--scheduler", cluster.scheduler_address])
+    assert result.exit_code == 0, (result.stderr, result.exception)
+    return path
+
+
+# --- separate processes ------------------------------------------------------------------------------
+
+
+def run_process(*words):
+    """Run a command as a process of its own; return what it wrote to stdout."""
+    done = subprocess.run([*DASK, *map(str, words)], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@contextmanager
+def started(*words):
+    process = subprocess.Popen(
+        [*DASK, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout=20)
+
+
+def test_a_raw_table_becomes_predictions_on_a_cluster_of_other_processes(folder, tmp_path):
+    file = tmp_path / "scheduler.json"
+    where = ["--scheduler-file", file]
+    with ExitStack() as stack:
+        stack.enter_context(started("scheduler", *where, "--port", 0, "--dashboard-address", ":0"))
+        for _ in range(2):
+            worker = ["--nthreads", 1, "--no-dashboard", "--no-nanny", "--local-directory", tmp_path]
+            stack.enter_context(started("worker", *where, *worker))
+        deadline = time.monotonic() + 60
+        while not file.exists():
+            assert time.monotonic() < deadline, "no scheduler file"
+            time.sleep(0.1)
+        model = tmp_path / "m.safetensors"
+        text = run_process(
+            "nn", "train", folder / "train.csv", *INCOME, "--epochs", 60, "--batch-size", 40,
+            "--replicas", 2, "--test", folder / "test.parquet", "--output", model, *where,
+        )  # fmt: skip
+        assert "rows        600 x 5 columns, 11 after encoding" in text
+        assert "faults      none" in text
+        accuracy = float(text.split("test        accuracy ")[1].split()[0])
+        assert accuracy > 0.85
+        predicted = tmp_path / "p.csv"
+        words = ["predict", model, folder / "test.parquet", "--keep", "id,income", "--output", predicted]
+        result = runner().invoke(nn, [*map(str, words), *map(str, where)])
+        assert result.exit_code == 0, (result.stderr, result.exception)
+        found = pd.read_csv(predicted)
+        assert found["id"].tolist() == people(300, 1)["id"].tolist()
+        right = np.average(found["prediction"] == found["income"], weights=people(300, 1)["weight"])
+        assert right == pytest.approx(accuracy, abs=1e-4)
+        words = ["evaluate", model, folder / "test.parquet", "--target", "income", "--weights", "weight"]
+        result = runner().invoke(nn, list(map(str, [*words, "--json", *where])))
+        assert json.loads(result.stdout)["slices"][0]["accuracy"] == pytest.approx(accuracy, abs=1e-4)
 
 
 def test_ctrl_c_saves_what_was_learned_and_says_so(folder, tmp_path):
     model = tmp_path / "m"
-    arguments = ["--target", "digit", "--epochs", 100_000, "--hidden", 8, "--strategy", "weights"]
-    command = [*DASK, "train", folder / "train", *arguments, "--workers", 1, "--output", model]
+    words = [
+        "--target",
+        "income",
+        "--epochs",
+        100_000,
+        "--hidden",
+        8,
+        "--strategy",
+        "weights",
+        "--workers",
+        1,
+    ]
     process = subprocess.Popen(
-        [str(word) for word in command],
+        [*DASK, "nn", "train", folder / "train", *map(str, words), "--output", model],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -120,31 +194,351 @@ def test_ctrl_c_saves_what_was_learned_and_says_so(folder, tmp_path):
     if "cannot access free variable 'future'" not in output:
         assert "Traceback" not in output, output[-6000:]
     assert "of 100000 epochs" in output
-    assert f"model saved to {model}" in output
-    assert dasknn.load(model).n_iter_ >= 2
+    assert f"model file  {model}" in output
+    assert dasknn.load(model)["mlp"].n_iter_ >= 2
 
 
-def test_predictions_are_not_mixed_with_files_that_are_there(folder, cluster, tmp_path):
-    frame = dd.read_parquet(folder / "train").drop(columns=["digit"]).compute()
-    dasknn.MLPClassifier((4,), max_iter=1).fit(frame, load_digits().target).save(tmp_path / "m")
-    arguments = ["predict", tmp_path / "m", folder / "train", "--output", folder / "train"]
-    scheduler = ["--scheduler", cluster.scheduler_address]
-    assert "Expected a new or empty folder" in run(*arguments, *scheduler, fails=True)
+# --- train -------------------------------------------------------------------------------------------
 
 
-def test_missing_files_models_columns_and_schedulers_are_explained(folder, cluster, tmp_path):
-    scheduler = ["--scheduler", cluster.scheduler_address]
-    output = ["--output", tmp_path / "m"]
-    target = ["--target", "digit"]
-    message = run("train", tmp_path / "*.parquet", *target, *output, *scheduler, fails=True)
-    assert "Expected Parquet files at" in message
-    message = run("predict", tmp_path / "none", folder / "train", *output, *scheduler, fails=True)
+def test_the_report_is_one_object_on_stdout_and_progress_goes_to_stderr(run, folder, tmp_path):
+    model = tmp_path / "m.safetensors"
+    result = run(
+        "train", folder / "train", *INCOME, "--epochs", 3, "--validation", 0.25, "--test",
+        folder / "test.parquet", "--output", model, "--json",
+    )  # fmt: skip
+    report = json.loads(result.stdout)
+    assert "epoch 3/3" in result.stderr
+    assert "validation=" in result.stderr
+    assert (report["columns"], report["features"], report["epochs"]) == (5, 11, 3)
+    # A quarter of the rows, chosen at random.
+    assert 400 < report["rows"] < 500
+    assert report["test"]["accuracy"] > 0.4
+    assert report["validation"]["accuracy"] == report["validation"]["best"]
+    assert report["faults"] == []
+    assert report["output"] == str(model)
+    assert isinstance(dasknn.load(model), Pipeline)
+
+
+def test_quiet_means_nothing_but_the_result(run, folder, tmp_path):
+    result = run("train", folder / "train", *INCOME, "--epochs", 1, "--output", tmp_path / "m", "--quiet")
+    assert result.stderr == ""
+    assert result.stdout.startswith("rows        600 x 5 columns")
+
+
+def test_floats_are_regressed_and_scored_by_r2_and_rmse(run, folder, tmp_path):
+    words = [
+        "--target",
+        "wage",
+        "--drop",
+        "income",
+        "--epochs",
+        30,
+        "--learning-rate",
+        0.01,
+        "--json",
+        "--quiet",
+    ]
+    result = run(
+        "train", folder / "train.csv", *words, "--test", folder / "test.parquet", "--output", tmp_path / "m"
+    )
+    scores = json.loads(result.stdout)["test"]
+    frame, model = people(300, 1), dasknn.load(tmp_path / "m")
+    wrong = model.predict(frame) - frame["wage"]
+    assert scores["rmse"] == pytest.approx(np.sqrt(np.square(wrong).mean()), rel=1e-4)
+    assert scores["r2"] == pytest.approx(model.score(frame, frame["wage"]), rel=1e-4)
+    # As classes, each distinct number would be one.
+    result = run(
+        "train", folder / "train", "--target", "wage", "--task", "classification", "--epochs", 1,
+        "--output", tmp_path / "c", code=1,
+    )  # fmt: skip
+    assert "continuous" in result.stderr
+
+
+def test_validation_keeps_the_best_epoch_unless_told_otherwise(run, folder, tmp_path):
+    words = [*INCOME, "--validation", folder / "test.parquet", "--epochs", 3, "--json", "--quiet"]
+    model = tmp_path / "m"
+    kept = json.loads(run("train", folder / "train", *words, "--output", model).stdout)["validation"]
+    assert kept["kept_epoch"] == kept["best_epoch"]
+    assert dasknn.load(model)["mlp"].early_stopping
+    words.append("--no-early-stopping")
+    last = json.loads(run("train", folder / "train", *words, "--output", model).stdout)["validation"]
+    assert last["kept_epoch"] == 3
+    frame = people(300, 1)
+    score = dasknn.load(model).score(frame, frame["income"], mlp__sample_weight=None)
+    assert score == pytest.approx(last["accuracy"], abs=0.05)
+
+
+def test_rows_without_a_target_are_refused_unless_they_are_dropped(run, tmp_path):
+    frame = people(200)
+    frame.loc[:9, "income"] = None
+    frame.to_parquet(tmp_path / "t.parquet")
+    words = ["train", tmp_path / "t.parquet", *INCOME, "--epochs", 1, "--output", tmp_path / "m"]
+    assert "--drop-missing-target" in run(*words, code=1).stderr
+    report = json.loads(run(*words, "--drop-missing-target", "--json").stdout)
+    assert report["rows"] == 190
+
+
+def test_a_training_goes_on_from_its_checkpoint_to_the_same_bits(run, folder, tmp_path):
+    words = ["train", folder / "train", *INCOME, "--quiet", "--replicas", 2]
+    run(*words, "--epochs", 4, "--output", tmp_path / "whole")
+    checkpoint = ["--checkpoint", tmp_path / "checkpoints"]
+    run(*words, "--epochs", 2, "--output", tmp_path / "half", *checkpoint)
+    run(*words, "--epochs", 4, "--output", tmp_path / "resumed", *checkpoint, "--resume")
+    models = [dasknn.load(tmp_path / name)["mlp"] for name in ("whole", "half", "resumed")]
+    assert bits(models[2]) == bits(models[0]) != bits(models[1])
+    assert "FileExistsError" not in run(*words, "--output", tmp_path / "m", *checkpoint, code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        ("weights:every=4,outer", dasknn.WeightAveraging(4, dasknn.OuterNesterov())),
+        ("predictions:members=2", dasknn.PredictionAveraging(members=2)),
+    ],
+)
+def test_strategies_take_settings(run, folder, tmp_path, strategy, expected):
+    run("train", folder / "train", *INCOME, "--epochs", 1, "--strategy", strategy, "--output", tmp_path / "m")
+    assert dasknn.load(tmp_path / "m")["mlp"].strategy_ == expected
+
+
+def test_without_preprocessing_columns_are_taken_as_they_are(run, folder, tmp_path):
+    words = ["train", folder / "train", "--target", "income", "--preprocess", "none", "--epochs", 1]
+    words += ["--output", tmp_path / "m"]
+    assert "Expected columns of numbers, received 'job'" in run(*words, code=1).stderr
+    run(*words, "--drop", "job,sex,hours")
+    assert isinstance(dasknn.load(tmp_path / "m"), dasknn.MLPClassifier)
+
+
+# --- options in a file -------------------------------------------------------------------------------
+
+
+def test_a_file_sets_options_and_the_command_line_wins(run, folder, tmp_path):
+    config = tmp_path / "train.toml"
+    config.write_text(
+        f"data = '{folder / 'train'}'\ntarget = 'income'\ndrop = ['id', 'wage']\nhidden = [8, 4]\n"
+        f"epochs = 7\nbatch-size = 100\nquiet = true\njson = true\noutput = '{tmp_path / 'm'}'\n"
+    )
+    report = json.loads(run("train", "--config", config, "--epochs", 2).stdout)
+    assert report["epochs"] == 2
+    assert [units for units, _ in report["layers"]] == [8, 4, 1]
+    assert report["columns"] == 6
+    assert dasknn.load(tmp_path / "m")["mlp"].batch_size == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch = 3", "unknown key 'epoch'. Did you mean 'epochs'?"),
+        ("epochs = 0", "0 is not in the range"),
+        ("epochs =", "expected a TOML file"),
+    ],
+)
+def test_mistakes_in_a_file_are_explained(run, folder, tmp_path, text, message):
+    (tmp_path / "c.toml").write_text(text)
+    result = run("train", folder / "train", *INCOME, "--config", tmp_path / "c.toml", "--output", "m", code=2)
+    assert message in " ".join(result.stderr.split())
+
+
+# --- tables ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("t.csv.gz", {}), ("t.csv", {"sep": ";"}), ("t.tsv", {"sep": "\t"})],
+)
+def test_csv_is_read_with_any_usual_separator_and_compression(run, tmp_path, name, settings):
+    people(200).to_csv(tmp_path / name, index=False, **settings)
+    url = f"file://{tmp_path}/t*"
+    report = run("train", url, *INCOME, "--epochs", 1, "--output", tmp_path / "m", "--json", "--quiet").stdout
+    assert json.loads(report)["features"] == 11
+
+
+def test_fractions_and_missing_values_may_come_late_in_a_csv(monkeypatch, tmp_path):
+    monkeypatch.setattr(tables, "_SAMPLE_ROWS", 2)
+    (tmp_path / "t.csv").write_text("id,x,b,y\n1,1,True,0\n2,2,False,1\n3,1.5,,0\n4,,True,1\n")
+    frame = tables.read([str(tmp_path / "t.csv")], tables.Wanted("y", kept=["id"])).compute()
+    assert frame["x"].tolist()[:3] == [1, 2, 1.5]
+    assert frame["x"].isna().sum() == frame["b"].isna().sum() == 1
+    # Labels and what is only kept stay whole numbers.
+    assert {str(frame[name].dtype) for name in ("id", "y")} == {"Int64"}
+
+
+def test_a_column_of_csv_that_becomes_text_late_is_read_as_text_where_it_is_named(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(tables, "_SAMPLE_ROWS", 2)
+    pd.DataFrame({"code": ["1", "2", "x", "1"], "y": list("abab")}).to_csv(tmp_path / "t.csv", index=False)
+    words = ["train", tmp_path / "t.csv", "--epochs", 1, "--output", tmp_path / "m"]
+    for target in ("y", "code"):
+        message = " ".join(run(*words, "--target", target, code=1).stderr.split())
+        assert "Name it in --categorical" in message
+        run(*words, "--target", target, "--categorical", "code")
+
+
+def test_arrays_of_npz_are_trained_on_and_scored(run, tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 255, (500, 4, 3)).astype(np.uint8)
+    y = (X[:, 0, 0] > 127).astype(np.int64)
+    np.savez(tmp_path / "d.npz", x_train=X[:400], y_train=y[:400], x_test=X[400:], y_test=y[400:])
+    words = ["--target", "y", "--epochs", 40, "--learning-rate", 0.01, "--json", "--quiet"]
+    data, model = tmp_path / "d.npz", tmp_path / "m"
+    report = json.loads(run("train", data, *words, "--test", data, "--output", model).stdout)
+    assert (report["rows"], report["columns"]) == (400, 12)
+    assert report["test"]["accuracy"] > 0.9
+    np.savez_compressed(tmp_path / "new.npz", X=X[400:])
+    run("predict", model, tmp_path / "new.npz", "--output", tmp_path / "p.csv")
+    right = (pd.read_csv(tmp_path / "p.csv")["prediction"] == y[400:]).mean()
+    assert right == pytest.approx(report["test"]["accuracy"])
+    message = run("train", data, "--target", "z", "--output", model, code=1).stderr
+    assert "Expected column 'z'" in message
+    assert "x_train" in message
+
+
+def test_pickles_in_npz_are_not_opened(run, tmp_path):
+    np.savez(tmp_path / "d.npz", X=np.zeros((3, 1)), y=np.array([1, "a", None], dtype=object))
+    message = run("train", tmp_path / "d.npz", "--target", "y", "--output", tmp_path / "m", code=1).stderr
+    assert "allow_pickle=False" in message
+
+
+def test_files_of_no_known_format_or_of_several_are_explained(run, folder, tmp_path):
+    words = ["--target", "income", "--output", tmp_path / "m"]
+    (tmp_path / "people.data").write_bytes((folder / "train.csv").read_bytes())
+    message = run("train", tmp_path / "people.data", *words, code=1).stderr
+    assert "Use --format parquet, csv or npz" in message
+    run("train", tmp_path / "people.data", *words, "--format", "csv", "--epochs", 1)
+    message = run("train", folder / "train", folder / "train.csv", *words, code=1).stderr
+    assert "Expected files of one format" in message
+    message = run("train", tmp_path / "*.parquet", *words, code=1).stderr
+    assert "Expected Parquet, CSV or npz files at" in message
+
+
+# --- predict -----------------------------------------------------------------------------------------
+
+
+def test_predictions_are_those_of_the_model_whatever_the_format(run, folder, trained, tmp_path):
+    frame, model = people(), dasknn.load(trained)
+    run("predict", trained, folder / "train", "--output", tmp_path / "p", "--proba", "--keep", "id")
+    found = dd.read_parquet(tmp_path / "p").compute()
+    assert list(found.columns) == ["id", "prediction", "probability_<=50K", "probability_>50K"]
+    assert found["id"].tolist() == frame["id"].tolist()
+    assert found["prediction"].tolist() == model.predict(frame).tolist()
+    np.testing.assert_allclose(found.iloc[:, 2:], model.predict_proba(frame), atol=1e-6)
+    run("predict", trained, folder / "train.csv", "--output", tmp_path / "p.csv", "--keep", "id")
+    found = pd.read_csv(tmp_path / "p.csv", dtype=str)
+    # Whole numbers that are kept are not written as 10000.0.
+    assert found["id"].tolist() == frame["id"].astype(str).tolist()
+    assert found["prediction"].tolist() == model.predict(frame).tolist()
+
+
+def test_text_that_looks_like_numbers_is_text_again_when_predicting(run, tmp_path):
+    frame = pd.DataFrame({"zip": ["01", "x2", "01", "x2"] * 20, "y": ["a", "b"] * 40})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    words = ["--target", "y", "--epochs", 30, "--learning-rate", 0.05, "--output", tmp_path / "m"]
+    run("train", tmp_path / "t.csv", *words)
+    frame[frame["zip"] == "01"].to_csv(tmp_path / "new.csv", index=False)
+    run("predict", tmp_path / "m", tmp_path / "new.csv", "--output", tmp_path / "p.csv")
+    assert set(pd.read_csv(tmp_path / "p.csv")["prediction"]) == {"a"}
+
+
+def test_predictions_are_not_mixed_with_files_that_are_there(run, folder, trained, tmp_path):
+    message = run("predict", trained, folder / "train", "--output", folder / "train", code=1).stderr
+    assert "Expected a new or empty folder" in message
+    (tmp_path / "p.csv").write_text("old")
+    words = ["predict", trained, folder / "test.parquet", "--output", tmp_path / "p.csv"]
+    assert "add --overwrite" in run(*words, code=1).stderr
+    run(*words, "--overwrite")
+    assert len(pd.read_csv(tmp_path / "p.csv")) == 300
+
+
+# --- evaluate ----------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_has_slices_and_says_whether_thresholds_are_met(run, folder, trained, tmp_path):
+    words = ["evaluate", trained, folder / "test.parquet", "--target", "income", "--metrics", "accuracy"]
+    slices = ["--slices", "sex", "--slices", "age:2,sex", "--min-rows", 20]
+    result = run(*words, *slices, "--threshold", "accuracy=0.3", "--output", tmp_path / "e.csv")
+    assert result.stdout.count("\n") == 1 + 1 + 2 + 4
+    assert "sex=female" in result.stdout
+    table = pd.read_csv(tmp_path / "e.csv")
+    frame = people(300, 1)
+    assert table["accuracy"][0] == pytest.approx(dasknn.load(trained).score(frame, frame["income"]))
+    assert table["rows"].tolist()[1:3] == frame["sex"].value_counts().sort_index().tolist()
+    result = run(*words, "--threshold", "accuracy>=0.99", "--json", code=3)
+    assert json.loads(result.stdout)["slices"][0]["rows"] == 300
+    assert "expected >= 0.99" in result.stderr
+
+
+# --- inspect, recommend ------------------------------------------------------------------------------
+
+
+def test_a_model_tells_what_it_is_and_how_it_was_trained(run, trained):
+    text = run("inspect", trained).stdout
+    assert "MLPClassifier: 16 relu - 1 logistic; 209 parameters, float32" in text
+    assert "job: 4 values: clerk, farmer, pilot, missing" in text
+    assert "age: numbers, mean" in text
+    assert "60 epochs of 600 rows" in text
+    report = json.loads(run("inspect", trained, "--json").stdout)
+    assert report["classes"] == ["<=50K", ">50K"]
+    assert report["columns"][1]["values"] == ["clerk", "farmer", "pilot", None]
+    assert report["versions"]["dasknn"] == dasknn.__version__
+
+
+@pytest.mark.parametrize("name", ["m.safetensors", "m.keras"])
+def test_models_of_keras_are_inspected_too(run, tmp_path, name):
+    layers = [dasknn.layers.Dense(3, activation="relu"), dasknn.layers.Dense(1)]
+    dasknn.Sequential([dasknn.Input((4,)), *layers]).save(tmp_path / name)
+    text = run("inspect", tmp_path / name).stdout
+    assert "Dense 'dense', 15 parameters" in text
+    assert json.loads(run("inspect", tmp_path / name, "--json").stdout)["parameters"] == 19
+
+
+def test_a_bare_estimator_and_a_damaged_file_are_inspected(run, tmp_path):
+    X = pd.DataFrame({"a": [0.0, 1.0], "b": [1.0, 0.0]})
+    dasknn.MLPRegressor(max_iter=1).fit(X, [0.0, 1.0]).save(tmp_path / "m")
+    assert "100 relu - 1 identity" in run("inspect", tmp_path / "m").stdout
+    data = bytearray((tmp_path / "m").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "m").write_bytes(data)
+    assert "is damaged" in run("inspect", tmp_path / "m", code=1).stderr
+
+
+def test_strategies_are_recommended_for_a_raw_table(run, folder):
+    words = ["recommend", folder / "train", *INCOME[:4], "--hidden", 16]
+    assert "600 rows x 12 features" in run(*words).stdout
+    report = json.loads(run(*words, "--json").stdout)
+    assert {row["transport"] for row in report["rows"]} == {"peer", "tasks"}
+
+
+# --- mistakes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--target", "incme"], 1, "Did you mean 'income'?"),
+        (["--drop", "jobs"], 1, "Did you mean 'job'?"),
+        (["--hidden", "ten"], 2, "expected numbers of units such as 128,64"),
+        (["--batch-size", "some"], 2, "expected auto, full or a number of rows"),
+        (["--strategy", "weights:often=3"], 2, "weights has the settings every, outer, received 'often'"),
+        (["--strategy", "votes"], 2, "expected auto, gradients, weights or predictions"),
+        (["--output", "nowhere/model"], 1, "Expected a folder at"),
+        (["--validation", "2"], 2, "expected one fraction between 0 and 1"),
+        (["--resume"], 2, "--resume needs --checkpoint"),
+        (["--max-categories", "2"], 1, "Column 'job' holds more than 2 distinct values"),
+        (["--scheduler-file", "nowhere.json"], 2, "received both"),
+    ],
+)
+def test_mistakes_are_explained_in_one_message(run, folder, tmp_path, words, code, message):
+    words = ["--target", "income", "--output", tmp_path / "m", "--epochs", 1, *words]
+    assert message in " ".join(run("train", folder / "train", *words, code=code).stderr.split())
+
+
+def test_missing_models_columns_and_schedulers_are_explained(run, folder, trained, tmp_path):
+    output = ["--output", tmp_path / "p"]
+    message = run("predict", tmp_path / "none", folder / "train", *output, code=1).stderr
     assert "Expected a model file at" in message
-    pd.DataFrame({"name": ["a", "b"], "digit": [1, 2]}).to_parquet(tmp_path / "text.parquet")
-    message = run("train", tmp_path / "text.parquet", *target, *output, *scheduler, fails=True)
-    assert "Expected columns of numbers, received 'name'" in message
-
-
-def test_the_plug_in_is_part_of_dasks_command_line():
-    output = subprocess.run([*DASK[:-1], "--help"], capture_output=True, text=True, timeout=60, check=True)
-    assert "nn " in output.stdout
+    people(9).drop(columns="age").to_parquet(tmp_path / "t.parquet")
+    assert "Expected column 'age'" in run("predict", trained, tmp_path / "t.parquet", *output, code=1).stderr
+    words = ["predict", trained, folder / "train", *output, "--scheduler-file", tmp_path / "s.json"]
+    result = runner().invoke(nn, list(map(str, words)))
+    assert result.exit_code == 1
+    assert "Expected a scheduler file at" in result.stderr

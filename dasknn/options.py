@@ -1,0 +1,277 @@
+"""What `dask nn` takes from its users: options, their types, and files of them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import dasknn
+from dasknn import storage, strategies
+
+
+def _options(*options):
+    def decorate(command):
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+class Names(click.ParamType):
+    """Names of columns, separated by commas."""
+
+    name = "columns"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple):
+            return value
+        names = value if isinstance(value, list) else str(value).split(",")
+        return tuple(name.strip() for name in names if name.strip())
+
+
+class Units(click.ParamType):
+    name = "units"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple):
+            return value
+        words = value if isinstance(value, list) else str(value).split(",")
+        try:
+            return tuple(int(word) for word in words if word != "")
+        except ValueError:
+            self.fail(f"expected numbers of units such as 128,64, received {value!r}", param, ctx)
+
+
+class BatchSize(click.ParamType):
+    name = "rows"
+
+    def convert(self, value, param, ctx):
+        if str(value) in ("auto", "full"):
+            return value
+        if not str(value).isdecimal() or int(value) < 1:
+            self.fail(f"expected auto, full or a number of rows, received {value!r}", param, ctx)
+        return int(value)
+
+
+# Settings of strategies that can be written on a command line.
+_SETTINGS = {"weights": ("every", "outer"), "predictions": ("members",), "gradients": ("compression",)}
+
+
+class StrategyType(click.ParamType):
+    """A strategy by its name, maybe with settings: weights:every=16,outer."""
+
+    name = "strategy"
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        name, _, words = value.partition(":")
+        if name not in ("auto", *_SETTINGS) or (name == "auto" and words):
+            self.fail(f"expected auto, gradients, weights or predictions, received {value!r}", param, ctx)
+        if not words:
+            return name
+        settings = dict(word.partition("=")[::2] for word in words.split(","))
+        if unknown := sorted(set(settings) - set(_SETTINGS[name])):
+            known = ", ".join(_SETTINGS[name])
+            self.fail(f"{name} has the settings {known}, received {unknown[0]!r}", param, ctx)
+        try:
+            return _strategy(name, settings)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _strategy(name: str, settings: dict[str, str]):
+    found: dict[str, Any] = {
+        key: int(value) if value.isdecimal() else value for key, value in settings.items()
+    }
+    if "outer" in found:
+        found["outer"] = strategies.OuterNesterov()
+    return type(strategies.get(name))(**found)
+
+
+def read_config(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
+    """Make the keys of a TOML file the defaults of the command's options."""
+    if path is None:
+        return
+    try:
+        config = tomllib.loads(storage.read(path).decode())
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"expected a TOML file at {path} ({error})", ctx, param) from error
+    params = {_key(known): known for known in ctx.command.params if known is not param}
+    defaults = {}
+    for key, value in config.items():
+        name = key.replace("-", "_")
+        if name not in params:
+            close = difflib.get_close_matches(name, params, n=1)
+            meant = f" Did you mean {close[0].replace('_', '-')!r}?" if close else ""
+            known = ", ".join(sorted(params)).replace("_", "-")
+            raise click.BadParameter(
+                f"{path} has an unknown key {key!r}.{meant} Known are {known}.", ctx, param
+            )
+        takes_many = params[name].multiple or params[name].nargs == -1
+        defaults[str(params[name].name)] = [value] if takes_many and not isinstance(value, list) else value
+    ctx.meta["dasknn.data"] = defaults.pop("data", ())
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def _key(param: click.Parameter) -> str:
+    """Return how a file calls a parameter: as the command line does."""
+    longest = max((opt for opt in param.opts), key=len)
+    return longest.lstrip("-").replace("-", "_")
+
+
+def _data(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    value = value or tuple(ctx.meta.get("dasknn.data", ()))
+    if not value:
+        raise click.MissingParameter(ctx=ctx, param=param)
+    return value
+
+
+data_argument = click.argument("data", nargs=-1, callback=_data)
+cluster_options = _options(
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Scheduler to use, such as tcp://host:8786; so does DASK_SCHEDULER_ADDRESS.",
+    ),
+    click.option("--scheduler-file", metavar="PATH", help="File that `dask scheduler` has written."),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        help="Workers of the cluster that is started where no scheduler is given [one a core].",
+    ),
+)
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["parquet", "csv", "npz"]),
+    help="Format of the files, where their endings do not say it.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout.")
+quiet_option = click.option("--quiet", is_flag=True, help="Show no progress, only the result and errors.")
+target_option = click.option(
+    "--target", required=True, help="Column to learn; of npz files, the array (y also finds y_train)."
+)
+task_option = click.option(
+    "--task",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "classification", "regression"]),
+    help="auto: regression for a target of floating-point numbers, else classification.",
+)
+table_options = _options(
+    format_option,
+    click.option("--drop", multiple=True, type=Names(), help="Columns to leave out: id,name."),
+    click.option(
+        "--preprocess",
+        default="auto",
+        show_default=True,
+        type=click.Choice(["auto", "none"]),
+        help="auto: numbers are standardized, text is one-hot encoded, missing values are filled; all of it "
+        "is saved with the model. none: columns are numbers, and are taken as they are.",
+    ),
+    click.option(
+        "--categorical", multiple=True, type=Names(), help="Columns of numbers that are codes, to be one-hot."
+    ),
+    click.option(
+        "--min-frequency",
+        type=click.IntRange(min=1),
+        help="Values of text of fewer rows share one column [each has its own].",
+    ),
+    click.option(
+        "--max-categories",
+        type=click.IntRange(min=1),
+        default=1000,
+        show_default=True,
+        help="Most distinct values of a column of text.",
+    ),
+)
+network_options = _options(
+    click.option(
+        "--hidden", default="100", show_default=True, type=Units(), help="Units of hidden layers: 128,64."
+    ),
+    click.option(
+        "--activation",
+        default="relu",
+        show_default=True,
+        type=click.Choice(["relu", "tanh", "logistic", "identity"]),
+    ),
+    click.option(
+        "--batch-size",
+        default="auto",
+        show_default=True,
+        type=BatchSize(),
+        help="Rows of one step over all replicas; auto: 200 a replica; full: all rows.",
+    ),
+    click.option("--replicas", type=click.IntRange(min=1), help="Replicas that train side by side."),
+    click.option(
+        "--transport",
+        default="auto",
+        show_default=True,
+        type=click.Choice(["auto", "peer", "tasks"]),
+        help="How averages travel: between workers, or through the scheduler.",
+    ),
+    click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float64"])),
+    click.option("--solver", default="adam", show_default=True, type=click.Choice(["adam", "sgd", "lbfgs"])),
+)
+
+
+# --- what is written in options ---
+
+
+def number_of(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def check_validation(values: Sequence[str]) -> None:
+    shares = [share for share in map(number_of, values) if share is not None]
+    if shares and (len(values) > 1 or not 0 < shares[0] < 1):
+        raise click.BadParameter(
+            f"expected one fraction between 0 and 1, or files, received {' '.join(values)}",
+            param_hint="--validation",
+        )
+
+
+def thresholds_of(texts: Sequence[str]) -> dict[str, Any]:
+    """Return thresholds as `assert_thresholds` takes them: {"accuracy": 0.8, "r2": [(">=", 0.6)]}."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        parts = re.fullmatch(r"\s*(\w+)\s*(>=|<=|=|>|<)\s*(\S+)\s*", text)
+        value = number_of(parts[3]) if parts else None
+        if parts is None or value is None:
+            raise click.BadParameter(
+                f"expected a metric and a number such as accuracy=0.8, received {text!r}",
+                param_hint="--threshold",
+            )
+        if parts[2] == "=":
+            found[parts[1]] = value
+        else:
+            checks = found.get(parts[1])
+            found[parts[1]] = [*(checks if isinstance(checks, list) else []), (parts[2], value)]
+    return found
+
+
+def columns_in(text: str) -> list[str]:
+    return [word.partition(":")[0].strip() for word in text.split(",") if word.strip()]
+
+
+def slice_of(text: str):
+    """Return a slice as `dasknn.evaluate` takes it: age:5,sex -> (Buckets("age", 5), "sex")."""
+    found: list[Any] = []
+    for word in filter(None, (word.strip() for word in text.split(","))):
+        column, _, n = word.partition(":")
+        if n and (not n.isdecimal() or int(n) < 2):
+            raise click.BadParameter(
+                f"expected a number of ranges such as age:5, received {word!r}", param_hint="--slices"
+            )
+        found.append(dasknn.Buckets(column, int(n)) if n else column)
+    return found[0] if len(found) == 1 else tuple(found)

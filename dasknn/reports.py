@@ -1,0 +1,340 @@
+"""What `dask nn` says of models and trainings: as a dict for programs, and as text for people."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.pipeline import Pipeline
+
+from dasknn import pipelines, prediction, saving, sequential
+from dasknn.cluster import partitions
+from dasknn.cluster.tasks import connect
+from dasknn.datasets import sum_over_blocks
+from dasknn.preprocessing import Categories, Numbers, TablePreprocessor
+from dasknn.scores import R2, Accuracy
+
+# Values of a column that are shown.
+_SHOWN = 8
+
+
+# --- scores ------------------------------------------------------------------------------------------
+
+
+def scores(model, X, y, weight=None) -> dict[str, float]:
+    """Return accuracy of a classifier, R^2 and RMSE of a regressor, on a Dask dataframe of numbers.
+
+    Computed where the data is, in one pass.
+    """
+    predictor = model._predictor()
+    parts = partitions.parts(X, y, weight)
+    to_block = partial(partitions.load_block, parts[0].names, predictor.network.dtype, list(X.columns))
+
+    def add_blocks(graph):
+        return [graph.add("dasknn-load", to_block, *part.add_to(graph)) for part in parts]
+
+    metric = Accuracy if is_classifier(model) else R2
+    with connect(model.client, distributed=True) as tasks:
+        score = partial(prediction.score_block, metric, None)
+        found = sum_over_blocks(tasks, score, predictor, add_blocks)
+    if not found.weight:
+        raise ValueError(f"Expected at least one row to score, found none in {len(parts)} partitions.")
+    if metric is Accuracy:
+        return {"accuracy": found.result()}
+    return {"r2": found.result(), "rmse": float(np.sqrt(found.error / found.weight).mean())}
+
+
+_NAMES = {"accuracy": "accuracy", "r2": "R^2", "rmse": "RMSE"}
+
+
+def text_of_scores(found: Mapping[str, float]) -> str:
+    """Return scores for people: R^2 0.7912, RMSE 0.5213."""
+    return ", ".join(f"{_NAMES.get(name, name)} {value:.4f}" for name, value in found.items())
+
+
+# --- a training --------------------------------------------------------------------------------------
+
+
+def of_training(model, n_columns: int, seconds: float) -> dict[str, Any]:
+    """Return what a training came to. n_columns: of the table. seconds: of all, with reading the data."""
+    history = model.history_
+    faults = [fault for entry in history for fault in entry.get("faults", [])]
+    epochs_seconds = sum(entry.get("seconds", 0.0) for entry in history)
+    rows_seen = sum(entry.get("n_samples", 0) for entry in history)
+    report = {
+        "rows": history[0]["n_samples"],
+        "columns": n_columns,
+        "features": int(model.n_features_in_),
+        **_of_network(model),
+        **_of_strategy(model),
+        "epochs": int(model.n_iter_),
+        "interrupted": bool(model.interrupted_),
+        "seconds": seconds,
+        "rows_per_second": rows_seen / epochs_seconds if epochs_seconds else None,
+        "loss": model.loss_,
+        "validation": None,
+        "test": None,
+        "faults": faults,
+        "bytes_sent": sum(entry.get("bytes_sent", 0) for entry in history),
+    }
+    if model.validation_scores_:
+        report["validation"] = _of_validation(model)
+    return report
+
+
+def _of_validation(model) -> dict[str, Any]:
+    """Return the validation score of the weights that were kept, and after which epoch it was best."""
+    found = np.array(model.validation_scores_)
+    best = int(np.nanargmax(found)) if np.isfinite(found).any() else len(found) - 1
+    kept = best if model.early_stopping else len(found) - 1
+    name = "accuracy" if is_classifier(model) else "r2"
+    return {
+        name: float(found[kept]),
+        "best": float(found[best]),
+        "best_epoch": best + 1,
+        "kept_epoch": kept + 1,
+    }
+
+
+def _of_network(model) -> dict[str, Any]:
+    network = model._network_
+    return {
+        "model": type(model).__name__,
+        "layers": [[layer.units, layer.activation_name] for layer in network.layers],
+        "parameters": int(network.n_params),
+        "members": len(model._members),
+        "dtype": network.dtype,
+    }
+
+
+def _of_strategy(model) -> dict[str, Any]:
+    return {
+        "strategy": "none" if model.strategy_ is None else model.strategy_.name,
+        "strategy_reason": model.strategy_reason_,
+        "transport": model.transport_,
+        "replicas": int(model.replicas_),
+    }
+
+
+def text_of_training(report: Mapping[str, Any]) -> str:
+    """Return the report for people."""
+    encoded = report["features"] != report["columns"]
+    lines = {
+        "rows": f"{report['rows']:,} x {report['columns']} columns"
+        + (f", {report['features']:,} after encoding" if encoded else ""),
+        "model": _network_line(report),
+        "strategy": f"{report['strategy_reason']}; {_count(report['replicas'], 'replica')}, "
+        f"transport {report['transport']}",
+        "epochs": f"{report['epochs']}"
+        + (f" at {report['rows_per_second']:,.0f} rows/s" if report["rows_per_second"] else "")
+        + f"; {report['seconds']:.1f} s in all",
+        "loss": f"{report['loss']:.4f}",
+        "validation": _line_of_validation(report["validation"]),
+        "test": None if report["test"] is None else text_of_scores(report["test"]),
+        "faults": _line_of_faults(report["faults"]),
+        "sent": f"{report['bytes_sent'] / 1e6:,.1f} MB between workers" if report["bytes_sent"] else None,
+        "model file": report.get("output"),
+    }
+    return _aligned(lines)
+
+
+def _network_line(report: Mapping[str, Any]) -> str:
+    layers = " - ".join(f"{units} {activation}" for units, activation in report["layers"])
+    members = f", an ensemble of {report['members']}" if report["members"] > 1 else ""
+    return f"{report['model']}: {layers}; {report['parameters']:,} parameters, {report['dtype']}{members}"
+
+
+def _line_of_validation(found: Mapping[str, Any] | None) -> str | None:
+    if found is None:
+        return None
+    line = text_of_scores({name: found[name] for name in _NAMES if name in found})
+    if found["kept_epoch"] == found["best_epoch"]:
+        return f"{line}: weights of epoch {found['kept_epoch']}, the best"
+    return f"{line}: weights of the last epoch; epoch {found['best_epoch']} had {found['best']:.4f}"
+
+
+def _line_of_faults(faults: Sequence[Mapping[str, Any]]) -> str:
+    if not faults:
+        return "none"
+    told = [
+        f"epoch {fault.get('epoch')}: {fault.get('what')} {fault.get('worker') or ''}".strip()
+        for fault in faults
+    ]
+    return f"{len(faults)}: " + "; ".join(told)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
+def _aligned(lines: Mapping[str, str | None]) -> str:
+    shown = {name: line for name, line in lines.items() if line is not None}
+    width = max(map(len, shown))
+    return "\n".join(f"{name:<{width}}  {line}" for name, line in shown.items())
+
+
+def as_json(report: Any) -> str:
+    """Return a report in one line of JSON; numbers that are not finite are null."""
+    return json.dumps(_plain(report))
+
+
+def _plain(value):
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+# --- an evaluation -----------------------------------------------------------------------------------
+
+
+def text_of_evaluation(table) -> str:
+    """Return the table of `dasknn.evaluate` for people: metrics with their intervals."""
+    width = max(map(len, table["slice"]))
+    shown = table[["slice", "rows"]].assign(
+        slice=table["slice"].str.ljust(width), rows=[f"{rows:,}" for rows in table["rows"]]
+    )
+    for name in table.columns[2:]:
+        if f"{name}_low" in table.columns:
+            columns = (table[name], table[f"{name}_low"], table[f"{name}_high"])
+            shown[name] = [
+                "-" if m != m else f"{m:.4f} [{low:.4f}, {high:.4f}]"
+                for m, low, high in zip(*columns, strict=True)
+            ]
+    return shown.to_string(index=False)
+
+
+# --- a file ------------------------------------------------------------------------------------------
+
+
+def of_file(path: str) -> dict[str, Any]:
+    """Return what is in the file of a model. FileNotFoundError, ModelFileError: as for loading it."""
+    if path.endswith(".keras"):
+        return {"file": path, **_of_sequential(sequential.load_model(path, compile=False))}
+    description, arrays = saving.read(path)
+    kind = description.get("kind")
+    if kind == sequential.Sequential.__name__:
+        return {"file": path, **_of_sequential(sequential.load_model(path, compile=False))}
+    if kind not in (pipelines.PIPELINE, "MLPClassifier", "MLPRegressor"):
+        # A checkpoint, weights alone: what can be said without knowing more.
+        shapes = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
+        return {"file": path, "kind": str(kind), "arrays": shapes}
+    model = pipelines.load(path)
+    report: dict[str, Any] = {"file": path, "kind": kind}
+    if isinstance(model, Pipeline):
+        table, estimator = pipelines.steps_of(model)
+        report |= {"columns": _of_table(table), "rows_of_table": table.n_samples_seen_}
+        report["versions"] = description.get("versions", {})
+    else:
+        estimator = model
+        report |= {"columns": [{"name": name} for name in getattr(model, "feature_names_in_", [])]}
+    return report | _of_estimator(estimator)
+
+
+def _of_estimator(model) -> dict[str, Any]:
+    history = model.history_
+    settings = ("solver", "alpha", "batch_size", "learning_rate_init", "random_state")
+    return {
+        **_of_network(model),
+        "features": int(model.n_features_in_),
+        "classes": list(model.classes_) if is_classifier(model) else None,
+        **_of_strategy(model),
+        "epochs": len(history),
+        "rows": history[-1].get("n_samples") if history else None,
+        "loss": getattr(model, "loss_", None),
+        "validation": history[-1].get("validation_score") if history else None,
+        "interrupted": bool(model.interrupted_),
+        "faults": [fault for entry in history for fault in entry.get("faults", [])],
+        "settings": {name: getattr(model, name) for name in settings},
+    }
+
+
+def _of_table(table: TablePreprocessor) -> list[dict[str, Any]]:
+    return [_of_column(column) for column in table.columns_]
+
+
+def _of_column(column: Numbers | Categories) -> dict[str, Any]:
+    if isinstance(column, Numbers):
+        return {
+            "name": column.name,
+            "kind": "numbers",
+            "mean": column.mean,
+            "scale": column.scale,
+            "indicator": column.indicator,
+        }
+    return {
+        "name": column.name,
+        "kind": "categories",
+        "values": list(column.values),
+        "infrequent": list(column.infrequent),
+    }
+
+
+def _of_sequential(model) -> dict[str, Any]:
+    return {
+        "kind": "Sequential",
+        "name": model.name,
+        "layers": [
+            [type(layer.settings).__name__, layer.name, int(layer.count_params())] for layer in model.layers
+        ],
+        "parameters": int(model.count_params()),
+    }
+
+
+def text_of_file(report: Mapping[str, Any]) -> str:
+    """Return what is in a file for people."""
+    lines: dict[str, str | None] = {"file": report["file"], "kind": report["kind"]}
+    if "arrays" in report:
+        lines |= {name: f"{dtype} {tuple(shape)}" for name, (dtype, shape) in report["arrays"].items()}
+        return _aligned(lines)
+    if report["kind"] == "Sequential":
+        layers = [f"{kind} {name!r}, {_count(n, 'parameter')}" for kind, name, n in report["layers"]]
+        lines |= {f"layer {number}": layer for number, layer in enumerate(layers)}
+        return _aligned(lines | {"parameters": f"{report['parameters']:,}"})
+    classes = report["classes"]
+    loss, score = report["loss"], report["validation"]
+    lines |= {
+        "network": _network_line(report),
+        "classes": None if classes is None else _some(classes),
+        "features": f"{report['features']:,}",
+        "trained": f"{_count(report['epochs'], 'epoch')} of {report['rows'] or 0:,} rows"
+        + (f", loss {loss:.4f}" if isinstance(loss, float) else "")
+        + (f", validation {score:.4f}" if score is not None else "")
+        + (", interrupted" if report["interrupted"] else ""),
+        "strategy": f"{report['strategy_reason']}; {_count(report['replicas'], 'replica')}, "
+        f"transport {report['transport']}",
+        "faults": _line_of_faults(report["faults"]),
+        "settings": ", ".join(f"{name} {value}" for name, value in report["settings"].items()),
+        "versions": ", ".join(f"{name} {value}" for name, value in report.get("versions", {}).items())
+        or None,
+    }
+    columns = [f"  {column['name']}: {_line_of_column(column)}".rstrip(": ") for column in report["columns"]]
+    return "\n".join([_aligned(lines), *(["columns", *columns] if columns else [])])
+
+
+def _line_of_column(column: Mapping[str, Any]) -> str:
+    if "kind" not in column:
+        return ""
+    if column["kind"] == "numbers":
+        marked = ", some missing" if column["indicator"] else ""
+        return f"numbers, mean {column['mean']:.4g}, deviation {column['scale']:.4g}{marked}"
+    rare = f", and {len(column['infrequent'])} that are infrequent" if column["infrequent"] else ""
+    return f"{_count(len(column['values']), 'value')}: {_some(column['values'])}{rare}"
+
+
+def _some(values: Iterable[Any]) -> str:
+    values = ["missing" if value is None else str(value) for value in values]
+    more = f", ... ({len(values)} in all)" if len(values) > _SHOWN else ""
+    return ", ".join(values[:_SHOWN]) + more

@@ -1,0 +1,283 @@
+"""Tables in files, as lazy Dask dataframes: Parquet, CSV and arrays in npz, at paths, globs or fsspec URLs.
+
+    paths ── names of files ── their endings say the form ── a dataframe, read on the workers
+
+The first rows of a CSV tell the types of its columns; what looks whole there is read so that missing values
+and fractions can come later. An npz file has arrays X (n, ...) and y (n,), or, as MNIST has them, x_train,
+y_train, x_test and y_test; X becomes columns x0, x1, ...
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import dask
+import numpy as np
+from fsspec.core import open as open_file
+from fsspec.core import url_to_fs
+from numpy.lib import format as npy
+
+from dasknn.preprocessing import require_columns
+
+FORMATS = {
+    "parquet": (".parquet", ".pq", ".parq"),
+    "csv": (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.bz2", ".csv.xz", ".csv.zst"),
+    "npz": (".npz",),
+}
+# Rows of CSV that tell the types of its columns.
+_SAMPLE_ROWS = 10_000
+# Partitions of npz are of about so many bytes.
+_PART_BYTES = 2**24
+_FEATURES = ("X", "x")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a table. target: the column to learn, None where there is none.
+
+    role: which arrays of an npz file that has both, "train" or "test". as_text: columns whose numbers are
+    codes. is_regression: the target is of numbers, None: as it looks. kept: columns that only pass through.
+    """
+
+    target: str | None = None
+    role: str = "train"
+    as_text: Collection[str] = ()
+    is_regression: bool | None = None
+    kept: Collection[str] = ()
+
+
+def read(paths: Sequence[str], wanted: Wanted, form: str | None = None):
+    """Return a Dask dataframe of all rows of files, folders, globs or fsspec URLs; nothing is computed.
+
+    form: "parquet", "csv" or "npz"; None: as the endings say. ValueError: no such files, files of several
+    forms, or of one that is not known. ImportError: no pandas, or a package for a protocol.
+    """
+    try:
+        import dask.dataframe  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"Reading tables needs pandas and pyarrow ({error}): pip install 'dasknn[dataframe]'."
+        ) from error
+    files = [name for path in paths for name in _files_at(path)]
+    form = form or _form(files)
+    if form == "parquet":
+        return _read_parquet(paths, files)
+    return _read_csv(files, wanted) if form == "csv" else _read_npz(files, wanted)
+
+
+# --- which files -------------------------------------------------------------------------------------
+
+
+def _files_at(path: str) -> list[str]:
+    """Return the names of the files that a path, glob or URL stands for. ValueError: there are none."""
+    store, place = url_to_fs(path)
+    if store.isdir(place):
+        names = [name for name in store.find(place) if not _is_hidden(name, place)]
+    elif _is_glob(place):
+        names = [name for name in store.glob(place) if not _is_hidden(name, "")]
+    else:
+        names = [place] if store.exists(place) else []
+    if not names:
+        raise ValueError(f"Expected {_known_forms()} files at {path}, found none.")
+    return [store.unstrip_protocol(name) if "://" in path else name for name in sorted(names)]
+
+
+def _is_glob(place: str) -> bool:
+    return any(mark in place for mark in "*?[")
+
+
+def _is_hidden(name: str, folder: str) -> bool:
+    """Return whether a file is no data, such as _metadata, _SUCCESS or .crc: by its name, or a folder's."""
+    parts = name[len(folder) :].split("/") if folder else [name.rpartition("/")[2]]
+    return any(part.startswith(("_", ".")) for part in parts)
+
+
+def _form(files: Sequence[str]) -> str:
+    found = {name: _form_of(name) for name in files}
+    forms = set(found.values())
+    if len(forms) > 1:
+        examples = {form: name for name, form in found.items()}
+        raise ValueError(
+            f"Expected files of one format, received {' and '.join(sorted(map(str, examples.values())))}. "
+            "Name those of one format, with a glob such as 'folder/*.parquet'."
+        )
+    form = forms.pop()
+    if form is None:
+        raise ValueError(
+            f"Expected {_known_forms()} files, received {files[0]}, whose ending says nothing. Use "
+            "--format parquet, csv or npz."
+        )
+    return form
+
+
+def _form_of(name: str) -> str | None:
+    for form, endings in FORMATS.items():
+        if name.lower().endswith(endings):
+            return form
+    return None
+
+
+def _known_forms() -> str:
+    return "Parquet, CSV or npz"
+
+
+# --- Parquet -----------------------------------------------------------------------------------------
+
+
+def _read_parquet(paths: Sequence[str], files: list[str]):
+    import dask.dataframe as dd
+
+    # A folder is read as one dataset, whose folders' names may be columns.
+    source = paths[0] if len(paths) == 1 and not _is_glob(paths[0]) else files
+    try:
+        frame = dd.read_parquet(source)
+    except (OSError, IndexError, ValueError) as error:
+        raise ValueError(f"Expected Parquet files at {', '.join(paths)}. ({error})") from error
+    if len(frame.columns) == 0:
+        raise ValueError(f"Expected Parquet files at {', '.join(paths)}, found none with columns.")
+    return frame
+
+
+# --- CSV ---------------------------------------------------------------------------------------------
+
+
+def _read_csv(files: list[str], wanted: Wanted):
+    import dask.dataframe as dd
+    import pandas as pd
+
+    separator = _separator(files[0])
+    settings: dict[str, Any] = {"sep": separator, "skipinitialspace": True, "compression": "infer"}
+    try:
+        sample = pd.read_csv(files[0], nrows=_SAMPLE_ROWS, **settings)
+    except (ValueError, UnicodeError) as error:
+        raise ValueError(f"Expected a CSV file with a line of names at {files[0]}. ({error})") from error
+    settings["dtype"] = {name: _dtype(name, sample.dtypes[name], wanted) for name in sample.columns}
+    plain = [name for name in files if name.lower().endswith((".csv", ".tsv"))]
+    frames = [dd.read_csv(plain, **settings)] if plain else []
+    # Compressed files cannot be cut; each kind of them is read alone.
+    for ending in sorted({name.rpartition(".")[2] for name in files if name not in plain}):
+        alike = [name for name in files if name not in plain and name.endswith(f".{ending}")]
+        frames.append(dd.read_csv(alike, blocksize=None, **settings))
+    return frames[0] if len(frames) == 1 else dd.concat(frames)
+
+
+def _separator(name: str) -> str:
+    """Return what separates the names in the first line of a file."""
+    with open_file(name, "rt", compression="infer", encoding="utf-8-sig", errors="replace") as file:
+        header = file.readline()
+    return max(",;\t", key=header.count)
+
+
+def _dtype(name: str, dtype, wanted: Wanted) -> str:
+    """Return the dtype to read a column of CSV with, for that of its first rows."""
+    if name in wanted.as_text:
+        return "object"
+    if dtype.kind == "b":
+        return "boolean"
+    if dtype.kind not in "iuf":
+        return "object"
+    is_label = name == wanted.target and not wanted.is_regression
+    if dtype.kind in "iu" and (is_label or name in wanted.kept):
+        return "Int64"
+    # A fraction, or a missing value, may come later.
+    return "float64"
+
+
+# --- npz ---------------------------------------------------------------------------------------------
+
+
+def _read_npz(files: list[str], wanted: Wanted):
+    import dask.dataframe as dd
+
+    return dd.concat([_read_one_npz(name, wanted) for name in files])
+
+
+def _read_one_npz(name: str, wanted: Wanted):
+    import dask.dataframe as dd
+
+    shapes = _shapes_in(name)
+    keys = {"X": _key_of_features(shapes, wanted, name)}
+    if wanted.target is not None:
+        keys["y"] = _key_of_target(shapes, wanted, name)
+    shape, dtype = shapes[keys["X"]]
+    n_rows = shape[0]
+    if "y" in keys:
+        of_y = shapes[keys["y"]][0]
+        if math.prod(of_y) != n_rows or of_y[0] != n_rows:
+            raise ValueError(
+                f"Expected one target for each of {n_rows} rows of {keys['X']} in {name}, received "
+                f"{keys['y']} of shape {of_y}. Name another array with --target."
+            )
+    n_parts = max(1, min(n_rows, -(-math.prod(shape) * dtype.itemsize // _PART_BYTES)))
+    edges = [n_rows * i // n_parts for i in range(n_parts + 1)]
+    load, rows = dask.delayed(_load_npz, pure=True), dask.delayed(_rows_of, pure=True)
+    # The file is read once by a worker, and cut there.
+    arrays = load(name, keys)
+    target = wanted.target
+    meta = _table(
+        np.empty((0, *shape[1:]), dtype), np.empty(0, shapes[keys["y"]][1]) if "y" in keys else None, target
+    )
+    parts = [rows(arrays, begin, end, target) for begin, end in pairwise(edges)]
+    return dd.from_delayed(parts, meta=meta, verify_meta=False, prefix="npz")
+
+
+def _shapes_in(name: str) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Return shape and dtype of each array of an npz file, which is not read. ValueError: not such a file."""
+    found = {}
+    try:
+        with open_file(name, "rb") as file, zipfile.ZipFile(file) as archive:
+            for member in archive.namelist():
+                with archive.open(member) as array:
+                    version = npy.read_magic(array)
+                    read_header = (
+                        npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+                    )
+                    shape, _, dtype = read_header(array)
+                found[member.removesuffix(".npy")] = (shape, dtype)
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise ValueError(f"Expected an npz file at {name} ({error}). Write it with numpy.savez.") from error
+    return found
+
+
+def _key_of_target(shapes, wanted: Wanted, name: str) -> str:
+    target = str(wanted.target)
+    for key in (f"{target}_{wanted.role}", target):
+        if key in shapes:
+            return key
+    require_columns(shapes, [target], f"{name} (arrays are its columns)")
+    raise AssertionError("one of the two has returned or raised")
+
+
+def _key_of_features(shapes, wanted: Wanted, name: str) -> str:
+    for key in (*(f"{x}_{wanted.role}" for x in _FEATURES), *_FEATURES):
+        if key in shapes:
+            return key
+    tables = [key for key, (shape, _) in shapes.items() if len(shape) > 1 and key != wanted.target]
+    if len(tables) != 1:
+        raise ValueError(
+            f"Expected an array X of features in {name}, received {', '.join(shapes)}. Rename it X."
+        )
+    return tables[0]
+
+
+def _load_npz(name: str, keys: dict[str, str]) -> dict[str, np.ndarray]:
+    with open_file(name, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {column: arrays[key] for column, key in keys.items()}
+
+
+def _rows_of(arrays: dict[str, np.ndarray], begin: int, end: int, target: str | None):
+    y = arrays.get("y")
+    return _table(arrays["X"][begin:end], None if y is None else y.reshape(-1)[begin:end], target)
+
+
+def _table(X: np.ndarray, y: np.ndarray | None, target: str | None):
+    import pandas as pd
+
+    X = X.reshape(len(X), math.prod(X.shape[1:]))
+    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])])
+    return frame if y is None else frame.assign(**{str(target): y})
