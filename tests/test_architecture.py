@@ -74,12 +74,13 @@ FLOORS = {
     "sequential": 11,
     "plots": 12,
     "evaluation": 12,
-    "recommend": 12,
+    "advice": 12,
     "dashboard": 12,
     "pipelines": 12,
     "reports": 13,
     "options": 13,
-    "cli": 14,
+    "commands": 14,
+    "cli": 15,
 }
 CORE = [name for name, floor in FLOORS.items() if floor <= 7 and "cluster" not in name]
 
@@ -126,6 +127,14 @@ def test_the_core_runs_where_dask_is_not_installed():
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
+def test_other_commands_of_dask_do_not_wait_for_our_imports():
+    program = (
+        "import sys, dasknn.cli\n"
+        "assert not {'sklearn', 'pandas', 'scipy', 'distributed'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
 def test_only_the_tasks_module_submits_tasks():
     submitting = {"submit", "compute", "persist", "scatter", "map", "get", "run", "replicate"}
     for module, path in modules().items():
@@ -141,7 +150,7 @@ def test_only_the_tasks_module_submits_tasks():
 def test_the_oldest_versions_tested_are_those_that_are_promised():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    names = ("dataframe", "keras", "tensorboard", "dashboard")
+    names = ("dataframe", "keras", "tensorboard", "dashboard", "plots")
     promised = [*project["dependencies"], *(spec for name in names for spec in extras[name])]
     lower = dict(spec.replace("[array]", "").replace("[dataframe]", "").split(">=") for spec in promised)
     lines = (ROOT / "tests" / "minimum.txt").read_text().splitlines()

@@ -1,0 +1,92 @@
+from . import (
+    callbacks,
+    constraints,
+    dashboard,
+    exceptions,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+    plots,
+    regularizers,
+    schedules,
+    strategies,
+)
+from .advice import recommend
+from .checkpoints import Checkpoint
+from .compression import PowerSGD
+from .estimators import MLPClassifier, MLPRegressor, from_sklearn
+from .evaluation import compare, evaluate
+from .exceptions import DataSkewWarning
+from .layers import Input
+from .measures import RowMetric
+from .pipelines import load, save
+from .preprocessing import TablePreprocessor
+from .sequential import (
+    Sequential,
+    from_keras,
+    load_model,
+    model_from_json,
+    set_random_seed,
+    to_keras,
+)
+from .shuffling import shuffle
+from .slicing import Buckets
+from .strategies import (
+    GradientAveraging,
+    MirroredStrategy,
+    MultiWorkerMirroredStrategy,
+    OuterNesterov,
+    PredictionAveraging,
+    WeightAveraging,
+)
+from .thresholds import ThresholdError, assert_thresholds
+
+__version__: str
+
+__all__ = [
+    "Buckets",
+    "Checkpoint",
+    "DataSkewWarning",
+    "GradientAveraging",
+    "Input",
+    "MLPClassifier",
+    "MLPRegressor",
+    "MirroredStrategy",
+    "MultiWorkerMirroredStrategy",
+    "OuterNesterov",
+    "PowerSGD",
+    "PredictionAveraging",
+    "RowMetric",
+    "Sequential",
+    "TablePreprocessor",
+    "ThresholdError",
+    "WeightAveraging",
+    "assert_thresholds",
+    "callbacks",
+    "compare",
+    "constraints",
+    "dashboard",
+    "evaluate",
+    "exceptions",
+    "from_keras",
+    "from_sklearn",
+    "initializers",
+    "layers",
+    "load",
+    "load_model",
+    "losses",
+    "metrics",
+    "model_from_json",
+    "optimizers",
+    "plots",
+    "recommend",
+    "regularizers",
+    "save",
+    "schedules",
+    "set_random_seed",
+    "shuffle",
+    "strategies",
+    "to_keras",
+]
