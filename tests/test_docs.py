@@ -100,6 +100,8 @@ def run_page(blocks, folder, scheduler):
     # Pages train for a few epochs only; and pandas 3.1 discourages what dask.dataframe does to write Parquet.
     warnings.simplefilter("ignore", ConvergenceWarning)
     warnings.filterwarnings("ignore", "The inplace keyword")
+    # Another page may have a cluster, too.
+    warnings.filterwarnings("ignore", "Port 8787 is already in use")
     session = {"__name__": "__main__"}
     for block in blocks:
         print(f"--- line {block.line}", flush=True)
