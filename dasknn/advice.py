@@ -98,15 +98,17 @@ def recommend(client, model, X) -> Recommendation:
     """
     model._validate_params()
     with connect(client, distributed=True) as tasks:
-        n_slots = len(tasks.slots())
+        slots = tasks.slots()
+        n_slots = len(slots)
         network, assumed = _network_of(model, X)
         n_rows = _count_rows(tasks, X, n_slots)
         replicas = model.replicas or model._default_replicas(n_slots, n_rows)
+        n_workers = min(replicas, len(set(slots)))
         sizes = choice.Sizes(network, n_rows, replicas, model._batch_size(n_rows, replicas))
         job = model._job(network, sizes.batch_size, 0, replicas, 1, n_rows)
         measured = _measure(tasks, job, sizes)
     strategy, reason = model._choose_by_rules(sizes)
-    rows = sorted(_rows(measured, sizes, job, model, strategy), key=lambda row: row.seconds)
+    rows = sorted(_rows(measured, sizes, n_workers, job, model, strategy), key=lambda row: row.seconds)
     lines = [
         f"{n_rows:,} rows x {network.n_inputs} features, {network.n_params:,} parameters{assumed}, "
         f"{replicas} replica{'s' * (replicas > 1)}, {sizes.rows_of_step:.0f} rows of each in a step, "
@@ -237,7 +239,9 @@ def _nothing(*args) -> None:
 # --- predicting ---------------------------------------------------------------------------------------
 
 
-def _rows(measured: Measured, sizes: choice.Sizes, job: TrainingJob, model, default: Strategy) -> list[Row]:
+def _rows(
+    measured: Measured, sizes: choice.Sizes, n_workers: int, job: TrainingJob, model, default: Strategy
+) -> list[Row]:
     often = default if isinstance(default, WeightAveraging) else WeightAveraging(16, OuterNesterov())
     candidates: list[tuple[Strategy, str]] = [
         (GradientAveraging(), choice.PEER),
@@ -249,7 +253,7 @@ def _rows(measured: Measured, sizes: choice.Sizes, job: TrainingJob, model, defa
     epochs = [entry for entry in getattr(model, "history_", []) if entry.get("n_samples") == sizes.n_rows]
     rows = []
     for strategy, transport in candidates:
-        seconds, n_bytes = _predict(measured, sizes, job, strategy, transport)
+        seconds, n_bytes = _predict(measured, sizes, n_workers, job, strategy, transport)
         own_epochs = epochs if (strategy, transport) == ran else []
         rows.append(
             Row(
@@ -266,14 +270,20 @@ def _rows(measured: Measured, sizes: choice.Sizes, job: TrainingJob, model, defa
 
 
 def _predict(
-    measured: Measured, sizes: choice.Sizes, job: TrainingJob, strategy: Strategy, transport: str
+    measured: Measured,
+    sizes: choice.Sizes,
+    n_workers: int,
+    job: TrainingJob,
+    strategy: Strategy,
+    transport: str,
 ) -> tuple[float, float]:
     """Return the seconds of an epoch, and the bytes that all workers send in it."""
     ends = [sizes.n_rows * (replica + 1) // sizes.replicas for replica in range(sizes.replicas)]
     n_rounds = strategy.schedule(job, [end - begin for begin, end in pairwise([0, *ends])]).n_rounds
     vector_bytes = strategy.contribution_length(job) * np.dtype(job.network.dtype).itemsize
-    # Each worker sends about two vectors in an all-reduce, of two workers each one.
-    n_bytes = n_rounds * 2 * (sizes.replicas - 1) * vector_bytes
+    # Each worker sends about two vectors in an all-reduce, of two workers each one; more where the replicas
+    # of a worker are no whole branch of the tree.
+    n_bytes = n_rounds * 2 * (n_workers - 1) * vector_bytes
     if isinstance(strategy, PredictionAveraging):
         n_bytes = 0
     if transport == choice.TASKS:
@@ -291,13 +301,13 @@ def _of_history(history: list[dict], name: str) -> float | None:
 
 def _table(rows: list[Row]) -> list[str]:
     lines = [
-        f"{'':2}{'strategy':28} {'transport':10} {'epoch':>10} {'sent':>10}   {'measured':>10} {'sent':>10}"
+        f"{'':2}{'strategy':30} {'transport':10} {'epoch':>10} {'sent':>10}   {'measured':>10} {'sent':>10}"
     ]
     for row in rows:
         measured = "-" if row.measured_seconds is None else _time(row.measured_seconds)
         sent = "-" if row.measured_bytes is None else _size(row.measured_bytes)
         lines.append(
-            f"{'* ' if row.is_default else '  '}{_name(row.strategy):28} {row.transport:10} "
+            f"{'* ' if row.is_default else '  '}{_name(row.strategy):30} {row.transport:10} "
             f"{_time(row.seconds):>10} {_size(row.bytes_sent):>10}   {measured:>10} {sent:>10}"
         )
     return lines

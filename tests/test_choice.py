@@ -138,6 +138,13 @@ def test_recommend_prints_what_each_strategy_would_take_and_what_one_took(client
     assert_nothing_left(client)
 
 
+def test_recommend_counts_the_bytes_of_workers_however_many_replicas_they_have(client, dask_digits, capsys):
+    model = MLPClassifier((16,), max_iter=1, replicas=4, strategy="gradients", transport="peer")
+    model.fit(*dask_digits)
+    (measured,) = [r for r in dasknn.recommend(client, model, dask_digits[0]).rows if r.measured_bytes]
+    assert 0.8 < measured.bytes_sent / measured.measured_bytes < 1
+
+
 def test_recommend_counts_rows_that_are_not_known(client, capsys):
     import dask.dataframe as dd
 
