@@ -6,8 +6,10 @@ usage, 3 a threshold of `evaluate` is not met, 130 interrupted (what was learned
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -288,8 +290,11 @@ def predict(**options) -> None:
         model, output = pipelines.load(options["model_file"]), options["output"]
         if not options["overwrite"] and _is_filled(output):
             raise click.ClickException(
-                f"Expected a new or empty folder at {output}, found files. Name another, or add --overwrite."
+                f"Expected nothing, or an empty folder, at {output}, found files. Name another, or add "
+                "--overwrite."
             )
+        if output.endswith(".csv"):
+            storage.check_folder(output)
         if options["proba"] and not hasattr(model, "predict_proba"):
             raise click.UsageError("--proba is for classifiers; this model predicts numbers.")
         with _client(options):
@@ -421,6 +426,8 @@ def evaluate(**options) -> None:
     """
     thresholds = thresholds_of(options["threshold"])
     with _friendly_errors():
+        if options["output"]:
+            storage.check_folder(options["output"])
         slices = [slice_of(text) for text in options["slices"]]
         model = pipelines.load(options["model_file"])
         with _client(options):
@@ -429,11 +436,15 @@ def evaluate(**options) -> None:
             by = sorted({column for words in options["slices"] for column in columns_in(words)})
             _known(frame, [target, *by, *filter(None, [weights])])
             names = _columns_of(model, frame, [target, *filter(None, [weights])])
+            metrics = [name for names in options["metrics"] for name in names]
+            if metrics:
+                # What is judged is computed.
+                metrics = list(dict.fromkeys([*metrics, *thresholds]))
             found = dasknn.evaluate(
                 model,
                 frame[names],
                 frame[target],
-                [name for names in options["metrics"] for name in names] or None,
+                metrics or None,
                 slices,
                 sample_weight=None if weights is None else frame[weights],
                 slice_data=frame[by] if by else None,
@@ -441,15 +452,26 @@ def evaluate(**options) -> None:
             )
             if options["output"]:
                 storage.write(options["output"], found.to_csv(index=False).encode())
+            missed = _missed(found, thresholds, options["bound"])
             if options["as_json"]:
-                click.echo(reports.as_json({"slices": found.to_dict("records")}))
+                failures = [] if missed is None else missed.failures.to_dict("records")
+                verdict = {"passed": missed is None, "failures": failures} if thresholds else {}
+                click.echo(reports.as_json({"slices": found.to_dict("records"), **verdict}))
             else:
                 click.echo(reports.text_of_evaluation(found))
-            try:
-                dasknn.assert_thresholds(found, thresholds, bound=options["bound"])
-            except dasknn.ThresholdError as error:
-                _say(str(error))
-                raise SystemExit(_MISSED) from None
+            if missed is not None:
+                _say(str(missed))
+                raise SystemExit(_MISSED)
+
+
+def _missed(found, thresholds: dict[str, Any], bound: str) -> dasknn.ThresholdError | None:
+    """Return what says which slices do not reach the thresholds, if some do not."""
+    if thresholds:
+        try:
+            dasknn.assert_thresholds(found, thresholds, bound=bound)
+        except dasknn.ThresholdError as error:
+            return error
+    return None
 
 
 # --- inspect, recommend ------------------------------------------------------------------------------
@@ -482,7 +504,7 @@ def recommend(**options) -> None:
     with _friendly_errors(), _client(options) as client:
         prepared = _Prepared(options)
         model = prepared.model(options)
-        with redirect_stdout(sys.stderr if options["as_json"] else sys.stdout):
+        with redirect_stdout(io.StringIO() if options["as_json"] else sys.stdout):
             found = dasknn.recommend(client, model, prepared.numbers(prepared.train)[0])
         if options["as_json"]:
             rows = [
@@ -560,6 +582,24 @@ def _say(text: str, options: dict[str, Any] | None = None) -> None:
         click.echo(text, err=True)
 
 
+# What messages advise to write in Python, and what that is in a shell.
+_IN_SHELL = (
+    (r"\bdrop=\['([^']*)'\]", r"--drop \1"),
+    (r"\bcategorical=\['([^']*)'\]", r"--categorical \1"),
+    (r"\bslices=\['([^']*)'\]", r"--slices \1"),
+    (r"\bmin_frequency=(\d+)", r"--min-frequency \1"),
+    (r"\bmax_categories\b", "--max-categories"),
+    (r"Use MLPClassifier for classes", "For classes, use --task classification"),
+    (r"Use MLPRegressor for numbers", "For numbers, use --task regression"),
+)
+
+
+def _in_shell(message: str) -> str:
+    for python, shell in _IN_SHELL:
+        message = re.sub(python, shell, message)
+    return message
+
+
 @contextmanager
 def _friendly_errors() -> Iterator[None]:
     """Show errors that users can mend as one message without a traceback, and warnings as one line."""
@@ -574,7 +614,7 @@ def _friendly_errors() -> Iterator[None]:
         if any(words in str(error) for words in _CSV_ERRORS):
             error.add_note(_CSV_REMEDY)
         notes = "\n".join(getattr(error, "__notes__", []))
-        raise click.ClickException(f"{error}\n{notes}".rstrip()) from error
+        raise click.ClickException(_in_shell(f"{error}\n{notes}".rstrip())) from error
     except KeyboardInterrupt:
         _say("interrupted; nothing was saved")
         raise SystemExit(_INTERRUPTED) from None

@@ -50,6 +50,8 @@ def validated(estimator, X, **settings) -> Any:
     ValueError: as there; columns of a dataframe that are no numbers are named.
     """
     settings = {"accept_sparse": ["csr", "csc"], "dtype": (np.float64, np.float32), **settings}
+    if getattr(X, "ndim", 2) == 1 and hasattr(X, "to_frame"):
+        raise ValueError("Expected X of shape (n, p), received a Series. Use X.to_frame().")
     if partitions.is_dataframe(X) and any(getattr(kind, "kind", "O") in "mM" for kind in X.dtypes):
         # pandas would not promote them together with numbers, and alone they would be taken for numbers.
         refuse_text(X)
@@ -76,9 +78,9 @@ def refuse_text(X) -> None:
 def _refusal(names: dict[str, str]) -> str:
     columns = ", ".join(f"{name!r} ({kind})" for name, kind in names.items())
     return (
-        f"Expected columns of numbers, received {columns}. Encode them first: in a pipeline with "
-        "sklearn.compose.ColumnTransformer and OneHotEncoder, or for Dask data with "
-        "dask.dataframe.get_dummies; or drop them."
+        f"Expected columns of numbers, received {columns}. Encode them first, in a pipeline: "
+        "make_pipeline(dasknn.TablePreprocessor(), ...), or for data in one process with "
+        "sklearn.compose.ColumnTransformer and OneHotEncoder; or drop them."
     )
 
 

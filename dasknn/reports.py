@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from dasknn import pipelines, prediction, saving, sequential
 from dasknn.cluster import partitions
+from dasknn.cluster.faults import JOINED, RETIRED
 from dasknn.cluster.tasks import connect
 from dasknn.datasets import sum_over_blocks
 from dasknn.preprocessing import Categories, Numbers, TablePreprocessor
@@ -77,19 +78,19 @@ def of_training(model, n_columns: int, seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "rows_per_second": rows_seen / epochs_seconds if epochs_seconds else None,
         "loss": model.loss_,
-        "validation": None,
         "test": None,
         "faults": faults,
         "bytes_sent": sum(entry.get("bytes_sent", 0) for entry in history),
     }
-    if model.validation_scores_:
-        report["validation"] = _of_validation(model)
+    report["validation"] = _of_validation(model)
     return report
 
 
-def _of_validation(model) -> dict[str, Any]:
+def _of_validation(model) -> dict[str, Any] | None:
     """Return the validation score of the weights that were kept, and after which epoch it was best."""
-    found = np.array(model.validation_scores_)
+    found = np.array([e["validation_score"] for e in model.history_ if "validation_score" in e], np.float64)
+    if not len(found):
+        return None
     best = int(np.nanargmax(found)) if np.isfinite(found).any() else len(found) - 1
     kept = best if model.early_stopping else len(found) - 1
     name = "accuracy" if is_classifier(model) else "r2"
@@ -133,7 +134,7 @@ def text_of_training(report: Mapping[str, Any]) -> str:
         "epochs": f"{report['epochs']}"
         + (f" at {report['rows_per_second']:,.0f} rows/s" if report["rows_per_second"] else "")
         + f"; {report['seconds']:.1f} s in all",
-        "loss": f"{report['loss']:.4f}",
+        "loss": f"{report['loss']:.4f} in the last epoch",
         "validation": _line_of_validation(report["validation"]),
         "test": None if report["test"] is None else text_of_scores(report["test"]),
         "faults": _line_of_faults(report["faults"]),
@@ -165,7 +166,9 @@ def _line_of_faults(faults: Sequence[Mapping[str, Any]]) -> str:
         f"epoch {fault.get('epoch')}: {fault.get('what')} {fault.get('worker') or ''}".strip()
         for fault in faults
     ]
-    return f"{len(faults)}: " + "; ".join(told)
+    # Workers that come, or go as they were told to, are no faults.
+    n = sum(fault.get("what") not in (JOINED, RETIRED) for fault in faults)
+    return f"{n or 'none'}; " + "; ".join(told)
 
 
 def _count(n: int, what: str) -> str:
@@ -254,7 +257,7 @@ def _of_estimator(model) -> dict[str, Any]:
         "epochs": len(history),
         "rows": history[-1].get("n_samples") if history else None,
         "loss": getattr(model, "loss_", None),
-        "validation": history[-1].get("validation_score") if history else None,
+        "validation": _of_validation(model),
         "interrupted": bool(model.interrupted_),
         "faults": [fault for entry in history for fault in entry.get("faults", [])],
         "settings": {name: getattr(model, name) for name in settings},
@@ -304,15 +307,15 @@ def text_of_file(report: Mapping[str, Any]) -> str:
         lines |= {f"layer {number}": layer for number, layer in enumerate(layers)}
         return _aligned(lines | {"parameters": f"{report['parameters']:,}"})
     classes = report["classes"]
-    loss, score = report["loss"], report["validation"]
+    loss = report["loss"]
     lines |= {
         "network": _network_line(report),
         "classes": None if classes is None else _some(classes),
         "features": f"{report['features']:,}",
         "trained": f"{_count(report['epochs'], 'epoch')} of {report['rows'] or 0:,} rows"
-        + (f", loss {loss:.4f}" if isinstance(loss, float) else "")
-        + (f", validation {score:.4f}" if score is not None else "")
+        + (f", loss {loss:.4f} in the last" if isinstance(loss, float) else "")
         + (", interrupted" if report["interrupted"] else ""),
+        "validation": _line_of_validation(report["validation"]),
         "strategy": f"{report['strategy_reason']}; {_count(report['replicas'], 'replica')}, "
         f"transport {report['transport']}",
         "faults": _line_of_faults(report["faults"]),

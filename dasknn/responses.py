@@ -321,7 +321,10 @@ def _count_columns(count: Callable, columns: list[int], responder, X, y, weight)
     k = len(responder.classes)
     scores = responder.scores(X) if len(y) else np.empty((0, k))
     if scores.shape[1] != k or scores.dtype.kind not in "biuf":
-        raise ValueError(f"Expected scores (n, {k}), received {scores.shape} of dtype {scores.dtype}.")
+        raise ValueError(
+            f"Expected scores of numbers (n, {k}), received {scores.shape} of dtype {scores.dtype}. Use "
+            "predict_proba, not the labels that predict returns."
+        )
     bad = ~np.isfinite(scores).all(axis=1)
     if bad.any():
         raise ValueError(f"Expected finite scores, received {scores[bad][0]} in row {int(bad.argmax())}.")

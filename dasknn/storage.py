@@ -126,11 +126,13 @@ def folder_of(path: str | os.PathLike) -> str:
 def check_folder(path: str | os.PathLike) -> Path | None:
     """Return the folder of a file to be written to a path; None for a URL, whose folders may be mere names.
 
-    FileNotFoundError: there is no such folder.
+    FileNotFoundError: there is no such folder. IsADirectoryError: the path is a folder itself.
     """
     store, place = _resolved(path)
     if store is not None:
         return None
+    if Path(place).is_dir():
+        raise IsADirectoryError(f"Expected the name of a file to write, received the folder {place}.")
     folder = Path(place).resolve().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"Expected a folder at {folder} to write {Path(place).name} to.")

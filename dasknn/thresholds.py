@@ -14,6 +14,8 @@ from dasknn import measures
 _COMPARISONS = {">=": ge, "<=": le, ">": gt, "<": lt}
 # Which end of an interval is judged: the one that passes less easily, or the one that does so more easily.
 _BOUNDS = ("value", "worst", "best")
+# So many of them are named.
+_SHOWN = 10
 _UNJUDGED = "Not judged, since they have too few rows or the metric is not defined"
 
 
@@ -46,6 +48,8 @@ def assert_thresholds(evaluation, thresholds: dict[str, Any], *, bound: str = "v
     that leaves none, a metric fails. ThresholdError is an AssertionError. ValueError: metrics or slices that
     are not there, a number alone for a metric of which neither more nor less is better.
     """
+    if not thresholds:
+        raise ValueError("Expected at least one threshold, such as {'accuracy': 0.8}, received none.")
     if bound not in _BOUNDS:
         raise ValueError(f"Expected bound to be one of {', '.join(_BOUNDS)}, received {bound!r}.")
     judged = evaluation if slices is None else _chosen(evaluation, slices)
@@ -61,7 +65,9 @@ def assert_thresholds(evaluation, thresholds: dict[str, Any], *, bound: str = "v
                     failures.append(_failure(row, metric, sign, threshold))
         if judged[metric].isna().all():
             failures.append({"slice": "any slice", "rows": 0, "metric": metric, "threshold": "a value"})
-    unjudged = "; ".join(f"{name} ({rows:,} rows)" for name, rows in skipped.items())
+    unjudged = "; ".join(f"{name} ({rows:,} rows)" for name, rows in list(skipped.items())[:_SHOWN])
+    if len(skipped) > _SHOWN:
+        unjudged += f"; and {len(skipped) - _SHOWN} more"
     if failures:
         raise _threshold_error(failures, len(judged), bound, unjudged)
     if unjudged:

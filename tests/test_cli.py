@@ -441,7 +441,7 @@ def test_text_that_looks_like_numbers_is_text_again_when_predicting(run, tmp_pat
 
 def test_predictions_are_not_mixed_with_files_that_are_there(run, folder, trained, tmp_path):
     message = run("predict", trained, folder / "train", "--output", folder / "train", code=1).stderr
-    assert "Expected a new or empty folder" in message
+    assert "Expected nothing, or an empty folder" in message
     (tmp_path / "p.csv").write_text("old")
     words = ["predict", trained, folder / "test.parquet", "--output", tmp_path / "p.csv"]
     assert "add --overwrite" in run(*words, code=1).stderr
@@ -463,8 +463,15 @@ def test_an_evaluation_has_slices_and_says_whether_thresholds_are_met(run, folde
     assert table["accuracy"][0] == pytest.approx(dasknn.load(trained).score(frame, frame["income"]))
     assert table["rows"].tolist()[1:3] == frame["sex"].value_counts().sort_index().tolist()
     result = run(*words, "--threshold", "accuracy>=0.99", "--json", code=3)
-    assert json.loads(result.stdout)["slices"][0]["rows"] == 300
+    report = json.loads(result.stdout)
+    assert report["slices"][0]["rows"] == 300
+    assert not report["passed"]
+    assert report["failures"][0]["slice"] == "all"
     assert "expected >= 0.99" in result.stderr
+    # What is judged is computed, whether it was asked for or not.
+    report = json.loads(run(*words, "--threshold", "f1>=0.01", "--json").stdout)
+    assert report["passed"]
+    assert report["slices"][0]["f1"] > 0
 
 
 # --- inspect, recommend ------------------------------------------------------------------------------
@@ -516,6 +523,8 @@ def test_strategies_are_recommended_for_a_raw_table(run, folder):
     [
         (["--target", "incme"], 1, "Did you mean 'income'?"),
         (["--drop", "jobs"], 1, "Did you mean 'job'?"),
+        (["--max-categories", "2"], 1, "--drop job"),
+        (["--output", "."], 1, "received the folder ."),
         (["--hidden", "ten"], 2, "expected numbers of units such as 128,64"),
         (["--batch-size", "some"], 2, "expected auto, full or a number of rows"),
         (["--strategy", "weights:often=3"], 2, "weights has the settings every, outer, received 'often'"),

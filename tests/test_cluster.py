@@ -14,7 +14,7 @@ from conftest import assert_nothing_left, bits, tasks_left
 from distributed import wait
 
 from dasknn import MLPClassifier, MLPRegressor
-from dasknn.callbacks import Callback
+from dasknn.callbacks import Callback, LambdaCallback
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import ClusterTasks, Graph, LocalTasks, single_blas_thread
 from dasknn.exceptions import ClusterTimeoutError
@@ -276,14 +276,16 @@ def test_ctrl_c_while_tasks_run_leaves_nothing(client, stage):
     y = da.arange(400, chunks=40) % 2
     if stage == "load":
         X = X.map_blocks(slow)
-    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    begins = LambdaCallback(on_train_begin=lambda logs: timer.start())
     model = MLPClassifier((5,), max_iter=10**6, tol=0, n_iter_no_change=10**9, batch_size=40)
     try:
         if stage == "load":
+            timer.start()
             with pytest.raises(KeyboardInterrupt):
                 model.fit(X, y)
         else:
+            model.set_params(callbacks=[begins])
             with pytest.warns(UserWarning, match="interrupted by user"):
                 model.fit(X, y)
     finally:

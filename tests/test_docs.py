@@ -22,6 +22,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
+from distributed import LocalCluster
 from markdown_it import MarkdownIt
 from sklearn.exceptions import ConvergenceWarning
 
@@ -111,6 +112,13 @@ def run_page(blocks, folder, scheduler):
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(1)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two worker processes for all pages, which show what is on the scheduler: nothing of other tests."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

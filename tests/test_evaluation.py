@@ -875,6 +875,11 @@ def test_every_slice_that_fails_is_named_with_its_numbers():
     assert isinstance(caught.value, AssertionError)
 
 
+def test_no_threshold_at_all_is_refused():
+    with pytest.raises(ValueError, match="Expected at least one threshold"):
+        dasknn.assert_thresholds(evaluation(), {})
+
+
 @pytest.mark.parametrize(
     ("thresholds", "bound", "failing"),
     [

@@ -310,7 +310,7 @@ def test_a_source_that_fails_for_a_moment_is_read_again(client, data, monkeypatc
 
 def test_a_scheduler_that_dies_ends_the_fit_with_what_to_do(data):
     port = 0
-    with dask.config.set({"distributed.comm.timeouts.connect": "1s", "dasknn.timeout": 10}):
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s", "dasknn.timeout": 30}):
         command = [
             sys.executable,
             "-m",
@@ -402,7 +402,8 @@ def test_an_adaptive_cluster_grows_and_shrinks_and_changes_no_bit(data, calm_bit
         model = fit(road, data, callbacks=[Crowd()])
         assert bits(model) == calm_bits[road]
         assert_nothing_left(client)
-    assert [event["what"] for event in events(model)] == [JOINED, RETIRED]
+    # How often, the cluster decides, by its own load.
+    assert {event["what"] for event in events(model)} == {JOINED, RETIRED}
 
 
 # --- who works where --------------------------------------------------------------------------------

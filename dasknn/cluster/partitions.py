@@ -736,7 +736,8 @@ def _problem(block: Block, feature_names) -> str | None:
         return _first_bad(X, feature_names)
     for name, column in columns:
         if column is not None and (row := first_missing(column)) is not None:
-            return f"{name} holds {column[row]} in row {row}. {_REMEDY}"
+            remedy = "Drop rows without a target." if name == "y" else _REMEDY
+            return f"{name} holds {column[row]} in row {row}. {remedy}"
     if weight is not None and len(weight) and weight.min() < 0:
         row = int(weight.argmin())
         return f"sample_weight holds {weight[row]} in row {row}; expected >= 0."
