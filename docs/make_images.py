@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -135,8 +136,41 @@ def regions() -> None:
     save("slices-compared", SlicesDisplay.from_evaluation(found, "accuracy"))
 
 
+def dashboard(client) -> None:
+    """The page of Dask's dashboard, in a browser, while a training runs that has lost a worker."""
+    from playwright.sync_api import sync_playwright
+
+    X, y = on_cluster(*make_classification(200_000, n_features=50, n_informative=12, random_state=0), 8)
+    lost = LosesAWorker(client, 5)
+    seen = threading.Event()
+
+    class UntilSeen(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.training.stop_training = seen.is_set()
+
+    settings = {"strategy": "gradients", "batch_size": 512, "learning_rate_init": 3e-4, "max_iter": 1000}
+    model = MLPClassifier(
+        (128, 64), random_state=0, early_stopping=True, replicas=2, dtype="float32", **settings
+    )
+    model.set_params(callbacks=[lost, UntilSeen()], n_iter_no_change=1000)
+    training = threading.Thread(target=model.fit, args=(X, y))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 770})
+        page.goto(dasknn.dashboard.install(client))
+        training.start()
+        page.get_by_text("worker joined").first.wait_for(timeout=120_000)
+        page.get_by_text("epoch 14").first.wait_for(timeout=120_000)
+        # Within an epoch.
+        page.wait_for_timeout(1_500)
+        page.screenshot(path=IMAGES / "dashboard.png")
+        browser.close()
+    seen.set()
+    training.join()
+
+
 def main() -> None:
-    """Write all images."""
+    """Write all images; that of the dashboard where a Chromium is installed."""
     matplotlib.use("Agg")
     IMAGES.mkdir(exist_ok=True)
     with (
@@ -147,6 +181,8 @@ def main() -> None:
         client.wait_for_workers(2)
         two_classes()
         regions()
+        if shutil.which("chromium"):
+            dashboard(client)
 
 
 if __name__ == "__main__":

@@ -445,7 +445,7 @@ def test_the_url_follows_dask_config(client):
 
 def test_no_dashboard_is_said():
     with (
-        scheduler_of(dashboard_address=None, scheduler_kwargs={"dashboard": False}) as client,
+        scheduler_of(scheduler_kwargs={"dashboard": False}) as client,
         pytest.raises(RuntimeError, match="started without a dashboard"),
     ):
         dashboard.install(client)
