@@ -18,8 +18,8 @@ demo: $(VENV)/installed  ## train and evaluate on digits through `dask nn`, on a
 	$(BIN)/dask nn evaluate build/digits.safetensors 'build/digits/test/*.parquet' --target digit \
 	    --metrics accuracy --threshold accuracy=0.9
 
-# Tests wait for clusters most of the time: some processes share them, file by file.
-TEST_PROCESSES ?= 3
+# Tests wait for clusters half of the time: two processes share them, file by file.
+TEST_PROCESSES ?= 2
 
 test: $(VENV)/installed  ## all tests, warnings as errors
 	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile

@@ -374,7 +374,7 @@ def test_a_worker_that_falls_silent_is_left_out_within_seconds(new_cluster, data
     stop = Later(0.4, lambda: os.kill(pids[1], signal.SIGSTOP))
     began = time.monotonic()
     try:
-        with dask.config.set({"dasknn.silence": 1}), links_of(kind):
+        with dask.config.set({"dasknn.silence": 3}), links_of(kind):
             model = fit("gradients", data, callbacks=[stop], **settings)
     finally:
         wake(pids[1])
@@ -403,7 +403,7 @@ def test_a_worker_that_hangs_while_the_driver_waits_for_it_is_left_out(
 
         monkeypatch.setattr(ClusterTasks, "_gather", stop_and_gather)
     try:
-        with dask.config.set({"dasknn.silence": 1}):
+        with dask.config.set({"dasknn.silence": 3}):
             model = fit("gradients", data, callbacks=callbacks)
     finally:
         wake(stopped)
