@@ -412,6 +412,18 @@ def test_a_worker_that_hangs_while_the_driver_waits_for_it_is_left_out(
     assert bits(model) == local_bits["gradients"]
 
 
+def test_workers_that_are_all_silent_at_once_stay(new_cluster):
+    client = new_cluster(2)
+    both = set(client.nthreads())
+    with ClusterTasks(client) as tasks:
+        tasks.leave_out(both, both)
+        assert set(client.nthreads()) == both
+        assert set(tasks.slots()) == both
+        (first, second) = sorted(both)
+        tasks.leave_out([], [first])
+        assert set(client.nthreads()) == {second}
+
+
 def test_what_a_member_raises_of_its_own_is_raised(new_cluster, data, monkeypatch):
     new_cluster(2, processes=False)
     from dasknn.learners import GradientLearner

@@ -926,6 +926,9 @@ class ClusterTasks(Tasks):
         them tasks of anybody, and waits for them. A worker that wakes up begins anew.
         """
         self.left_out = {*self.left_out, *silent}
+        if not set(self.alive()) - set(hung):
+            # All at once: that speaks of a busy machine or network, and nobody would be left.
+            return
         for worker in hung:
             self._in_loop(self.client.run_on_scheduler, _remove_worker, worker)
 
