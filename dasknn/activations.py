@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import lru_cache, partial
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy as np
 from scipy.special import expit, log_expit, ndtr
 
 from dasknn.configs import described
+from dasknn.names import did_you_mean
 
 
 def _no_scratch(n_rows, units, dtype):
@@ -440,9 +440,8 @@ def _named(name: str) -> Activation:
     found = _ACTIVATIONS.get(_ALIASES.get(name, name))
     if found is not None:
         return found
-    close = get_close_matches(name, _names(), 1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(_names())}."
-    raise ValueError(f"Expected an activation, received {name!r}. {hint}")
+    hint = did_you_mean(name, _names()) or f" There are: {', '.join(_names())}."
+    raise ValueError(f"Expected an activation, received {name!r}.{hint}")
 
 
 def _described(description: Mapping[str, Any]) -> Activation:

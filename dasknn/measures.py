@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from itertools import pairwise
 from math import inf, prod
@@ -20,6 +19,7 @@ from math import inf, prod
 import numpy as np
 
 from dasknn import ranking
+from dasknn.names import did_you_mean
 from dasknn.resampling import Ranking
 
 BINARY, MULTICLASS, REGRESSION = "binary classification", "multiclass classification", "regression"
@@ -453,9 +453,9 @@ def _resolve(wanted, problem: Problem) -> Metric:
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:
-    other = _OTHER_WORDS.get(name.lower().removeprefix("neg_"))
-    near = [other] if other in known else get_close_matches(name.lower().removeprefix("neg_"), known, 1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    plain = name.lower().removeprefix("neg_")
+    other = _OTHER_WORDS.get(plain)
+    return did_you_mean(other if other in known else plain, known)
 
 
 # --- what metrics need of rows -----------------------------------------------------------------------

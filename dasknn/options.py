@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import click
 
 import dasknn
 from dasknn import storage, strategies
+from dasknn.names import did_you_mean
 
 
 def _options(*options):
@@ -24,9 +24,9 @@ def _options(*options):
 
 
 class Names(click.ParamType):
-    """Names of columns, separated by commas."""
+    """Names of columns or metrics, separated by commas."""
 
-    name = "columns"
+    name = "names"
 
     def convert(self, value, param, ctx):
         if isinstance(value, tuple):
@@ -36,6 +36,8 @@ class Names(click.ParamType):
 
 
 class Units(click.ParamType):
+    """Units of hidden layers, separated by commas."""
+
     name = "units"
 
     def convert(self, value, param, ctx):
@@ -108,11 +110,10 @@ def read_config(ctx: click.Context, param: click.Parameter, path: str | None) ->
     for key, value in config.items():
         name = key.replace("-", "_")
         if name not in params:
-            close = difflib.get_close_matches(name, params, n=1)
-            meant = f" Did you mean {close[0].replace('_', '-')!r}?" if close else ""
-            known = ", ".join(sorted(params)).replace("_", "-")
+            known = [one.replace("_", "-") for one in params]
+            meant = did_you_mean(key.replace("_", "-"), known)
             raise click.BadParameter(
-                f"{path} has an unknown key {key!r}.{meant} Known are {known}.", ctx, param
+                f"{path} has an unknown key {key!r}.{meant} Known are {', '.join(sorted(known))}.", ctx, param
             )
         takes_many = params[name].multiple or params[name].nargs == -1
         defaults[str(params[name].name)] = [value] if takes_many and not isinstance(value, list) else value

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -23,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dasknn.cluster import faults
 from dasknn.curves import BinnedScores, LabelCounts, ScoreCounts, bins_for
+from dasknn.names import did_you_mean
 from dasknn.responses import (
     Curves,
     check_lengths,
@@ -631,7 +631,7 @@ class LearningCurveDisplay(_Drawn):
         for name in metrics:
             if name not in known:
                 raise ValueError(
-                    f"Expected metrics among {known}, received {name!r}.{_did_you_mean(name, known)}"
+                    f"Expected metrics among {known}, received {name!r}.{did_you_mean(name, known)}"
                 )
         return metrics
 
@@ -723,11 +723,6 @@ class LearningCurveDisplay(_Drawn):
 
 def _number(value) -> float:
     return float(value) if isinstance(value, int | float | np.number) else float("nan")
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _stacked(ax, heights: list[float]) -> list:
@@ -915,7 +910,7 @@ class SlicesDisplay(_Drawn):
         metric = next(iter(found)) if metric is None else metric.removesuffix("_difference")
         if metric not in found:
             raise ValueError(
-                f"Expected a metric of {list(found)}, received {metric!r}.{_did_you_mean(metric, found)}"
+                f"Expected a metric of {list(found)}, received {metric!r}.{did_you_mean(metric, found)}"
             )
         column = found[metric]
         names = ["slice", "rows", column, f"{column}_low", f"{column}_high"]

@@ -9,7 +9,6 @@ small value that workers get once, and that a file holds as JSON.
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import Graph, connect
 from dasknn.exceptions import ModelFileError, PartitionError
+from dasknn.names import did_you_mean
 
 # More distinct values than this are not even counted, whatever becomes of rare ones.
 _MOST_VALUES = 100_000
@@ -39,8 +39,7 @@ def require_columns(available: Iterable[Any], names: Iterable[str], what: str = 
     columns = [str(name) for name in available]
     missing = [name for name in names if name not in columns]
     if missing:
-        close = difflib.get_close_matches(missing[0], columns, n=1)
-        meant = f" Did you mean {close[0]!r}?" if close else ""
+        meant = did_you_mean(missing[0], columns)
         shown = ", ".join(columns[:30]) + (", ..." if len(columns) > 30 else "")
         raise ValueError(
             f"Expected column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))} in {what}.{meant} "

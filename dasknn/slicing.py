@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from dasknn.names import did_you_mean
 from dasknn.ranking import Tally, equal_frequency_edges, keys_of_numbers
 
 # A slice with more values than this was hardly meant.
@@ -140,10 +141,7 @@ def column_of(dimension: Dimension) -> Hashable:
 
 
 def _not_there(column, columns: Sequence[Hashable]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(str(column), [str(name) for name in columns], 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(column, columns)
     there = ", ".join(repr(name) for name in list(columns)[:20]) or "none with a name"
     return (
         f"Expected slices by columns of X or of slice_data, received {column!r}.{hint} There are: {there}. "

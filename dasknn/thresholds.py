@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from difflib import get_close_matches
 from operator import ge, gt, le, lt
 from typing import Any
 
 import numpy as np
 
 from dasknn import measures
+from dasknn.names import did_you_mean
 
 _COMPARISONS = {">=": ge, "<=": le, ">": gt, "<": lt}
 # Which end of an interval is judged: the one that passes less easily, or the one that does so more easily.
@@ -80,11 +80,9 @@ def _chosen(evaluation, slices):
     there = evaluation["slice"].tolist()
     for name in names:
         if name not in there:
-            near = get_close_matches(str(name), there, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(
-                f"Expected slices of the evaluation, received {name!r}.{hint} There are: "
-                f"{', '.join(there[:20])}."
+                f"Expected slices of the evaluation, received {name!r}."
+                f"{did_you_mean(name, there)} There are: {', '.join(there[:20])}."
             )
     return evaluation[evaluation["slice"].isin(names)]
 
@@ -97,11 +95,9 @@ def _checks(evaluation, metric: str, wanted) -> list[tuple[str, float]]:
         if name not in ("slice", "rows") and not name.endswith(("_low", "_high", "_differs"))
     ]
     if metric not in there:
-        near = get_close_matches(str(metric), there, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"Expected thresholds of metrics of the evaluation, received {metric!r}.{hint} There are: "
-            f"{', '.join(there)}."
+            f"Expected thresholds of metrics of the evaluation, received {metric!r}."
+            f"{did_you_mean(metric, there)} There are: {', '.join(there)}."
         )
     if isinstance(wanted, int | float | np.number):
         wanted = (_direction(evaluation, metric), wanted)

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "dasknn"
 FLOORS = {
     "exceptions": 0,
     "configs": 0,
+    "names": 0,
     "summary": 0,
     "activations": 1,
     "initializers": 1,
