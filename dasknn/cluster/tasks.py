@@ -717,6 +717,8 @@ class ClusterTasks(Tasks):
     def start_clock(self):
         from dasknn.cluster import clock
 
+        if self._has_clock:
+            return
         # A scheduler that cannot import dasknn keeps no time.
         with suppress(ImportError, AttributeError):
             self._in_loop(self.client.run_on_scheduler, clock.start, self.client.id)
@@ -920,7 +922,8 @@ class ClusterTasks(Tasks):
         return self._in_loop(ask_all)
 
     def leave_out(self, silent: Collection[str], hung: Collection[str]) -> None:
-        """Give the silent workers no more of this work; remove from the cluster those whose process hangs.
+        """Give the silent workers no more of this work; remove from the cluster those whose process hangs,
+        unless that would leave none.
 
         The scheduler does so, too, but after minutes (distributed.scheduler.worker-ttl), in which it gives
         them tasks of anybody, and waits for them. A worker that wakes up begins anew.
