@@ -57,8 +57,9 @@ class RowsInProcess:
         """Return summarize(y, weight)."""
         return summarize(self.y, self.weight)
 
-    def warn_of_skew(self, is_ours: bool) -> None:
-        """Do nothing: there is one part, whose rows are mixed in each epoch."""
+    def warn_of_skew(self, is_ours: bool) -> bool:
+        """Return False: there is one part, whose rows are mixed in each epoch."""
+        return False
 
     def draw_seed(self, rng: np.random.RandomState) -> int:
         """Draw from rng from now on; the seed of other streams, which is not used, is 0."""
@@ -114,11 +115,37 @@ class RowsOnTasks:
         """Return the sum of summarize(y, weight) over partitions: what loading them has found."""
         return self.loaded.targets
 
-    def warn_of_skew(self, is_ours: bool) -> None:
-        """Warn where partitions differ much in targets or, unless they are ours, in their numbers of rows."""
+    def warn_of_skew(self, is_ours: bool) -> bool:
+        """Warn where partitions differ much in targets or, unless they are ours, in their numbers of rows.
+
+        Returns whether targets differ.
+        """
         infos = self.loaded.infos
-        names = [name for names in self.loaded.parts[0].names for name in names]
-        skew.warn_of_skew([info.targets for info in infos], [info.n_rows for info in infos], names, is_ours)
+        targets, n_rows = [info.targets for info in infos], [info.n_rows for info in infos]
+        return skew.warn_of_skew(targets, n_rows, self._names, is_ours)
+
+    def warn_of_split(self, held_out: RowsOnTasks, summarize: Callable) -> None:
+        """Warn where the last rows, which `hold_out_last` has set aside, have other targets than these."""
+        left, last = (
+            self._targets_of(rows, other, summarize) for rows, other in ((self, held_out), (held_out, self))
+        )
+        skew.warn_of_split(left, last, self._names)
+
+    def _targets_of(self, rows: RowsOnTasks, other: RowsOnTasks, summarize: Callable) -> list:
+        """Return the summaries of y in the blocks of one side of a split that have rows of it."""
+        infos, others = rows.loaded.infos, other.loaded.infos
+        own = [p for p, info in enumerate(infos) if info.n_rows]
+        # What loading has found is of whole blocks, of which few are cut.
+        cut = [p for p in own if others[p].n_rows]
+        graph = Graph()
+        summarize_again = partial(_summary, summarize)
+        wanted = [graph.add("dasknn-inspect", summarize_again, rows.loaded.add_block(graph, p)) for p in cut]
+        found = dict(zip(cut, self.tasks.run(graph, wanted) if cut else [], strict=True))
+        return [found.get(p, infos[p].targets) for p in own]
+
+    @property
+    def _names(self) -> list[str]:
+        return [name for names in self.loaded.parts[0].names for name in names]
 
     def draw_seed(self, rng: np.random.RandomState) -> int:
         """Draw the seed of all further streams."""
@@ -185,6 +212,10 @@ def _check_held_out(n_rows: int) -> None:
         raise ValueError(
             "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
         )
+
+
+def _summary(summarize: Callable, block: partitions.Block):
+    return summarize(block.y, block.weight)
 
 
 def make_shard(encoder, weights, X, y, weight) -> Shard:

@@ -303,12 +303,14 @@ class Sequential(Stack):
                 # The cluster may have another size now; what the user leaves to it stays as it was.
                 replicas = keeper.found.replicas
             rows = self._read(tasks, encoder, x, y, sample_weight, replicas)
-            rows.warn_of_skew(is_ours=not is_distributed)
+            is_sorted = rows.warn_of_skew(is_ours=not is_distributed)
             held_out = None
             if validation_data is not None:
                 held_out = self._read(tasks, encoder, *self._validation(validation_data), replicas)
             elif validation_split:
                 held_out = rows.hold_out_last(validation_split)
+                if not is_sorted:
+                    rows.warn_of_split(held_out, encoder.summarize)
             if not self._says_replicas():
                 replicas = min(replicas, rows.n_rows)
             batch_size = min(batch_size, rows.n_rows)

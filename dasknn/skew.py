@@ -28,6 +28,10 @@ _MOST_DISTANCE = 0.4
 _FEWEST_ROWS = 10
 # Numbers of at most so many values are compared value by value, others by tenths.
 _BINS = 10
+# As improbable differences between rows held out last and those before them are not by chance.
+_LEAST_PROBABILITY = 1e-3
+# A group of which all rows are held out: there may be many groups.
+_LEAST_PROBABILITY_OF_A_GROUP = 1e-6
 # One partition of so many that holds more than this share of the rows holds the others up.
 _MOST_SHARE = 0.5
 _FEWEST_PARTITIONS = 4
@@ -89,22 +93,49 @@ def distance(counts: Sequence[np.ndarray], n_rows: Sequence[int]) -> Distance:
     )
 
 
-def warn_of_skew(summaries: Sequence[Any], n_rows: Sequence[int], names: Iterable[str], is_ours: bool):
+def warn_of_skew(
+    summaries: Sequence[Any], n_rows: Sequence[int], names: Iterable[str], is_ours: bool
+) -> bool:
     """Warn, once, of partitions that differ much in their targets or in their numbers of rows.
 
     summaries: what `targets` says of y in each partition. names: of X, y and weight, those that there are.
-    is_ours: the partitions are not the user's, who gave plain data.
+    is_ours: the partitions are not the user's, who gave plain data. Returns whether targets differ.
     """
     full = [p for p, n in enumerate(n_rows) if n]
     if len(full) < 2:
-        return
+        return False
     of_targets = _of_targets([summaries[p] for p in full], [n_rows[p] for p in full], full)
     of_sizes = None if is_ours else _of_sizes(n_rows, full)
     if of_targets:
-        columns = ", ".join("sample_weight" if name == "weight" else name for name in names)
-        of_targets += f" Mix the rows once: {columns} = dasknn.shuffle({columns})."
+        of_targets += f" Mix the rows once: {_shuffled(names)}."
     if found := " ".join(filter(None, [of_targets, of_sizes])):
         warnings.warn(found, DataSkewWarning, stacklevel=4)
+    return of_targets is not None
+
+
+def warn_of_split(left: Sequence[Any], held_out: Sequence[Any], names: Iterable[str]) -> None:
+    """Warn of rows held out last whose targets differ much from those of the rows that are left.
+
+    left, held_out: what `targets` says of y in the blocks of each side, none without rows. names: of X, y and
+    weight, those that there are.
+    """
+    if isinstance(left[0], ClassSummary):
+        found = _of_classes_held_out(reduce(add, left), reduce(add, held_out))
+    else:
+        found = _of_numbers_held_out(left, held_out)
+    if found is None:
+        return
+    warnings.warn(
+        f"validation_split takes the last rows, which differ from those before them: {found}. The validation "
+        f"then says little of the model. Mix the rows once: {_shuffled(names)}; or pass validation_data.",
+        DataSkewWarning,
+        stacklevel=4,
+    )
+
+
+def _shuffled(names: Iterable[str]) -> str:
+    columns = ", ".join("sample_weight" if name == "weight" else name for name in names)
+    return f"{columns} = dasknn.shuffle({columns})"
 
 
 def _of_targets(summaries: list, n_rows: list[int], numbers: list[int]) -> str | None:
@@ -123,7 +154,7 @@ def _of_classes(
         return None
     return (
         f"The data looks sorted by class: the classes of its {len(numbers)} partitions are {found.value:.0%} "
-        f"as far apart as in sorted data (mixed rows: 0%). Class {labels[found.group].tolist()!r} has "
+        f"as far apart as in sorted data (mixed rows: 0%). Class {_shown(labels, found.group)} has "
         f"{found.there:.0%} of the rows of partition {numbers[found.at]}, and {found.overall:.0%} of all. "
         "Replicas that learn from different classes learn worse."
     )
@@ -133,6 +164,11 @@ def _counts(summary: ClassSummary, labels: np.ndarray) -> np.ndarray:
     counts = np.zeros(len(labels))
     counts[np.searchsorted(labels, summary.labels)] = summary.rows
     return counts
+
+
+def _shown(labels: np.ndarray, at: int) -> str:
+    # Nanoseconds would become a number.
+    return str(labels[at]) if labels.dtype.kind in "mM" else repr(labels.tolist()[at])
 
 
 def _of_numbers(samples: list[np.ndarray], n_rows: list[int], numbers: list[int]) -> str | None:
@@ -160,6 +196,66 @@ def _bins(parts: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
         edges = np.unique(np.quantile(together, np.arange(1, _BINS) / _BINS, method="lower"))
     counts = [np.bincount(np.searchsorted(edges, part), minlength=len(edges) + 1) for part in parts]
     return edges, counts
+
+
+def _of_classes_held_out(left: ClassSummary, held_out: ClassSummary) -> str | None:
+    labels = np.union1d(left.labels, held_out.labels)
+    sides = _counts(left, labels), _counts(held_out, labels)
+    if not _are_apart(*sides):
+        return None
+    of_left, of_held_out = (counts / counts.sum() for counts in sides)
+    group = int((of_held_out - of_left).argmax())
+    return (
+        f"class {_shown(labels, group)} has {of_held_out[group]:.0%} of the rows held out, and "
+        f"{of_left[group]:.0%} of those to train on"
+    )
+
+
+def _of_numbers_held_out(left: Sequence[Any], held_out: Sequence[Any]) -> str | None:
+    n_columns = left[0].sample.shape[1]
+    for column in range(n_columns):
+        parts = [summary.sample[:, column] for summary in (*left, *held_out)]
+        n_rows = [summary.n_rows for summary in (*left, *held_out)]
+        _, counts = _bins(parts)
+        sides = slice(len(left)), slice(len(left), None)
+        if not _are_apart(*(_together(counts[side], n_rows[side]) for side in sides)):
+            continue
+        means = [
+            np.average([part.mean() for part in parts[side]], weights=n_rows[side]).item() for side in sides
+        ]
+        return (
+            f"the mean of {'y' if n_columns == 1 else 'a column of y'} is {means[1]:.3g} in the rows held "
+            f"out, and {means[0]:.3g} in those to train on"
+        )
+    return None
+
+
+def _together(counts: list[np.ndarray], n_rows: list[int]) -> np.ndarray:
+    """Return counts (k,) of as many rows as were counted, with the shares that parts of n_rows each give."""
+    shares = [own / own.sum() for own in counts]
+    return np.average(shares, axis=0, weights=n_rows) * sum(own.sum() for own in counts)
+
+
+def _are_apart(left: np.ndarray, held_out: np.ndarray) -> bool:
+    """Return whether counts (k,) by group, of two sides, differ so much that it harms, and is not by chance.
+
+    That is their total variation, from 0 (alike) to 1 (no group in common), or a group that is held out
+    whole.
+    """
+    n_left, n_held_out = left.sum(), held_out.sum()
+    shares = (left + held_out) / (n_left + n_held_out)
+    is_whole = (left == 0) & (
+        held_out * np.log(n_held_out / (n_left + n_held_out)) < np.log(_LEAST_PROBABILITY_OF_A_GROUP)
+    )
+    if is_whole.any():
+        return True
+    # As many rows in each of two sides of one size would differ as much.
+    n = n_left * n_held_out / (n_left + n_held_out)
+    by_chance = np.minimum(np.sqrt(shares * (1 - shares) / n), 2 * shares).sum() / 2
+    excess = np.abs(left / n_left - held_out / n_held_out).sum() / 2 - by_chance
+    # Each row moves it by at most 1 / n (McDiarmid 1989).
+    is_by_chance = np.exp(-2 * n * excess**2) > _LEAST_PROBABILITY
+    return bool(excess > _MOST_DISTANCE * (1 - by_chance) and not is_by_chance)
 
 
 def _of_sizes(n_rows: Sequence[int], full: list[int]) -> str | None:

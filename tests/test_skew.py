@@ -132,6 +132,22 @@ def test_the_warning_says_what_was_found_and_what_to_do():
     assert "X, y = dasknn.shuffle(X, y)" in message
 
 
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [
+        (np.array(["no", "yes"]), "'yes'"),
+        (np.array(["no", "yes"], object), "'yes'"),
+        (np.array([0, 1]), "1"),
+        (np.array([0.0, 1.0]), "1.0"),
+        (np.array([False, True]), "True"),
+        (np.array(["2019-01-01", "2020-01-01"], "M8[ns]"), "2020-01-01T"),
+    ],
+    ids=["text", "objects", "integers", "floats", "booleans", "dates"],
+)
+def test_labels_of_all_kinds_are_named(labels, shown):
+    assert f"Class {shown}" in warned(np.repeat(labels, 100), [100, 100])
+
+
 def test_one_sorted_column_of_several_is_enough():
     rng = np.random.default_rng(0)
     y = rng.standard_normal((1000, 3))
@@ -236,6 +252,93 @@ def test_dataframes_are_looked_at_too():
     frame = dd.from_pandas(pd.DataFrame(X, columns=list("abc")).assign(label=y), npartitions=4, sort=False)
     with pytest.warns(DataSkewWarning, match="4 partitions are 100%"):
         classifier().fit(frame[["a", "b", "c"]], frame["label"])
+
+
+@pytest.mark.parametrize("dtype", ["str", "object", "category", "string[pyarrow]"])
+def test_text_of_dataframes_is_named(dtype):
+    X, y = rows_of()
+    table = pd.DataFrame(X, columns=list("abc")).assign(label=pd.Series(y).map({0: "no", 1: "yes"}))
+    frame = dd.from_pandas(table.astype({"label": dtype}), npartitions=4, sort=False)
+    with pytest.warns(DataSkewWarning, match="Class '(no|yes)' has 100%"):
+        classifier().fit(frame[["a", "b", "c"]], frame["label"])
+
+
+# --- rows that are held out last --------------------------------------------------------------------
+
+
+def softmax(n_classes, loss=LABELS):
+    return sequential(n_classes, "softmax", loss)
+
+
+def fits_of_last_rows(n_classes=5):
+    """Return, by name, y (n, k) in the forms that losses take, of sorted classes, and a model for each."""
+    y = np.repeat(np.arange(n_classes), 200)
+    return {
+        "labels": (y, softmax(n_classes)),
+        "one-hot": (np.eye(n_classes)[y], softmax(n_classes, "categorical_crossentropy")),
+        "0 and 1": (y >= n_classes - 2, sequential(1, "sigmoid", "binary_crossentropy")),
+        "-1 and 1": (np.where(y >= n_classes - 2, 1, -1), sequential(1, "tanh", "hinge")),
+        "numbers": (np.sort(np.random.default_rng(1).standard_normal(len(y))), sequential(1, None, "mse")),
+    }
+
+
+@pytest.mark.parametrize("way", ["plain", "one partition", "cut by a strategy"])
+@pytest.mark.parametrize("kind", fits_of_last_rows())
+def test_sorted_rows_held_out_last_are_warned_of_once(kind, way):
+    y, model = fits_of_last_rows()[kind]
+    X = np.random.default_rng(0).standard_normal((len(y), 3))
+    if way == "cut by a strategy":
+        with dasknn.GradientAveraging(replicas=2).scope():
+            model = dasknn.Sequential.from_config(model.get_config())
+            model.compile(loss=fits_of_last_rows()[kind][1].loss)
+
+    def fit(X, y):
+        if way == "one partition":
+            X, y = da.from_array(X, chunks=-1), da.from_array(y, chunks=-1)
+        model.fit(X, y, validation_split=0.2, verbose=0)
+
+    with pytest.warns(DataSkewWarning, match=r"dasknn\.shuffle\(X, y\)") as found:
+        fit(X, y)
+    assert sum(entry.category is DataSkewWarning for entry in found) == 1
+    order = np.random.default_rng(0).permutation(len(y))
+    # Warnings are errors.
+    fit(X[order], y[order])
+
+
+def test_the_warning_of_rows_held_out_says_what_was_found():
+    y, model = fits_of_last_rows()["labels"]
+    X = np.zeros((len(y), 3))
+    weight = np.ones(len(y))
+    expected = "class 4 has 100% of the rows held out, and 0% of those to train on"
+    with pytest.warns(DataSkewWarning, match=expected) as found:
+        model.fit(X, y, sample_weight=weight, validation_split=0.2, verbose=0)
+    assert "X, y, sample_weight = dasknn.shuffle(X, y, sample_weight)" in str(found[0].message)
+    # The border lies within a partition, and there are some on each side.
+    cut = [da.from_array(column, chunks=(300, *column.shape[1:])) for column in (X, np.sort(y % 2))]
+    with pytest.warns(DataSkewWarning, match="sorted by class"):
+        model.fit(*cut, validation_split=0.25, verbose=0)
+    # Nothing of it is known where validation data is given.
+    model.fit(X, y, validation_data=(X[-200:], y[-200:]), verbose=0)
+
+
+def test_a_rare_class_that_is_held_out_whole_is_warned_of():
+    y = np.repeat([0, 1], [990, 10])
+    with pytest.warns(DataSkewWarning, match="class 1 has 5% of the rows held out, and 0% of those"):
+        softmax(2).fit(np.zeros((1000, 3)), y, validation_split=0.2, verbose=0)
+
+
+@pytest.mark.parametrize("kind", [*CLASSES, *NUMBERS])
+def test_random_rows_held_out_are_not_warned_of(kind):
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        n = int(10 ** rng.uniform(0.5, 4))
+        if kind in CLASSES:
+            y, summary = rng.choice(len(CLASSES[kind]), n, p=CLASSES[kind]), ClassSummary
+        else:
+            y, summary = NUMBERS[kind](rng, n), NumberSummary
+        border = int(rng.integers(1, n))
+        # Warnings are errors.
+        skew.warn_of_split([summary.of(y[:border])], [summary.of(y[border:])], ["X", "y"])
 
 
 def test_what_is_not_cut_or_not_trained_on_draws_no_warning():
