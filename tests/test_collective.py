@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dasknn.cluster.collective import DOUBLING, SCATTER, Group, Part, choose
-from dasknn.cluster.links import SocketEndpoint
+from dasknn.cluster.links import Secret, SocketEndpoint
 from dasknn.cluster.tasks import merge_tree
 from dasknn.exceptions import LinkError
 
-RUN, SECRET = b"r" * 16, b"s" * 32
+RUN, SECRET = b"r" * 16, Secret(b"s" * 32)
 SECONDS = 20
 
 

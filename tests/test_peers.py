@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import pickle
 import random
 import signal
 import threading
 import time
 import warnings
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import dask
 import dask.array as da
@@ -622,7 +624,7 @@ def test_bytes_on_the_wire_are_encrypted_where_the_cluster_has_tls(data, local_b
 @pytest.mark.parametrize("noise", [b"", b"x", b"GET / HTTP/1.1\r\n\r\n", bytes(100), None])
 def test_strangers_are_not_let_in_and_hold_nobody_up(noise):
     """noise: what a stranger sends; None: bytes without an end."""
-    run, secret = links.new_run(), links.new_secret()
+    run, secret = links.new_run(), links.Secret()
     ends = [links.SocketEndpoint(run, 1, secret, f"worker-{i}", "127.0.0.1") for i in range(2)]
     contacts = [end.contact for end in ends]
     stop = threading.Event()
@@ -662,9 +664,9 @@ def test_strangers_are_not_let_in_and_hold_nobody_up(noise):
 @pytest.mark.parametrize("difference", ["secret", "run", "attempt"])
 def test_members_of_another_run_attempt_or_secret_are_strangers(difference, monkeypatch):
     monkeypatch.setattr(links, "_CONNECT_SECONDS", 1.0)
-    run, secret = links.new_run(), links.new_secret()
+    run, secret = links.new_run(), links.Secret()
     other = {"run": run, "attempt": 1, "secret": secret}
-    other[difference] = 2 if difference == "attempt" else bytes(len(other[difference]))
+    other[difference] = {"secret": links.Secret(), "run": links.new_run(), "attempt": 2}[difference]
     ends = [
         links.SocketEndpoint(run, 1, secret, "worker-0", "127.0.0.1"),
         links.SocketEndpoint(other["run"], other["attempt"], other["secret"], "worker-1", "127.0.0.1"),
@@ -689,7 +691,7 @@ def test_a_client_without_certificate_is_not_let_in():
     contexts = tuple(
         getter("worker")["ssl_context"] for getter in (server.get_listen_args, server.get_connection_args)
     )
-    run, secret = links.new_run(), links.new_secret()
+    run, secret = links.new_run(), links.Secret()
     end = links.SocketEndpoint(run, 1, secret, "worker-0", "127.0.0.1", contexts)
     stranger = links.SocketEndpoint(run, 1, secret, "worker-1", "127.0.0.1")
     contacts = [end.contact, stranger.contact]
@@ -714,7 +716,7 @@ def test_an_endpoint_that_is_written_to_disk_stays_open_until_its_run_ends():
     import pickle
 
     def handle():
-        links.SocketEndpoint(run, 1, b"s", "worker", "127.0.0.1")
+        links.SocketEndpoint(run, 1, links.Secret(), "worker", "127.0.0.1")
         return links.Handle(run, 1, "worker")
 
     run = links.new_run()
@@ -733,21 +735,49 @@ def test_an_endpoint_that_is_written_to_disk_stays_open_until_its_run_ends():
 def test_messages_of_strangers_and_stale_ones_are_dropped_by_dasks_handler(new_cluster):
     client = new_cluster(1, processes=False)
     (worker,) = client.cluster.workers.values()
-    run, secret = links.new_run(), links.new_secret()
+    run, secret = links.new_run(), links.Secret()
     end = links.DaskEndpoint(run, 2, secret, worker)
     handler = worker.handlers["dasknn_frame"]
     data = np.zeros(3, np.uint8)
-    for change in ({"run": b"other"}, {"attempt": 1}, {"secret": b"wrong"}):
-        handler(
-            **{"run": run, "attempt": 2, "rank": 1, "number": 0, "secret": secret, "data": data, **change}
-        )
+    proof = end._proof(1)
+    strange = [{"proof": "text"}, {"proof": b"wrong"}, {"rank": "1"}, {"rank": 2**40}, {"rank": 2}]
+    for change in ({"run": b"other"}, {"attempt": 1}, *strange):
+        handler(**{"run": run, "attempt": 2, "rank": 1, "number": 0, "proof": proof, "data": data, **change})
     assert not end._early
     for number in range(2 * links._MOST_WAITING):
-        handler(run=run, attempt=2, rank=1, number=number, secret=secret, data=data)
+        handler(run=run, attempt=2, rank=1, number=number, proof=proof, data=data)
     assert len(end._early[1]) == links._MOST_WAITING
     end.close()
     assert "dasknn_frame" not in worker.handlers
-    handler(run=run, attempt=2, rank=1, number=0, secret=secret, data=data)
+    handler(run=run, attempt=2, rank=1, number=0, proof=proof, data=data)
+
+
+def test_no_log_and_no_error_has_a_secret_and_each_attempt_and_kind_has_its_own(new_cluster, monkeypatch):
+    made, new = [], links.secrets.token_bytes
+
+    def token_bytes(n):
+        made.append(new(n))
+        return made[-1]
+
+    monkeypatch.setattr(links.secrets, "token_bytes", token_bytes)
+    client = new_cluster(1, processes=False)
+    X, y = da.random.random((80, 3), chunks=20), da.ones(80, chunks=20)
+    model = MLPClassifier((3,), max_iter=1, replicas=2, transport="peer", strategy="gradients")
+    with links.socket.create_server(("127.0.0.1", 0)) as taken, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with dask.config.set({"dasknn.ports": str(taken.getsockname()[1])}):
+            model.fit(X, y)
+    assert model.transport_ == "peer"
+    logs = repr((client.get_worker_logs(), client.get_scheduler_logs()))
+    assert "dasknn-open" in logs
+    found = [value for value in made if len(value) == 32]
+    assert len(found) == 2
+    for value in found:
+        assert repr(value)[2:-1].replace("\\", "") not in logs.replace("\\", "")
+        assert value.hex() not in logs
+    secret = links.Secret()
+    assert repr(partial(print, secret)).endswith("<Secret>)")
+    assert pickle.loads(pickle.dumps(secret)).proof(b"a", b"b") == secret.proof(b"ab")
 
 
 def test_ports_are_taken_from_the_range_that_is_set():
@@ -755,8 +785,8 @@ def test_ports_are_taken_from_the_range_that_is_set():
         port = taken.getsockname()[1]
         message = f"No port of '{port}-{port}' is free at 127"
         with dask.config.set({"dasknn.ports": f"{port}-{port}"}), pytest.raises(LinkError, match=message):
-            links.SocketEndpoint(b"r" * 16, 1, b"s", "worker", "127.0.0.1")
+            links.SocketEndpoint(b"r" * 16, 1, links.Secret(), "worker", "127.0.0.1")
     with dask.config.set({"dasknn.ports": f"{port}-{port + 20}"}):
-        end = links.SocketEndpoint(b"r" * 16, 1, b"s", "worker", "127.0.0.1")
+        end = links.SocketEndpoint(b"r" * 16, 1, links.Secret(), "worker", "127.0.0.1")
     assert port <= end.contact[1] <= port + 20
     end.close()

@@ -7,7 +7,7 @@
 
 Two kinds carry the same bytes. SOCKET: a TCP connection of its own between two task threads, with the
 cluster's TLS where it has TLS. DASK: messages over Dask's comms, for workers that reach each other no other
-way. A connection belongs to one attempt of one run, and proves that it knows the secret of the run before
+way. A connection belongs to one attempt of one run, and proves that it knows the secret of that attempt before
 anything else is read from it. An endpoint lives as long as the result of the task that opened it: when that
 is released, or the client is gone, it closes.
 """
@@ -47,6 +47,7 @@ _HELLO_SECONDS = 5.0
 _MOST_STRANGERS = 32
 # A member in step with us is never so many messages ahead.
 _MOST_WAITING = 256
+_MOST_MEMBERS = 2**32
 
 _MAGIC = b"dnn1"
 _NONCE_BYTES = _MAC_BYTES = 32
@@ -60,9 +61,23 @@ def new_run() -> bytes:
     return secrets.token_bytes(_RUN_BYTES)
 
 
-def new_secret() -> bytes:
-    """Return the secret of a run."""
-    return secrets.token_bytes(32)
+class Secret:
+    """What the members of one attempt prove to know. Logs and errors show tasks: its repr says nothing."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes | None = None):
+        self._value = secrets.token_bytes(32) if value is None else value
+
+    def proof(self, *said: bytes) -> bytes:
+        """Return what only those can say of these words who know the secret."""
+        return hmac.digest(self._value, b"".join(said), "sha256")
+
+    def __reduce__(self):
+        return Secret, (self._value,)
+
+    def __repr__(self):
+        return "<Secret>"
 
 
 class Link(ABC):
@@ -103,7 +118,7 @@ class Endpoint(ABC):
     contact: Any
     address: str
 
-    def __init__(self, run: bytes, attempt: int, secret: bytes, address: str):
+    def __init__(self, run: bytes, attempt: int, secret: Secret, address: str):
         self.run, self.attempt, self.address = run, attempt, address
         self._secret = secret
         self._aborted = threading.Event()
@@ -191,7 +206,7 @@ def _of_run(run: bytes) -> list[Endpoint]:
     return [endpoint for (of, _, _), endpoint in list(_endpoints.items()) if of == run]
 
 
-def open_endpoint(kind: str, run: bytes, attempt: int, secret: bytes) -> Handle:
+def open_endpoint(kind: str, run: bytes, attempt: int, secret: Secret) -> Handle:
     """Open an endpoint of the worker whose task this is."""
     from distributed import get_worker
 
@@ -389,7 +404,7 @@ class SocketEndpoint(Endpoint):
         connection.sendall(_HELLO.pack(_MAGIC, self.run, self.attempt, rank, own, proof))
         answer = _read(connection, _MAC_BYTES)
         if not hmac.compare_digest(answer, self._proof(b"answer", own, nonce, other)):
-            raise LinkError(f"{address} does not know the secret of this run.")
+            raise LinkError(f"{address} does not know the secret of this attempt.")
         self._add(other, connection, address)
 
     def _accept(self, wanted: set[int], contacts) -> None:
@@ -444,8 +459,7 @@ class SocketEndpoint(Endpoint):
         return rank
 
     def _proof(self, role: bytes, nonce: bytes, other: bytes, rank: int) -> bytes:
-        said = b"".join([role, self.run, struct.pack("<II", self.attempt, rank), nonce, other])
-        return hmac.digest(self._secret, said, "sha256")
+        return self._secret.proof(role, self.run, struct.pack("<II", self.attempt, rank), nonce, other)
 
     def _add(self, rank: int, connection, address: str) -> None:
         kind = SocketLink if self._client_context is None else TLSLink
@@ -643,7 +657,7 @@ class DaskEndpoint(Endpoint):
             "run": self.run,
             "attempt": self.attempt,
             "rank": rank,
-            "secret": self._secret,
+            "proof": self._proof(rank),
         }
         for other, address in addresses.items():
             comm = await connect(address, timeout=_CONNECT_SECONDS, **self._connection_args)
@@ -651,9 +665,13 @@ class DaskEndpoint(Endpoint):
             for number, data in self._early.pop(other, ()):
                 link.deliver(number, data)
 
-    def deliver(self, rank: int, number: int, secret: bytes, data) -> None:
+    def _proof(self, rank: int) -> bytes:
+        return self._secret.proof(b"message", self.run, struct.pack("<II", self.attempt, rank))
+
+    def deliver(self, rank: int, number: int, proof: bytes, data) -> None:
         """Put a message into the mailbox of its sender; drop it if that is no member."""
-        if not hmac.compare_digest(secret, self._secret):
+        is_known = isinstance(rank, int) and isinstance(proof, bytes) and 0 <= rank < _MOST_MEMBERS
+        if not is_known or not hmac.compare_digest(proof, self._proof(rank)):
             return
         if rank in self.links:
             self.links[rank].deliver(number, data)  # type: ignore[attr-defined]
@@ -675,9 +693,9 @@ _mailrooms: weakref.WeakValueDictionary[tuple, DaskEndpoint] = weakref.WeakValue
 
 
 def _handler_of(address: str):
-    def dasknn_frame(run, attempt, rank, number, secret, data):
+    def dasknn_frame(run, attempt, rank, number, proof, data):
         # Of another run, or of an attempt that was given up: nobody waits for it.
         if (endpoint := _mailrooms.get((address, run, attempt))) is not None:
-            endpoint.deliver(rank, number, secret, data)
+            endpoint.deliver(rank, number, proof, data)
 
     return dasknn_frame

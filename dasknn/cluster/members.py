@@ -37,7 +37,7 @@ class Members:
         self._workers = [at for at in self.addresses if at is not None]
         self.owners = [self.addresses.index(home) for home in homes]
         self.kind: str | None = None
-        self._run, self._attempt, self._secret = b"", attempt, links.new_secret()
+        self._run, self._attempt = b"", attempt
         self._endpoints: list[Any] = [None] * len(self.addresses)
 
     def connect(self) -> None:
@@ -54,10 +54,10 @@ class Members:
             self._connect_by(DASK)
 
     def _connect_by(self, kind: str) -> None:
-        # What is left of another kind closes by its own name.
+        # What is left of another kind closes by its own name, and knows nothing of this one.
         self._run = links.new_run()
         graph = Graph()
-        opening = partial(links.open_endpoint, kind, self._run, self._attempt, self._secret)
+        opening = partial(links.open_endpoint, kind, self._run, self._attempt, links.Secret())
         opened = [graph.add("dasknn-open", opening, home=at, strict=True) for at in self.addresses]
         contacts = [
             graph.add("dasknn-contact", _contact, endpoint, home=at, strict=True)
