@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import warnings
@@ -27,6 +28,7 @@ _NAME = re.compile(r"epoch-(\d{5,})\.safetensors")
 # What a process leaves that is killed while it writes.
 _UNFINISHED = re.compile(r"\.epoch-\d+\.safetensors\..+")
 _N_KEPT = 2
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,9 @@ def _file(folder: str | os.PathLike, epoch: int) -> str:
 
 
 class Checkpoints(Callback):
-    """Writes the checkpoints of one fit, and keeps the two newest. It comes before all other callbacks.
+    """Writes the checkpoints of one fit, and keeps the two newest, or one where there is no room for more.
+
+    It comes before all other callbacks.
 
     found: what training goes on from. there: epochs of the checkpoints in the folder.
     """
@@ -119,6 +123,7 @@ class Checkpoints(Callback):
         # Newer ones are damaged: they stay until they are written anew.
         self._kept = [epoch for epoch in there or () if found is not None and epoch <= found.epoch]
         self._pending: Snapshot | None = None
+        self._n_kept = _N_KEPT
 
     @property
     def _folder(self) -> str | os.PathLike:
@@ -152,7 +157,7 @@ class Checkpoints(Callback):
         snapshot = self._pending
         assert snapshot is not None
         try:
-            resuming.write(_file(self._folder, snapshot.epoch), snapshot)
+            self._write_in_the_room_there_is(snapshot)
         except OSError as error:
             last = _file(self._folder, self._kept[-1]) if self._kept else "none yet"
             self._warn(
@@ -161,11 +166,28 @@ class Checkpoints(Callback):
             )
         else:
             self._kept = [*(epoch for epoch in self._kept if epoch != snapshot.epoch), snapshot.epoch]
-            self._remove_old()
+            self._remove_old(self._n_kept)
         self._pending = None
 
-    def _remove_old(self) -> None:
-        while len(self._kept) > _N_KEPT:
+    def _write_in_the_room_there_is(self, snapshot: Snapshot) -> None:
+        """Write a snapshot; where there is no room for a third file, without the older of the other two."""
+        path = _file(self._folder, snapshot.epoch)
+        try:
+            resuming.write(path, snapshot)
+        except OSError as error:
+            if error.errno not in _NO_ROOM or len(self._kept) < 2:
+                raise
+            self._remove_old(1)
+            resuming.write(path, snapshot)
+            self._n_kept = 1
+            self._warn(
+                f"There is no room for a new checkpoint beside {_N_KEPT} old ones ({error}). Training goes "
+                f"on, and from now on keeps one: that of epoch {snapshot.epoch} is {path}. Make room in "
+                f"{os.fspath(self._folder)} for {_N_KEPT + 1} of them."
+            )
+
+    def _remove_old(self, n_kept: int) -> None:
+        while len(self._kept) > n_kept:
             try:
                 storage.remove(_file(self._folder, self._kept[0]))
             except OSError as error:

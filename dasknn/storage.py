@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,17 +41,29 @@ def write(path: str | os.PathLike, data: bytes | memoryview) -> None:
 
 def _write_here(path: str, data: bytes | memoryview) -> None:
     folder = check_folder(path)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{Path(path).name}.")
+    temporary = os.path.join(str(folder), f".{Path(path).name}.{uuid.uuid4().hex[:12]}")
+    # The kernel applies the umask: to ask for it, one has to set it, for all threads of the process.
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+    _sync_folder(str(folder))
+
+
+def _sync_folder(folder: str) -> None:
+    """Have the new name survive a loss of power, where the system can sync folders."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def read(path: str | os.PathLike) -> bytes:
@@ -160,9 +171,3 @@ def _os_errors(path: str | os.PathLike) -> Iterator[None]:
         raise
     except Exception as error:
         raise OSError(f"{os.fspath(path)}: {type(error).__name__}: {error}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -425,11 +426,10 @@ def test_the_older_checkpoint_goes_only_after_the_new_one_is_whole(rows, tmp_pat
 
 
 def test_a_disk_that_is_full_does_not_end_training(rows, tmp_path, monkeypatch):
-    fsync, calls = os.fsync, []
+    fsync = os.fsync
 
     def full(handle):
-        calls.append(handle)
-        if len(calls) in (3, 4, 6):
+        if any(f"epoch-0000{epoch}" in os.readlink(f"/proc/self/fd/{handle}") for epoch in (3, 4, 6)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(handle)
 
@@ -446,10 +446,26 @@ def test_a_disk_that_is_full_does_not_end_training(rows, tmp_path, monkeypatch):
     last = [os.path.basename(text.rstrip(".").split(" is ")[-1]) for text in said]
     assert last == named(2, 2, 5)
     assert of_estimator(model) == of_estimator(calm)
-    # No temporary file is left, and the last whole ones are.
-    assert names(tmp_path) == named(2, 5)
+    # No temporary file is left, and the last whole one is: the one before had to make room.
+    assert names(tmp_path) == named(5)
     monkeypatch.setattr(os, "fsync", fsync)
     assert of_estimator(classifier(seed=5).fit(*rows, checkpoint=tmp_path, resume=True)) == of_estimator(calm)
+
+
+def test_where_there_is_room_for_two_checkpoints_one_is_kept_and_that_is_said(rows, tmp_path, monkeypatch):
+    def fsync(handle):
+        sizes = [path.stat().st_size for path in tmp_path.iterdir()]
+        if sum(sizes) > 2.5 * max(sizes):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        classifier().fit(*rows, checkpoint=tmp_path)
+    said = [str(warning.message) for warning in caught if "checkpoint" in str(warning.message)]
+    assert len(said) == 1
+    assert re.search("no room for a new checkpoint beside 2 old ones .* keeps one: that of epoch 3", said[0])
+    assert names(tmp_path) == named(classifier().max_iter)
 
 
 def test_a_first_checkpoint_that_cannot_be_written_says_that_there_is_none(rows, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """A model on disk is the model, or a clear error."""
 
 import json
+import os
 
 import fsspec
 import numpy as np
@@ -82,6 +83,31 @@ def test_what_cannot_be_written_leaves_the_old_file(saved, monkeypatch):
         model.save(path)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_file_has_the_mode_of_the_umask_which_nobody_touches(tmp_path, monkeypatch):
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patched:
+            # It belongs to the whole process: another thread may be making a file.
+            patched.delattr(os, "umask")
+            storage.write(tmp_path / "model", b"bytes")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_folder_is_synced_after_the_file_has_its_name(tmp_path, monkeypatch):
+    fsync, synced = os.fsync, []
+
+    def note(handle):
+        synced.append((os.readlink(f"/proc/self/fd/{handle}"), sorted(os.listdir(tmp_path))))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    storage.write(tmp_path / "model", b"bytes")
+    assert synced[-1] == (str(tmp_path), ["model"])
+    assert len(synced) == 2
 
 
 def test_a_folder_that_does_not_exist_is_named(saved, tmp_path):

@@ -7,9 +7,9 @@
 
 Two kinds carry the same bytes. SOCKET: a TCP connection of its own between two task threads, with the
 cluster's TLS where it has TLS. DASK: messages over Dask's comms, for workers that reach each other no other
-way. A connection belongs to one attempt of one run, and proves that it knows the secret of that attempt before
-anything else is read from it. An endpoint lives as long as the result of the task that opened it: when that
-is released, or the client is gone, it closes.
+way. A connection belongs to one attempt of one run, and proves that it knows the secret of that attempt
+before anything else is read from it. An endpoint lives as long as the result of the task that opened it: when
+that is released, or the client is gone, it closes.
 """
 
 from __future__ import annotations
