@@ -71,12 +71,12 @@ class Loss(ABC):
         """Return the loss of a batch, reduced.
 
         y_true, y_pred (n, k), or (n,) for one output; labels (n,) or (n, 1) where the loss takes them;
-        sample_weight (n,), (n, 1) or None. ValueError: targets that it cannot take.
+        sample_weight a number, (n,), (n, 1) or None. ValueError: targets or weights that it cannot take.
         """
         P = as_outputs(y_pred)
         y = as_labels(y_true) if self.takes_labels else as_targets(y_true, P)
         self.check_targets(y, P.shape[1])
-        weight = None if sample_weight is None else np.asarray(sample_weight, P.dtype).reshape(len(P))
+        weight = as_weights(sample_weight, P)
         loss_sum = self.bind(len(P), P.shape[1], P.dtype, "")(P, y, weight, np.empty_like(P))
         divisor = self.divisor(len(P), weight)
         return loss_sum / divisor if divisor else 0.0
@@ -99,6 +99,29 @@ def as_targets(y_true, P: np.ndarray) -> np.ndarray:
     """Return targets in the dtype of P (n, k); those of one output as (n, 1)."""
     y = np.asarray(y_true, P.dtype)
     return y.reshape(-1, 1) if y.ndim < 2 and P.shape[1] == 1 else y
+
+
+def as_weights(sample_weight, P: np.ndarray, *, of_outputs: bool = False) -> np.ndarray | None:
+    """Return weights in the dtype of P (n, k): (n,), or (n, k) where each output has one; None as it is.
+
+    A number is the weight of each row. of_outputs: whether each output may have one. ValueError: weights of
+    another shape, also if they are as many as rows.
+    """
+    if sample_weight is None:
+        return None
+    weight = np.asarray(sample_weight, P.dtype)
+    n_rows = len(P)
+    if weight.ndim == 0:
+        return np.full(n_rows, weight)
+    if weight.shape in ((n_rows,), (n_rows, 1)):
+        return weight.reshape(n_rows)
+    if of_outputs and weight.shape == P.shape:
+        return weight
+    expected = f"({n_rows},)" + (f" or {P.shape}" if of_outputs and P.shape[1] > 1 else "")
+    raise ValueError(
+        f"Expected sample_weight of shape {expected}, or one number, for outputs of shape {P.shape}, "
+        f"received shape {weight.shape}."
+    )
 
 
 def as_labels(y_true) -> np.ndarray:

@@ -21,6 +21,7 @@ import numpy as np
 from dasknn import ranking
 from dasknn.names import did_you_mean
 from dasknn.resampling import Ranking
+from dasknn.scores import deviation_of
 
 BINARY, MULTICLASS, REGRESSION = "binary classification", "multiclass classification", "regression"
 _CLASSES = (BINARY, MULTICLASS)
@@ -303,10 +304,8 @@ def _root_mean_squared_error(problem, weight, errors):
 def _r2(problem, weight, targets, errors):
     weight = weight[..., np.newaxis]
     first, second, error = targets[..., 0, :], targets[..., 1, :], errors[..., 2, :]
-    deviation = np.maximum(second - ratio(first**2, weight, 0.0), 0.0)
-    # What rounding leaves of a constant is no deviation.
-    is_constant = deviation <= 1e-14 * second
-    scores = np.where(is_constant, np.where(error == 0, 1.0, 0.0), 1 - ratio(error, deviation, 0.0))
+    deviation = deviation_of(first, second, weight)
+    scores = np.where(deviation == 0, np.where(error == 0, 1.0, 0.0), 1 - ratio(error, deviation, 0.0))
     return np.where(weight > 0, scores, np.nan).mean(axis=-1)
 
 

@@ -4,8 +4,9 @@
     metric.result_of(sums + others, n_outputs)   the metric of all their rows
 
 Names, arguments, their order, defaults and results are Keras's. y is targets (n, k), or labels (n,) of
-integers; P (n, k) are the network's outputs; weight (n,) or None. On top of that core every metric has
-Keras's habit of keeping a tally: `update_state`, `result`, `reset_state`.
+integers; P (n, k) are the network's outputs; weight (n,) or None, or (n, k) for metrics that count outputs
+one by one (`takes_output_weights`). On top of that core every metric has Keras's habit of keeping a tally:
+`update_state`, `result`, `reset_state`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from scipy.special import expit
 
 from dasknn import losses
 from dasknn.configs import Configurable, Kinds, snake_case
+from dasknn.scores import deviation_of
 
 # Keras's threshold where nothing but the largest outputs count, and what it writes over the others.
 _NOTHING = -1e10
@@ -46,6 +48,11 @@ class Metric(Configurable, ABC):
 
     name: str | None = None
     dtype: str | None = None
+    #: Whether it is the same for targets and outputs less a number: with the mean of targets near 0, sums of
+    #: their squares keep their digits.
+    is_shift_invariant: ClassVar[bool] = False
+    #: Whether each output of a row may have a weight of its own.
+    takes_output_weights: ClassVar[bool] = False
     #: The metric to use for labels instead.
     _for_labels: ClassVar[str] = "a metric that takes them"
 
@@ -69,18 +76,24 @@ class Metric(Configurable, ABC):
         """Add rows to the tally.
 
         y_true, y_pred (n, k), or (n,) for one output; labels (n,) or (n, 1) where the metric takes them;
-        sample_weight (n,), (n, 1) or None.
+        sample_weight a number, (n,), (n, 1) or None, or (n, k) where the metric counts outputs one by one.
+        ValueError: targets or weights that it cannot take.
         """
         P = losses.as_outputs(y_pred)
-        weight = None if sample_weight is None else np.asarray(sample_weight, P.dtype).reshape(len(P))
-        sums = self.sums(np.asarray(y_true), P, weight)
-        earlier, _ = self.__dict__.get("_tally", (0.0, 0))
+        weight = losses.as_weights(sample_weight, P, of_outputs=self.takes_output_weights)
+        y = np.asarray(y_true)
+        earlier, _, center = self.__dict__.get("_tally", (0.0, 0, None))
+        n_outputs = P.shape[1]
+        if self.is_shift_invariant:
+            # The first rows say where all of them are moved to.
+            center = _center(y, weight, P) if center is None else center
+            y, P = _less(center, y, P)
         # Settings may be frozen; what was counted is not one of them.
-        self.__dict__["_tally"] = (earlier + sums, P.shape[1])
+        self.__dict__["_tally"] = (earlier + self.sums(y, P, weight), n_outputs, center)
 
     def result(self) -> float | np.ndarray:
         """Return the metric of the rows since `reset_state`."""
-        sums, n_outputs = self.__dict__.get("_tally", (None, 1))
+        sums, n_outputs, _ = self.__dict__.get("_tally", (None, 1, None))
         return self.result_of(np.zeros(self.size(n_outputs)) if sums is None else sums, n_outputs)
 
     def reset_state(self) -> None:
@@ -120,6 +133,21 @@ class Metric(Configurable, ABC):
         return y
 
 
+def _center(y, weight, P) -> tuple[float, ...] | None:
+    """Return the mean of targets of the shape of P (n, k); None for others, and where no row counts."""
+    y = np.asarray(y, np.float64)
+    if y.size != P.size or (weight is not None and not weight.any()):
+        return None
+    return tuple(np.average(y.reshape(P.shape), axis=0, weights=weight).tolist()) if len(P) else None
+
+
+def _less(center: tuple[float, ...] | None, y, P):
+    """Return targets and outputs (n, k) less a center (k,), float64; as they are, where there is none."""
+    if center is None or y.size != P.size:
+        return y, P
+    return np.asarray(y, np.float64).reshape(P.shape) - center, P.astype(np.float64) - center
+
+
 def _ratio(above, below):
     """Return above / below, and 0 where below is 0."""
     above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
@@ -156,43 +184,59 @@ def _mean_sums(rows, weight) -> np.ndarray:
 
 
 class _MeanOfOutputs(MeanOfRows):
-    """Hits, averaged over the outputs of a row."""
+    """The weighted mean of a number that each output has."""
+
+    takes_output_weights = True
 
     @abstractmethod
-    def hits(self, y, P) -> np.ndarray:
-        """Return which outputs are right, bool (n, k)."""
+    def terms(self, y, P) -> np.ndarray:
+        """Return the number of each output (n, k), for targets of its shape."""
 
     def rows(self, y, P):
-        hits = self.hits(self._targets(y, P), P)
-        return hits.reshape(-1) if P.shape[1] == 1 else hits.mean(axis=1)
+        terms = self.terms(self._targets(y, P), P)
+        return terms.reshape(-1) if P.shape[1] == 1 else terms.mean(axis=1)
+
+    def sums(self, y, P, weight):
+        if weight is None or weight.ndim == 1:
+            return super().sums(y, P, weight)
+        terms = self.terms(self._targets(y, P), P)
+        return _mean_sums(terms.reshape(-1), weight.reshape(-1)) / P.shape[1]
+
+
+class _Hits(_MeanOfOutputs):
+    """How many outputs are right."""
+
+    @abstractmethod
+    def terms(self, y, P) -> np.ndarray:
+        """Return which outputs are right, bool (n, k)."""
 
     def sums(self, y, P, weight):
         if weight is not None:
             return super().sums(y, P, weight)
-        hits = self.hits(self._targets(y, P), P)
+        hits = self.terms(self._targets(y, P), P)
         return np.array([np.count_nonzero(hits) / P.shape[1], len(P)], np.float64)
 
 
 @dataclass(frozen=True)
-class Accuracy(_MeanOfOutputs):
+class Accuracy(_Hits):
     """How often outputs equal targets."""
 
     name: str | None = "accuracy"
     dtype: str | None = None
 
-    def hits(self, y, P):
+    def terms(self, y, P):
         return y == P
 
 
 @dataclass(frozen=True)
-class BinaryAccuracy(_MeanOfOutputs):
+class BinaryAccuracy(_Hits):
     """How often an output is above the threshold where the target is 1, and not where it is 0."""
 
     name: str | None = "binary_accuracy"
     dtype: str | None = None
     threshold: float = 0.5
 
-    def hits(self, y, P):
+    def terms(self, y, P):
         return np.equal(np.greater(P, self.threshold), y)
 
 
@@ -264,14 +308,14 @@ class SparseTopKCategoricalAccuracy(MeanOfRows):
 
 
 @dataclass(frozen=True)
-class RootMeanSquaredError(MeanOfRows):
+class RootMeanSquaredError(_MeanOfOutputs):
     """Root of the mean of (P - y)^2."""
 
     name: str | None = "root_mean_squared_error"
     dtype: str | None = None
 
-    def rows(self, y, P):
-        return ((P - self._targets(y, P)) ** 2).mean(axis=1)
+    def terms(self, y, P):
+        return (P - y) ** 2
 
     def result_of(self, sums, n_outputs):
         return float(np.sqrt(super().result_of(sums, n_outputs)))
@@ -587,21 +631,60 @@ class _ByThreshold(Metric):
     @abstractmethod
     def _result(self, counts: _Counts): ...
 
+    def __post_init__(self):
+        super().__post_init__()
+        for name, least in (("top_k", 1), ("class_id", 0)):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | np.integer) and value >= least):
+                raise ValueError(f"Expected {name} of at least {least}, an integer, received {value!r}.")
+
+    @property
+    def takes_output_weights(self) -> bool:  # type: ignore[override]
+        return self.class_id is None
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        if np.ndim(y_pred) == 1 and self.class_id is not None:
+            raise ValueError(
+                f"{type(self).__name__}(class_id={self.class_id}) expects y_pred of shape (n, k), received "
+                f"{np.shape(y_pred)}."
+            )
+        if np.ndim(y_pred) == 1 and self.top_k is not None:
+            # As in Keras, these are the outputs of one row, whose largest are looked for.
+            y_true, y_pred = np.reshape(y_true, (1, -1)), np.reshape(y_pred, (1, -1))
+            if np.ndim(sample_weight) == 1:
+                sample_weight = np.reshape(sample_weight, (1, -1))
+        super().update_state(y_true, y_pred, sample_weight)
+
     def size(self, n_outputs):
         return 2 * self._thresholds.n_buckets
 
     def sums(self, y, P, weight):
-        y = self._targets(y, P)
+        y, n_outputs = self._targets(y, P), P.shape[1]
         if self.top_k is not None:
+            if self.top_k > n_outputs:
+                raise ValueError(
+                    f"{type(self).__name__} expects top_k of at most {n_outputs}, the number of outputs, "
+                    f"received {self.top_k}."
+                )
             P = _only_largest(P, self.top_k)
         if self.class_id is not None:
+            if self.class_id >= n_outputs:
+                raise ValueError(
+                    f"{type(self).__name__} expects class_id in [0, {n_outputs}), the outputs, received "
+                    f"{self.class_id}."
+                )
             y, P = y[:, self.class_id : self.class_id + 1], P[:, self.class_id : self.class_id + 1]
-        if weight is not None:
-            weight = np.repeat(weight, P.shape[1])
-        return _histogram(self._thresholds, y, P, weight)
+        return _histogram(self._thresholds, y, P, _flat_weights(weight, P))
 
     def result_of(self, sums, n_outputs):
         return self._result(_counts(self._thresholds, sums.reshape(2, -1)))
+
+
+def _flat_weights(weight: np.ndarray | None, P) -> np.ndarray | None:
+    """Return weights (n,) or (n, k) as one for each output of P (n, k), flat."""
+    if weight is None or weight.ndim == 2:
+        return weight if weight is None else weight.reshape(-1)
+    return np.repeat(weight, P.shape[1])
 
 
 def _histogram(thresholds: _Thresholds, y, P, weight, first=0, size=0) -> np.ndarray:
@@ -883,10 +966,11 @@ class AUC(_ByThreshold):
         for what, n in (("num_labels", self.num_labels), ("label_weights", self._n_label_weights)):
             if n and n != n_outputs:
                 raise ValueError(f"AUC expects {what} for {n_outputs} outputs, received {n}.")
+        weight = _flat_weights(weight, P)
         if self.label_weights is not None and not self.multi_label:
-            rows = np.ones(len(P)) if weight is None else weight
-            return np.outer(rows, self.label_weights).reshape(-1)
-        return weight if weight is None else np.repeat(weight, n_outputs)
+            of_outputs = np.tile(self.label_weights, len(P))
+            return of_outputs if weight is None else weight * of_outputs
+        return weight
 
     @property
     def _n_label_weights(self) -> int:
@@ -1035,6 +1119,9 @@ class R2Score(Metric):
 
     class_aggregation: None for all of them, "uniform_average" for their mean, "variance_weighted_average"
     for the mean by the variance of each. num_regressors: adjust for so many; 0 for none.
+
+    Its sums keep their digits for targets near 0: whoever adds them up takes a center off targets and
+    outputs, the same for all rows (`MetricSet.center`); `update_state` does.
     """
 
     class_aggregation: str | None = "uniform_average"
@@ -1052,19 +1139,24 @@ class R2Score(Metric):
         if self.num_regressors < 0:
             raise ValueError(f"Expected num_regressors of at least 0, received {self.num_regressors}.")
 
+    is_shift_invariant = True
+    takes_output_weights = True
+
     def size(self, n_outputs):
-        return 3 * n_outputs + 2
+        return 4 * n_outputs + 1
 
     def sums(self, y, P, weight):
         y = self._targets(y, P).astype(np.float64)
         weight = np.ones(len(P)) if weight is None else weight.astype(np.float64)
-        return np.concatenate([weight @ y, weight @ (y * y), weight @ (y - P) ** 2, [weight.sum(), y.size]])
+        weight = np.broadcast_to(weight if weight.ndim == 2 else weight[:, np.newaxis], y.shape)
+        parts = [(weight * part).sum(axis=0) for part in (1.0, y, y * y, (y - P) ** 2)]
+        return np.concatenate([*parts, [y.size]])
 
     def result_of(self, sums, n_outputs):
-        total, squares, residual = sums[:-2].reshape(3, n_outputs)
-        count, n_samples = sums[-2:]
+        count, total, squares, residual = sums[:-1].reshape(4, n_outputs)
+        n_samples = sums[-1]
         with np.errstate(divide="ignore", invalid="ignore"):
-            variation = squares - total * total / count
+            variation = deviation_of(total, squares, count)
             scores = 1 - residual / variation
             scores = np.where(np.isinf(scores), 0.0, scores)
             if self.class_aggregation == "uniform_average":
@@ -1084,11 +1176,14 @@ class R2Score(Metric):
 class MetricSet:
     """Metrics that are computed together, for a network with n_outputs.
 
-    entries: the name in logs, the metric, and whether it is weighted, for each.
+    entries: the name in logs, the metric, and whether it is weighted, for each. center (n_outputs,): about
+    the mean of targets, which is taken off for metrics that are shift-invariant; it must be one for all sums
+    that are added up.
     """
 
     entries: tuple[tuple[str, Metric, bool], ...]
     n_outputs: int
+    center: tuple[float, ...] | None = None
 
     @cached_property
     def _sizes(self) -> list[int]:
@@ -1101,9 +1196,10 @@ class MetricSet:
 
     def sums(self, y, P, weight) -> np.ndarray:
         """Return the sums of all metrics over these rows, float64 (size,)."""
-        parts = [
-            metric.sums(y, P, weight if is_weighted else None) for _, metric, is_weighted in self.entries
-        ]
+        parts = []
+        for _, metric, is_weighted in self.entries:
+            own_y, own_P = _less(self.center, y, P) if metric.is_shift_invariant else (y, P)
+            parts.append(metric.sums(own_y, own_P, weight if is_weighted else None))
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def results(self, sums) -> dict[str, Any]:

@@ -183,7 +183,9 @@ class Sequential(Stack):
                 "strategy.scope(): model = Sequential(...)."
             )
 
-    def _metric_set(self) -> MetricSet:
+    def _metric_set(self, summary=None) -> MetricSet:
+        """Return the metrics, for targets of which this is the summary."""
+        center = getattr(summary, "center", None)
         settings = self._settings("metrics")
         n_outputs = self._built_network().n_outputs
         plain, weighted = (
@@ -192,7 +194,7 @@ class Sequential(Stack):
         )
         is_weighted = [False] * len(plain) + [True] * len(weighted)
         names = metrics.named(plain, weighted)
-        return MetricSet(tuple(zip(names, [*plain, *weighted], is_weighted, strict=True)), n_outputs)
+        return MetricSet(tuple(zip(names, [*plain, *weighted], is_weighted, strict=True)), n_outputs, center)
 
     def _built_network(self):
         self._check_built()
@@ -304,9 +306,11 @@ class Sequential(Stack):
                 replicas = keeper.found.replicas
             rows = self._read(tasks, encoder, x, y, sample_weight, replicas)
             is_sorted = rows.warn_of_skew(is_ours=not is_distributed)
+            summary = held_out_summary = rows.summary(encoder.summarize)
             held_out = None
             if validation_data is not None:
                 held_out = self._read(tasks, encoder, *self._validation(validation_data), replicas)
+                held_out_summary = held_out.summary(encoder.summarize)
             elif validation_split:
                 held_out = rows.hold_out_last(validation_split)
                 if not is_sorted:
@@ -316,7 +320,7 @@ class Sequential(Stack):
             batch_size = min(batch_size, rows.n_rows)
             sizes = choice.Sizes(network, rows.n_rows, replicas, batch_size)
             strategy, self.strategy_reason_ = self._choose(sizes)
-            job = self._job(batch_size, replicas, shuffle, steps_per_epoch)
+            job = self._job(batch_size, replicas, summary, shuffle, steps_per_epoch)
             state = self._begin(job, strategy, replicas)
             wanted = (
                 choice.choose_transport(strategy, sizes)
@@ -349,7 +353,7 @@ class Sequential(Stack):
                 ],
                 Face(
                     partial(_report, job.metrics),
-                    self._validate(encoder, held_out, validation_freq),
+                    self._validate(encoder, held_out, held_out_summary, validation_freq),
                     self._take,
                     {"epochs": epochs, "steps": n_steps, "verbose": verbose},
                     settings=decisive,
@@ -410,10 +414,12 @@ class Sequential(Stack):
         slots[..., :n_slots, :] = self._slots[..., :n_slots, :]
         return replace(state, slots=slots, step=self._step)
 
-    def _job(self, batch_size: int | None, replicas: int, shuffle=True, steps_per_epoch=None) -> TrainingJob:
+    def _job(
+        self, batch_size: int | None, replicas: int, summary, shuffle=True, steps_per_epoch=None
+    ) -> TrainingJob:
         seed = int(np.random.SeedSequence([self._seed, self._n_fits]).generate_state(1)[0] >> 1)
         optimizer = self._settings("optimizer").optimizer
-        metric_set = self._metric_set()
+        metric_set = self._metric_set(summary)
         return TrainingJob(
             self._built_network(),
             optimizer,
@@ -426,11 +432,11 @@ class Sequential(Stack):
             steps_per_epoch=steps_per_epoch,
         )
 
-    def _validate(self, encoder: LossEncoder, held_out: RowsOnTasks | None, freq) -> Callable | None:
+    def _validate(self, encoder: LossEncoder, held_out: RowsOnTasks | None, summary, freq) -> Callable | None:
         """Return a function of the state that gives the logs of validation, in the epochs that have any."""
         if held_out is None:
             return None
-        metric_set = self._metric_set()
+        metric_set = self._metric_set(summary)
 
         def validate(state: TrainState) -> dict[str, float]:
             number = state.epoch + 1
@@ -560,7 +566,8 @@ class Sequential(Stack):
         encoder = self._encoder()
         with self._tasks(partitions.is_distributed(x, y, sample_weight)) as tasks:
             rows = self._read(tasks, encoder, x, y, sample_weight, max(1, len(tasks.slots())))
-            logs = rows.evaluate(Evaluation(self._predictor(encoder), self._metric_set()))
+            metric_set = self._metric_set(rows.summary(encoder.summarize))
+            logs = rows.evaluate(Evaluation(self._predictor(encoder), metric_set))
         watchers.tell("on_test_end", dict(logs))
         progress.print_keras_line(verbose, -(-rows.n_rows // _batch_size(batch_size)), began, logs)
         return logs if return_dict else _scalar_or_list(logs)
@@ -604,7 +611,7 @@ class Sequential(Stack):
         weights = None if class_weight is None else LabelWeights(dict(class_weight), DTYPE)
         x, y, sample_weight = _cast(x, y, sample_weight)
         shard = make_shard(encoder, weights, x, y, sample_weight)
-        job = self._job(None, 1, shuffle=False)
+        job = self._job(None, 1, encoder.summarize(y, sample_weight), shuffle=False)
         state = self._begin(job, GradientAveraging(), 1).begin_epoch(0)
         trainer = LocalTrainer(job, state)
         trainer.train(shard, slice(0, len(shard)), [0, len(shard)])
@@ -618,7 +625,8 @@ class Sequential(Stack):
         x = self._ready(x)
         encoder = self._encoder()
         x, y, sample_weight = _cast(x, y, sample_weight)
-        evaluation = Evaluation(self._predictor(encoder), self._metric_set())
+        metric_set = self._metric_set(encoder.summarize(y, sample_weight))
+        evaluation = Evaluation(self._predictor(encoder), metric_set)
         logs = evaluation.results(evaluation.sums(x, encoder.encode(y), sample_weight))
         return logs if return_dict else _scalar_or_list(logs)
 

@@ -185,22 +185,36 @@ class ClassSummary:
 
 @dataclass(frozen=True)
 class NumberSummary:
-    """The shape of a part of y that holds numbers, and the least of them.
+    """The shape of a part of y that holds numbers, the least of them, and about where they are.
 
-    sample (m, k): some rows of some columns; a sum of parts has none.
+    weight, total (k,): of the rows, and of their numbers times it. sample (m, k): some rows of some columns;
+    a sum of parts has none.
     """
 
     n_outputs: int
     n_rows: int
     least: float
+    weight: float
+    total: np.ndarray
     sample: np.ndarray | None = None
 
     @classmethod
     def of(cls, y: np.ndarray, weight: np.ndarray | None = None) -> NumberSummary:
-        """Summarize y (n,) or (n, k), of whatever weight. ValueError: y that is not of numbers."""
+        """Summarize y (n,) or (n, k), weight (n,) or None. ValueError: y that is not of numbers."""
         y = as_numbers(y)
         least = float(y.min()) if y.size else float("inf")
-        return cls(1 if y.ndim == 1 else y.shape[1], len(y), least, _sample(y))
+        n_outputs = 1 if y.ndim == 1 else y.shape[1]
+        wide = y.reshape(len(y), n_outputs)
+        if weight is None:
+            sums = float(len(y)), wide.sum(axis=0, dtype=np.float64)
+        else:
+            sums = float(weight.sum(dtype=np.float64)), weight.astype(np.float64) @ wide
+        return cls(n_outputs, len(y), least, *sums, _sample(y))
+
+    @property
+    def center(self) -> tuple[float, ...] | None:
+        """The weighted mean of each column; None where no row counts."""
+        return tuple((self.total / self.weight).tolist()) if self.weight else None
 
     def __add__(self, other: NumberSummary) -> NumberSummary:
         if not self.n_rows or not other.n_rows:
@@ -209,7 +223,13 @@ class NumberSummary:
             raise ValueError(
                 f"y has {self.n_outputs} columns in some partitions, {other.n_outputs} in others."
             )
-        return NumberSummary(self.n_outputs, self.n_rows + other.n_rows, min(self.least, other.least))
+        return NumberSummary(
+            self.n_outputs,
+            self.n_rows + other.n_rows,
+            min(self.least, other.least),
+            self.weight + other.weight,
+            self.total + other.total,
+        )
 
     def check_held_out(self, other: NumberSummary) -> None:
         """ValueError: targets of another shape."""
@@ -389,7 +409,7 @@ class LossEncoder:
         y = self.encode(y)
         if self.loss.takes_labels:
             return ClassSummary.of_labels(y, weight, np.unique(y))
-        return NumberSummary.of(y)
+        return NumberSummary.of(y, weight)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Return the outputs, as Keras predicts."""

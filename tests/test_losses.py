@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
@@ -409,3 +410,23 @@ def test_what_a_sum_is_divided_by_depends_on_the_reduction():
     assert losses.MeanSquaredError("mean_with_sample_weight").divisor(12, WEIGHT) == WEIGHT.sum()
     assert losses.MeanSquaredError("mean_with_sample_weight").divisor(12, None) == 12
     assert CategoricalLogLoss().divisor(12, WEIGHT) == WEIGHT.sum()
+
+
+@pytest.mark.parametrize("loss", ["mse", "categorical_crossentropy", "sparse_categorical_crossentropy"])
+@pytest.mark.parametrize("shape", [(1, 4), (4, 4), (1,), (2, 2), (4, 1, 1)])
+def test_weights_of_another_shape_raise(loss, shape):
+    y = np.arange(4) if loss.startswith("sparse") else np.eye(4)
+    with pytest.raises(
+        ValueError, match=rf"sample_weight of shape \(4,\).*received shape {re.escape(str(shape))}"
+    ):
+        losses.get(loss)(y, np.full((4, 4), 0.25), np.ones(shape))
+
+
+def test_a_number_is_the_weight_of_each_row():
+    y, P = np.eye(4), np.full((4, 4), 0.25)
+    assert losses.MeanSquaredError()(y, P, 2) == pytest.approx(2 * losses.MeanSquaredError()(y, P))
+    by_weights = losses.MeanSquaredError(reduction="mean_with_sample_weight")
+    assert by_weights(y, P, 2) == pytest.approx(by_weights(y, P))
+    assert losses.MeanSquaredError()(y, P, np.arange(4)[:, np.newaxis]) == pytest.approx(
+        losses.MeanSquaredError()(y, P, np.arange(4))
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.metrics import r2_score
 
 from dasknn import losses, metrics
 from dasknn.layers import Dense
@@ -360,3 +361,92 @@ def test_a_network_sums_metrics_of_its_outputs_while_it_trains(monkeypatch):
     expected = SET.sums(y, network.predict(params, X), weight)
     assert_allclose(total.metric_sums, expected, rtol=1e-5)
     assert SET.results(total.metric_sums)["ce"] == pytest.approx(total.loss_sum / weight.sum(), rel=1e-5)
+
+
+# --- weights of another shape -------------------------------------------------------------------------------
+
+SQUARE_Y = np.array([[0, 1, 0, 1], [1, 0, 0, 1], [0, 0, 1, 1], [1, 1, 0, 0]], np.float64)
+SQUARE_P = np.linspace(0.05, 0.95, 16)[np.random.default_rng(0).permutation(16)].reshape(4, 4)
+ANY_WEIGHT = [metrics.BinaryAccuracy, metrics.RootMeanSquaredError, metrics.Precision, metrics.R2Score, AUC]
+OF_ROWS = [metrics.CategoricalAccuracy, metrics.MeanSquaredError, metrics.F1Score]
+
+
+@pytest.mark.parametrize("kind", [*ANY_WEIGHT, *OF_ROWS])
+def test_weights_in_a_row_are_not_weights_of_rows(kind):
+    with pytest.raises(ValueError, match=r"Expected sample_weight of shape \(4,\).*received shape \(1, 4\)"):
+        kind()(SQUARE_Y, SQUARE_P, np.array([[1.0, 2, 3, 4]]))
+
+
+@pytest.mark.parametrize("kind", [*ANY_WEIGHT, *OF_ROWS])
+def test_a_number_is_the_weight_of_each_row(kind):
+    assert_allclose(kind()(SQUARE_Y, SQUARE_P, 2.0), kind()(SQUARE_Y, SQUARE_P))
+    assert metrics.TruePositives()(SQUARE_Y, SQUARE_P, 2.0) == 2 * metrics.TruePositives()(SQUARE_Y, SQUARE_P)
+
+
+@pytest.mark.parametrize("kind", ANY_WEIGHT)
+def test_weights_of_outputs_count_as_outputs_that_are_repeated(kind):
+    weight = np.array([[1, 2, 0, 1], [1, 1, 1, 1], [2, 2, 2, 2], [1, 0, 0, 3]])
+    if kind is metrics.R2Score:
+        single = [kind()(*(np.repeat(a[:, j], weight[:, j]) for a in (SQUARE_Y, SQUARE_P))) for j in range(4)]
+        expected = np.mean(single)
+    else:
+        expected = kind()(*(np.repeat(a.reshape(-1), weight.reshape(-1)) for a in (SQUARE_Y, SQUARE_P)))
+    assert_allclose(kind()(SQUARE_Y, SQUARE_P, weight), expected)
+
+
+@pytest.mark.parametrize("kind", OF_ROWS)
+def test_weights_of_outputs_for_a_metric_of_rows_raise(kind):
+    with pytest.raises(ValueError, match=r"received shape \(4, 4\)"):
+        kind()(SQUARE_Y, SQUARE_P, np.ones((4, 4)))
+
+
+# --- the largest outputs, and one of them -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("top_k", "expected"), [(1, 1.0), (2, 1.0), (3, 2 / 3), (4, 0.5)])
+def test_flat_outputs_are_one_row_where_the_largest_are_looked_for(top_k, expected):
+    # As keras.metrics.Precision(top_k=...) has it.
+    assert metrics.Precision(top_k=top_k)([0, 1, 1, 0], [0.1, 0.9, 0.8, 0.3]) == pytest.approx(expected)
+    weight = [1.0, 1, 1, 3]
+    assert metrics.Precision(top_k=3)([0, 1, 1, 0], [0.1, 0.9, 0.8, 0.3], weight) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("kind", [metrics.Precision, metrics.Recall])
+@pytest.mark.parametrize(
+    ("settings", "targets", "message"),
+    [
+        ({"class_id": 0}, SQUARE_Y[0], r"class_id=0\) expects y_pred of shape \(n, k\), received \(4,\)"),
+        ({"class_id": 4}, SQUARE_Y, r"class_id in \[0, 4\), the outputs, received 4"),
+        ({"top_k": 5}, SQUARE_Y, "top_k of at most 4, the number of outputs, received 5"),
+        ({"class_id": -1}, SQUARE_Y, "class_id of at least 0, an integer, received -1"),
+        ({"top_k": 0}, SQUARE_Y, "top_k of at least 1, an integer, received 0"),
+    ],
+)
+def test_an_output_that_is_not_there_raises(kind, settings, targets, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**settings)(targets, targets)
+
+
+def test_the_best_threshold_of_an_output_that_is_not_there_raises():
+    with pytest.raises(ValueError, match=r"class_id in \[0, 4\)"):
+        metrics.RecallAtPrecision(0.5, class_id=4)(SQUARE_Y, SQUARE_P)
+
+
+# --- R^2 far from 0 -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_r2_keeps_its_digits_far_from_0(weighted):
+    rng = np.random.default_rng(0)
+    y = 1e8 + rng.standard_normal((600, 2))
+    P, weight = y + 0.3 * rng.standard_normal((600, 2)), rng.uniform(0, 2, 600) if weighted else None
+    metric = metrics.R2Score(class_aggregation=None)
+    for rows in (slice(0, 100), slice(100, 600)):
+        metric.update_state(y[rows], P[rows], None if weight is None else weight[rows])
+    expected = r2_score(y, P, sample_weight=weight, multioutput="raw_values")
+    assert_allclose(metric.result(), expected, rtol=1e-6)
+
+
+def test_r2_of_a_constant_is_keras_0_wherever_it_is():
+    rng = np.random.default_rng(0)
+    assert metrics.R2Score()(np.full(50, 1e8 / 3), 1e8 + rng.standard_normal(50)) == 0.0

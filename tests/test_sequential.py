@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.metrics import r2_score
 
 import dasknn
 from dasknn import (
@@ -675,3 +676,69 @@ def test_a_worker_that_dies_changes_no_bit(rows, new_cluster):
 
     assert fitted(callbacks=[callbacks.LambdaCallback(on_epoch_end=kill)]) == calm
     assert killed
+
+
+# --- weights of other shapes, targets far from 0 ---------------------------------------------------
+
+
+def four_outputs(**compiled):
+    dasknn.set_random_seed(1)
+    model = Sequential([Input((10,)), Dense(4, "softmax")])
+    model.compile(
+        **({"loss": "categorical_crossentropy", "weighted_metrics": ["mse", "accuracy"]} | compiled)
+    )
+    return model
+
+
+USES = {
+    "fit": lambda model, x, y, w: model.fit(x, y, sample_weight=w, verbose=0),
+    "validation_data": lambda model, x, y, w: model.fit(x, y, validation_data=(x, y, w), verbose=0),
+    "evaluate": lambda model, x, y, w: model.evaluate(x, y, sample_weight=w, verbose=0),
+    "train_on_batch": lambda model, x, y, w: model.train_on_batch(x, y, w),
+    "test_on_batch": lambda model, x, y, w: model.test_on_batch(x, y, w),
+}
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (4, 4), (2, 2)])
+@pytest.mark.parametrize(
+    ("use", "kind"),
+    [*((use, "numpy") for use in USES), *((use, "dask") for use in USES if not use.endswith("on_batch"))],
+)
+def test_weights_of_another_shape_are_refused_everywhere(rows, use, kind, shape):
+    x, y, weight = rows[0][:4], np.eye(4, dtype=np.float32), np.ones(shape, np.float32)
+    if kind == "dask":
+        x, y = da.from_array(x, chunks=(2, -1)), da.from_array(y, chunks=(2, -1))
+        weight = da.from_array(weight, chunks=(1 if shape[0] < 4 else 2, -1))
+    with pytest.raises(ValueError, match=r"sample_weight (of shape \(n,\)|has [12])"):
+        USES[use](four_outputs(), x, y, weight)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_weights_in_a_column_are_weights_of_rows(rows, use):
+    x, y = rows[0][:4], np.eye(4, dtype=np.float32)
+    flat, column = (
+        USES[use](four_outputs(), x, y, weight) for weight in (np.arange(4.0), np.arange(4.0)[:, np.newaxis])
+    )
+    if isinstance(flat, callbacks.History):
+        flat, column = list(flat.history.values()), list(column.history.values())
+    assert_array_equal(flat, column)
+
+
+def test_r2_keeps_its_digits_far_from_0_on_every_path(rows):
+    rng = np.random.default_rng(0)
+    x = rows[0]
+    y = (4096 + x[:, 0] / 2048 + rng.standard_normal(320) / 8192).astype(np.float32)
+    model = Sequential([Input((10,)), Dense(1)])
+    model.compile(optimizers.SGD(1e-30), "mse", metrics=["r2_score"], weighted_metrics=["r2_score"])
+    model.set_weights([np.eye(10, 1, dtype=np.float32) / 2048, np.array([4096], np.float32)])
+    weight = rng.uniform(0, 2, 320).astype(np.float32)
+    predicted, truth = model.predict(x, verbose=0)[:, 0].astype(np.float64), y.astype(np.float64)
+    # Sums of squares of float64 alone would be off by a hundredth.
+    expected = [r2_score(truth, predicted), r2_score(truth, predicted, sample_weight=weight)]
+    logs = model.fit(x, y, sample_weight=weight, validation_data=(x, y, weight), verbose=0).history
+    assert_allclose([logs["r2_score"][0], logs["weighted_r2_score"][0]], expected, rtol=1e-5)
+    assert_allclose([logs["val_r2_score"][0], logs["val_weighted_r2_score"][0]], expected, rtol=1e-5)
+    for x_, y_, weight_ in ((x, y, weight), on_dask(x, y, weight)):
+        assert_allclose(model.evaluate(x_, y_, sample_weight=weight_, verbose=0)[1:], expected, rtol=1e-5)
+    assert_allclose(model.test_on_batch(x, y, weight)[1:], expected, rtol=1e-5)
+    assert_allclose(model.train_on_batch(x, y, weight)[1:], expected, rtol=1e-5)
