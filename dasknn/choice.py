@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dasknn.network import Network
-from dasknn.strategies import GradientAveraging, OuterNesterov, PredictionAveraging, Strategy, WeightAveraging
+from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, WeightAveraging
 
 PEER, TASKS, PROCESS = "peer", "tasks", "process"
 
@@ -22,10 +22,6 @@ TASK_ROUND_SECONDS = 15e-3
 _SHORT_SECONDS = 1e-3
 # Rounds that last so long hide what a round of tasks costs.
 _LONG_ROUND_SECONDS = 0.1
-_LINEAR_FOR_ADAM = 8
-# Steps between averages of weights, and how many averages an epoch should have.
-_EVERY = 16
-_LEAST_ROUNDS = 4
 
 
 class Sizes(NamedTuple):
@@ -80,12 +76,12 @@ def choose_transport(strategy: Strategy, sizes: Sizes) -> str:
     return PEER if round_seconds(strategy, sizes) < _LONG_ROUND_SECONDS else TASKS
 
 
-def choose_strategy(sizes: Sizes, transport: str, solver: str = "adam") -> tuple[Strategy, str]:
-    """Return a strategy, and why. transport: what it will run on, PEER or TASKS.
+def choose_strategy(sizes: Sizes, transport: str) -> tuple[Strategy, str]:
+    """Return the strategy for whoever names none, and why. transport: what it will run on, PEER or TASKS.
 
-    Averaging weights every 16 steps, with an outer Nesterov step, learned more in an epoch than averaged
-    gradients did on Covertype (2, 4 and 8 replicas) and Fashion-MNIST (2 and 4), as much on Adult, and
-    exchanges less. With fewer than some 60 steps in an epoch there was no difference. Measured with Adam.
+    Averaged gradients, always: they learn what one machine learns with the same batch. Strategies that
+    exchange less learn other networks, on some tables worse ones (`benchmarks/bench_convergence.py`): they
+    are for those who ask for them.
     """
     gradients = GradientAveraging()
     if sizes.replicas == 1:
@@ -93,34 +89,25 @@ def choose_strategy(sizes: Sizes, transport: str, solver: str = "adam") -> tuple
     if sizes.batch_size is None:
         return gradients, "gradients: a step takes all rows, so there is one exchange an epoch"
     compute = sizes.step_seconds
-    said = f"{sizes.rows_of_step:.0f} rows a replica compute for about {_ms(compute)}"
-    every = _EVERY
-    if transport == TASKS:
-        said += f", and a round of tasks costs {_ms(TASK_ROUND_SECONDS)}"
-        if compute >= _LONG_ROUND_SECONDS:
-            return gradients, f"gradients: {said}"
-        every = min(sizes.n_steps, max(_EVERY, round(_LONG_ROUND_SECONDS / compute)))
-    else:
-        exchange = exchange_seconds(sizes)
-        said += f", and exchanging {sizes.vector_bytes / 1e6:.2g} MB takes {_ms(exchange)}"
-        is_cheap = exchange <= compute + _SHORT_SECONDS
-        if is_cheap and solver != "adam":
-            return gradients, f"gradients: {said}"
-        if is_cheap and sizes.n_steps < _EVERY * _LEAST_ROUNDS:
-            return gradients, f"gradients: {said}; an epoch has only {sizes.n_steps} steps"
-    return WeightAveraging(every, OuterNesterov()), f"weights every {every} steps: {said}"
+    exchange = TASK_ROUND_SECONDS if transport == TASKS else exchange_seconds(sizes)
+    said = (
+        f"gradients: they learn what one machine would; {sizes.rows_of_step:.0f} rows a replica compute for "
+        f"about {_ms(compute)}, and exchanging {sizes.vector_bytes / 1e6:.2g} MB takes {_ms(exchange)}"
+    )
+    if exchange > compute + _SHORT_SECONDS:
+        said += ". WeightAveraging(every=16, outer=OuterNesterov()) exchanges less, and may come to less"
+    return gradients, said
 
 
 def rate_factor(solver: str, replicas: float) -> float:
     """Return by how much to multiply the learning rate when so many replicas share a step.
 
-    Linear, as Goyal et al. (2017) found for SGD. For Adam the square root is often recommended; measured on
-    Covertype, Fashion-MNIST and Adult with 2, 4 and 8 replicas it cost up to 1.8 points of accuracy after
-    six epochs, and a linear rate none, so Adam takes the root only beyond 8.
+    Linear for SGD (Goyal et al. 2017), the square root for Adam (Malladi et al. 2022, arXiv 2205.10287).
+    Trained to the end, the root came to what one process comes to. A linear rate for Adam learns faster in
+    the first epochs, overfits sooner, and failed on California housing with 8 replicas
+    (`benchmarks/bench_convergence.py`).
     """
-    if solver == "adam" and replicas > _LINEAR_FOR_ADAM:
-        return _LINEAR_FOR_ADAM * (replicas / _LINEAR_FOR_ADAM) ** 0.5
-    return max(1.0, replicas)
+    return max(1.0, replicas**0.5 if solver == "adam" else replicas)
 
 
 def _ms(seconds: float) -> str:

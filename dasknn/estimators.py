@@ -454,7 +454,7 @@ class _MLP(BaseEstimator):
     def _choose_by_rules(self, sizes: choice.Sizes) -> tuple[Strategy, str]:
         """Return what strategy='auto' is for Dask data, and why."""
         transport = choice.TASKS if self.transport == choice.TASKS else choice.PEER
-        return choice.choose_strategy(sizes, transport, self.solver)
+        return choice.choose_strategy(sizes, transport)
 
     def _transport(self, strategy: Strategy, sizes: choice.Sizes) -> str:
         if self.solver == "lbfgs":

@@ -464,7 +464,7 @@ class Sequential(Stack):
 
     def _choose(self, sizes: choice.Sizes) -> tuple[Strategy, str]:
         """Return the strategy, and why it is this one."""
-        optimizer, transport = self._settings("fit").optimizer, self._settings("fit").transport
+        transport = self._settings("fit").transport
         is_synchronized = sizes.network.is_synchronized
         if self._strategy is not None:
             if is_synchronized and not (
@@ -478,10 +478,7 @@ class Sequential(Stack):
             return self._strategy, f"{self._strategy.name}: asked for"
         if is_synchronized:
             return GradientAveraging(), "gradients: a layer is synchronized, step by step"
-        solver = "sgd" if isinstance(optimizer, optimizers.SGD) else "adam"
-        return choice.choose_strategy(
-            sizes, choice.TASKS if transport == choice.TASKS else choice.PEER, solver
-        )
+        return choice.choose_strategy(sizes, choice.TASKS if transport == choice.TASKS else choice.PEER)
 
     # --- data --------------------------------------------------------------------------------------
 
