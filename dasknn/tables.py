@@ -10,8 +10,9 @@ y_train, x_test and y_test; X becomes columns x0, x1, ...
 from __future__ import annotations
 
 import math
+import re
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -34,6 +35,13 @@ _SAMPLE_ROWS = 10_000
 # Partitions of npz are of about so many bytes.
 _PART_BYTES = 2**24
 _FEATURES = ("X", "x")
+# Tables whose log alone says which Parquet files hold rows that are still there; what its files are called.
+_LOGS = {
+    "Delta Lake": re.compile(r"(.*)/_delta_log/\d{20}\."),
+    "Apache Iceberg": re.compile(r"(.*)/metadata/[^/]*\.metadata\.json$"),
+    "Apache Hudi": re.compile(r"(.*)/\.hoodie/hoodie\.properties$"),
+}
+_LOG_FOLDERS = ("_delta_log", "metadata", ".hoodie")
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,8 @@ def read(paths: Sequence[str], wanted: Wanted, form: str | None = None):
     """Return a Dask dataframe of all rows of files, folders, globs or fsspec URLs; nothing is computed.
 
     form: "parquet", "csv" or "npz"; None: as the endings say. ValueError: no such files, files of several
-    forms, or of one that is not known. ImportError: no pandas, or a package for a protocol.
+    forms, or of one that is not known; files of a table with a log, such as Delta Lake's, which may be of
+    rows that were deleted. ImportError: no pandas, or a package for a protocol.
     """
     try:
         import dask.dataframe  # noqa: F401
@@ -74,17 +83,66 @@ def read(paths: Sequence[str], wanted: Wanted, form: str | None = None):
 
 
 def _files_at(path: str) -> list[str]:
-    """Return the names of the files that a path, glob or URL stands for. ValueError: there are none."""
+    """Return the names of the files that a path, glob or URL stands for.
+
+    ValueError: there are none, or they belong to a table with a log.
+    """
     store, place = url_to_fs(path)
+    everything: list[str] = []
     if store.isdir(place):
-        names = [name for name in store.find(place) if not _is_hidden(name, place)]
+        everything = store.find(place)
+        names = [name for name in everything if not _is_hidden(name, place)]
     elif _is_glob(place):
-        names = [name for name in store.glob(place) if not _is_hidden(name, "")]
+        root = re.split(r"[*?[]", place)[0].rpartition("/")[0]
+        names = [name for name in store.glob(place) if not _is_hidden(name, root)]
     else:
         names = [place] if store.exists(place) else []
     if not names:
         raise ValueError(f"Expected {_known_forms()} files at {path}, found none.")
+    if any(_form_of(name) == "parquet" for name in names):
+        # What a folder holds is known; who is above it, or above single files, is looked for.
+        _refuse_logs(everything)
+        for folder in _folders_above([place] if everything else names, store):
+            _refuse_logs(_files_of_logs(folder, store))
     return [store.unstrip_protocol(name) if "://" in path else name for name in sorted(names)]
+
+
+def _refuse_logs(files: Sequence[str]) -> None:
+    """ValueError: one of the files is of the log of a table."""
+    for name in files:
+        for kind, log in _LOGS.items():
+            if found := log.match(name):
+                raise ValueError(
+                    f"Expected plain Parquet files, received those of a {kind} table, {found[1]}, some of "
+                    "which may hold rows that were deleted or replaced: read the table with a package that "
+                    "knows its log (dask_deltatable.read_deltalake, pyiceberg, ...), and train on that "
+                    "dataframe in Python or write it to a folder of its own with to_parquet."
+                )
+
+
+def _folders_above(places: Sequence[str], store) -> Iterator[str]:
+    """Yield all folders that files or folders are in, each once; no logs are in those of partitions."""
+    seen = set()
+    for place in places:
+        while (above := store._parent(place)) not in (place, ""):
+            if above in seen:
+                break
+            seen.add(above)
+            if "=" not in above.rpartition("/")[2]:
+                yield above.rstrip("/")
+            place = above
+
+
+def _files_of_logs(folder: str, store) -> list[str]:
+    names: list[str] = []
+    for log in _LOG_FOLDERS:
+        try:
+            if store.isdir(f"{folder}/{log}"):
+                names += store.ls(f"{folder}/{log}", detail=False)
+        except OSError:
+            # Whoever may read a table may read its log; of folders further up nothing is known.
+            continue
+    return names
 
 
 def _is_glob(place: str) -> bool:
@@ -92,9 +150,8 @@ def _is_glob(place: str) -> bool:
 
 
 def _is_hidden(name: str, folder: str) -> bool:
-    """Return whether a file is no data, such as _metadata, _SUCCESS or .crc: by its name, or a folder's."""
-    parts = name[len(folder) :].split("/") if folder else [name.rpartition("/")[2]]
-    return any(part.startswith(("_", ".")) for part in parts)
+    """Return whether a file below a folder is no data, such as _SUCCESS: by its name, or that of a folder."""
+    return any(part.startswith(("_", ".")) for part in name[len(folder) :].split("/"))
 
 
 def _form(files: Sequence[str]) -> str:
@@ -132,10 +189,11 @@ def _known_forms() -> str:
 def _read_parquet(paths: Sequence[str], files: list[str]):
     import dask.dataframe as dd
 
-    # A folder is read as one dataset, whose folders' names may be columns.
-    source = paths[0] if len(paths) == 1 and not _is_glob(paths[0]) else files
+    # By their names, since of a folder Dask reads what others leave in _temporary/, too. Names of folders,
+    # such as year=2020, become columns all the same.
+    named = [name for name in files if _form_of(name) == "parquet"]
     try:
-        frame = dd.read_parquet(source)
+        frame = dd.read_parquet(named or files)
     except (OSError, IndexError, ValueError) as error:
         raise ValueError(f"Expected Parquet files at {', '.join(paths)}. ({error})") from error
     if len(frame.columns) == 0:
