@@ -97,7 +97,7 @@ def recommend(client, model, X) -> Recommendation:
     sense. TypeError: an asynchronous client. LinkError: workers cannot reach one another.
     """
     model._validate_params()
-    with connect(client, distributed=True) as tasks:
+    with connect(client, distributed=True, workers=model.workers, data=(X,)) as tasks:
         slots = tasks.slots()
         n_slots = len(slots)
         network, assumed = _network_of(model, X)

@@ -28,7 +28,7 @@ from sklearn.pipeline import Pipeline
 
 import dasknn
 from dasknn import pipelines, reports, storage, tables
-from dasknn.cluster.tasks import available_cpus
+from dasknn.cluster.limits import available_cpus
 from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.options import (
     Names,

@@ -17,7 +17,7 @@ import numpy as np
 import sklearn.neural_network
 from scipy import sparse
 from scipy.optimize import OptimizeResult
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _clone_parametrized, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
@@ -128,6 +128,9 @@ class _MLP(BaseEstimator):
 
     #: The distributed client to train with; None stands for the current one, if there is one.
     client: Any = None
+    #: Addresses, names or hosts of the workers to train on; None stands for those that
+    #: `dask.annotate(workers=...)` names, around `fit` or around the making of the data, or else for all.
+    workers: Any = None
 
     history_: list[dict[str, Any]]
     best_loss_: float | None
@@ -225,7 +228,8 @@ class _MLP(BaseEstimator):
             else:
                 strategy = None if self.strategy == "auto" else strategies.get(self.strategy)
                 replicas = self._replicas(strategy, going_on)
-                tasks = stack.enter_context(connect(self.client, distributed, max_faults))
+                data = (X, y, sample_weight, *(() if validation_data is None else validation_data))
+                tasks = stack.enter_context(self._connect(distributed, data, max_faults))
                 n_slots = len(tasks.slots())
                 n_parts = replicas or n_slots
                 if keeper is not None and (found := keeper.found) is not None:
@@ -243,6 +247,9 @@ class _MLP(BaseEstimator):
             return self._train(
                 rows, held_out, strategy, replicas, n_slots, going_on, incremental, given, n_parts, keeper
             )
+
+    def _connect(self, distributed: bool, data: tuple, max_faults: int = MAX_FAULTS):
+        return connect(self.client, distributed, max_faults, workers=self.workers, data=data)
 
     def _check_settings(self, validation_data, incremental: bool) -> None:
         self._hidden_sizes()
@@ -679,7 +686,7 @@ class _MLP(BaseEstimator):
         def add_blocks(graph):
             return [graph.add("dasknn-load", to_block, *part.add_to(graph)) for part in parts]
 
-        with connect(self.client, distributed=True) as tasks:
+        with self._connect(True, (X, y, sample_weight)) as tasks:
             function = partial(prediction.score_block, self._metric, None)
             metric = sum_over_blocks(tasks, function, predictor, add_blocks)
         if not metric.weight:
@@ -797,8 +804,14 @@ class _MLP(BaseEstimator):
 
     def __getstate__(self):
         state = super().__getstate__()
-        # A client belongs to its process.
-        return {name: value for name, value in state.items() if name != "client"}
+        # A client belongs to its process, and workers to their cluster.
+        return {name: value for name, value in state.items() if name not in ("client", "workers")}
+
+    def __sklearn_clone__(self):
+        # No parameters, since they are in no file; a search goes on where its estimator was told to.
+        twin = _clone_parametrized(self)
+        twin.client, twin.workers = self.client, self.workers
+        return twin
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -33,7 +33,7 @@ from dasknn.measures import BINARY, MULTICLASS, REGRESSION, Answers, Ledger, Pro
 from dasknn.prediction import Predictor
 from dasknn.ranking import Tally
 from dasknn.resampling import Draws, Moments, PartSums, SliceSums, interval, interval_of_none, sum_slices
-from dasknn.responses import bare, client_of
+from dasknn.responses import bare, place_of
 from dasknn.sequential import Sequential
 from dasknn.slicing import Buckets, Slices
 from dasknn.targets import ClassEncoder, as_numbers
@@ -277,8 +277,9 @@ def _find(models, X, y, metrics, slices, sample_weight, slice_data, settings: _S
     parts, feature_names = _parts(X, y, sample_weight, slice_data)
     plan = _Plan(ledgers, slices, parts[0].names, feature_names, settings.seed, settings.n_bootstrap)
     is_distributed = any(map(partitions.is_distributed, (X, y, sample_weight, slice_data)))
-    clients = [client for client in map(client_of, models) if client is not None]
-    with connect(clients[0] if clients else None, True) if is_distributed else LocalTasks() as tasks:
+    place = next((place for place in map(place_of, models) if any(place.values())), place_of(models[0]))
+    data = (X, y, sample_weight, slice_data)
+    with connect(**place, distributed=True, data=data) if is_distributed else LocalTasks() as tasks:
         sums, edges = _run(tasks, plan, respondents, parts)
     everything = sums.slices[0].get(())
     if everything is None:

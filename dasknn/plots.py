@@ -26,12 +26,12 @@ from dasknn.names import did_you_mean
 from dasknn.responses import (
     Curves,
     check_lengths,
-    client_of,
     count_given_labels,
     count_labels,
     counted,
     curves_of_model,
     curves_of_scores,
+    place_of,
     responder_of,
     rows_for,
 )
@@ -120,7 +120,7 @@ class ConfusionMatrixDisplay(sklearn.metrics.ConfusionMatrixDisplay):
                 "RocCurveDisplay, with a curve for each label."
             )
         X = rows_for(estimator, X)
-        counts = counted(count_labels, responder, X, y, sample_weight, client_of(estimator))
+        counts = counted(count_labels, responder, X, y, sample_weight, place_of(estimator))
         return cls._of_counts(counts[0], sample_weight is not None, **settings)
 
     @classmethod

@@ -392,6 +392,9 @@ class TablePreprocessor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
 
     #: The distributed client to fit with; None stands for the current one, if there is one.
     client: Any = None
+    #: Addresses, names or hosts of the workers to fit on; None stands for those that
+    #: `dask.annotate(workers=...)` names, around `fit` or around the making of the data, or else for all.
+    workers: Any = None
 
     def __init__(self, *, drop=(), categorical=(), min_frequency=None, max_categories=1000, dtype="float32"):
         self.drop = drop
@@ -442,7 +445,7 @@ class TablePreprocessor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         graph = Graph()
         find = partial(_find_in_tuple, kinds)
         wanted = [graph.add("dasknn-summarize", find, graph.add_source(source)) for source in sources]
-        with connect(self.client, distributed=True) as tasks:
+        with connect(self.client, distributed=True, workers=self.workers, data=(X,)) as tasks:
             parts = tasks.run(graph, wanted)
         for number, part in enumerate(parts):
             if part.problem:
@@ -518,8 +521,8 @@ class TablePreprocessor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
 
     def __getstate__(self):
         state = super().__getstate__()
-        # A client belongs to its process.
-        return {name: value for name, value in state.items() if name != "client"}
+        # A client belongs to its process, and workers to their cluster.
+        return {name: value for name, value in state.items() if name not in ("client", "workers")}
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -18,6 +18,7 @@ from dasknn.cluster.faults import JOINED, RETIRED
 from dasknn.cluster.tasks import connect
 from dasknn.datasets import sum_over_blocks
 from dasknn.preprocessing import Categories, Numbers, TablePreprocessor
+from dasknn.responses import place_of
 from dasknn.scores import R2, Accuracy
 
 # Values of a column that are shown.
@@ -40,7 +41,7 @@ def scores(model, X, y, weight=None) -> dict[str, float]:
         return [graph.add("dasknn-load", to_block, *part.add_to(graph)) for part in parts]
 
     metric = Accuracy if is_classifier(model) else R2
-    with connect(model.client, distributed=True) as tasks:
+    with connect(**place_of(model), distributed=True, data=(X, y, weight)) as tasks:
         score = partial(prediction.score_block, metric, None)
         found = sum_over_blocks(tasks, score, predictor, add_blocks)
     if not found.weight:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,6 +28,8 @@ from dasknn.targets import as_array
 
 # More lines than this cannot be told apart.
 MOST_CURVES = 28
+# See `place_of`: no model says otherwise.
+_ANYWHERE: Mapping[str, Any] = {"client": None}
 
 
 @dataclass(frozen=True)
@@ -157,18 +159,18 @@ def rows_for(model, X):
     return model._ready(X) if isinstance(model, Stack) else X  # type: ignore[attr-defined]
 
 
-def client_of(model):
-    """Return the client that an estimator, or the last step of a Pipeline, was told to use."""
+def place_of(model) -> dict[str, Any]:
+    """Return where a model, or the last step of a Pipeline, was told to run: settings of `tasks.connect`."""
     last = model[-1] if hasattr(model, "steps") else model
-    return getattr(last, "client", None)
+    return {name: getattr(last, name, None) for name in ("client", "workers")}
 
 
-def counted(count: Callable, responder, X, y, sample_weight, client=None) -> list:
+def counted(count: Callable, responder, X, y, sample_weight, place: Mapping[str, Any] = _ANYWHERE) -> list:
     """Return what count(responder, X, y, weight) comes to over all rows, counted where they are."""
     if partitions.is_distributed(X, y, sample_weight):
         parts = partitions.parts(X, y, sample_weight)
         names = list(X.columns) if partitions.is_dataframe(X) else None
-        with connect(client, distributed=True) as tasks:
+        with connect(**place, distributed=True, data=(X, y, sample_weight)) as tasks:
             return count_rows(tasks, parts, partial(_with_columns, count, names), responder)
     with LocalTasks() as tasks:
         return count_rows(tasks, partitions.parts(X, y, sample_weight), count, responder)
@@ -251,7 +253,7 @@ def curves_of_model(count: Callable, method: str, estimator, X, y, sample_weight
         )
     columns = _columns_of(responder, pos_label)
     X = rows_for(estimator, X)
-    return _curves(count, responder, columns, X, y, sample_weight, client_of(estimator))
+    return _curves(count, responder, columns, X, y, sample_weight, place_of(estimator))
 
 
 def curves_of_scores(count: Callable, y_true, y_score, sample_weight, pos_label, labels) -> Curves:
@@ -291,13 +293,13 @@ def _columns_of(responder: Classifier | Network | Given, pos_label) -> list[int]
     return [1] if len(classes) == 2 and not responder.multilabel else list(range(len(classes)))
 
 
-def _curves(count, responder, columns: list[int], X, y, sample_weight, client=None) -> Curves:
+def _curves(count, responder, columns: list[int], X, y, sample_weight, place=_ANYWHERE) -> Curves:
     if len(columns) > MOST_CURVES:
         raise ValueError(
             f"Expected at most {MOST_CURVES} classes to draw a curve each, received {len(columns)}. Choose "
             "one with pos_label=..."
         )
-    counts = counted(partial(_count_columns, count, columns), responder, X, y, sample_weight, client)
+    counts = counted(partial(_count_columns, count, columns), responder, X, y, sample_weight, place)
     classes = responder.classes[columns].tolist()
     drawn = [(found, label) for found, label in zip(counts, classes, strict=True) if all(found.totals)]
     if not drawn:

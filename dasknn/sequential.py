@@ -83,6 +83,12 @@ class Sequential(Stack):
     `strategy_reason_` tells.
     """
 
+    #: The distributed client to train with; None stands for the current one, if there is one.
+    client: Any = None
+    #: Addresses, names or hosts of the workers to train on; None stands for those that
+    #: `dask.annotate(workers=...)` names, around `fit` or around the making of the data, or else for all.
+    workers: Any = None
+
     def __init__(self, layers: Sequence | None = None, trainable: bool = True, name: str | None = None):
         self._strategy = strategies.in_scope()
         self._compiled: _Compiled | None = None
@@ -213,7 +219,8 @@ class Sequential(Stack):
 
     def __getstate__(self):
         # A running training holds data and a client, which stay in their process.
-        return vars(self) | {"_training": None}
+        state = vars(self) | {"_training": None}
+        return {name: value for name, value in state.items() if name not in ("client", "workers")}
 
     @property
     def _learning_rate(self) -> float:
@@ -295,7 +302,9 @@ class Sequential(Stack):
         is_distributed = partitions.is_distributed(x, y, sample_weight)
         batch_size = _batch_size(batch_size)
         keeper = checkpoints.begin(checkpoint, resume)
-        with self._tasks(is_distributed, max_faults) as tasks:
+        given = tuple(validation_data) if isinstance(validation_data, list | tuple) else ()
+        data = (x, y, sample_weight, *given)
+        with self._tasks(is_distributed, data, max_faults) as tasks:
             x = self._ready(x)
             network = self._built_network()
             encoder = LossEncoder(settings.loss, network.n_outputs, DTYPE)
@@ -483,12 +492,12 @@ class Sequential(Stack):
     # --- data --------------------------------------------------------------------------------------
 
     @contextmanager
-    def _tasks(self, is_distributed: bool, max_faults: int = MAX_FAULTS) -> Iterator[Tasks]:
+    def _tasks(self, is_distributed: bool, data: tuple, max_faults: int = MAX_FAULTS) -> Iterator[Tasks]:
         """Yield where to run: plain data without a strategy stays in this process."""
         if not is_distributed and self._strategy is None:
             yield LocalTasks()
             return
-        with connect(None, is_distributed, max_faults) as tasks:
+        with connect(self.client, is_distributed, max_faults, workers=self.workers, data=data) as tasks:
             yield tasks
 
     def _ready(self, x):
@@ -561,7 +570,8 @@ class Sequential(Stack):
         began = time.perf_counter()
         x = self._ready(x)
         encoder = self._encoder()
-        with self._tasks(partitions.is_distributed(x, y, sample_weight)) as tasks:
+        data = (x, y, sample_weight)
+        with self._tasks(partitions.is_distributed(*data), data) as tasks:
             rows = self._read(tasks, encoder, x, y, sample_weight, max(1, len(tasks.slots())))
             metric_set = self._metric_set(rows.summary(encoder.summarize))
             logs = rows.evaluate(Evaluation(self._predictor(encoder), metric_set))

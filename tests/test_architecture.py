@@ -33,6 +33,8 @@ FLOORS = {
     "updates": 2,
     "cluster.clock": 1,
     "cluster.faults": 1,
+    "cluster.limits": 1,
+    "cluster.origins": 1,
     "cluster.placement": 1,
     "cluster.tasks": 2,
     "cluster.links": 2,

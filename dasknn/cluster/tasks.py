@@ -14,7 +14,6 @@ follow one another inside a graph spare the way through the client, which is hal
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import sys
 import threading
@@ -37,6 +36,8 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from threadpoolctl import ThreadpoolController
 
 from dasknn.cluster.faults import JOINED, LOST, RETIRED, SILENT, Event, FaultLog, changes
+from dasknn.cluster.limits import available_cpus, available_memory
+from dasknn.cluster.origins import Selection, check_client, selection
 from dasknn.cluster.placement import Home, place
 from dasknn.exceptions import (
     ClusterTimeoutError,
@@ -520,7 +521,7 @@ class LocalTasks(Tasks):
         return [None] * (dask.config.get("num_workers", None) or available_cpus())
 
     def memory_limit(self):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return available_memory()
 
     def start(self, graph, wanted):
         name = dask.config.get("scheduler", None)
@@ -553,12 +554,12 @@ class ClusterTasks(Tasks):
 
     A wait for tasks ends when for `dasknn.timeout` seconds (a setting of dask.config, 600 by default) none
     of our tasks has ended, and workers have had the same tasks, whosever they are; a wait for an answer of
-    the scheduler ends after as long.
+    the scheduler ends after as long. selection: the workers that may be used, None for all.
     """
 
     at_once = 1_000_000
 
-    def __init__(self, client, max_faults: int = MAX_FAULTS):
+    def __init__(self, client, max_faults: int = MAX_FAULTS, selection: Selection | None = None):
         from distributed.client import FutureCancelledError
         from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
@@ -570,6 +571,7 @@ class ClusterTasks(Tasks):
             )
         self.client = client
         self.address = client.scheduler.address
+        self._selection = selection
         self.faults = (KilledWorker, FutureCancelledError, CommClosedError, LinkError, WorkerLeftError)
         self.timeout = float(dask.config.get("dasknn.timeout", 600))
         self.silence = float(dask.config.get("dasknn.silence", 15))
@@ -656,33 +658,64 @@ class ClusterTasks(Tasks):
         return Event(RETIRED if by_will else LOST, address)
 
     def slots(self):
-        threads = self.alive()
-        if not threads:
-            self._wait_for_workers()
-            threads = self.alive()
+        threads = self._usable() or self._wait_for_workers()
         # Where all are silent there is no choice.
         threads = {address: n for address, n in threads.items() if address not in self.left_out} or threads
         # One thread of every worker first, so that replicas spread over machines.
         ranked = sorted((thread, address) for address, n in threads.items() for thread in range(n))
         return [address for _, address in ranked]
 
-    def _wait_for_workers(self) -> None:
+    def _usable(self) -> dict[str, int]:
+        """Return the threads of each worker that may be used, by address."""
+        threads = self.alive()
+        if self._selection is None:
+            return threads
+        if not self._selection.knows(threads):
+            self._selection.look_at(self._workers())
+        return {address: n for address, n in threads.items() if self._selection.allows(address)}
+
+    def _workers(self) -> dict[str, dict[str, Any]]:
+        """Return what the scheduler says of each worker, by address."""
+        return self._in_loop(self.client.scheduler.identity, n_workers=-1)["workers"]
+
+    def _wait_for_workers(self) -> dict[str, int]:
+        """Return the threads of workers that may be used, as soon as there are any."""
         deadline = time.monotonic() + self.timeout
-        while not self.alive():
-            if time.monotonic() > deadline:
-                raise ClusterTimeoutError(
-                    f"The scheduler {self.address} has had no worker for {self.timeout:g} s. Start workers, "
-                    "or raise dask.config 'dasknn.timeout'."
-                )
-            time.sleep(_WATCH_SECONDS)
+        graph = Graph()
+        # An adaptive cluster starts workers for tasks that wait, and asks for nothing else.
+        wanted = self.start(graph, [graph.add("dasknn-wait-for-workers", _nothing)])
+        try:
+            while not (threads := self._usable()):
+                if time.monotonic() > deadline:
+                    raise ClusterTimeoutError(self._story_of_waiting())
+                time.sleep(_WATCH_SECONDS)
+            return threads
+        finally:
+            self.drop(wanted)
+
+    def _story_of_waiting(self) -> str:
+        if self._selection is None:
+            return (
+                f"The scheduler {self.address} has had no worker for {self.timeout:g} s. Start workers, or "
+                "raise dask.config 'dasknn.timeout'."
+            )
+        others = ", ".join(sorted(self.alive())) or "none"
+        return (
+            f"The scheduler {self.address} has had none of the workers {self._selection} for "
+            f"{self.timeout:g} s; it has: {others}. Start them, name others, or raise dask.config "
+            "'dasknn.timeout'."
+        )
 
     def memory_limit(self):
-        workers = self._in_loop(self.client.scheduler.identity, n_workers=-1)["workers"].values()
-        return sum(map(_memory_for_data, workers))
+        usable = self._usable()
+        return sum(_memory_for_data(about) for at, about in self._workers().items() if at in usable)
 
     def start(self, graph, wanted):
         retries = None if graph.is_strict else _RETRIES
-        futures = self.client.get(graph.layers(), [ref.key for ref in wanted], sync=False, retries=retries)
+        keys = [ref.key for ref in wanted]
+        # Of what has no place of its own: as soon as a selected worker is there, no other is asked.
+        where = {"workers": self._selection.words, "allow_other_workers": True} if self._selection else {}
+        futures = self.client.get(graph.layers(), keys, sync=False, retries=retries, **where)
         self._held.update((future.key, future) for future in futures)
         late, self._late = self._late, []
         self.drop(late)
@@ -694,19 +727,36 @@ class ClusterTasks(Tasks):
         self._late += held
 
     def put(self, values, homes, irreplaceable=True):
-        if not self.slots():
-            self._wait_for_workers()
+        usable = sorted(set(self.slots()))
+        anywhere = None if self._selection is None else usable
         futures = []
         for value, home in zip(values, homes, strict=True):
             key = f"dasknn-value-{uuid.uuid4().hex[:12]}"
-            where = None if home is None else [home]
-            settings: dict[str, Any] = {"workers": where, "hash": False, "timeout": self.timeout}
-            sent = self._in_loop(self.client.scatter, {key: value}, asynchronous=True, **settings)
+            sent = self._send(key, value, anywhere if home is None else [home])
             futures.append(sent[key])
         self._held.update((future.key, future) for future in futures)
         if irreplaceable:
             self._irreplaceable.update((future.key, future) for future in futures)
         return futures
+
+    def _send(self, key: str, value, where: list[str] | None) -> dict[str, Any]:
+        """Hold a value at one of these workers. WorkerLeftError: one of them is gone."""
+        settings: dict[str, Any] = {"workers": where, "hash": False, "timeout": self.timeout}
+        try:
+            return self._in_loop(self.client.scatter, {key: value}, asynchronous=True, **settings)
+        except (SchedulerLostError, ClusterTimeoutError):
+            raise
+        except TimeoutError as error:
+            # This is what the scheduler says where all of them are paused or about to leave.
+            raise ClusterTimeoutError(
+                f"For {self.timeout:g} s no data could be sent to "
+                f"{', '.join(where or sorted(self.alive()))}: paused, since memory is full, or about to "
+                "leave. Look at these workers on the dashboard, or raise dask.config 'dasknn.timeout'."
+            ) from error
+        except (KeyError, OSError) as error:
+            # The scheduler knows the worker no more, or cannot reach it any longer.
+            places = "a worker" if where is None else ", ".join(where)
+            raise WorkerLeftError(f"No data could be sent to {places}: {error!r}.") from error
 
     def drop(self, held):
         for future in held:
@@ -964,18 +1014,22 @@ def _answer() -> None:
     """What a worker does to show that it lives."""
 
 
+def _nothing() -> None:
+    """A task that is there to be waited for."""
+
+
 async def _remove_worker(worker: str, dask_scheduler) -> None:
     await dask_scheduler.remove_worker(worker, stimulus_id=f"dasknn-hung-{time.time()}", close=False)
 
 
-def available_cpus() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
-def connect(client, distributed: bool, max_faults: int = MAX_FAULTS) -> Iterator[Tasks]:
+def connect(
+    client, distributed: bool, max_faults: int = MAX_FAULTS, *, workers=None, data: Collection[Any] = ()
+) -> Iterator[Tasks]:
     """Yield where to run graphs: the cluster of the client, or of the current one, or this process.
+
+    workers: which of them may be used, see `origins.selection`. data: the collections that will be used;
+    ValueError: one of them is held by another cluster.
 
     Inside a task, plain data (`distributed` False) stays in its process, so that a search with as many fits
     as threads cannot wait for itself; a Dask collection is trained on the cluster by a task that secedes.
@@ -989,6 +1043,11 @@ def connect(client, distributed: bool, max_faults: int = MAX_FAULTS) -> Iterator
         else:
             client = client or _current_client()
         if client is None:
+            if workers is not None and not _inside_a_task():
+                raise ValueError(
+                    f"Expected a client, since the model was told its workers, {workers!r}; received none. "
+                    "Set model.client, or connect one: distributed.Client(address or cluster)."
+                )
             yield LocalTasks(max_faults)
             return
         if getattr(client, "asynchronous", False):
@@ -1003,7 +1062,8 @@ def connect(client, distributed: bool, max_faults: int = MAX_FAULTS) -> Iterator
                 f"Expected a distributed Client, received {type(client).__name__}: {client!r}. Use "
                 "distributed.Client(address or cluster)."
             )
-        yield stack.enter_context(ClusterTasks(client, max_faults))
+        check_client(client, data)
+        yield stack.enter_context(ClusterTasks(client, max_faults, selection(workers, data)))
 
 
 def _inside_a_task() -> bool:

@@ -1,0 +1,16 @@
+"""What containers leave of a machine."""
+
+import dask.system
+import distributed.system
+
+from dasknn.cluster.limits import available_cpus, available_memory
+from dasknn.cluster.tasks import LocalTasks
+
+
+def test_processors_and_memory_are_those_of_the_container(monkeypatch):
+    monkeypatch.setattr(dask.system, "CPU_COUNT", 2)
+    monkeypatch.setattr(distributed.system, "MEMORY_LIMIT", 12345)
+    assert (available_cpus(), available_memory()) == (2, 12345)
+    with LocalTasks() as tasks:
+        assert tasks.slots() == [None, None]
+        assert tasks.memory_limit() == 12345
