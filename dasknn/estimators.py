@@ -89,6 +89,17 @@ def _takes_steps(estimator) -> bool:
     return True
 
 
+def _one_validation(validation_data, X_val, y_val, sample_weight_val) -> tuple:
+    """Return validation data in one. ValueError: it was given twice, or some of it is missing."""
+    if validation_data is not None:
+        raise ValueError("Expected validation_data or X_val and y_val, received both. Leave one of them out.")
+    for name, value in (("X_val", X_val), ("y_val", y_val)):
+        if value is None:
+            given = "y_val" if y_val is not None else "X_val" if X_val is not None else "sample_weight_val"
+            raise ValueError(f"{given} is provided, but {name} was not provided.")
+    return (X_val, y_val) if sample_weight_val is None else (X_val, y_val, sample_weight_val)
+
+
 class _MLP(BaseEstimator):
     """What the classifier and the regressor share."""
 
@@ -169,6 +180,9 @@ class _MLP(BaseEstimator):
         y,
         sample_weight=None,
         *,
+        X_val=None,
+        y_val=None,
+        sample_weight_val=None,
         validation_data=None,
         checkpoint=None,
         resume=False,
@@ -181,9 +195,10 @@ class _MLP(BaseEstimator):
         `self.client` or of the current client, else on Dask's local scheduler; plain data with
         strategy="auto" trains in this process.
 
-        validation_data, (X, y) or (X, y, sample_weight), is scored after each epoch: accuracy, or R^2 for
-        the regressor, goes into `validation_scores_` and `history_`. With early_stopping=True it takes the
-        place of rows held out.
+        X_val, y_val and, if there are any, sample_weight_val are scored after each epoch: accuracy, or R^2
+        for the regressor, goes into `validation_scores_` and `history_`. With early_stopping=True they take
+        the place of rows held out. In a Pipeline, transform_input=["X_val"] sends X_val through the steps
+        before. validation_data=(X, y) or (X, y, sample_weight) says the same in one.
 
         checkpoint: a folder or fsspec URL to which the whole training is written after each epoch, or a
         `dasknn.Checkpoint(path, every=...)`; the two newest files are kept. resume: go on from the newest
@@ -199,6 +214,8 @@ class _MLP(BaseEstimator):
         for a folder that holds checkpoints without resume, ModelFileError where all of them are damaged, and
         NonFiniteLossError when training diverges.
         """
+        if X_val is not None or y_val is not None or sample_weight_val is not None:
+            validation_data = _one_validation(validation_data, X_val, y_val, sample_weight_val)
         keeper = checkpoints.begin(checkpoint, resume)
         return self._fit(X, y, sample_weight, validation_data, max_faults=max_faults, keeper=keeper)
 
@@ -240,7 +257,7 @@ class _MLP(BaseEstimator):
             # L-BFGS takes the gradient over all rows, wherever they are; a block of a stream is as it comes.
             if self.solver != "lbfgs" and (distributed or not incremental):
                 rows.warn_of_skew(is_ours=not distributed)
-            held_out = None if validation_data is None else read(*validation_data, reset=False)
+            held_out = None if validation_data is None else self._read_held_out(read, validation_data)
             given = {"sample_weight": sample_weight is not None}
             if held_out is not None:
                 given["rows of validation_data"] = held_out.n_rows
@@ -301,6 +318,18 @@ class _MLP(BaseEstimator):
         return wanted
 
     # --- the data ----------------------------------------------------------------------------------
+
+    def _read_held_out(self, read: Callable[..., Any], validation_data):
+        try:
+            return read(*validation_data, reset=False)
+        except (TypeError, ValueError) as error:
+            error.add_note(
+                "This is about validation data, which a Pipeline hands to its last step as it is. Let it "
+                "transform X_val: sklearn.set_config(enable_metadata_routing=True), "
+                f"{type(self).__name__}(...).set_fit_request(X_val=True, y_val=True), "
+                'make_pipeline(..., transform_input=["X_val"]).fit(X, y, X_val=X_val, y_val=y_val).'
+            )
+            raise
 
     def _read_in_process(self, dtype: str | None, X, y, sample_weight=None, *, reset: bool) -> RowsInProcess:
         X, y = features.validated(

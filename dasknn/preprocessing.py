@@ -356,7 +356,8 @@ class TablePreprocessor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
     and a column `missingindicator_x` says where, if there were some in the data that it was fitted to.
     Columns of text, booleans or categories become a column for each value, as by its OneHotEncoder with
     handle_unknown="ignore": missing values are a value of their own, and values that come later for the
-    first time give zeros. Columns keep their order, and are found by their names.
+    first time give zeros. Columns keep their order, and are found by their names, as by its
+    ColumnTransformer: whatever else a table holds later is ignored.
 
     Parameters
     ----------
@@ -461,8 +462,9 @@ class TablePreprocessor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
     def transform(self, X):
         """Return the columns of numbers that a dataframe X becomes, with its index.
 
-        Of a pandas dataframe a pandas dataframe, of a Dask dataframe a lazy one. Other columns of X are
-        ignored. ValueError: a column is missing; it says which may have been meant.
+        Of a pandas dataframe a pandas dataframe, of a Dask dataframe a lazy one. As by scikit-learn's
+        ColumnTransformer, columns are found by their names: their order is of no matter, and columns that
+        were not there in fit are ignored. ValueError: a column is missing; it says which may have been meant.
         """
         check_is_fitted(self)
         _require_dataframe(X)
@@ -526,6 +528,7 @@ class TablePreprocessor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         return tags
 

@@ -15,6 +15,7 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils import Tags, TargetTags
 
 from dasknn import callbacks as cb
 from dasknn import (
@@ -825,6 +826,14 @@ class Sequential(Stack):
         self._slots = slots
         if rate is not None:
             self._rate = rate
+
+    # --- in scikit-learn's pipelines ---------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self):
+        return self.built
+
+    def __sklearn_tags__(self):
+        return Tags(estimator_type=None, target_tags=TargetTags(required=True, multi_output=True))
 
     def __repr__(self):
         return f"<Sequential name={self.name}, built={self.built}>"

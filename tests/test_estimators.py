@@ -250,6 +250,27 @@ def test_validation_data_is_scored_after_each_epoch(digits, dask_digits, where, 
     assert f"validation={model.validation_scores_[-1]:.4f}" in capsys.readouterr().err
 
 
+def test_x_val_and_y_val_say_the_same_as_validation_data(digits):
+    X, y = digits
+    weight = np.linspace(0, 1, 200)
+    scores = [
+        MLPClassifier((10,), max_iter=2, random_state=0).fit(X, y, **held_out).validation_scores_
+        for held_out in (
+            {"validation_data": (X[:200], y[:200], weight)},
+            {"X_val": X[:200], "y_val": y[:200], "sample_weight_val": weight},
+        )
+    ]
+    assert scores[0] == scores[1]
+    for held_out, message in (
+        ({"X_val": X}, "X_val is provided, but y_val was not"),
+        ({"y_val": y}, "y_val is provided, but X_val was not"),
+        ({"sample_weight_val": weight}, "sample_weight_val is provided, but X_val was not"),
+        ({"X_val": X, "y_val": y, "validation_data": (X, y)}, "received both"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            MLPClassifier().fit(X, y, **held_out)
+
+
 # --- errors -----------------------------------------------------------------------------------------
 
 

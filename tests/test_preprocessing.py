@@ -6,6 +6,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from conftest import bits
 from distributed import Client
 from numpy.testing import assert_allclose, assert_array_equal
@@ -16,10 +17,12 @@ from sklearn.impute import SimpleImputer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils import get_tags
 
 import dasknn
 from dasknn import MLPClassifier, MLPRegressor, TablePreprocessor, saving
 from dasknn.exceptions import ModelFileError, PartitionError
+from dasknn.layers import Dense
 from dasknn.preprocessing import CategorySummary, NumberSummary
 
 TEXTS = ["job", "region", "member"]
@@ -253,6 +256,53 @@ def test_a_pipeline_trains_predicts_and_scores_on_a_cluster(client, pipeline):
 
 
 # --- as scikit-learn's tools expect it ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_lazy", [False, True])
+def test_a_pipeline_sends_x_val_through_the_table(pipeline, is_lazy):
+    frame, label = people()
+    held_out = people(seed=1)
+    data = [frame, label, *held_out]
+    if is_lazy:
+        data = [dd.from_pandas(part, npartitions=2, sort=False) for part in data]
+    X, y, X_val, y_val = data
+    with sklearn.config_context(enable_metadata_routing=True):
+        pipeline["mlp"].set_fit_request(X_val=True, y_val=True)
+        pipeline.set_params(transform_input=["X_val"])
+        pipeline.fit(X, y, X_val=X_val, y_val=y_val)
+        assert pipeline["mlp"].validation_scores_[-1] == pytest.approx(pipeline.score(*held_out))
+    assert len(pipeline["mlp"].validation_scores_) == pipeline["mlp"].n_iter_
+
+
+def test_validation_data_that_skips_the_table_is_refused_with_a_remedy(pipeline):
+    frame, label = people()
+    for data in ((frame, label), (frame[["age", "hours"]], label)):
+        with pytest.raises(ValueError, match=r".") as raised:
+            pipeline.fit(frame, label, mlp__validation_data=data)
+        assert 'transform_input=["X_val"]' in " ".join(raised.value.__notes__)
+
+
+def test_a_pipeline_may_end_in_a_sequential():
+    frame, label = people()
+    X, y = dd.from_pandas(frame, npartitions=2, sort=False), (label == "yes").to_numpy(int)
+    model = dasknn.Sequential([Dense(8, activation="relu"), Dense(2, activation="softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    pipeline = make_pipeline(TablePreprocessor(), model)
+    with pytest.raises(NotFittedError):
+        pipeline.predict(frame)
+    pipeline.fit(frame, y, sequential__verbose=0, sequential__epochs=2)
+    outputs = pipeline.predict(frame, verbose=0)
+    assert_allclose(outputs.sum(axis=1), 1, rtol=1e-5)
+    assert_allclose(pipeline.predict(X).compute(), outputs, rtol=1e-5)
+    assert_array_equal(outputs, model.predict(pipeline[0].transform(frame), verbose=0))
+    assert_array_equal(clone(pipeline).fit(frame, y, sequential__verbose=0)[0].columns_, pipeline[0].columns_)
+    assert "TablePreprocessor" in pipeline._repr_html_()
+
+
+def test_a_table_says_that_it_takes_dataframes_alone():
+    assert not get_tags(TablePreprocessor()).input_tags.two_d_array
+    with pytest.raises(TypeError, match="Expected a pandas or Dask dataframe, received ndarray"):
+        TablePreprocessor().fit(np.zeros((2, 2)))
 
 
 def test_a_pipeline_can_be_cloned_searched_and_pickled(pipeline):
