@@ -1,10 +1,10 @@
 """What networks come to in the end: test scores of each strategy, trained until its own rule stops it.
 
 Adult, Covertype, Fashion-MNIST and California housing (at most --rows training rows of each), with the
-defaults of the estimators, early_stopping off and on. Accuracy, and R^2 of California, in percent: of one
-process on plain arrays, and the difference to it, seed by seed, of replicas on Dask arrays. The cluster
-changes no bit, so replicas train in this process. The table gives means over seeds, with the standard error
-of the difference.
+defaults of the estimators, early_stopping off and on. Accuracy, and R^2 of California without outliers, in
+percent: of one process on plain arrays, and the difference to it, seed by seed, of replicas on Dask arrays.
+The cluster changes no bit, so replicas train in this process. The table gives means over seeds, with the
+standard error of the difference.
 
 python benchmarks/bench_convergence.py [--seeds 3] [--rows 50000] [--tables adult ...] [--output runs.csv]
 
@@ -54,6 +54,11 @@ def table(name, most_rows):
         preprocessor = TablePreprocessor().fit(X)
         X, X_test = (np.asarray(preprocessor.transform(part), np.float32) for part in (X, X_test))
         y, y_test = np.asarray(y), np.asarray(y_test)
+    if name == "california":
+        # 57 test rows lie so far off that R^2 of all rows is what a seed makes of these few: it spreads by
+        # 2 points, where that of all others spreads by 0.2.
+        usual = np.abs(X_test).max(axis=1) < 5
+        X_test, y_test = X_test[usual], y_test[usual]
     return X[:most_rows], y[:most_rows], X_test[:MOST_TEST_ROWS], y_test[:MOST_TEST_ROWS]
 
 

@@ -102,13 +102,12 @@ def recommend(client, model, X) -> Recommendation:
         n_slots = len(slots)
         network, assumed = _network_of(model, X)
         n_rows = _count_rows(tasks, X, n_slots)
-        replicas = model.replicas or model._default_replicas(n_slots, n_rows)
+        replicas = model.replicas or model._default_replicas(None, n_slots, n_rows)
         n_workers = min(replicas, len(set(slots)))
-        sizes = choice.Sizes(network, n_rows, replicas, model._batch_size(n_rows, replicas))
-        job = model._job(network, sizes.batch_size, 0, replicas, 1, n_rows)
-        measured = _measure(tasks, job, sizes)
+        sizes = model._sizes(network, n_rows, replicas, None)
+        measured = _measure(tasks, model._job(sizes, 0), sizes)
     strategy, reason = model._choose_by_rules(sizes)
-    rows = sorted(_rows(measured, sizes, n_workers, job, model, strategy), key=lambda row: row.seconds)
+    rows = sorted(_rows(measured, sizes, n_workers, model, strategy), key=lambda row: row.seconds)
     lines = [
         f"{n_rows:,} rows x {network.n_inputs} features, {network.n_params:,} parameters{assumed}, "
         f"{replicas} replica{'s' * (replicas > 1)}, {sizes.rows_of_step:.0f} rows of each in a step, "
@@ -239,10 +238,8 @@ def _nothing(*args) -> None:
 # --- predicting ---------------------------------------------------------------------------------------
 
 
-def _rows(
-    measured: Measured, sizes: choice.Sizes, n_workers: int, job: TrainingJob, model, default: Strategy
-) -> list[Row]:
-    often = default if isinstance(default, WeightAveraging) else WeightAveraging(16, OuterNesterov())
+def _rows(measured: Measured, sizes: choice.Sizes, n_workers: int, model, default: Strategy) -> list[Row]:
+    often = WeightAveraging(16, OuterNesterov())
     candidates: list[tuple[Strategy, str]] = [
         (GradientAveraging(), choice.PEER),
         (GradientAveraging(), choice.TASKS),
@@ -253,6 +250,8 @@ def _rows(
     epochs = [entry for entry in getattr(model, "history_", []) if entry.get("n_samples") == sizes.n_rows]
     rows = []
     for strategy, transport in candidates:
+        # Some take other steps; computing an epoch takes about as long, in whatever steps.
+        job = model._job(model._sizes(sizes.network, sizes.n_rows, sizes.replicas, strategy), 0)
         seconds, n_bytes = _predict(measured, sizes, n_workers, job, strategy, transport)
         own_epochs = epochs if (strategy, transport) == ran else []
         rows.append(

@@ -63,12 +63,6 @@ from dasknn.targets import ClassWeights
 from dasknn.training import Face, Training
 from dasknn.transports import random_memory, recall_random
 
-# batch_size="auto": rows of one step of one replica.
-_AUTO_BATCH = 200
-# The default number of replicas leaves each at least so many rows of a step, and an epoch so many steps.
-_LEAST_ROWS_OF_STEP = 32
-_LEAST_STEPS = 10
-
 
 @dataclass(frozen=True)
 class _KeptOptimizer:
@@ -398,12 +392,10 @@ class _MLP(BaseEstimator):
         seed = rows.draw_seed(rng)
         validate = self._validation(rows, held_out, network, encoder, class_weights)
 
-        replicas = replicas or self._default_replicas(n_slots, rows.n_rows)
-        in_step = replicas if strategy is None else strategy.replicas_in_step(replicas)
-        batch_size = self._batch_size(rows.n_rows, in_step)
-        sizes = choice.Sizes(network, rows.n_rows, replicas, batch_size)
+        replicas = replicas or self._default_replicas(strategy, n_slots, rows.n_rows)
+        sizes = self._sizes(network, rows.n_rows, replicas, strategy)
         averages, reason = self._choose(rows, strategy, sizes)
-        job = self._job(network, batch_size, seed, replicas, in_step, rows.n_rows)
+        job = self._job(sizes, seed)
         state = averages.init_state(job, members[0], replicas)
         if going_on:
             job, state = self._go_on(job, state, members, incremental)
@@ -497,12 +489,13 @@ class _MLP(BaseEstimator):
             return choice.TASKS
         return choice.choose_transport(strategy, sizes) if self.transport == "auto" else self.transport
 
-    def _job(self, network: Network, batch_size, seed: int, replicas: int, in_step: int, n_rows: int):
+    def _job(self, sizes: choice.Sizes, seed: int) -> TrainingJob:
         """Return the job; a batch that grows with the number of replicas takes a larger learning rate."""
+        network, n_rows, replicas, batch_size = sizes
         factor = 1.0
         if self.batch_size == "auto" and batch_size is not None:
-            factor = choice.rate_factor(self.solver, batch_size / min(_AUTO_BATCH, n_rows))
-        warmup = None if factor == 1 else WarmUp(factor, -(-n_rows // batch_size))
+            factor = choice.rate_factor(self.solver, batch_size / min(choice.AUTO_BATCH, n_rows))
+        warmup = None if factor == 1 else WarmUp(factor, sizes.n_steps)
         penalty = BatchL2(float(self.alpha))
         optimizer = self._optimizer(factor)
         return TrainingJob(network, optimizer, penalty, batch_size, seed, replicas, self.shuffle, warmup)
@@ -515,26 +508,24 @@ class _MLP(BaseEstimator):
             return Adam(rate, self.beta_1, self.beta_2, self.epsilon)
         return SGD(rate, self.momentum, self.nesterovs_momentum)
 
-    def _batch_size(self, n_rows: int, replicas: int) -> int | None:
-        if self.batch_size == "full" or self.solver == "lbfgs":
-            return None
-        if self.batch_size == "auto":
-            return min(_AUTO_BATCH * replicas, n_rows)
-        if self.batch_size > n_rows:
+    def _sizes(self, network: Network, n_rows: int, replicas: int, strategy: Strategy | None) -> choice.Sizes:
+        batch_size = self._wanted_batch()
+        if isinstance(batch_size, str):
+            batch_size = choice.auto_batch_size(strategy or GradientAveraging(), n_rows, replicas)
+        elif batch_size is not None and batch_size > n_rows:
             warnings.warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
                 stacklevel=5,
             )
-        return int(min(self.batch_size, n_rows))
+            batch_size = n_rows
+        return choice.Sizes(network, n_rows, replicas, None if batch_size is None else int(batch_size))
 
-    def _default_replicas(self, n_slots: int, n_rows: int) -> int:
-        if self.batch_size == "full" or self.solver == "lbfgs":
-            useful = n_rows // _LEAST_ROWS_OF_STEP
-        elif self.batch_size == "auto":
-            useful = n_rows // (_AUTO_BATCH * _LEAST_STEPS)
-        else:
-            useful = min(self.batch_size, n_rows) // _LEAST_ROWS_OF_STEP
-        return max(1, min(n_slots, useful))
+    def _wanted_batch(self) -> int | str | None:
+        """Return the rows of a step: a number, "auto", or None for all of them."""
+        return None if self.batch_size == "full" or self.solver == "lbfgs" else self.batch_size
+
+    def _default_replicas(self, strategy: Strategy | None, n_slots: int, n_rows: int) -> int:
+        return choice.default_replicas(strategy or GradientAveraging(), n_slots, n_rows, self._wanted_batch())
 
     def _make_patience(self, going_on: bool) -> Patience:
         adaptive = self.solver == "sgd" and self.learning_rate == "adaptive"
@@ -872,15 +863,15 @@ class MLPClassifier(ClassifierMixin, _MLP):
     alpha : float, default=0.0001
         Strength of the L2 penalty.
     batch_size : int, 'auto' or 'full', default='auto'
-        Rows of one step over all replicas. 'auto': 200 for each replica, or all rows if fewer; the learning
-        rate grows with it, see learning_rate_init. 'full': all rows, one step an epoch. Members of an
-        ensemble take steps of batch_size rows each.
+        Rows of one step over all replicas. 'auto': 200, or all rows if fewer, as for plain data; in an epoch
+        of more than 250 such steps up to 200 a replica, as long as 250 remain, and with
+        strategy='weights' always 200 a replica; the learning rate grows with it, see learning_rate_init.
+        'full': all rows, one step an epoch. Members of an ensemble take steps of batch_size rows each.
     learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
         Schedule of the learning rate, for solver='sgd'.
     learning_rate_init : float, default=0.001
-        Initial learning rate. With batch_size='auto' and R replicas that share a step it is that of one of
-        them: training uses R times as much (solver='adam': up to 8 replicas; more grow it by the square
-        root), which the first epoch works up to.
+        Initial learning rate. With batch_size='auto' it is that of 200 rows: training with R times as many
+        uses R times as much (solver='adam': the square root of R times), which the first epoch works up to.
     power_t : float, default=0.5
         Exponent of 'invscaling'.
     max_iter : int, default=200
@@ -921,7 +912,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
     replicas : int or None, default=None
         Number of replicas that train side by side. For given partitions, replicas and random_state, the
         result is the same to the last bit on any cluster. None: one for each thread of the cluster, but no
-        more than leave each 32 rows of a step, or, with batch_size='auto', an epoch ten steps.
+        more than leave each 32 rows of a step, or, where each takes steps of its own, ten steps.
     transport : 'auto', 'peer' or 'tasks', default='auto'
         How averages travel: between the workers themselves, or as tasks through the scheduler. The result is
         the same to the last bit. 'auto': 'peer' for rounds shorter than 100 ms, where workers reach one

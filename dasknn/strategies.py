@@ -66,6 +66,8 @@ class Strategy(ABC):
     replicas: int | None = field(default=None, kw_only=True)
     name: ClassVar[str]
     task_name: ClassVar[str]
+    #: Whether replicas take steps of their own, each on rows of its own, between two averages.
+    steps_apart: ClassVar[bool] = False
 
     def __post_init__(self):
         if self.replicas is not None and not (isinstance(self.replicas, Integral) and self.replicas >= 1):
@@ -227,6 +229,8 @@ class GradientAveraging(Strategy):
 @dataclass(frozen=True)
 class _LocalTraining(Strategy):
     """Replicas take steps of their own through their shards."""
+
+    steps_apart: ClassVar[bool] = True
 
     @abstractmethod
     def local_batch_size(self, job: TrainingJob) -> int | None:

@@ -6,7 +6,15 @@ import pytest
 from conftest import assert_nothing_left
 
 import dasknn
-from dasknn import GradientAveraging, MLPClassifier, MLPRegressor, OuterNesterov, WeightAveraging, choice
+from dasknn import (
+    GradientAveraging,
+    MLPClassifier,
+    MLPRegressor,
+    OuterNesterov,
+    PredictionAveraging,
+    WeightAveraging,
+    choice,
+)
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
 from dasknn.network import Network
@@ -59,15 +67,33 @@ def test_the_learning_rate_grows_with_the_batch(solver, replicas, factor):
     assert choice.rate_factor(solver, replicas) == factor
 
 
+@pytest.mark.parametrize(
+    ("strategy", "n_rows", "replicas", "batch_size", "default"),
+    [
+        # Epochs of one process, as long as they are short.
+        (GradientAveraging(), 50_000, 8, 200, 6),
+        (GradientAveraging(), 1_000_000, 8, 1600, 8),
+        (GradientAveraging(), 465_000, 100, 1800, 56),
+        (GradientAveraging(), 120, 2, 120, 2),
+        (WeightAveraging(), 50_000, 8, 1600, 8),
+        (WeightAveraging(), 5_000, 8, 1600, 2),
+        (PredictionAveraging(), 50_000, 8, 200, 8),
+    ],
+)
+def test_automatic_batches_grow_where_epochs_stay_long(strategy, n_rows, replicas, batch_size, default):
+    assert choice.auto_batch_size(strategy, n_rows, replicas) == batch_size
+    assert choice.default_replicas(strategy, replicas, n_rows, "auto") == default
+
+
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
 def test_automatic_batches_scale_the_rate_and_numbers_do_not(client, dask_digits, solver):
     def rates(**settings):
         model = MLPClassifier((8,), solver=solver, max_iter=2, replicas=4, random_state=0, **settings)
         return {entry["learning_rate"] for entry in model.fit(*dask_digits).history_}
 
-    rate = {"adam": 0.002, "sgd": 0.004}[solver]
-    assert rates() == {rate}
-    assert rates(strategy="weights") == {rate}
+    # Steps of as many rows as one process takes are as long as its steps.
+    assert rates() == {0.001}
+    assert rates(strategy="weights") == {{"adam": 0.002, "sgd": 0.004}[solver]}
     # Members of an ensemble take steps of their own.
     assert rates(strategy="predictions") == {0.001}
     assert rates(batch_size=800) == {0.001}
@@ -77,7 +103,7 @@ def test_the_reason_is_on_the_model(client, dask_digits):
     model = MLPClassifier((8,), max_iter=1, replicas=2).fit(*dask_digits)
     assert (model.transport_, model.strategy_) == ("peer", GradientAveraging())
     assert model.strategy_reason_.startswith(
-        "gradients: they learn what one machine would; 200 rows a replica"
+        "gradients: they learn what one machine would; 100 rows a replica"
     )
     X, y = dask_digits
     model.fit(X.compute(), y.compute())

@@ -230,7 +230,9 @@ def test_the_default_number_of_replicas_leaves_each_enough_rows(client, dask_dig
     assert MLPClassifier((5,), max_iter=1, batch_size=64).fit(X, y).replicas_ == 2
     assert MLPClassifier((5,), max_iter=1, batch_size=16).fit(X, y).replicas_ == 1
     assert MLPClassifier((5,), max_iter=1, batch_size="full").fit(X, y).replicas_ == 2
-    assert MLPClassifier((5,), max_iter=1).fit(X, y).replicas_ == 1
+    assert MLPClassifier((5,), max_iter=1).fit(X, y).replicas_ == 2
+    # Less than ten steps of its own, for each of two.
+    assert MLPClassifier((5,), max_iter=1, strategy="weights").fit(X, y).replicas_ == 1
 
 
 @pytest.mark.parametrize("where", ["in process", "local scheduler", "cluster"])
