@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import dask.system
 
 
@@ -13,6 +15,8 @@ def available_cpus() -> int:
 def available_memory() -> int:
     """Return the bytes of memory that this process may use."""
     # Not above: distributed takes a while to import, and many a process does without.
-    import distributed.system
-
+    try:
+        import distributed.system
+    except ImportError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return distributed.system.MEMORY_LIMIT
