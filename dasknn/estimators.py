@@ -639,7 +639,7 @@ class _MLP(BaseEstimator):
             return
         if not scores:
             self.validation_scores_ = self.best_validation_score_ = None
-        self.t_ += len(epochs) * training.n_samples
+        self.t_ += sum(entry["n_samples"] for entry in epochs)
         self.loss_curve_ = [*vars(self).get("loss_curve_", []), *(entry["loss"] for entry in epochs)]
         self.best_loss_ = None if self.early_stopping else patience.best_loss
         self._patience = patience

@@ -348,18 +348,26 @@ class Workspaces:
 class GradientSum:
     """Adds up loss, gradient and sums of metrics over rows, some thousand at a time, in arrays of its own.
 
-    vector (n_params,): the sum since `begin`, or a vector to go on from. Not for two threads.
+    vector (n_params,), loss_sum, metric_sums: the sums since `begin`, or those to go on from. Not for two
+    threads.
     """
 
-    def __init__(self, network: Network, vector: np.ndarray | None = None, metrics: Any = None):
+    def __init__(
+        self,
+        network: Network,
+        metrics: Any = None,
+        vector: np.ndarray | None = None,
+        loss_sum: float = 0.0,
+        metric_sums: Any = 0.0,
+    ):
         self.network = network
         self.vector = np.zeros(network.n_params, network.dtype) if vector is None else vector
         self._views = network.views(self.vector)
         self._part: np.ndarray | None = None
         self._part_views: list = []
         self._workspaces = Workspaces(network, metrics)
-        self.loss_sum = 0.0
-        self.metric_sums: Any = 0.0
+        self.loss_sum = loss_sum
+        self.metric_sums = metric_sums
         self._is_empty = vector is None
 
     def begin(self) -> None:
@@ -378,7 +386,7 @@ class GradientSum:
             end = min(begin + at_once, last)
             workspace = self._workspaces.of(end - begin)
             workspace.take(X, y, weight, slice(begin, end) if isinstance(rows, slice) else rows[begin:end])
-            self.loss_sum += workspace.loss_and_grad(params, self._next_views(), rng)
+            self.loss_sum += float(workspace.loss_and_grad(params, self._next_views(), rng))
             self.metric_sums = self.metric_sums + workspace.metric_sums
             self._add_part()
 

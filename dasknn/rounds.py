@@ -5,7 +5,7 @@ All of them are values. `Walk` says which rows a replica goes through between tw
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -62,9 +62,7 @@ class TrainingJob:
         """Return how many rows each replica goes through in an epoch, of those that it has."""
         if self.steps_per_epoch is None or self.batch_size is None:
             return rows
-        n_samples = sum(rows)
-        wanted = min(self.steps_per_epoch * self.batch_size, n_samples)
-        return [n * wanted // n_samples for n in rows]
+        return in_proportion(rows, min(self.steps_per_epoch * self.batch_size, sum(rows)))
 
     def rate(self, learning_rate: float, step: int) -> float:
         """Return the learning rate of a step, counted from 1, where the state has that rate."""
@@ -116,8 +114,10 @@ class TrainingJob:
 
 def _permutation(seed: int, epoch: int, shard: int, n_rows: int) -> np.ndarray:
     order = np.random.default_rng([seed, _ROW_ORDER_STREAM, epoch, shard]).permutation(n_rows)
+    order = order.astype(np.int32) if n_rows < 2**31 else order
+    # Threads share those that are remembered.
     order.setflags(write=False)
-    return order.astype(np.int32) if n_rows < 2**31 else order
+    return order
 
 
 # Rounds of gradients ask for the order of the shard that a thread is in again and again.
@@ -303,8 +303,26 @@ class Walk:
         return pieces
 
 
+def in_proportion(rows: Sequence[int], n: int) -> list[int]:
+    """Return n <= sum(rows) as a sum of parts in the proportion of rows.
+
+    No part falls when n grows, so rows that are dealt out by it one after the other are each dealt once.
+    """
+    parts = []
+    left = sum(rows)
+    for own in rows:
+        # What rounding gives or takes, those that follow share.
+        part = (2 * own * n + left) // (2 * left) if own else 0
+        parts.append(part)
+        n, left = n - part, left - own
+    return parts
+
+
 class Schedule(NamedTuple):
-    """How far replicas are when rounds end: after round k (from 0), replica r has done goals(k)[r] rows."""
+    """How far replicas are when rounds end: after round k (from 0), replica r has done goals(k)[r] rows.
+
+    Every round has rows, of one replica at least: so whoever counts rounds counts steps.
+    """
 
     n_rounds: int
     goals: Callable[[int], list[int]]

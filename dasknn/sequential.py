@@ -348,7 +348,10 @@ class Sequential(Stack):
                 "validation rows": None if held_out is None else held_out.n_rows,
                 "validation_freq": validation_freq,
             }
-            n_steps = min(steps_per_epoch or sizes.n_steps, sizes.n_steps)
+            # Members of an ensemble take whole steps of their own rows.
+            of_step = strategy.replicas_in_step(replicas)
+            n_steps = -(-rows.n_rows * of_step // (replicas * batch_size))
+            n_steps = min(steps_per_epoch or n_steps, n_steps)
             training = Training(
                 self,
                 transport,

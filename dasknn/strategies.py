@@ -37,6 +37,7 @@ from dasknn.rounds import (
     TrainingJob,
     TrainState,
     Walk,
+    in_proportion,
     merge_numbers,
 )
 
@@ -114,9 +115,8 @@ class Strategy(ABC):
         walks = [Walk(job, replica, own, epoch) for replica, own in enumerate(shards)]
         for k in range(schedule.n_rounds):
             pieces = [walk.advance_to(goal) for walk, goal in zip(walks, schedule.goals(k), strict=True)]
-            # A batch of fewer rows than replicas may leave a round to none of them.
-            if any(pieces):
-                yield pieces
+            assert any(pieces), f"{self} gives no rows to round {k}."
+            yield pieces
 
     @abstractmethod
     def visit(self, job, state: TrainState, carry, shard: Shard, piece: Piece) -> Any:
@@ -193,9 +193,9 @@ class GradientAveraging(Strategy):
         batch_size = n_samples if job.batch_size is None else min(job.batch_size, n_samples)
 
         def goals(k: int) -> list[int]:
-            # Every replica has gone through the same share of its rows, so uneven shards end together.
-            done = min((k + 1) * batch_size, n_samples)
-            return [n * done // n_samples for n in rows]
+            # Every replica has gone through the same share of its rows, so uneven shards end together. A
+            # batch has as many rows as was asked for, also where that leaves some replicas without any.
+            return in_proportion(rows, min((k + 1) * batch_size, n_samples))
 
         return Schedule(-(-n_samples // batch_size), goals)
 
@@ -205,14 +205,18 @@ class GradientAveraging(Strategy):
         rows = slice(piece.begin, piece.end)
         if not isinstance(order, slice):
             rows = order[rows]
-        total = GradientSum(job.network, None if carry is None else carry.vector.copy(), job.metrics)
+        # A sum goes on where it stood, row by row, as that of a learner does: so both come to the same bits.
+        before = () if carry is None else (carry.vector.copy(), carry.loss_sum, carry.metric_sums)
+        total = GradientSum(job.network, job.metrics, *before)
         noise = job.noise(state.step, piece.shard, piece.begin)
         total.add(job.network.views(state.params), shard.X, shard.y, shard.weight, rows, noise)
         divisor = job.network.loss.divisor(n_rows, None if shard.weight is None else shard.weight[rows])
-        numbers = Contribution.of(
-            total.vector, total.loss_sum, divisor, n_rows, metric_sums=total.metric_sums
-        ).numbers
-        return Contribution(total.vector, numbers if carry is None else merge_numbers(carry.numbers, numbers))
+        weight_sum = float(divisor)
+        if carry is not None:
+            weight_sum, n_rows = carry.weight_sum + weight_sum, carry.n_samples + n_rows
+        return Contribution.of(
+            total.vector, total.loss_sum, weight_sum, n_rows, metric_sums=total.metric_sums
+        )
 
     def finish(self, job, state, carry):
         return carry
@@ -352,6 +356,10 @@ class PredictionAveraging(_LocalTraining):
             raise ValueError(f"Expected replicas={self.members}, the members, received {self.replicas}.")
         object.__setattr__(self, "replicas", self.members or self.replicas)
         super().__post_init__()
+
+    def schedule(self, job, rows):
+        # Steps of members are their own: each takes as many as were asked for.
+        return Schedule(1, lambda k: [sum(job.rows_of_epoch([own])) for own in rows])
 
     def local_batch_size(self, job):
         return job.batch_size

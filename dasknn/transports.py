@@ -224,9 +224,11 @@ class OnTasks(Transport):
         away = [replica for replica, home in enumerate(homes) if home != homes[0]]
         rows = [sum(own.values()) for own in self._shards.rows_of_replicas()]
         n_rounds = self._strategy.schedule(self.job, rows).n_rounds
-        up = len(away) * self._strategy.contribution_length(self.job) * state.params.itemsize
+        # Where a batch has fewer rows than there are replicas, some bring nothing to a round.
+        n_sent = sum(min(n_rounds, rows[replica]) for replica in away)
+        up = n_sent * self._strategy.contribution_length(self.job) * state.params.itemsize
         down = {homes[replica]: self._strategy.share(state, replica) for replica in away}
-        return n_rounds * (up + sum(share.params.nbytes + share.slots.nbytes for share in down.values()))
+        return up + n_rounds * sum(share.params.nbytes + share.slots.nbytes for share in down.values())
 
     def loss_and_grad(self, state):
         """See Transport.loss_and_grad."""
@@ -371,7 +373,8 @@ class OnPeers(Transport):
 
     def _patience(self) -> float:
         """Return how long a peer may be silent: some seconds, or many times what a round should take."""
-        operations = 6.0 * self.job.network.n_weights * self.n_samples / self._schedule.n_rounds
+        n_rows = sum(self._schedule.goals(self._schedule.n_rounds - 1))
+        operations = 6.0 * self.job.network.n_weights * n_rows / self._schedule.n_rounds
         return max(self._tasks.silence, operations / _SLOWEST)
 
     def _let_go(self) -> None:
@@ -437,8 +440,6 @@ def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> R
         for k in range(wave.begin, wave.end):
             goals = schedule.goals(k)
             present = [replica for replica, goal in enumerate(goals) if goal > before[replica]]
-            if not present:
-                continue
             pieces = {r: walk.advance_to(goals[r]) for r, walk in walks.items() if goals[r] > before[r]}
             exchange.present = present
             learner.round(pieces, by_number, exchange)

@@ -30,8 +30,8 @@ NETWORK = Network(
 STRATEGIES = [GradientAveraging(), WeightAveraging(), PredictionAveraging()]
 
 
-def job_of(replicas=1, batch_size=None, shuffle=True):
-    return TrainingJob(NETWORK, Adam(), BatchL2(1e-3), batch_size, 5, replicas, shuffle)
+def job_of(replicas=1, batch_size=None, shuffle=True, **others):
+    return TrainingJob(NETWORK, Adam(), BatchL2(1e-3), batch_size, 5, replicas, shuffle, **others)
 
 
 def rows(n, seed=0, weighted=True):
@@ -116,11 +116,8 @@ def test_an_epoch_visits_every_row_once_in_rounds_of_the_batch_size(sizes, batch
                 visited[piece.shard] += range(piece.begin, piece.end)
         sizes_of_rounds.append(sum(p.end - p.begin for ps in pieces_of_replicas for p in ps))
     assert visited == {shard: list(range(n)) for shard, n in of_shard.items()}
-    if batch_size >= len(shards):
-        assert len(sizes_of_rounds) == -(-n_samples // min(batch_size, n_samples))
-    # A batch of fewer rows than replicas may find none of them at its turn; nobody makes an empty step.
-    assert all(sizes_of_rounds)
-    assert all(abs(size - batch_size) <= len(shards) for size in sizes_of_rounds[:-1])
+    assert len(sizes_of_rounds) == -(-n_samples // batch_size)
+    assert all(size == batch_size for size in sizes_of_rounds[:-1])
 
 
 def test_a_replica_that_goes_on_in_its_next_shard_adds_up_both():
