@@ -79,9 +79,9 @@ class _Compiled(NamedTuple):
 class Sequential(Stack):
     """A stack of layers that trains where the data is; methods, arguments and words are Keras's.
 
-    layers: objects of `dasknn.layers`, `Input` first, or input_shape on the first. Within `strategy.scope()`
-    the model uses that strategy; else plain data trains in this process, and Dask data by a rule that
-    `strategy_reason_` tells.
+    layers: objects of `dasknn.layers`, `Input` first, or input_shape on the first. A model that is created,
+    compiled or fitted within `strategy.scope()` uses that strategy from then on; without one, plain data
+    trains in this process, and Dask data by a rule that `strategy_reason_` tells.
     """
 
     #: The distributed client to train with; None stands for the current one, if there is one.
@@ -92,6 +92,8 @@ class Sequential(Stack):
 
     def __init__(self, layers: Sequence | None = None, trainable: bool = True, name: str | None = None):
         self._strategy = strategies.in_scope()
+        #: What was done in the scope that the strategy is of.
+        self._scoped = "created"
         self._compiled: _Compiled | None = None
         self._training: Training | None = None
         #: Set by callbacks: end training after the running epoch.
@@ -128,7 +130,7 @@ class Sequential(Stack):
             )
         if transport not in ("auto", choice.PEER, choice.TASKS):
             raise ValueError(f"Expected transport to be 'auto', 'peer' or 'tasks', received {transport!r}.")
-        self._check_scope()
+        self._take_scope("compiled")
         if isinstance(optimizer, OptimizerHandle):
             optimizer = optimizer.settings
         if isinstance(loss, list | tuple) and len(loss) == 1:
@@ -180,14 +182,16 @@ class Sequential(Stack):
             )
         return self._compiled
 
-    def _check_scope(self) -> None:
+    def _take_scope(self, scoped: str) -> None:
+        """Take the strategy of the scope that this is called in. RuntimeError: the model has another one."""
         current = strategies.in_scope()
-        if current is not None and current != self._strategy:
-            made = "outside of any scope" if self._strategy is None else f"in the scope of {self._strategy}"
+        if self._strategy is None:
+            self._strategy, self._scoped = current, scoped
+        elif current is not None and current != self._strategy:
             raise RuntimeError(
-                f"This model was created {made}, and is used in that of {current}. Create it there, too: "
-                f"with "
-                "strategy.scope(): model = Sequential(...)."
+                f"This model was {self._scoped} in the scope of {self._strategy}, and is used in that of "
+                f"{current}. A model has one strategy: create another one there, with strategy.scope(): model "
+                "= Sequential(...)."
             )
 
     def _metric_set(self, summary=None) -> MetricSet:
@@ -297,7 +301,7 @@ class Sequential(Stack):
         NonFiniteLossError when training diverges.
         """
         settings = self._check_compiled("fit")
-        self._check_scope()
+        self._take_scope("fitted")
         callbacks = cb.as_list(callbacks)
         _check_fit(epochs, initial_epoch, steps_per_epoch, validation_split, validation_steps)
         is_distributed = partitions.is_distributed(x, y, sample_weight)
@@ -488,7 +492,7 @@ class Sequential(Stack):
                     "received "
                     f"{self._strategy} and transport={transport!r}. Leave synchronized out."
                 )
-            return self._strategy, f"{self._strategy.name}: asked for"
+            return self._strategy, f"{self._strategy.name}: asked for by the scope it was {self._scoped} in"
         if is_synchronized:
             return GradientAveraging(), "gradients: a layer is synchronized, step by step"
         return choice.choose_strategy(sizes, choice.TASKS if transport == choice.TASKS else choice.PEER)

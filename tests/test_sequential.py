@@ -90,10 +90,27 @@ predictions = model.predict(x_test)
 """
 
 
-def run_listing(x, y, capsys):
+COMPILED_FIRST = """
+from dasknn import MirroredStrategy, Sequential
+from dasknn.layers import Dense
+
+model = Sequential([
+    Dense(10, activation="relu", input_shape=(10,)),
+    Dense(10, activation="relu"),
+    Dense(1, activation="sigmoid"),
+])
+model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
+strategy = MirroredStrategy()
+with strategy.scope():
+    model.fit(x_train, y_train, epochs=10)
+predictions = model.predict(x_test)
+"""
+
+
+def run_listing(x, y, capsys, listing=LISTING):
     dasknn.set_random_seed(0)
     names = {"x_train": x, "y_train": y, "x_test": x}
-    exec(LISTING, names)
+    exec(listing, names)
     model, predictions = names["model"], np.asarray(names["predictions"])
     assert predictions.shape == (320, 1)
     loss = model.history.history["loss"]
@@ -120,6 +137,15 @@ def test_the_listing_runs_word_for_word_on_two_workers(rows, kind, capsys, clien
 
 
 @pytest.mark.parametrize("kind", ["numpy", "dask"])
+def test_a_model_that_was_compiled_before_takes_the_strategy_of_the_scope_of_fit(rows, kind, capsys, client):
+    data = rows if kind == "numpy" else on_dask(*rows)
+    model = run_listing(*data, capsys, COMPILED_FIRST)
+    assert (model.strategy_, model.replicas_) == (dasknn.MirroredStrategy(), 2)
+    assert model.strategy_reason_ == "gradients: asked for by the scope it was fitted in"
+    assert bits(model) == bits(run_listing(*data, capsys))
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask"])
 def test_the_listing_runs_word_for_word_on_one_worker(rows, kind, capsys, one_worker):
     model = run_listing(*(rows if kind == "numpy" else on_dask(*rows)), capsys)
     assert model.replicas_ == 1
@@ -135,11 +161,23 @@ def test_a_scope_is_re_entrant_and_mixing_strategies_raises():
         with pytest.raises(RuntimeError, match="one strategy at a time"), WeightAveraging().scope():
             pass
         model = binary()
-    with WeightAveraging().scope(), pytest.raises(RuntimeError, match="Create it there, too"):
+    with WeightAveraging().scope(), pytest.raises(RuntimeError, match="was created in the scope of Gradient"):
         model.compile("sgd", "mse")
-    outside = binary()
-    with strategy.scope(), pytest.raises(RuntimeError, match="outside of any scope"):
-        outside.fit(np.ones((4, 10)), np.ones(4))
+
+
+@pytest.mark.parametrize("taken", ["compiled", "fitted"])
+def test_a_model_keeps_the_strategy_that_it_has_taken(rows, taken):
+    model = binary()
+    with WeightAveraging(replicas=2).scope():
+        if taken == "compiled":
+            model.compile("adam", "binary_crossentropy")
+        else:
+            model.fit(*rows, verbose=0)
+    model.fit(*rows, verbose=0)
+    assert model.strategy_ == WeightAveraging(replicas=2)
+    assert model.strategy_reason_ == f"weights: asked for by the scope it was {taken} in"
+    with GradientAveraging().scope(), pytest.raises(RuntimeError, match=f"was {taken} in the scope of Weight"):
+        model.fit(*rows, verbose=0)
 
 
 def test_names_of_tensorflow_are_names_of_averaged_gradients():
