@@ -33,8 +33,11 @@ MOST_TEST_ROWS = 20_000
 # What is compared, by name: settings of the estimator for so many replicas.
 CONTENDERS = {
     "auto": lambda replicas: {},
-    "gradients, batch 200": lambda replicas: {"batch_size": 200},
     "gradients, rate x 1": lambda replicas: {"batch_size": 200 * replicas},
+    "gradients, rate x root": lambda replicas: {
+        "batch_size": 200 * replicas,
+        "learning_rate_init": 1e-3 * replicas**0.5,
+    },
     "gradients, rate x R": lambda replicas: {
         "batch_size": 200 * replicas,
         "learning_rate_init": 1e-3 * replicas,
@@ -151,7 +154,7 @@ def main():
         "--contenders",
         nargs="+",
         choices=CONTENDERS,
-        default=["auto", "gradients, batch 200", "weights every 16"],
+        default=["auto", "weights every 16"],
     )
     parser.add_argument("--output", type=Path, help="a CSV file that keeps each run")
     options = parser.parse_args()
