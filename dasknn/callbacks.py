@@ -114,6 +114,13 @@ def _is_plain(value) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
+def check_weights(kept, training) -> None:
+    """Compare weights that a callback kept with those of a training. ValueError: they do not fit."""
+    params = training.state.params
+    if kept is not None and (np.shape(kept) != params.shape or np.asarray(kept).dtype != params.dtype):
+        raise ValueError(f"Expected weights of shape {params.shape}, received {np.shape(kept)}.")
+
+
 class CallbackList(Callback):
     """Tells several callbacks of what happens outside of a training."""
 
@@ -293,6 +300,10 @@ class EarlyStopping(Monitor):
 
     def _remember(self, epoch: int) -> None:
         self.best_weights, self.best_epoch = self.training.state.params.copy(), epoch
+
+    def restore(self, state):
+        check_weights(state.get("best_weights"), self.training)
+        super().restore(state)
 
     def on_train_end(self, logs=None):
         if self.stopped_epoch > 0 and self.verbose:

@@ -287,7 +287,7 @@ def predict(**options) -> None:
     Example: dask nn predict model.safetensors 'new/*.csv' --keep id --output predictions.csv
     """
     with _friendly_errors():
-        model, output = pipelines.load(options["model_file"]), options["output"]
+        model, output = _model_in(options["model_file"]), options["output"]
         if not options["overwrite"] and _is_filled(output):
             raise click.ClickException(
                 f"Expected nothing, or an empty folder, at {output}, found files. Name another, or add "
@@ -308,6 +308,13 @@ def predict(**options) -> None:
             else:
                 predictions.to_parquet(output, write_index=has_index, overwrite=options["overwrite"])
             click.echo(f"predictions written to {output}")
+
+
+def _model_in(path: str):
+    model = pipelines.load(path)
+    if isinstance(model, TablePreprocessor):
+        raise ValueError(f"{path} holds a table without a network. Expected a model that predicts.")
+    return model
 
 
 def _read_for(model, options: dict[str, Any], target: str | None = None, kept: Sequence[str] = ()):
@@ -429,7 +436,7 @@ def evaluate(**options) -> None:
         if options["output"]:
             storage.check_folder(options["output"])
         slices = [slice_of(text) for text in options["slices"]]
-        model = pipelines.load(options["model_file"])
+        model = _model_in(options["model_file"])
         with _client(options):
             target, weights = options["target"], options["weights"]
             frame = _read_for(model, options, target)

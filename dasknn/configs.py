@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -58,7 +59,33 @@ def checked_settings(
             raise ValueError(f"{kind.__name__} expects settings among {sorted(known)}, received {name!r}.")
         if (value := settings.pop(name)) not in only_keras[name]:
             raise ValueError(f"{kind.__name__} of dasknn knows no {name}, received {value!r}. Leave it out.")
+    check_kinds(kind, settings)
     return settings
+
+
+# Policies, which stand for dtypes in Keras's files, are objects.
+_PLAIN: dict[str, Any] = {
+    "bool": bool,
+    "int": Integral,
+    "float": Real,
+    "str": str | Mapping,
+    "None": type(None),
+}
+
+
+def check_kinds(kind: type, settings: Mapping[str, Any]) -> None:
+    """Compare settings with what the fields of a dataclass are annotated with, where that is plain.
+
+    ValueError: text where a number belongs, and the like.
+    """
+    for field in fields(kind):  # type: ignore[arg-type]
+        names = str(field.type).split(" | ")
+        if field.name not in settings or not set(names) <= _PLAIN.keys():
+            continue
+        value = settings[field.name]
+        is_right = any(isinstance(value, _PLAIN[name]) for name in names)
+        if not is_right or (isinstance(value, bool) and "bool" not in names):
+            raise ValueError(f"{kind.__name__} expects {field.name} to be {field.type}, received {value!r}.")
 
 
 class Kinds:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 
-from dasknn import strategies, targets
+from dasknn import resuming, schema, strategies, targets
 from dasknn.compression import Float16, PowerSGD
 from dasknn.exceptions import ModelFileError
 from dasknn.layers import Dense
@@ -20,6 +21,56 @@ from dasknn.strategies import OuterNesterov, Strategy
 
 # Settings that a strategy may hold.
 _SETTINGS = (OuterNesterov, Float16, PowerSGD)
+
+_LOSSES = schema.each(schema.number())
+# Attributes of a fitted estimator that are kept as they are; `strategy_`, `history_` and others have names of
+# their own in a description.
+FITTED: dict[str, schema.Check] = {
+    "loss_": schema.number(),
+    "n_iter_": schema.integer(),
+    "t_": schema.integer(),
+    # What solver="lbfgs" leaves undefined, as in scikit-learn.
+    "loss_curve_": _LOSSES,
+    "best_loss_": schema.optional(schema.number()),
+    "validation_scores_": schema.optional(_LOSSES),
+    "best_validation_score_": schema.optional(schema.number()),
+    "replicas_": schema.integer(1),
+    "interrupted_": schema.flag,
+    "transport_": schema.text,
+    "strategy_reason_": schema.text,
+}
+_CLASSES = schema.each(schema.label, least=1)
+_TARGETS: dict[str, schema.Check] = {
+    "numbers": schema.record({"kind": schema.text, "n_outputs": schema.integer(1)}),
+    **dict.fromkeys(
+        ("classes", "multilabel"),
+        schema.record({"kind": schema.text, "classes": _CLASSES, "classes_dtype": schema.text}),
+    ),
+}
+
+
+def _targets(value: Any, where: str) -> None:
+    schema.record({"kind": schema.one_of(*_TARGETS)}, others=schema.anything)(value, where)
+    _TARGETS[value["kind"]](value, where)
+
+
+_ESTIMATOR = schema.record(
+    {
+        "kind": schema.text,
+        "dtype": schema.one_of("float32", "float64"),
+        "layers": schema.each(schema.pair(schema.integer(1), schema.text), least=1),
+        "n_features_in": schema.integer(1),
+        "targets": _targets,
+        "parameters": schema.table(schema.anything),
+        "feature_names_in": schema.each(schema.text),
+        "fitted": schema.record(
+            {name: FITTED[name] for name in ("replicas_", "transport_", "strategy_reason_")}, FITTED
+        ),
+        "strategy": schema.optional(schema.record({"strategy": schema.text}, others=schema.anything)),
+        "history": schema.each(resuming.EPOCH),
+    },
+    others=schema.anything,
+)
 
 
 def describe(predictor: Predictor) -> dict[str, Any]:
@@ -34,12 +85,31 @@ def describe(predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def encoder_from(description: dict[str, Any]):
-    """Return the encoder of targets that `describe` saw."""
+def check(description: dict[str, Any], where: str = "") -> None:
+    """Compare a description of an estimator with what one says. Mismatch: it says something else."""
+    _ESTIMATOR(description, where)
+    n_outputs = description["layers"][-1][0]
+    classes = description["targets"].get("classes")
+    expected = description["targets"].get("n_outputs") if classes is None else len(classes)
+    if description["targets"]["kind"] == "classes" and expected <= 2:
+        expected = 1
+    if expected != n_outputs:
+        raise schema.Mismatch(
+            f"expected {expected} units in the last layer, for its targets, received {n_outputs}"
+        )
+    names = description["feature_names_in"]
+    if names and len(names) != description["n_features_in"]:
+        raise schema.Mismatch(
+            f"expected names of {description['n_features_in']} features, received {len(names)}"
+        )
+
+
+def encoder_from(description: dict[str, Any], n_bytes: int = 0):
+    """Return the encoder of targets that `describe` saw. n_bytes: of what else there is in its file."""
     found, dtype = description["targets"], description["dtype"]
     if found["kind"] == "numbers":
         return targets.NumberEncoder(found["n_outputs"], dtype)
-    classes = np.array(found["classes"], dtype=found["classes_dtype"])
+    classes = schema.array_of(found["classes"], found["classes_dtype"], "targets.classes", n_bytes)
     if found["kind"] == "multilabel":
         return targets.MultilabelEncoder(classes, dtype)
     return targets.ClassEncoder(classes, dtype)
@@ -49,11 +119,13 @@ def predictor_from(description: dict[str, Any], loss: Loss, encoder, members: np
     """Return the predictor that `describe` saw. ModelFileError: members that do not fit the layers."""
     layers = tuple(Dense(units, name) for units, name in description["layers"])
     network = Network(description["n_features_in"], layers, loss, description["dtype"])
-    if members.ndim != 2 or members.shape[1] != network.n_params:
+    if members.ndim != 2 or not len(members) or members.shape[1] != network.n_params:
         raise ModelFileError(
             f"Expected parameters of shape (members, {network.n_params}) for the layers described, "
             f"received {members.shape}."
         )
+    if members.dtype != network.dtype:
+        raise ModelFileError(f"Expected parameters of {network.dtype}, received {members.dtype}.")
     return Predictor(network, members, encoder)
 
 
@@ -66,7 +138,7 @@ def _describe_encoder(encoder) -> dict[str, Any]:
 
 
 def to_json(value):
-    """Return a parameter of an estimator in JSON's types; None for what is no part of a fitted model."""
+    """Return a parameter of an estimator in JSON's types. TypeError: it is no part of a fitted model."""
     if isinstance(value, Strategy):
         return {"strategy": value.name, **_fields(value)}
     if isinstance(value, _SETTINGS):
@@ -74,16 +146,22 @@ def to_json(value):
     if isinstance(value, dict):
         # JSON's keys are strings; labels may be numbers.
         return {"items": [[to_json(key), to_json(item)] for key, item in value.items()]}
-    if isinstance(value, np.ndarray | tuple):
+    if isinstance(value, np.ndarray | tuple | list):
         return [to_json(item) for item in value]
     if isinstance(value, np.generic):
         return value.item()
-    try:
-        json.dumps(value)
-    except TypeError:
-        # A RandomState or a callback.
-        return None
+    # A RandomState or a callback is none of JSON's.
+    json.dumps(value)
     return value
+
+
+def parameters_of(estimator) -> dict[str, Any]:
+    """Return the parameters of an estimator in JSON's types, without those that JSON does not have."""
+    found = {}
+    for name, value in estimator.get_params().items():
+        with suppress(TypeError):
+            found[name] = to_json(value)
+    return found
 
 
 def _fields(value) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from dasknn import (
     prediction,
     progress,
     saving,
+    schema,
     strategies,
     targets,
 )
@@ -419,6 +420,7 @@ class _MLP(BaseEstimator):
                 publish=partial(self._publish, job.network, encoder),
                 settings=self._settings(encoder, class_weights) | given,
                 kept=kept,
+                check_kept=_KEPT,
             ),
             self.history_ if going_on else (),
         )
@@ -609,7 +611,8 @@ class _MLP(BaseEstimator):
         if kept is not None:
             # Without a seed, rng is the one of the whole process.
             rng = np.random.RandomState() if self.random_state is None else rng
-            recall_random(rng, kept)
+            with schema.refusing("The checkpoint", "that of this training", ""):
+                recall_random(rng, kept)
         return rng
 
     # --- what was learned --------------------------------------------------------------------------
@@ -750,23 +753,24 @@ class _MLP(BaseEstimator):
         return {
             **conversion.describe(predictor),
             "kind": type(self).__name__,
-            "parameters": {name: conversion.to_json(value) for name, value in self.get_params().items()},
+            "parameters": conversion.parameters_of(self),
             "feature_names_in": [str(name) for name in getattr(self, "feature_names_in_", [])],
-            "fitted": {name: getattr(self, name) for name in _SAVED if hasattr(self, name)},
-            "strategy": conversion.to_json(self.strategy_),
+            "fitted": {name: getattr(self, name) for name in conversion.FITTED if hasattr(self, name)},
+            "strategy": None if self.strategy_ is None else conversion.to_json(self.strategy_),
             "history": self.history_,
         }
 
     def _restore(self, description, members: np.ndarray) -> None:
-        encoder = conversion.encoder_from(description)
+        encoder = conversion.encoder_from(description, members.nbytes)
         self._set_predictor(conversion.predictor_from(description, self._loss(encoder), encoder, members))
         self.n_features_in_ = self._network_.n_inputs
         if description["feature_names_in"]:
             self.feature_names_in_ = np.array(description["feature_names_in"], dtype=object)
-        for name, value in description["fitted"].items():
-            setattr(self, name, value)
         self.strategy_ = conversion.from_json(description["strategy"])
         self.history_ = description["history"]
+        # Files that callbacks wrote while training ran may lack some of them.
+        self.n_iter_, self.t_, self.interrupted_ = len(self.history_), 0, False
+        self.__dict__.update(description["fitted"])
         if not isinstance(encoder, targets.NumberEncoder):
             self.classes_ = encoder.classes
 
@@ -841,8 +845,17 @@ class _MLP(BaseEstimator):
 
 # What solver="lbfgs" leaves undefined, as in scikit-learn.
 _ABSENT_AFTER_LBFGS = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_")
+# What checkpoints keep of an earlier fit, and of this one's random draws.
+_KEPT = schema.record(
+    {
+        "earlier": schema.record(
+            {}, {name: conversion.FITTED[name] for name in ("t_", *_ABSENT_AFTER_LBFGS)}
+        ),
+        "n_parts": schema.integer(1),
+    },
+    {"random": schema.anything},
+)
 _NUMBERS = ("loss_", "n_iter_", "t_", *_ABSENT_AFTER_LBFGS)
-_SAVED = (*_NUMBERS, "replicas_", "interrupted_", "transport_", "strategy_reason_")
 _SHARED_ATTRIBUTES = (
     *_NUMBERS,
     *("n_features_in_", "feature_names_in_", "classes_", "n_layers_", "n_outputs_", "out_activation_"),
@@ -1270,15 +1283,19 @@ def from_parts(
 ) -> MLPClassifier | MLPRegressor:
     """Return the fitted model that these are the parts of. ModelFileError, naming the path: another kind."""
     kinds = {kind.__name__: kind for kind in (MLPClassifier, MLPRegressor)}
-    kind = kinds.get(description.get("kind"))  # type: ignore[arg-type]
+    kind = kinds.get(str(description.get("kind")))
     if kind is None or "members" not in arrays:
         raise ModelFileError(
             f"Expected a model of kind {' or '.join(kinds)} in {path}, received "
-            f"{description.get('kind')!r}. Use the version of dasknn that wrote it."
+            f"{str(description.get('kind'))[:60]!r}. Use the version of dasknn that wrote it."
         )
-    parameters = {name: conversion.from_json(value) for name, value in description["parameters"].items()}
-    model = kind(**parameters)
-    model._restore(description, arrays["members"])
+    with schema.refusing(path, "a model", "Use the version of dasknn that wrote it."):
+        conversion.check(dict(description))
+        model = kind(
+            **{name: conversion.from_json(value) for name, value in description["parameters"].items()}
+        )
+        model._validate_params()
+        model._restore(description, arrays["members"])
     return model
 
 

@@ -49,7 +49,7 @@ class Ones(Initializer):
 class Constant(Initializer):
     """All the same value."""
 
-    value: float = 0.0
+    value: float | np.ndarray = 0.0
 
     def draw(self, rng, fan_in, fan_out, shape):
         return np.full(shape, self.value, np.float64)

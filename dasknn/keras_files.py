@@ -17,14 +17,14 @@ import json
 import os
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dasknn import storage
+from dasknn import schema, storage
 from dasknn.configs import snake_case
 from dasknn.exceptions import ModelFileError
 from dasknn.optimizers import Adam, Nadam, RMSprop
@@ -39,9 +39,10 @@ _CONFIG, _WEIGHTS, _PICKLES = "config.json", "model.weights.h5", "model.weights.
 # one behind its end, where HDF5 does not look. Archives have those of zip.
 _SEAL = b"\ndasknn sha256 "
 _SEALED = len(_SEAL) + 64
-# A part of an archive that claims to be so many times as large as the whole archive is none of Keras's, which
-# compresses nothing.
-_MOST_EXPANSION = 100
+# Keras compresses nothing. A part of an archive that others have compressed may be so many times as large as
+# the archive, or that large.
+_MOST_EXPANSION, _SMALL_BYTES = 4, 2**20
+_REMEDY = "Save the model again."
 # From so many updates on, Nadam's product is 0 in float32 for any beta_1 up to 0.9999.
 _MOST_FACTORS = 2_000_000
 
@@ -115,15 +116,23 @@ def _groups(names: Names) -> list[str]:
     return found
 
 
+_LAYER = schema.record(
+    {"class_name": schema.text, "config": schema.table(schema.anything)}, others=schema.anything
+)
+_LAYERS = schema.record({"layers": schema.each(_LAYER)}, others=schema.anything)
+_CONFIGURED = schema.record({"config": _LAYERS}, others=schema.anything)
+
+
 def _names_in(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return class and name of the layers in a configuration. ModelFileError: not that of a Sequential."""
     if not isinstance(config, Mapping) or config.get("class_name") != "Sequential":
         kind = config.get("class_name") if isinstance(config, Mapping) else type(config).__name__
         raise ModelFileError(f"Expected a Sequential model, received {kind!r}: dasknn has no other.")
+    _CONFIGURED(config, "")
     layers = [layer for layer in config["config"]["layers"] if layer["class_name"] != "InputLayer"]
-    names = [(layer["class_name"], layer["config"]["name"]) for layer in layers]
-    if not all(isinstance(name, str) for both in names for name in both):
-        raise ModelFileError(f"Expected a class and a name of each layer, received {names}.")
+    names = [(layer["class_name"], layer["config"].get("name")) for layer in layers]
+    for place, (_, name) in enumerate(names):
+        schema.text(name, f"layers[{place}].config.name")
     if len({name for _, name in names}) < len(names):
         raise ModelFileError(f"Expected another name for each layer, received {[name for _, name in names]}.")
     return names
@@ -142,9 +151,9 @@ def read(path: str | os.PathLike, names: Names | None = None) -> KerasFile:
     """
     path, data = _read(path)
     _import_h5py()
-    with _refusing(path, "a .keras file of Keras 3"):
+    with schema.refusing(path, "a .keras file of Keras 3", _REMEDY):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            config = json.loads(_part(archive, _CONFIG, len(data)))
+            config = schema.parse(_part(archive, _CONFIG, len(data)))
             described = _names_in(config)
             weights = _part(archive, _WEIGHTS, len(data))
         return KerasFile(config, *_from_h5(weights, described if names is None else names))
@@ -154,7 +163,7 @@ def read_weights(path: str | os.PathLike, names: Names) -> KerasFile:
     """Return what a `.weights.h5` file holds for a model with such layers; see `read` for errors."""
     path, data = _read(path)
     _import_h5py()
-    with _refusing(path, "a .weights.h5 file of Keras 3"):
+    with schema.refusing(path, "a .weights.h5 file of Keras 3", _REMEDY):
         if data[-_SEALED:].startswith(_SEAL) and _seal(data[:-_SEALED]) != data[-_SEALED:]:
             raise ModelFileError("Its checksum does not fit: it is damaged. Save the weights again.")
         return KerasFile({}, *_from_h5(data, names))
@@ -168,20 +177,6 @@ def _read(path: str | os.PathLike) -> tuple[str, bytes]:
         raise FileNotFoundError(f"Expected a model file at {path!r}, found none.") from None
 
 
-@contextmanager
-def _refusing(path: str, expected: str) -> Iterator[None]:
-    """Turn whatever goes wrong within into a ModelFileError."""
-    try:
-        yield
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from None
-    # zipfile, zlib, json and h5py promise no errors of their own for damaged files, and raise a dozen kinds.
-    except Exception as error:
-        raise ModelFileError(
-            f"{path} is damaged, or not {expected} ({type(error).__name__}: {error}). Save the model again."
-        ) from error
-
-
 def _part(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
     """Return a part of an archive; its checksum has been compared."""
     names = archive.namelist()
@@ -193,7 +188,7 @@ def _part(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
             )
         raise ModelFileError(f"Expected {name} in the archive, received {sorted(names)[:10]}.")
     part = archive.getinfo(name)
-    if part.file_size > _MOST_EXPANSION * size:
+    if part.file_size > max(_MOST_EXPANSION * size, _SMALL_BYTES):
         raise ModelFileError(f"{name} claims to be {part.file_size} bytes, in a file of {size}.")
     return archive.read(part)
 
@@ -220,7 +215,7 @@ class _Reader:
     """
 
     def __init__(self, h5, n_bytes: int):
-        self._h5, self._n_bytes = h5, n_bytes
+        self._h5, self._n_bytes, self._size = h5, n_bytes, n_bytes
 
     def groups_in(self, path: str) -> list[str]:
         """Return the names in a group. ModelFileError: no such group."""
@@ -262,14 +257,15 @@ class _Reader:
             raise ModelFileError(f"Expected an array in the file itself at {where}, received {data!r}.")
         if data.shape is None or data.dtype.kind not in "fiu":
             raise ModelFileError(f"Expected numbers at {where}, received {data.dtype}.")
-        # Python's integers: the product of absurd lengths does not overflow.
-        n_bytes = data.dtype.itemsize
-        for length in data.shape:
-            n_bytes *= int(length)
+        # Python's integers: the product of absurd lengths does not overflow. HDF5 reads a chunk as a whole.
+        n_bytes, of_chunk = (
+            data.dtype.itemsize * prod(map(int, lengths)) for lengths in (data.shape, data.chunks or ())
+        )
         self._n_bytes -= n_bytes
-        if self._n_bytes < 0:
+        if self._n_bytes < 0 or of_chunk > max(self._size, _SMALL_BYTES):
             raise ModelFileError(
-                f"Expected arrays no larger than the file, received {where} of shape {data.shape}."
+                f"Expected arrays no larger than the file, received {where} of shape {data.shape}, in chunks "
+                f"of {data.chunks}."
             )
         return np.asarray(data[()])
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from dasknn import activations, constraints, initializers, regularizers
 from dasknn.activations import Activation as Function
+from dasknn.configs import check_kinds
 
 
 class Weight(NamedTuple):
@@ -141,6 +142,7 @@ class Layer(ABC):
             raise ValueError(
                 f"{cls.__name__} expects settings among {sorted(known)}, received {', '.join(strange)}."
             )
+        check_kinds(cls, config)
         return cls(dtype=kind, **config)
 
 
@@ -417,7 +419,7 @@ class ELU(_Elementwise):
 class Softmax(_Elementwise):
     """exp(X) over its sum, in each row."""
 
-    axis: int = -1
+    axis: int | list[int] = -1
 
     @property
     def function(self):
@@ -554,7 +556,7 @@ class _BoundNoise(Bound):
 
 @dataclass(frozen=True)
 class _Normalization(Layer):
-    axis: int = -1
+    axis: int | list[int] = -1
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,99 +1,108 @@
 """Fitted models in files: estimators, and pipelines that prepare a table for one.
 
-A file of a pipeline holds the arrays of its estimator, and a description of its steps: what
-`TablePreprocessor` has learned, and what the file of the estimator alone would say.
+A file of a pipeline holds the arrays of its network, and a description of its steps: what
+`TablePreprocessor` has learned, and what the file of the network alone would say.
 """
 
 from __future__ import annotations
 
 import os
 from importlib.metadata import version
+from math import prod
 
 from sklearn.pipeline import Pipeline
 
-from dasknn import estimators, saving
+from dasknn import estimators, saving, schema, sequential
 from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.exceptions import ModelFileError
 from dasknn.preprocessing import TablePreprocessor
 from dasknn.sequential import Sequential
 
 PIPELINE = "Pipeline"
+TABLE = TablePreprocessor.__name__
+_STEP = schema.record({"name": schema.text, "kind": schema.text}, others=schema.anything)
+_STEPS = schema.record(
+    {"steps": schema.each(_STEP, 2, 2), "versions": schema.table(schema.text)}, others=schema.anything
+)
+_REMEDY = "Use the version of dasknn that wrote it."
+
+Network = MLPClassifier | MLPRegressor | Sequential
 
 
 def save(model, path: str | os.PathLike) -> None:
     """Write a fitted model to a path or fsspec URL: one safetensors file, which `load` reads.
 
-    model: MLPClassifier, MLPRegressor, or a Pipeline of a TablePreprocessor and one of them; a Sequential is
-    written as its own `save` does, and read by `dasknn.load_model`. TypeError: another model.
-    NotFittedError: a model that is not fitted.
+    model: MLPClassifier, MLPRegressor, Sequential, a TablePreprocessor, or a Pipeline of a TablePreprocessor
+    and one of the others. A Sequential alone is written as its own `save` does, and read by
+    `dasknn.load_model`. TypeError: another model. NotFittedError: a model that is not fitted.
     """
-    if isinstance(model, MLPClassifier | MLPRegressor | Sequential):
+    if isinstance(model, Network):
         model.save(path)
         return
-    table, estimator = steps_of(model)
-    description, arrays = estimators.parts_of(estimator)
+    if isinstance(model, TablePreprocessor):
+        saving.write(path, {"kind": TABLE, **model.describe(), "versions": _versions()}, {})
+        return
+    table, network = steps_of(model)
+    if isinstance(network, Sequential):
+        description, arrays = sequential.parts_of(network)
+    else:
+        description, arrays = estimators.parts_of(network)
     names = [name for name, _ in model.steps]
-    steps = [
-        {"name": names[0], "kind": TablePreprocessor.__name__, **table.describe()},
-        {"name": names[1], **description},
-    ]
+    steps = [{"name": names[0], "kind": TABLE, **table.describe()}, {**description, "name": names[1]}]
     saving.write(path, {"kind": PIPELINE, "steps": steps, "versions": _versions()}, arrays)
 
 
-def load(path: str | os.PathLike) -> MLPClassifier | MLPRegressor | Pipeline:
+def load(path: str | os.PathLike, custom_objects=None) -> Network | TablePreprocessor | Pipeline:
     """Return the fitted model that `save`, or the model's own, wrote. Executes no code from the file.
 
+    custom_objects: names to functions and classes that losses and metrics of a Sequential are made of.
+
     FileNotFoundError: no such file. ModelFileError: a file that is damaged, not ours, or too new; a
-    Sequential, which `dasknn.load_model` reads.
+    Sequential alone, which `dasknn.load_model` reads.
     """
     description, arrays = saving.read(path)
     kind = description.get("kind")
     if kind == Sequential.__name__:
         raise ModelFileError(f"{path} holds a Sequential. Use dasknn.load_model.")
+    if kind == TABLE:
+        with schema.refusing(path, "a table", _REMEDY):
+            return TablePreprocessor.from_description(description)
     if kind != PIPELINE:
-        return estimators.load(path)
-    try:
-        table, estimator = description["steps"]
-        names = [str(table["name"]), str(estimator["name"])]
-        kinds = table["kind"], estimator["kind"]
-    except (KeyError, TypeError, ValueError) as error:
+        return estimators.from_parts(description, arrays, path)
+    with schema.refusing(path, "a table and a network", _REMEDY):
+        _STEPS(description, "")
+        first, second = description["steps"]
+        schema.one_of(TABLE)(first["kind"], "steps[0].kind")
+        if first["name"] == second["name"]:
+            raise schema.Mismatch(f"expected two names of steps, received {first['name']!r} twice")
+        table = TablePreprocessor.from_description(first)
+    if second["kind"] == Sequential.__name__:
+        network: Network = sequential.from_parts(second, arrays, path, custom_objects=custom_objects)
+        n_inputs = prod((network.input_shape or (None, 0))[1:])
+    else:
+        network = estimators.from_parts(second, arrays, path)
+        n_inputs = network.n_features_in_
+    if len(table.get_feature_names_out()) != n_inputs:
         raise ModelFileError(
-            f"Expected a table and an estimator in {path}, received other steps. Use the version of dasknn "
-            "that wrote it."
-        ) from error
-    if kinds[0] != TablePreprocessor.__name__:
-        raise ModelFileError(
-            f"Expected a TablePreprocessor and an estimator in {path}, received {kinds[0]} and {kinds[1]}. "
-            "Use the version of dasknn that wrote it."
+            f"The table in {path} has {len(table.get_feature_names_out())} columns, and its network takes "
+            f"{n_inputs}. Save the model again."
         )
-    prepared, model = (
-        TablePreprocessor.from_description(table),
-        estimators.from_parts(estimator, arrays, path),
-    )
-    if len(prepared.get_feature_names_out()) != model.n_features_in_:
-        raise ModelFileError(
-            f"The table in {path} has {len(prepared.get_feature_names_out())} columns, and its network takes "
-            f"{model.n_features_in_}. Save the model again."
-        )
-    return Pipeline([(names[0], prepared), (names[1], model)])
+    return Pipeline([(first["name"], table), (second["name"], network)])
 
 
-def steps_of(model) -> tuple[TablePreprocessor, MLPClassifier | MLPRegressor]:
+def steps_of(model) -> tuple[TablePreprocessor, Network]:
     """Return the two steps of a pipeline. TypeError: another model."""
     if isinstance(model, Pipeline):
         steps = [step for _, step in model.steps]
-        if (
-            len(steps) == 2
-            and isinstance(steps[0], TablePreprocessor)
-            and isinstance(steps[1], MLPClassifier | MLPRegressor)
-        ):
+        if len(steps) == 2 and isinstance(steps[0], TablePreprocessor) and isinstance(steps[1], Network):
             return steps[0], steps[1]
         received = f"a Pipeline of {', '.join(type(step).__name__ for step in steps)}"
     else:
         received = type(model).__name__
     raise TypeError(
-        "Expected MLPClassifier, MLPRegressor, or a Pipeline of TablePreprocessor and one of them, received "
-        f"{received}. Save the network alone, or the whole with joblib.dump."
+        "Expected MLPClassifier, MLPRegressor, Sequential, TablePreprocessor, or a Pipeline of a "
+        f"TablePreprocessor and one of the others, received {received}. Save the network alone, or the whole "
+        "with joblib.dump."
     )
 
 

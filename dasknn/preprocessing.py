@@ -23,9 +23,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from dasknn import schema
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import Graph, connect
-from dasknn.exceptions import ModelFileError, PartitionError
+from dasknn.exceptions import PartitionError
 from dasknn.names import did_you_mean
 
 # More distinct values than this are not even counted, whatever becomes of rare ones.
@@ -507,16 +508,15 @@ class TablePreprocessor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> TablePreprocessor:
         """Return the transformer that `describe` saw. ModelFileError: a description that makes no sense."""
-        try:
+        with schema.refusing(
+            "The description of the table", "one", "Use the version of dasknn that wrote it."
+        ):
+            _TABLE(description, "")
             table = cls(**description["parameters"])
             table._validate_params()
             table.columns_ = [_column_from(config) for config in description["columns"]]
-            table.n_samples_seen_ = int(description["n_samples_seen"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(
-                f"The description of the table makes no sense ({type(error).__name__}: {error}). Use the "
-                "version of dasknn that wrote it."
-            ) from error
+            table.n_samples_seen_ = description["n_samples_seen"]
+            _check_names([column.name for column in table.columns_])
         table.feature_names_in_ = np.array([column.name for column in table.columns_], dtype=object)
         table.n_features_in_ = len(table.columns_)
         return table
@@ -570,18 +570,40 @@ def _kind_of(name: str, dtype, is_code: bool) -> type:
     return NumberSummary if kind in "iuf" and not is_code else CategorySummary
 
 
+_VALUES = schema.each(schema.optional(schema.label))
+_COLUMN_KINDS = {
+    "numbers": schema.record(
+        {
+            "kind": schema.text,
+            "name": schema.text,
+            "mean": schema.number(finite=True),
+            "scale": schema.number(finite=True),
+            "indicator": schema.flag,
+        }
+    ),
+    "categories": schema.record(
+        {"kind": schema.text, "name": schema.text, "values": _VALUES, "infrequent": _VALUES}
+    ),
+}
+
+
+def _check_column(config: Any, where: str) -> None:
+    schema.record({"kind": schema.one_of(*_COLUMN_KINDS)}, others=schema.anything)(config, where)
+    _COLUMN_KINDS[config["kind"]](config, where)
+
+
+_NAMES = schema.each(schema.text)
+_TABLE = schema.record(
+    {
+        "parameters": schema.record({}, {"drop": _NAMES, "categorical": _NAMES}, schema.anything),
+        "columns": schema.each(_check_column, least=1),
+        "n_samples_seen": schema.integer(1),
+    },
+    others=schema.anything,
+)
+
+
 def _column_from(config: Mapping[str, Any]) -> Numbers | Categories:
-    settings: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in config.items()
-    }
-    kind = settings.pop("kind")
-    if kind == "numbers":
-        return Numbers(
-            str(settings["name"]),
-            float(settings["mean"]),
-            float(settings["scale"]),
-            bool(settings["indicator"]),
-        )
-    if kind == "categories":
-        return Categories(str(settings["name"]), tuple(settings["values"]), tuple(settings["infrequent"]))
-    raise ValueError(f"a column of kind {kind!r}")
+    if config["kind"] == "numbers":
+        return Numbers(config["name"], config["mean"], config["scale"], config["indicator"])
+    return Categories(config["name"], tuple(config["values"]), tuple(config["infrequent"]))

@@ -231,20 +231,23 @@ def of_file(path: str) -> dict[str, Any]:
     kind = description.get("kind")
     if kind == sequential.Sequential.__name__:
         return {"file": path, **_of_sequential(sequential.load_model(path, compile=False))}
-    if kind not in (pipelines.PIPELINE, "MLPClassifier", "MLPRegressor"):
+    if kind not in (pipelines.PIPELINE, pipelines.TABLE, "MLPClassifier", "MLPRegressor"):
         # A checkpoint, weights alone: what can be said without knowing more.
         shapes = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
         return {"file": path, "kind": str(kind), "arrays": shapes}
-    model = pipelines.load(path)
+    model: Any = pipelines.load(path)
     report: dict[str, Any] = {"file": path, "kind": kind}
-    if isinstance(model, Pipeline):
-        table, estimator = pipelines.steps_of(model)
+    if kind in (pipelines.PIPELINE, pipelines.TABLE):
+        table, model = (model[0], model[1]) if isinstance(model, Pipeline) else (model, None)
         report |= {"columns": _of_table(table), "rows_of_table": table.n_samples_seen_}
         report["versions"] = description.get("versions", {})
     else:
-        estimator = model
         report |= {"columns": [{"name": name} for name in getattr(model, "feature_names_in_", [])]}
-    return report | _of_estimator(estimator)
+    if model is None:
+        return report
+    if isinstance(model, sequential.Sequential):
+        return _of_sequential(model) | report
+    return report | _of_estimator(model)
 
 
 def _of_estimator(model) -> dict[str, Any]:
@@ -303,10 +306,15 @@ def text_of_file(report: Mapping[str, Any]) -> str:
     if "arrays" in report:
         lines |= {name: f"{dtype} {tuple(shape)}" for name, (dtype, shape) in report["arrays"].items()}
         return _aligned(lines)
-    if report["kind"] == "Sequential":
-        layers = [f"{kind} {name!r}, {_count(n, 'parameter')}" for kind, name, n in report["layers"]]
+    columns = [
+        f"  {column['name']}: {_line_of_column(column)}".rstrip(": ") for column in report.get("columns", ())
+    ]
+    if "classes" not in report:
+        layers = [f"{kind} {name!r}, {_count(n, 'parameter')}" for kind, name, n in report.get("layers", ())]
         lines |= {f"layer {number}": layer for number, layer in enumerate(layers)}
-        return _aligned(lines | {"parameters": f"{report['parameters']:,}"})
+        if "parameters" in report:
+            lines |= {"parameters": f"{report['parameters']:,}"}
+        return "\n".join([_aligned(lines), *(["columns", *columns] if columns else [])])
     classes = report["classes"]
     loss = report["loss"]
     lines |= {
@@ -324,7 +332,6 @@ def text_of_file(report: Mapping[str, Any]) -> str:
         "versions": ", ".join(f"{name} {value}" for name, value in report.get("versions", {}).items())
         or None,
     }
-    columns = [f"  {column['name']}: {_line_of_column(column)}".rstrip(": ") for column in report["columns"]]
     return "\n".join([_aligned(lines), *(["columns", *columns] if columns else [])])
 
 

@@ -10,19 +10,59 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dasknn import saving
+from dasknn import saving, schema
 from dasknn.activations import Activation
 from dasknn.exceptions import ModelFileError
 
 _KIND = "training"
-_PARTS = {
-    *("fingerprint", "seed", "first_epoch", "n_before", "epoch", "stopped"),
-    *("state", "transport", "face", "callbacks", "history"),
-}
+# Nobody has more replicas, and each costs some memory before anything else is known of a training.
+_MOST_REPLICAS = 2**16
+_VALUES = schema.table(schema.anything)
+_EVENT = schema.record(
+    {
+        "what": schema.text,
+        "worker": schema.optional(schema.text),
+        "replicas": schema.each(schema.integer()),
+        "epoch": schema.integer(),
+        "time": schema.text,
+        "seconds": schema.number(),
+        "error": schema.text,
+    },
+    others=schema.anything,
+)
+#: An entry of a history.
+EPOCH = schema.record(
+    {"epoch": schema.integer(1), "loss": schema.number()},
+    {
+        "n_samples": schema.integer(),
+        "seconds": schema.number(),
+        "validation_score": schema.number(),
+        "faults": schema.each(_EVENT),
+    },
+    schema.anything,
+)
+_SNAPSHOT = schema.record(
+    {
+        "kind": schema.text,
+        "fingerprint": schema.record({"replicas": schema.integer(1, _MOST_REPLICAS)}, others=schema.anything),
+        "seed": schema.integer(0, 2**128),
+        "first_epoch": schema.integer(),
+        "n_before": schema.integer(),
+        "epoch": schema.integer(),
+        "stopped": schema.flag,
+        "state": _VALUES,
+        "transport": _VALUES,
+        "face": schema.record({}, {"n_parts": schema.integer(1, _MOST_REPLICAS)}, schema.anything),
+        "callbacks": schema.each(schema.record({"class": schema.text, "state": _VALUES})),
+        "history": schema.each(schema.table(schema.anything)),
+    },
+    others=schema.anything,
+)
 # Differences that an error lists.
 _MOST_DIFFERENCES = 6
 # Settings that change nothing about a training that has begun.
@@ -66,11 +106,23 @@ def read(path: str | os.PathLike) -> Snapshot:
     description, arrays = saving.read(path, remedy="")
     if description.get("kind") != _KIND:
         raise ModelFileError(
-            f"Expected the copy of a training in {os.fspath(path)}, received {description.get('kind')!r}."
+            f"Expected the copy of a training in {os.fspath(path)}, received "
+            f"{str(description.get('kind'))[:60]!r}."
         )
-    if missing := _PARTS - description.keys():
-        raise ModelFileError(f"{os.fspath(path)} lacks {', '.join(sorted(missing))}.")
+    with schema.refusing(os.fspath(path), "the copy of a training", ""):
+        _check(description)
     return Snapshot(description, arrays)
+
+
+def _check(description: dict[str, Any]) -> None:
+    _SNAPSHOT(description, "")
+    n_epochs = description["epoch"] - description["first_epoch"]
+    n_entries = len(description["history"])
+    if n_epochs < 0 or n_entries != description["n_before"] + n_epochs:
+        raise schema.Mismatch(
+            f"expected {description['n_before']} entries of the history and one for each of {n_epochs} "
+            f"epochs, received {n_entries}"
+        )
 
 
 def snapshot(training) -> Snapshot:
@@ -114,7 +166,8 @@ def restore(training, kept: Snapshot, where: str, remedy: str) -> None:
     ValueError: a training that differs; it says in what. ModelFileError: a snapshot that lacks something.
     """
     description, arrays = kept
-    found = list(differences(description["fingerprint"], fingerprint(training)))
+    with schema.refusing(where, "the copy of a training", ""):
+        found = list(differences(description["fingerprint"], fingerprint(training)))
     if found:
         more = f"; and {len(found) - _MOST_DIFFERENCES} more" if len(found) > _MOST_DIFFERENCES else ""
         raise ValueError(
@@ -122,38 +175,81 @@ def restore(training, kept: Snapshot, where: str, remedy: str) -> None:
             f"{remedy}"
         )
     callbacks = [callback for callback in training.callbacks if callback.state() is not None]
-    try:
-        values = _unpacked("state", description["state"], arrays)
-        state = replace(training.state, **values)
-        for name in ("params", "slots"):
-            expected, received = getattr(training.state, name).shape, getattr(state, name).shape
-            if received != expected:
-                raise ModelFileError(f"Expected {name} of shape {expected} in {where}, received {received}.")
+    with schema.refusing(where, "what a training needs", ""):
+        state = replace(training.state, **_restored_state(training.state, description["state"], arrays))
         history = [_from_json(entry) for entry in description["history"]]
-        face = kept.face
-        memory = _unpacked("transport", description["transport"], arrays)
+        schema.each(EPOCH)(history, "history")
+        face, memory = kept.face, _unpacked("transport", description["transport"], arrays)
+        training.face.check_kept(face, "face")
         states = [
             _unpacked(f"callback.{number}", entry["state"], arrays)
             for number, entry in enumerate(description["callbacks"])
         ]
-        job = replace(training.transport.job, seed=description["seed"])
-        epochs = [description[name] for name in ("first_epoch", "n_before", "epoch")]
-        stopped = description["stopped"]
-    except ModelFileError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelFileError(f"{where} does not hold what a training needs: {error!r}.") from error
-    training.transport.job = job
-    training.transport.recall(memory)
+        for callback, values in zip(callbacks, states, strict=True):
+            _check_callback(callback, values)
+        training.transport.job = replace(training.transport.job, seed=description["seed"])
+        training.transport.recall(memory)
+        for callback, values in zip(callbacks, states, strict=True):
+            callback.restore(values)
     training.state = training.running = state
-    training.first_epoch, training.n_before, training.epoch = epochs
+    training.first_epoch, training.n_before, training.epoch = (
+        description[name] for name in ("first_epoch", "n_before", "epoch")
+    )
     training.history[:] = history
-    training.stop_training = stopped
+    training.stop_training = description["stopped"]
     training.face.kept.clear()
     training.face.kept.update(face)
-    for callback, values in zip(callbacks, states, strict=True):
-        callback.restore(values)
     training.face.publish(state)
+
+
+def _restored_state(now, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the fields of a state, as they are in a snapshot. Mismatch, ModelFileError: others."""
+    found = _unpacked("state", values, arrays)
+    fields_now = vars(now)
+    if found.keys() != {field.name for field in fields(now)}:
+        raise schema.Mismatch(f"expected a state of {sorted(fields_now)}, received {sorted(found)}")
+    for name in ("params", "slots"):
+        expected, received = fields_now[name], found[name]
+        if np.shape(received) != expected.shape or np.asarray(received).dtype != expected.dtype:
+            raise ModelFileError(
+                f"Expected {name} of shape {expected.shape} and of {expected.dtype}, received "
+                f"{np.shape(received)} of {np.asarray(received).dtype}."
+            )
+    for name in ("step", "epoch", "n_samples", "bytes_sent"):
+        schema.integer()(found[name], name)
+    for name in ("learning_rate", "loss_total", "weight_sum"):
+        schema.number()(found[name], name)
+    sums = np.asarray(found["metric_sums"])
+    if sums.dtype.kind not in "iuf" or sums.ndim > 1:
+        raise schema.Mismatch(f"expected sums of metrics, received {sums.dtype} of shape {sums.shape}")
+    return found
+
+
+def _check_callback(callback, values: Mapping[str, Any]) -> None:
+    """Compare what is kept of a callback with what it is. Mismatch: it would replace a method, or so."""
+    kind = type(callback)
+    for name in values:
+        own = getattr(kind, name, None)
+        if name in ("model", "training") or callable(own) or hasattr(own, "__set__"):
+            raise schema.Mismatch(f"expected numbers and text of {kind.__name__}, received its {name}")
+    _check_alike(callback.state() or {}, values, kind.__name__)
+
+
+def _check_alike(here: Any, there: Any, where: str) -> None:
+    """Compare the kinds of two values, in dicts of what has the same name. Mismatch: they differ.
+
+    None is of any kind: something that is not known yet.
+    """
+    if here is None or there is None:
+        return
+    kinds = (Mapping, list | tuple, str, Real, np.ndarray)
+    if not any(isinstance(here, kind) and isinstance(there, kind) for kind in kinds):
+        raise schema.Mismatch(
+            f"expected a {type(here).__name__} at {where}, received a {type(there).__name__}"
+        )
+    if isinstance(here, Mapping):
+        for name in here.keys() & there.keys():
+            _check_alike(here[name], there[name], f"{where}.{name}")
 
 
 # --- what must be the same ---------------------------------------------------------------------------
@@ -304,5 +400,5 @@ def _from_json(value):
     if not isinstance(value, dict):
         return value
     if value.keys() == {"numpy", "value"}:
-        return np.array(value["value"], value["numpy"])[()]
+        return schema.array_of(value["value"], value["numpy"], "a value of NumPy")[()]
     return {key: _from_json(item) for key, item in value.items()}

@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from dasknn import storage
+from dasknn import schema, storage
 from dasknn.exceptions import ModelFileError
 
 _FORMAT = "dasknn"
@@ -51,14 +50,10 @@ def read(
         data = storage.read(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"Expected a model file at {path!r}, found none.") from None
-    try:
+    with schema.refusing(path, "a safetensors file", remedy):
         # load compares the lengths in the header with that of the file.
         arrays = load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")].decode())
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(
-            f"{path} is damaged, or not a safetensors file ({error}). {remedy}".rstrip()
-        ) from error
+        header = schema.parse(data[8 : 8 + int.from_bytes(data[:8], "little")])
     metadata = header.get("__metadata__") or {}
     if metadata.get("format") != _FORMAT:
         raise ModelFileError(
@@ -74,7 +69,10 @@ def read(
     text = metadata.get("description", "")
     if metadata.get("sha256") != _checksum(text, arrays):
         raise ModelFileError(f"{path} is damaged: its checksum does not fit. {remedy}".rstrip())
-    return json.loads(text), arrays
+    with schema.refusing(path, "a file of dasknn", remedy):
+        description = schema.parse(text)
+        schema.table(schema.anything)(description, "")
+    return description, arrays
 
 
 def _checksum(text: str, arrays: Mapping[str, np.ndarray]) -> str:

@@ -30,6 +30,7 @@ from dasknn import (
     prediction,
     progress,
     saving,
+    schema,
     storage,
     strategies,
     updates,
@@ -376,6 +377,7 @@ class Sequential(Stack):
                     settings=decisive,
                     # What the seeds of later fits come from.
                     kept={"seed": self._seed, "n_fits": self._n_fits},
+                    check_kept=_KEPT,
                 ),
                 first_epoch=initial_epoch,
             )
@@ -741,26 +743,20 @@ class Sequential(Stack):
         is False.
         """
         self._check_built()
-        assert self._members is not None
         path = _path(filepath, overwrite, (".keras", ".safetensors"))
-        config = self._described() | {"build_config": {"input_shape": list(self.input_shape or ())}}
-        if self._compiled is not None:
-            config["compile_config"] = self.get_compile_config()
         if path.endswith(".keras"):
             state = self._optimizer_state() if include_optimizer else []
             weights = self._by_layer(self._params_of_one())
-            keras_files.write(path, keras_files.KerasFile(config, weights, state))
+            keras_files.write(path, keras_files.KerasFile(self._whole_config(), weights, state))
             return
-        arrays = {"members": self._members}
-        description = {
-            "kind": "Sequential",
-            "config": config,
-            "step": self._step,
-            "learning_rate": None if self._rate is None else float(self._rate),
-        }
-        if include_optimizer and self._slots is not None:
-            arrays["slots"] = self._slots
-        saving.write(path, description, arrays)
+        saving.write(path, *parts_of(self, include_optimizer))
+
+    def _whole_config(self) -> dict[str, Any]:
+        """Return layers, the shape of inputs and what it was compiled with, as Keras's files say it."""
+        config = self._described() | {"build_config": {"input_shape": list(self.input_shape or ())}}
+        if self._compiled is not None:
+            config["compile_config"] = self.get_compile_config()
+        return config
 
     def save_weights(self, filepath, overwrite: bool = True) -> None:
         """Write the weights alone: ".weights.h5", which Keras reads (needs h5py), or ".safetensors"."""
@@ -784,11 +780,12 @@ class Sequential(Stack):
         if path.endswith(".safetensors"):
             description, arrays = saving.read(path)
             if description.get("kind") == "Sequential":
-                self.set_weights(_from_safetensors(description, arrays).get_weights())
+                self.set_weights(from_parts(description, arrays, path, compile=False).get_weights())
                 return
             if description.get("kind") != "weights":
                 raise ModelFileError(f"Expected weights in {path}, received {description.get('kind')!r}.")
-            self.set_weights([arrays[name] for name in sorted(arrays)])
+            with schema.refusing(path, "weights of this model", ""):
+                self.set_weights([arrays[name] for name in sorted(arrays)])
             return
         read = keras_files.read if path.endswith(".keras") else keras_files.read_weights
         self._load_by_layer(read(path, self._names()).weights, skip_mismatch)
@@ -859,24 +856,21 @@ def load_model(filepath, custom_objects=None, compile: bool = True, safe_mode: b
     """
     path = os.fspath(filepath)
     if path.endswith(".safetensors"):
-        description, arrays = saving.read(path)
-        if description.get("kind") != "Sequential":
-            raise ModelFileError(
-                f"Expected a Sequential in {path}, received {description.get('kind')!r}. Use dasknn.load."
-            )
-        return _from_safetensors(description, arrays, compile, custom_objects)
+        return from_parts(*saving.read(path), path, compile, custom_objects)
     found = keras_files.read(path)
-    check = partial(keras_files.check_shapes, by_layer=found.weights)
-    model = _from_config(found.config, compile, check, custom_objects)
-    if model.built:
-        model._load_by_layer(found.weights)
-        model._restore_optimizer(found.optimizer)
+    with schema.refusing(path, _MODEL, _REMEDY):
+        check = partial(keras_files.check_shapes, by_layer=found.weights)
+        model = _from_config(found.config, compile, check, custom_objects)
+        if model.built:
+            model._load_by_layer(found.weights)
+            model._restore_optimizer(found.optimizer)
     return model
 
 
 def model_from_json(json_string: str, custom_objects=None) -> Sequential:
     """Return a model with the layers that `to_json` described, and new weights."""
-    return _from_config(json.loads(json_string), compile=False)
+    with schema.refusing("The string", _MODEL, "Use to_json of a Sequential."):
+        return _from_config(schema.parse(json_string), compile=False)
 
 
 def _from_config(
@@ -886,6 +880,7 @@ def _from_config(
 
     check: hears the shapes of all weights by layer, before there are any: so no file makes absurd arrays.
     """
+    schema.table(schema.anything)(config, "config")
     if config.get("class_name") != "Sequential":
         raise ModelFileError(
             f"Expected a Sequential model, received a {config.get('class_name')!r}: dasknn has no other."
@@ -909,21 +904,74 @@ def _from_config(
     return model
 
 
-def _from_safetensors(description, arrays, compile: bool = True, custom_objects=None) -> Sequential:
-    members = arrays["members"]
-    model = _from_config(description["config"], compile, partial(_check_members, members), custom_objects)
-    model._members = members
-    model._step, model._rate = description["step"], description["learning_rate"]
-    model._slots = arrays.get("slots") if compile else None
+# What checkpoints keep, besides the training.
+_KEPT = schema.record({"seed": schema.optional(schema.integer(0, 2**128)), "n_fits": schema.integer()})
+_MODEL, _REMEDY = "a model", "Save the model again."
+_PARTS = schema.record(
+    {
+        "kind": schema.text,
+        "config": schema.table(schema.anything),
+        "step": schema.integer(),
+        "learning_rate": schema.optional(schema.number()),
+    },
+    others=schema.anything,
+)
+
+
+def parts_of(
+    model: Sequential, include_optimizer: bool = True
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return (description in JSON's types, arrays) of a built model: what its file holds."""
+    model._check_built()
+    assert model._members is not None
+    arrays = {"members": model._members}
+    description = {
+        "kind": Sequential.__name__,
+        "config": model._whole_config(),
+        "step": model._step,
+        "learning_rate": None if model._rate is None else float(model._rate),
+    }
+    if include_optimizer and model._slots is not None:
+        arrays["slots"] = model._slots
+    return description, arrays
+
+
+def from_parts(
+    description, arrays, path: str | os.PathLike, compile: bool = True, custom_objects=None
+) -> Sequential:
+    """Return the model that these are the parts of. ModelFileError, naming the path: another kind."""
+    if description.get("kind") != Sequential.__name__:
+        raise ModelFileError(
+            f"Expected a Sequential in {path}, received {str(description.get('kind'))[:60]!r}. Use "
+            "dasknn.load."
+        )
+    with schema.refusing(path, _MODEL, _REMEDY):
+        _PARTS(description, "")
+        members, slots = arrays["members"], arrays.get("slots")
+        model = _from_config(description["config"], compile, partial(_check_members, members), custom_objects)
+        if slots is not None:
+            _check_slots(slots, members)
+        model._members = members
+        model._step, model._rate = description["step"], description["learning_rate"]
+        model._slots = slots if compile else None
     return model
 
 
 def _check_members(members: np.ndarray, shapes: dict[str, list[tuple[int, ...]]]) -> None:
     n_params = sum(prod(shape) for of_layer in shapes.values() for shape in of_layer)
-    if members.ndim != 2 or members.shape[1] != n_params:
+    if members.ndim != 2 or not len(members) or members.shape[1] != n_params or members.dtype != DTYPE:
         raise ModelFileError(
-            f"Expected parameters of shape (members, {n_params}) for the layers described, received "
-            f"{members.shape}."
+            f"Expected parameters of shape (members, {n_params}) and of {DTYPE} for the layers described, "
+            f"received {members.shape} of {members.dtype}."
+        )
+
+
+def _check_slots(slots: np.ndarray, members: np.ndarray) -> None:
+    fits = slots.ndim in (2, 3) and slots.shape[-1] == members.shape[1] and slots.dtype == DTYPE
+    if not fits or (slots.ndim == 3 and len(slots) != len(members)):
+        raise ModelFileError(
+            f"Expected an optimizer's state for parameters of shape {members.shape}, received "
+            f"{slots.shape} of {slots.dtype}."
         )
 
 

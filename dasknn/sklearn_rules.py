@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from dasknn.callbacks import Callback
+from dasknn.callbacks import Callback, check_weights
 
 
 class Patience(Callback):
@@ -36,6 +36,10 @@ class Patience(Callback):
         self.count = earlier.count
         self.best_loss, self.best_score = earlier.best_loss, earlier.best_score
         self.best_params = earlier.best_params
+
+    def restore(self, state):
+        check_weights(state.get("best_params"), self.training)
+        super().restore(state)
 
     def on_train_begin(self, logs=None):
         if self.early_stopping and self.best_params is None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import OptimizeResult
 
+from dasknn import schema
 from dasknn.callbacks import Callback
 from dasknn.exceptions import NonFiniteLossError
 from dasknn.optimizers import LBFGS
@@ -48,7 +49,7 @@ class Face:
     callbacks look at it. params: what callbacks are told of the settings.
 
     settings: what must be the same for another training to go on from this one. kept: what the face wants to
-    find again then; a training that goes on has that of the first one in it.
+    find again then; a training that goes on has that of the first one in it. check_kept: looks at it before.
     """
 
     report: Callable[[TrainState], dict[str, float]] = loss_of
@@ -57,6 +58,7 @@ class Face:
     params: Mapping[str, Any] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     kept: dict[str, Any] = field(default_factory=dict)
+    check_kept: schema.Check = schema.anything
 
 
 class Training:

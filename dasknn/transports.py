@@ -114,7 +114,10 @@ class InProcess(Transport):
 
     def recall(self, memory):
         """See Transport.recall."""
-        self._order = memory["order"]
+        order = np.asarray(memory["order"])
+        if order.dtype.kind != "i" or not np.array_equal(np.sort(order), np.arange(self.n_samples)):
+            raise ValueError(f"Expected an order of {self.n_samples} rows, received another.")
+        self._order = order
         recall_random(self._random_state, memory)
 
     def epoch(self, state, on_wave):
@@ -159,8 +162,12 @@ def random_memory(rng: np.random.RandomState) -> dict[str, np.ndarray]:
 
 
 def recall_random(rng: np.random.RandomState, memory: Mapping[str, np.ndarray]) -> None:
-    """Make random draws go on where they stood."""
+    """Make random draws go on where they stood. ValueError: that is nowhere."""
     has_gauss, gauss = memory["drawn"]
+    n_keys = len(random_memory(rng)["keys"])
+    if np.shape(memory["keys"]) != (n_keys,) or not 0 <= memory["position"][0] <= n_keys:
+        # NumPy would read what lies behind its keys.
+        raise ValueError("Expected random draws that stand somewhere, received others.")
     rng.set_state(
         {
             "bit_generator": "MT19937",

@@ -15,6 +15,7 @@ FLOORS = {
     "exceptions": 0,
     "configs": 0,
     "names": 0,
+    "schema": 1,
     "summary": 0,
     "activations": 1,
     "initializers": 1,

@@ -17,7 +17,7 @@ from conftest import bits
 from sklearn.pipeline import Pipeline
 
 import dasknn
-from dasknn import tables
+from dasknn import saving, tables
 from dasknn.cli import nn
 
 DASK = [sys.executable, "-W", "ignore", "-m", "dask"]
@@ -506,6 +506,38 @@ def test_a_bare_estimator_and_a_damaged_file_are_inspected(run, tmp_path):
     data[-1] ^= 1
     (tmp_path / "m").write_bytes(data)
     assert "is damaged" in run("inspect", tmp_path / "m", code=1).stderr
+
+
+def test_crafted_files_are_refused_without_a_traceback(run, tmp_path):
+    X = pd.DataFrame({"a": [0.0, 1.0], "b": [1.0, 0.0]})
+    path = tmp_path / "m.safetensors"
+    dasknn.MLPRegressor(max_iter=1).fit(X, [0.0, 1.0]).save(path)
+    X.to_csv(tmp_path / "x.csv")
+    description, arrays = saving.read(path)
+    for change in ({"fitted": {"predict": 5}}, {"layers": [[-1, "relu"]]}, {"parameters": {"evil": 1}}):
+        saving.write(path, description | change, arrays)
+        for words in (
+            ["inspect", path],
+            ["predict", path, tmp_path / "x.csv", "--output", tmp_path / "o.csv"],
+        ):
+            said = run(*words, code=1).stderr
+            assert f"{path} is damaged, or not a model" in said
+            assert "Traceback" not in said
+
+
+def test_a_table_and_a_pipeline_that_ends_in_a_sequential_are_inspected(run, tmp_path):
+    X = pd.DataFrame({"a": [0.0, 1.0], "b": ["x", "y"]})
+    table = dasknn.TablePreprocessor().fit(X)
+    dasknn.save(table, tmp_path / "t")
+    assert "b: 2 values: x, y" in run("inspect", tmp_path / "t").stdout
+    model = dasknn.Sequential([dasknn.Input((3,)), dasknn.layers.Dense(2)])
+    dasknn.save(Pipeline([("table", table), ("net", model)]), tmp_path / "m")
+    said = run("inspect", tmp_path / "m").stdout
+    assert "b: 2 values: x, y" in said
+    assert "Dense 'dense', 8 parameters" in said
+    X.to_csv(tmp_path / "x.csv")
+    said = run("predict", tmp_path / "t", tmp_path / "x.csv", "--output", tmp_path / "o.csv", code=1).stderr
+    assert "holds a table without a network" in said
 
 
 def test_strategies_are_recommended_for_a_raw_table(run, folder):

@@ -304,6 +304,21 @@ def test_a_file_rewritten_without_changes_is_the_model(saved, rows):
             ),
             "Expected arrays no larger than the file",
         ),
+        (
+            # Four numbers, in a chunk of 4 GB that HDF5 would unpack.
+            lambda h5: (
+                h5.pop("layers/dense/vars/1"),
+                h5.create_dataset(
+                    "layers/dense/vars/1",
+                    (4,),
+                    "f4",
+                    chunks=(2**30 - 1,),
+                    maxshape=(None,),
+                    compression="gzip",
+                ),
+            ),
+            "in chunks of",
+        ),
         (lambda h5: h5.pop("optimizer/vars/13"), "Expected 14 variables of Adam, received 13"),
         (
             lambda h5: replace_array(h5, "optimizer/vars/2", np.zeros(3, np.float32)),
@@ -333,7 +348,10 @@ def test_weights_that_are_not_those_of_the_layers_are_refused_by_name(saved, h5,
         # As many as 100 TB of weights, which are never made.
         (lambda config: layer(config, 1)["config"].update(units=10**12), "to be of shape"),
         (lambda config: layer(config, 1)["config"].update(strange=1), "Dense expects settings among"),
-        (lambda config: layer(config, 1)["config"].update(name=["a"]), "Expected a class and a name"),
+        (
+            lambda config: layer(config, 1)["config"].update(name=["a"]),
+            r"expected text at layers\[0\].config.name",
+        ),
         (
             lambda config: layer(config, 2)["config"].update(name="first"),
             "Expected another name for each layer",
@@ -370,6 +388,22 @@ def test_a_compression_bomb_is_not_unpacked(saved):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", b" " * 10**8)
     with pytest.raises(ModelFileError, match=r"config\.json claims to be 100000000 bytes"):
+        dasknn.load_model(path)
+
+
+def test_what_others_compressed_is_read_and_a_bomb_of_json_is_not(saved):
+    model, path = saved
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, part in parts.items():
+            archive.writestr(name, part)
+    assert_array_equal(dasknn.load_model(path).weights[0], model.weights[0])
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        # Of 60 MB of empty objects 24 times as many bytes would be made.
+        archive.writestr("config.json", b"[" + b"{}," * 20_000_000 + b"{}]")
+        archive.writestr("padding", np.random.default_rng(0).bytes(700_000))
+    with pytest.raises(ModelFileError, match=r"config\.json claims to be 60000004 bytes"):
         dasknn.load_model(path)
 
 

@@ -338,6 +338,30 @@ def test_a_pipeline_in_a_file_is_the_same_pipeline(pipeline, tmp_path):
     assert again.get_params()["table__min_frequency"] == 10
 
 
+def test_a_table_alone_and_a_pipeline_that_ends_in_a_sequential_are_kept(tmp_path):
+    frame, _ = people()
+    y = np.arange(len(frame)) % 2
+    table = TablePreprocessor().fit(frame)
+    dasknn.save(table, tmp_path / "table")
+    again = dasknn.load(tmp_path / "table")
+    assert isinstance(again, TablePreprocessor)
+    assert again.describe() == table.describe()
+    assert_array_equal(again.transform(frame), table.transform(frame))
+
+    model = dasknn.Sequential([Dense(8, activation="relu"), Dense(1, activation="sigmoid")])
+    model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+    model.fit(table.transform(frame), y, verbose=0)
+    dasknn.save(Pipeline([("t", table), ("net", model)]), tmp_path / "m")
+    whole = dasknn.load(tmp_path / "m")
+    assert [name for name, _ in whole.steps] == ["t", "net"]
+    X = whole["t"].transform(frame)
+    assert_array_equal(whole["net"].predict(X, verbose=0), model.predict(X, verbose=0))
+    # It goes on with its optimizer.
+    for each in (model, whole["net"]):
+        each.fit(X, y, verbose=0, shuffle=False)
+    assert_array_equal(whole["net"].predict(X, verbose=0), model.predict(X, verbose=0))
+
+
 def test_estimators_and_urls_are_saved_and_loaded_as_before():
     frame, _ = people()
     X, y = frame[["age"]], frame["age"] * 2.0
