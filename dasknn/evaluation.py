@@ -19,7 +19,6 @@ from typing import Any
 
 import cloudpickle
 import numpy as np
-from scipy.special import expit, softmax
 from sklearn.base import is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
@@ -29,7 +28,9 @@ from dasknn.cluster import partitions
 from dasknn.cluster.tasks import Graph, LocalTasks, Tasks, connect, merge_tree
 from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.exceptions import PartitionError
+from dasknn.losses import CLASSES, NUMBERS
 from dasknn.measures import BINARY, MULTICLASS, REGRESSION, Answers, Ledger, Problem
+from dasknn.outputs import MARGINS, PROBABILITIES, Outputs, from_signs
 from dasknn.prediction import Predictor
 from dasknn.ranking import Tally
 from dasknn.resampling import Draws, Moments, PartSums, SliceSums, interval, interval_of_none, sum_slices
@@ -622,6 +623,8 @@ def _targets(problem: Problem, y: np.ndarray) -> np.ndarray:
         )
     if not len(y):
         return np.empty(0, dtype=np.intp)
+    if problem.signed:
+        y = from_signs(y)
     return ClassEncoder(problem.classes, "float64").numbers(y)
 
 
@@ -646,29 +649,28 @@ def _check_answers(problem: Problem, answers: Answers, n_rows: int) -> None:
 class _Network:
     """A network of ours: one way through it gives labels and probabilities.
 
-    to_proba: what makes probabilities (n, n_classes) of outputs; None for a regression. names: the columns of
-    a dataframe.
+    says: what its outputs say of classes; None for a regression. names: the columns of a dataframe.
     """
 
     predictor: Predictor
     problem: Problem
-    to_proba: Any
+    says: Outputs | None
     names: list | None
     needs_labels: bool = True
     needs_proba: bool = True
 
     @property
     def has_proba(self) -> bool:
-        return self.to_proba is not None
+        return self.says is not None and self.says.has_probabilities
 
     def answers(self, X) -> Answers:
         values = partitions.cast(partitions.flat_rows(X), self.predictor.network.dtype)
         self._check(values)
         outputs = self.predictor.outputs(values)
-        if self.to_proba is None:
+        if self.says is None:
             return Answers(outputs)
-        proba = self.to_proba(outputs)
-        return Answers(_labels(proba), proba)
+        scores = self.says.scores(outputs)
+        return Answers(self.says.labels(scores), scores if self.has_proba else None)
 
     def _check(self, values) -> None:
         """PartitionError: NaN or infinity; it names the column."""
@@ -689,14 +691,6 @@ def _labels(proba: np.ndarray) -> np.ndarray:
     if proba.shape[1] == 2:
         return (proba[:, 1] > 0.5).astype(np.intp)
     return proba.argmax(axis=1)
-
-
-def _both_columns(outputs: np.ndarray) -> np.ndarray:
-    return np.hstack([1 - outputs, outputs])
-
-
-def _as_they_are(outputs: np.ndarray) -> np.ndarray:
-    return outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -759,8 +753,7 @@ def _mlp(model, X, pos_label) -> _Network:
     if not isinstance(predictor.encoder, ClassEncoder):
         raise ValueError(_MULTILABEL)
     problem = _classes(predictor.encoder.classes, pos_label)
-    to_proba = _both_columns if predictor.network.n_outputs == 1 else _as_they_are
-    return _Network(predictor, problem, to_proba, names)
+    return _Network(predictor, problem, Outputs(CLASSES, PROBABILITIES, predictor.network.n_outputs), names)
 
 
 _MULTILABEL = (
@@ -776,26 +769,14 @@ def _sequential(model: Sequential, X, pos_label) -> tuple[_Network, Any]:
     network = model._built_network()
     assert model._members is not None
     predictor = Predictor(network, model._members, None)
-    n, loss = network.n_outputs, model.loss if model.compiled else None
-    kind = type(loss).__name__
-    activation = model.layers[-1].settings.activation_name
-    by_loss = "Binary" in kind or "Categorical" in kind
-    # The sigmoid, by scikit-learn's name.
-    is_binary = "Binary" in kind or (loss is None and activation == "logistic")
-    if not by_loss and not (loss is None and activation in ("logistic", "softmax")):
-        return _Network(predictor, Problem(REGRESSION, None, n), None, names), X
-    if is_binary and n > 1:
+    says = Outputs.of_network(network)
+    if says.of == NUMBERS:
+        return _Network(predictor, Problem(REGRESSION, None, network.n_outputs), None, names), X
+    if says.is_multilabel:
         raise ValueError(_MULTILABEL)
-    to_proba = partial(_of_outputs, getattr(loss, "from_logits", False))
-    problem = replace(_classes(np.arange(max(n, 2)), pos_label), one_hot=not is_binary)
-    return _Network(predictor, problem, to_proba, names), X
-
-
-def _of_outputs(from_logits: bool, outputs: np.ndarray) -> np.ndarray:
-    """Return probabilities (n, n_classes) for outputs (n, units)."""
-    if outputs.shape[1] == 1:
-        return _both_columns(expit(outputs) if from_logits else outputs)
-    return softmax(outputs, axis=1) if from_logits else outputs
+    problem = _classes(says.classes, pos_label)
+    problem = replace(problem, one_hot=says.of == CLASSES, signed=says.scale == MARGINS)
+    return _Network(predictor, problem, says, names), X
 
 
 def _estimator(model, y, pos_label) -> _Estimator:

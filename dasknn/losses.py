@@ -28,6 +28,8 @@ from dasknn.configs import Configurable, Kinds
 _EPSILON = 1e-7
 _OVER_ROWS = ("sum_over_batch_size", "mean")
 _OVER_WEIGHTS = "mean_with_sample_weight"
+#: What losses take outputs for.
+NUMBERS, LABELS, CLASSES = "numbers", "labels", "classes"
 
 
 class BoundLoss(Protocol):
@@ -54,6 +56,11 @@ class Loss(ABC):
     name: str = "loss"
     #: Whether targets are labels (n,) of integers.
     takes_labels: ClassVar[bool] = False
+    #: What it takes outputs for: NUMBERS, LABELS (each says whether a row has one label) or CLASSES (together
+    #: they say which of them a row is of); see `outputs`.
+    judges: ClassVar[str] = NUMBERS
+    #: Whether outputs are margins, of which the sign says the label: no probabilities.
+    takes_margins: ClassVar[bool] = False
 
     @abstractmethod
     def bind(self, n_rows: int, n_outputs: int, dtype, output_activation: str) -> BoundLoss:
@@ -457,6 +464,8 @@ def _signs(y):
 class Hinge(_ElementwiseLoss):
     """max(1 - y P, 0), averaged over outputs; y of -1 and 1, or of 0 and 1."""
 
+    judges = LABELS
+    takes_margins = True
     reduction: str = "sum_over_batch_size"
     name: str = "hinge"
     dtype: str | None = None
@@ -473,6 +482,8 @@ class Hinge(_ElementwiseLoss):
 class SquaredHinge(_ElementwiseLoss):
     """max(1 - y P, 0)^2, averaged over outputs; y of -1 and 1, or of 0 and 1."""
 
+    judges = LABELS
+    takes_margins = True
     reduction: str = "sum_over_batch_size"
     name: str = "squared_hinge"
     dtype: str | None = None
@@ -488,6 +499,8 @@ class SquaredHinge(_ElementwiseLoss):
 class _OneHotLoss(RowLoss):
     """Targets say how probable each of k classes is."""
 
+    judges = CLASSES
+
     def _remedy(self, y, n_columns):
         if n_columns == 1:
             return (
@@ -501,6 +514,7 @@ class _OneHotLoss(RowLoss):
 class CategoricalHinge(_OneHotLoss):
     """max(1 + max((1 - y) P) - sum(y P), 0) over the classes; y one-hot."""
 
+    takes_margins = True
     reduction: str = "sum_over_batch_size"
     name: str = "categorical_hinge"
     dtype: str | None = None
@@ -615,6 +629,7 @@ class BinaryCrossentropy(_BufferedLoss):
     p is P, or the logistic function of P if from_logits.
     """
 
+    judges = LABELS
     from_logits: bool = False
     label_smoothing: float = 0.0
     axis: int = -1
@@ -638,6 +653,7 @@ class BinaryFocalCrossentropy(_ElementwiseLoss):
     apply_class_balancing: bool = False
     alpha: float = 0.25
     gamma: float = 2.0
+    judges = LABELS
     from_logits: bool = False
     label_smoothing: float = 0.0
     axis: int = -1
@@ -837,6 +853,7 @@ class SparseCategoricalCrossentropy(_BufferedLoss):
     p is P divided by its sum, or softmax(P) if from_logits. ignore_class: only None.
     """
 
+    judges = CLASSES
     from_logits: bool = False
     ignore_class: int | None = None
     reduction: str = "sum_over_batch_size"

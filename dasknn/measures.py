@@ -35,7 +35,7 @@ class Problem:
     """What is predicted: kind, classes (n_classes,) or None, n outputs of a regression.
 
     positive: of two classes, the number of the one that is looked for. one_hot: whether targets may be rows
-    of 0 with a single 1.
+    of 0 with a single 1. signed: whether -1 stands for the class 0.
     """
 
     kind: str
@@ -43,6 +43,7 @@ class Problem:
     n_outputs: int = 1
     positive: int = 1
     one_hot: bool = False
+    signed: bool = False
 
 
 @dataclass(frozen=True, eq=False)

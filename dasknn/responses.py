@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, softmax
 from sklearn.base import is_classifier
 from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 from sklearn.utils.validation import check_is_fitted
@@ -22,6 +21,8 @@ from sklearn.utils.validation import check_is_fitted
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import LocalTasks, connect
 from dasknn.curves import LabelCounts, count_rows
+from dasknn.losses import NUMBERS
+from dasknn.outputs import MARGINS, Outputs, from_signs
 from dasknn.prediction import Predictor
 from dasknn.stack import Stack
 from dasknn.targets import as_array
@@ -56,25 +57,28 @@ class Classifier:
 
 @dataclass(frozen=True)
 class Network:
-    """What a Sequential predicts, if that is probabilities, or logits; its classes are 0, 1, ..."""
+    """What a Sequential predicts, if that is labels or classes: those are 0, 1, ..."""
 
     predictor: Predictor
-    classes: np.ndarray
-    multilabel: bool
-    to_chances: Callable | None
+    says: Outputs
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Numbers of the classes."""
+        return self.says.classes
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a row has any number of them."""
+        return self.says.is_multilabel
 
     def scores(self, X) -> np.ndarray:
-        """Return the probabilities (n, k): a column a class."""
-        outputs = self.predictor.outputs(X)
-        if self.to_chances is not None:
-            outputs = self.to_chances(outputs)
-        return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
+        """Return probabilities or margins (n, k): a column a class."""
+        return self.says.scores(self.predictor.outputs(X))
 
     def labels(self, X) -> np.ndarray:
         """Return labels (n,)."""
-        scores = self.scores(X)
-        # As Keras's accuracy has it: 0.5 itself is not yet the class 1.
-        return (scores[:, 1] > 0.5).astype(np.int64) if scores.shape[1] == 2 else scores.argmax(axis=1)
+        return self.says.labels(self.scores(X))
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Given:
 def responder_of(model, method: str = "auto") -> Classifier | Network:
     """Return what says scores and labels of rows. NotFittedError; ValueError: it is not a classifier."""
     if isinstance(model, Stack):
-        return _network(model)
+        return _network(model, method)
     if isinstance(model, type) or not hasattr(model, "predict"):
         raise TypeError(
             f"Expected a fitted classifier (an estimator, a Pipeline or a Sequential), received "
@@ -120,26 +124,24 @@ def responder_of(model, method: str = "auto") -> Classifier | Network:
     return Classifier(bare(model), classes, multilabel, found[0])
 
 
-def _network(model) -> Network:
+def _network(model, method: str) -> Network:
     if not model.built:
         raise NotFittedError("This Sequential is not built yet. Call 'fit' first.")
-    activation = model.layers[-1].settings.activation_name
-    n_outputs = model.output_shape[-1]
-    assert n_outputs is not None
-    from_logits = model.compiled and getattr(model.loss, "from_logits", False)
-    if from_logits:
-        single = "Binary" in type(model.loss).__name__
-        to_chances: Callable | None = expit if single else partial(softmax, axis=1)
-    elif activation in ("logistic", "softmax"):
-        # The sigmoid, by scikit-learn's name.
-        single, to_chances = activation == "logistic", None
-    else:
+    network = model._built_network()
+    says = Outputs.of_network(network)
+    if says.of == NUMBERS:
         raise ValueError(
-            "Expected a Sequential whose last layer has activation='sigmoid' or 'softmax', or whose loss has "
-            f"from_logits=True, received activation={activation!r}."
+            "Expected a Sequential that says classes: one whose last layer has activation='sigmoid' or "
+            "'softmax', or that was compiled with a loss of them, such as "
+            f"BinaryCrossentropy(from_logits=True); received loss={network.loss!r} and "
+            f"activation={network.layers[-1].activation_name!r}."
         )
-    predictor = Predictor(model._built_network(), model._members, None)
-    return Network(predictor, np.arange(max(n_outputs, 2)), single and n_outputs > 1, to_chances)
+    if method == "predict_proba" and not says.has_probabilities:
+        raise ValueError(
+            f"Expected a Sequential of probabilities, received one with loss={network.loss!r}, whose outputs "
+            "are margins. Train with a crossentropy."
+        )
+    return Network(Predictor(network, model._members, None), says)
 
 
 def bare(model):
@@ -200,6 +202,8 @@ def check_lengths(**columns) -> None:
 def count_labels(responder, X, y, weight) -> list[LabelCounts]:
     """Count the labels that a model predicts for X."""
     labels = responder.labels(X) if partitions.n_samples(X) else responder.classes[:0]
+    if isinstance(responder, Network) and responder.says.scale == MARGINS:
+        y = from_signs(y)
     return _pairs(y, labels, weight)
 
 

@@ -39,7 +39,7 @@ from dasknn.announcements import Announcements
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import MAX_FAULTS, LocalTasks, Tasks, connect
 from dasknn.datasets import RowsOnTasks, make_shard
-from dasknn.exceptions import ModelFileError, NonFiniteLossError
+from dasknn.exceptions import ModelFileError
 from dasknn.handles import OptimizerHandle
 from dasknn.learners import LocalTrainer
 from dasknn.metrics import MetricSet
@@ -191,8 +191,8 @@ class Sequential(Stack):
         elif current is not None and current != self._strategy:
             raise RuntimeError(
                 f"This model was {self._scoped} in the scope of {self._strategy}, and is used in that of "
-                f"{current}. A model has one strategy: create another one there, with strategy.scope(): model "
-                "= Sequential(...)."
+                f"{current}. A model has one strategy: create another one there, with strategy.scope(): "
+                "model = Sequential(...)."
             )
 
     def _metric_set(self, summary=None) -> MetricSet:
@@ -389,11 +389,8 @@ class Sequential(Stack):
         self._n_fits += 1
         self._training = training
         try:
+            # Whoever catches an error finds the weights of the last good epoch.
             training.run()
-        except NonFiniteLossError:
-            # Whoever catches the error finds the weights of the last good epoch.
-            self._take(training.state)
-            raise
         finally:
             self._training = None
             kept = training.face.kept

@@ -43,6 +43,7 @@ FLOORS = {
     "metrics": 3,
     "sklearn_losses": 3,
     "network": 3,
+    "outputs": 4,
     "cluster.partitions": 3,
     "cluster.collective": 3,
     "cluster.members": 4,

@@ -687,6 +687,36 @@ def test_the_last_layer_tells_what_an_uncompiled_sequential_predicts(units, acti
     assert "log_loss" in found
 
 
+@pytest.mark.parametrize(("units", "loss"), [(3, "categorical_hinge"), (1, "hinge"), (1, "squared_hinge")])
+def test_a_sequential_of_margins_has_metrics_of_labels_alone(units, loss):
+    X, y = blobs()
+    y = y if units == 3 else (y == 2).astype(int)
+    # As losses of one margin take them, too.
+    targets = np.eye(3)[y] if units == 3 else 2 * y - 1
+    model = sequential(units, None, loss)
+    model.fit(X, targets, epochs=2, verbose=0)
+    margins = model.predict(X, verbose=0)
+    labels = margins.argmax(axis=1) if units == 3 else (margins[:, 0] > 0).astype(int)
+    found = dasknn.evaluate(model, X, targets)
+    assert not {"log_loss", "roc_auc"} & set(found)
+    assert found["accuracy"].iloc[0] == pytest.approx(skm.accuracy_score(y, labels))
+    with pytest.raises(ValueError, match="predict_proba for metric 'log_loss'"):
+        dasknn.evaluate(model, X, targets, "log_loss")
+
+
+@pytest.mark.parametrize(("units", "activation"), [(3, "softmax"), (1, "sigmoid")])
+def test_outputs_that_say_classes_do_so_with_a_loss_of_numbers(units, activation):
+    X, y = blobs()
+    y = y if units == 3 else (y == 2).astype(int)
+    model = sequential(units, activation, "mse")
+    model.fit(X, np.eye(3)[y] if units == 3 else y, epochs=2, verbose=0)
+    outputs = model.predict(X, verbose=0)
+    found = dasknn.evaluate(model, X, y, ["accuracy", "log_loss"]).iloc[0]
+    labels = outputs.argmax(axis=1) if units == 3 else outputs[:, 0] > 0.5
+    assert found["accuracy"] == pytest.approx(skm.accuracy_score(y, labels))
+    assert found["log_loss"] == pytest.approx(skm.log_loss(y, outputs), rel=1e-4)
+
+
 def test_a_sequential_of_numbers_is_a_regression():
     X, y = blobs()
     model = sequential(1, None, "mse")

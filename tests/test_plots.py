@@ -240,6 +240,21 @@ def test_a_sequential_of_one_output_has_one_curve(two_classes, loss):
     assert_array_equal(matrix, metrics.confusion_matrix(is_yes, outputs > (0 if logits else 0.5)))
 
 
+def test_margins_have_curves_and_a_matrix_and_are_no_probabilities(two_classes):
+    X, y, _, _ = two_classes
+    sign = np.where(y == "yes", 1, -1)
+    network = Sequential([Dense(1)])
+    network.compile("adam", "hinge")
+    network.fit(X, sign, epochs=1, verbose=0)
+    margins = network.predict(X, verbose=0)[:, 0]
+    display = RocCurveDisplay.from_estimator(network, X, sign)
+    assert_allclose(display.roc_auc, metrics.roc_auc_score(sign, margins), rtol=1e-12)
+    matrix = ConfusionMatrixDisplay.from_estimator(network, X, sign).confusion_matrix
+    assert_array_equal(matrix, metrics.confusion_matrix(sign > 0, margins > 0))
+    with pytest.raises(ValueError, match="whose outputs are margins"):
+        CalibrationDisplay.from_estimator(network, X, sign)
+
+
 def test_a_class_without_rows_is_left_out_with_a_warning(digits, of_digits):
     X, y = digits
     with pytest.warns(UndefinedMetricWarning, match=r"No curve for \[4\]"):

@@ -176,7 +176,10 @@ def test_a_model_keeps_the_strategy_that_it_has_taken(rows, taken):
     model.fit(*rows, verbose=0)
     assert model.strategy_ == WeightAveraging(replicas=2)
     assert model.strategy_reason_ == f"weights: asked for by the scope it was {taken} in"
-    with GradientAveraging().scope(), pytest.raises(RuntimeError, match=f"was {taken} in the scope of Weight"):
+    with (
+        GradientAveraging().scope(),
+        pytest.raises(RuntimeError, match=f"was {taken} in the scope of Weight"),
+    ):
         model.fit(*rows, verbose=0)
 
 
