@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import dask
@@ -251,7 +251,7 @@ def test_workers_that_cannot_reach_one_another_average_through_the_scheduler(cli
         fit("float16", data)
 
 
-def test_where_sockets_fail_dasks_comms_take_over(client, data, local_bits, monkeypatch):
+def test_where_sockets_fail_dasks_comms_take_over(client, data, local_bits, monkeypatch, caplog):
     kinds = []
     connect = members.Members.connect
 
@@ -274,14 +274,27 @@ def test_where_sockets_fail_dasks_comms_take_over(client, data, local_bits, monk
 
         links.socket.create_connection = links.socket_create_connection
 
+    tried = []
+    connect_by = members.Members._connect_by
+    monkeypatch.setattr(
+        members.Members, "_connect_by", lambda self, kind: [tried.append(kind), connect_by(self, kind)]
+    )
     monkeypatch.setattr(members.Members, "connect", watch)
-    monkeypatch.setattr(links, "_CONNECT_SECONDS", 2)
     client.run(refuse)
     try:
-        assert bits(fit("gradients", data)) == local_bits["gradients"]
+        for _ in range(2):
+            assert bits(fit("gradients", data)) == local_bits["gradients"]
     finally:
         client.run(allow)
-    assert kinds == [DASK]
+    assert kinds == [DASK, DASK]
+    # The second one knows, and the reason is told once.
+    assert tried == [SOCKET, DASK, DASK]
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "dasknn"]
+    assert "ConnectionRefusedError" in told
+    assert "dasknn.ports" in told
+    # Another client tries again.
+    with Client(client.scheduler.address, set_as_default=False) as other, ClusterTasks(other) as tasks:
+        assert not tasks.without_sockets
 
 
 # --- faults -----------------------------------------------------------------------------------------
@@ -659,6 +672,40 @@ def test_strangers_are_not_let_in_and_hold_nobody_up(noise):
     stop.set()
     for end in ends:
         end.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_however_many_strangers_say_nothing_members_are_heard(tls, monkeypatch):
+    monkeypatch.setattr(links, "_HELLO_SECONDS", 60.0)
+    monkeypatch.setattr(links, "_CONNECT_SECONDS", 60.0)
+    security = Security.temporary()
+    contexts = (
+        security.get_listen_args("worker")["ssl_context"],
+        security.get_connection_args("worker")["ssl_context"],
+    )
+    run, secret = links.new_run(), links.Secret()
+    ends = [
+        links.SocketEndpoint(run, 1, secret, f"worker-{i}", "127.0.0.1", contexts if tls else None)
+        for i in range(2)
+    ]
+    contacts = [end.contact for end in ends]
+    first = threading.Thread(target=ends[0].connect, args=(0, contacts), daemon=True)
+    with ExitStack() as stack:
+
+        def call(n):
+            for _ in range(n):
+                stack.enter_context(links.socket.create_connection(contacts[0][:2], timeout=10))
+
+        call(100)
+        first.start()
+        caller = threading.Thread(target=call, args=(200,), daemon=True)
+        caller.start()
+        ends[1].connect(1, contacts)
+        caller.join(30)
+        first.join(30)
+        assert (set(ends[0].links), set(ends[1].links)) == ({1}, {0})
+        for end in ends:
+            end.close()
 
 
 @pytest.mark.parametrize("difference", ["secret", "run", "attempt"])

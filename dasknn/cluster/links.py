@@ -15,6 +15,8 @@ that is released, or the client is gone, it closes.
 from __future__ import annotations
 
 import asyncio
+import collections
+import errno
 import hmac
 import os
 import queue
@@ -45,6 +47,11 @@ _SPIN_SECONDS = 1e-4
 _CONNECT_SECONDS = 8.0
 _HELLO_SECONDS = 5.0
 _MOST_STRANGERS = 32
+# What a caller sees of a listener that hangs up on it, and how long it waits before it calls again.
+_HUNG_UP = (ConnectionAbortedError, ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)
+_AGAIN_SECONDS = 0.05
+# Why nobody can be let in just now: too many open files; whoever called has gone.
+_FOR_A_MOMENT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
 # A member in step with us is never so many messages ahead.
 _MOST_WAITING = 256
 _MOST_MEMBERS = 2**32
@@ -330,6 +337,19 @@ def _shut(connection: socket.socket) -> None:
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
+class _Caller:
+    """Whoever has connected to a listener and has not said yet who it is."""
+
+    def __init__(self, connection: socket.socket):
+        self.connection = connection
+
+
+def _hang_up(callers: collections.deque[_Caller]) -> None:
+    """Close the connection of the caller that has been there longest; its thread notices."""
+    with suppress(IndexError):
+        _shut(callers.popleft().connection)
+
+
 class SocketEndpoint(Endpoint):
     """A listening socket, until every member has come.
 
@@ -391,6 +411,16 @@ class SocketEndpoint(Endpoint):
             raise LinkError(f"{self.address} was told to stop.")
 
     def _call(self, rank: int, other: int, contact, deadline: float) -> None:
+        while True:
+            try:
+                self._greet_peer(rank, other, contact, deadline)
+                return
+            except _HUNG_UP:
+                # Among many strangers the other one may have taken us for one of them.
+                if self._aborted.wait(_AGAIN_SECONDS) or time.monotonic() > deadline:
+                    raise
+
+    def _greet_peer(self, rank: int, other: int, contact, deadline: float) -> None:
         host, port, address = contact
         seconds = max(0.1, deadline - time.monotonic())
         connection = _tune(socket.create_connection((host, port), timeout=seconds))
@@ -404,46 +434,62 @@ class SocketEndpoint(Endpoint):
         connection.sendall(_HELLO.pack(_MAGIC, self.run, self.attempt, rank, own, proof))
         answer = _read(connection, _MAC_BYTES)
         if not hmac.compare_digest(answer, self._proof(b"answer", own, nonce, other)):
-            raise LinkError(f"{address} does not know the secret of this attempt.")
+            raise LinkError(f"{address} does not know the secret of this run.")
         self._add(other, connection, address)
 
     def _accept(self, wanted: set[int], contacts) -> None:
-        """Let members in until all are here; what strangers send is bounded in length and in time."""
-        strangers = threading.BoundedSemaphore(_MOST_STRANGERS)
-        with suppress(OSError):
-            while not self._all_here.is_set():
-                connection, _ = self._listener.accept()
-                if not strangers.acquire(blocking=False):
-                    connection.close()
-                    continue
-                threading.Thread(
-                    target=self._greet,
-                    args=(connection, wanted, contacts, strangers),
-                    name="dasknn-greet",
-                    daemon=True,
-                ).start()
+        """Let members in until all are here; what strangers send is bounded in length and in time.
 
-    def _greet(self, connection: socket.socket, wanted: set[int], contacts, strangers) -> None:
+        However many strangers there are, the newest caller is heard: members say at once who they are, so the
+        one that has been silent longest makes room.
+        """
+        callers: collections.deque[_Caller] = collections.deque()
+        while not self._all_here.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except OSError as error:
+                if error.errno not in _FOR_A_MOMENT:
+                    # The listener was closed.
+                    return
+                _hang_up(callers)
+                self._all_here.wait(_AGAIN_SECONDS)
+                continue
+            if len(callers) >= _MOST_STRANGERS:
+                _hang_up(callers)
+            caller = _Caller(connection)
+            callers.append(caller)
+            threading.Thread(
+                target=self._greet, args=(caller, wanted, contacts, callers), name="dasknn-greet", daemon=True
+            ).start()
+
+    def _greet(self, caller: _Caller, wanted: set[int], contacts, callers) -> None:
         try:
-            connection.settimeout(_HELLO_SECONDS)
-            self._remember(connection)
+            caller.connection.settimeout(_HELLO_SECONDS)
+            self._remember(caller.connection)
             if self._server_context is not None:
-                connection = self._server_context.wrap_socket(connection, server_side=True)
-                self._remember(connection)
-            rank = self._check(_tune(connection))
+                self._forget(caller.connection)
+                # The handshake waits for the caller, whom somebody may have to hang up on meanwhile.
+                caller.connection = self._server_context.wrap_socket(
+                    caller.connection, server_side=True, do_handshake_on_connect=False
+                )
+                self._remember(caller.connection)
+                caller.connection.do_handshake()
+            rank = self._check(_tune(caller.connection))
             with self._lock:
                 is_new = rank in wanted and rank not in self.links
             if not is_new:
                 raise LinkError("Not one of the members that are missing.")
-            self._add(rank, connection, contacts[rank][2])
+            self._add(rank, caller.connection, contacts[rank][2])
             if wanted <= set(self.links):
                 self._all_here.set()
                 _shut(self._listener)
                 self._listener.close()
         except (OSError, LinkError):
-            connection.close()
+            self._forget(caller.connection)
+            caller.connection.close()
         finally:
-            strangers.release()
+            with suppress(ValueError):
+                callers.remove(caller)
 
     def _check(self, connection) -> int:
         """Return the rank of whoever calls, once that is proved, and prove who answers."""
@@ -469,6 +515,10 @@ class SocketEndpoint(Endpoint):
     def _remember(self, connection) -> None:
         with self._lock:
             self._sockets.append(connection)
+
+    def _forget(self, connection) -> None:
+        with self._lock, suppress(ValueError):
+            self._sockets.remove(connection)
 
     def abort(self):
         """See Endpoint.abort."""
@@ -514,13 +564,13 @@ def _tune(connection: socket.socket) -> socket.socket:
 
 
 def _read(connection, n: int) -> bytes:
-    """Read exactly n bytes of a greeting. LinkError: it ends before, or takes too long as a whole."""
+    """Read exactly n bytes of a greeting. OSError: it ends before, or takes too long as a whole."""
     data, deadline = b"", time.monotonic() + _HELLO_SECONDS
     while len(data) < n:
         connection.settimeout(max(1e-3, deadline - time.monotonic()))
         part = connection.recv(n - len(data))
         if not part:
-            raise LinkError("A connection ended during its greeting.")
+            raise ConnectionAbortedError("A connection ended during its greeting.")
         data += part
     return data
 

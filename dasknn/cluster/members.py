@@ -11,6 +11,7 @@ that other trainings hold.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -20,6 +21,8 @@ from dasknn.cluster.collective import Group
 from dasknn.cluster.links import DASK, SOCKET, Handle
 from dasknn.cluster.tasks import ClusterTasks, Graph, Tasks
 from dasknn.exceptions import LinkError
+
+logger = logging.getLogger("dasknn")
 
 # Whoever is alive hears of an abort at once; nobody waits longer for the others.
 _ABORT_SECONDS = 2.0
@@ -47,11 +50,22 @@ class Members:
         """
         if not isinstance(self.tasks, ClusterTasks):
             return
+        if self.tasks.without_sockets:
+            self._connect_by(DASK)
+            return
         try:
             self._connect_by(SOCKET)
-        except LinkError:
+        except LinkError as error:
             self.tasks.check_present(self.addresses)
             self._connect_by(DASK)
+            self.tasks.without_sockets = True
+            logger.warning(
+                "Workers exchange over Dask's own connections, which takes longer, since sockets of theirs "
+                "could not connect: %s Let workers reach one another by TCP; which ports they listen on, "
+                "dask.config 'dasknn.ports' says, such as '40000-40100'. Trainings of this client do not try "
+                "it again on this cluster: connect a new client when it is possible.",
+                error,
+            )
 
     def _connect_by(self, kind: str) -> None:
         # What is left of another kind closes by its own name, and knows nothing of this one.

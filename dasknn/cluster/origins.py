@@ -90,7 +90,7 @@ def check_client(client, collections: Iterable[Any]) -> None:
                     f"The {kind} was persisted with a client that has been closed since, and its data with "
                     "it. Make it anew, and persist it with the client that trains."
                 )
-            if _scheduler_of(other) != _scheduler_of(client):
+            if scheduler_of(other) != scheduler_of(client):
                 raise ValueError(
                     f"The {kind} was persisted on the cluster of {_address_of(other)}, and this would run on "
                     f"that of {_address_of(client)}. Set model.client to the client with which it was "
@@ -98,7 +98,8 @@ def check_client(client, collections: Iterable[Any]) -> None:
                 )
 
 
-def _scheduler_of(client) -> str | None:
+def scheduler_of(client) -> str | None:
+    """Return the name of the client's scheduler, which no other has; None: the client is closed."""
     # Client.scheduler_info would wait for a scheduler that may be gone.
     identity = client._scheduler_identity
     return identity.get("id")

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import uuid
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
@@ -37,7 +38,7 @@ from threadpoolctl import ThreadpoolController
 
 from dasknn.cluster.faults import JOINED, LOST, RETIRED, SILENT, Event, FaultLog, changes
 from dasknn.cluster.limits import available_cpus, available_memory
-from dasknn.cluster.origins import Selection, check_client, selection
+from dasknn.cluster.origins import Selection, check_client, scheduler_of, selection
 from dasknn.cluster.placement import Home, place
 from dasknn.exceptions import (
     ClusterTimeoutError,
@@ -549,6 +550,10 @@ class LocalTasks(Tasks):
         pass
 
 
+# By client, the schedulers whose workers cannot connect by sockets: to find that out takes seconds.
+_without_sockets: weakref.WeakKeyDictionary[Any, set[str | None]] = weakref.WeakKeyDictionary()
+
+
 class ClusterTasks(Tasks):
     """Runs graphs on the cluster of a distributed client.
 
@@ -581,6 +586,16 @@ class ClusterTasks(Tasks):
         self._late: list[Any] = []
         self._announcing: asyncio.Task | None = None
         self._has_clock = False
+
+    @property
+    def without_sockets(self) -> bool:
+        """Whether workers of this cluster could not connect by sockets, the last time a training tried."""
+        return scheduler_of(self.client) in _without_sockets.get(self.client, ())
+
+    @without_sockets.setter
+    def without_sockets(self, value: bool) -> None:
+        known = _without_sockets.setdefault(self.client, set())
+        (known.add if value else known.discard)(scheduler_of(self.client))
 
     def alive(self) -> dict[str, int]:
         """Return the threads of each worker, by address."""
