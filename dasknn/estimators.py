@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
+from math import isnan
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -73,6 +74,22 @@ class _KeptOptimizer:
     slots: np.ndarray
     step: int
     learning_rate: float
+
+
+class _Attributes(cb.Callback):
+    """Keeps fitted attributes up to date while training runs: what callbacks save after an epoch is whole."""
+
+    def __init__(self, note: Callable[[Training], None]):
+        self._note = note
+
+    def state(self):
+        return None
+
+    def on_train_ready(self, logs=None):
+        self._note(self.training)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._note(self.training)
 
 
 def _takes_steps(estimator) -> bool:
@@ -265,7 +282,14 @@ class _MLP(BaseEstimator):
 
     def _check_settings(self, validation_data, incremental: bool) -> None:
         self._hidden_sizes()
-        cb.as_list(self.callbacks)
+        for callback in cb.as_list(self.callbacks):
+            if isinstance(callback, cb.ModelCheckpoint):
+                _check_path(callback.filepath)
+                if callback.save_weights_only:
+                    raise ValueError(
+                        f"{type(self).__name__} is saved as a whole, received "
+                        "ModelCheckpoint(save_weights_only=True). Leave it out."
+                    )
         if validation_data is not None and len(validation_data) not in (2, 3):
             raise ValueError(
                 "Expected validation_data to be (X, y) or (X, y, sample_weight), received "
@@ -547,7 +571,8 @@ class _MLP(BaseEstimator):
         if self.solver == "sgd" and self.learning_rate == "invscaling":
             rows_seen = self.t_ if going_on else 0
             watchers.append(InverseScaling(learning_rate, self.power_t, rows_seen))
-        return watchers + cb.as_list(self.callbacks)
+        # Before those of users, which may save the model.
+        return [*watchers, _Attributes(partial(self._note, patience)), *cb.as_list(self.callbacks)]
 
     # --- going on from an earlier fit --------------------------------------------------------------
 
@@ -618,16 +643,24 @@ class _MLP(BaseEstimator):
     # --- what was learned --------------------------------------------------------------------------
 
     def _learn(self, training: Training, encoder, patience: Patience) -> None:
-        """Set the fitted attributes from what a training has come to."""
+        """Take over what a training has come to, for good."""
         state, job = training.state, training.transport.job
         self._publish(job.network, encoder, state)
+        self._note(patience, training)
+        self._kept_optimizer = None
+        if not isinstance(job.optimizer, LBFGS):
+            self._patience = patience
+            self._kept_optimizer = _KeptOptimizer(job.optimizer, state.slots, state.step, state.learning_rate)
+
+    def _note(self, patience: Patience, training: Training) -> None:
+        """Set the fitted attributes, but for the weights, to what a training has come to so far."""
+        state = training.state
         self.history_ = training.history
         epochs = training.history[training.n_before :]
         # L-BFGS may find nothing to do: then there is a loss, but no epoch.
         self.loss_ = self.history_[-1]["loss"] if self.history_ and not state.n_samples else state.loss
         self.n_iter_ = len(epochs)
         self.interrupted_ = training.interrupted
-        self._kept_optimizer = None
         self.t_ = 0
         for name in _ABSENT_AFTER_LBFGS:
             self.__dict__.pop(name, None)
@@ -636,17 +669,15 @@ class _MLP(BaseEstimator):
         if scores:
             self.validation_scores_ = [*(vars(self).get("validation_scores_") or []), *scores]
             # As in scikit-learn, a score that is NaN is never the best.
-            known = [score for score in self.validation_scores_ if not np.isnan(score)]
+            known = (score for score in self.validation_scores_ if not isnan(score))
             self.best_validation_score_ = max(known, default=float("-inf"))
-        if isinstance(job.optimizer, LBFGS):
+        if isinstance(training.transport.job.optimizer, LBFGS):
             return
         if not scores:
             self.validation_scores_ = self.best_validation_score_ = None
-        self.t_ += sum(entry["n_samples"] for entry in epochs)
+        self.t_ += len(epochs) * training.n_samples
         self.loss_curve_ = [*vars(self).get("loss_curve_", []), *(entry["loss"] for entry in epochs)]
         self.best_loss_ = None if self.early_stopping else patience.best_loss
-        self._patience = patience
-        self._kept_optimizer = _KeptOptimizer(job.optimizer, state.slots, state.step, state.learning_rate)
 
     def _warn_unless_converged(self, found: OptimizeResult | None) -> None:
         if found is not None:
@@ -745,8 +776,10 @@ class _MLP(BaseEstimator):
     def save(self, path: str | os.PathLike) -> None:
         """Write the fitted model to one safetensors file; `dasknn.load` reads it.
 
-        The optimizer's state is not in it: partial_fit of a loaded model begins with a new one.
+        The optimizer's state is not in it: partial_fit of a loaded model begins with a new one. ValueError: a
+        path that ends as a file of Keras's.
         """
+        _check_path(path)
         saving.write(path, *parts_of(self))
 
     def _describe(self, predictor: Predictor) -> dict[str, Any]:
@@ -841,6 +874,14 @@ class _MLP(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _check_path(path: str | os.PathLike) -> None:
+    if os.fspath(path).endswith((".keras", ".h5")):
+        raise ValueError(
+            f"Expected a path such as 'model.safetensors', which is the form of this file, received "
+            f"{os.fspath(path)!r}. Keras's files are for dasknn.Sequential."
+        )
 
 
 # What solver="lbfgs" leaves undefined, as in scikit-learn.

@@ -304,6 +304,10 @@ class Sequential(Stack):
         settings = self._check_compiled("fit")
         self._take_scope("fitted")
         callbacks = cb.as_list(callbacks)
+        for callback in callbacks:
+            if isinstance(callback, cb.ModelCheckpoint):
+                # Now, not after the first epoch.
+                _path(callback.filepath, True, _WEIGHTS if callback.save_weights_only else _MODELS)
         _check_fit(epochs, initial_epoch, steps_per_epoch, validation_split, validation_steps)
         is_distributed = partitions.is_distributed(x, y, sample_weight)
         batch_size = _batch_size(batch_size)
@@ -740,7 +744,7 @@ class Sequential(Stack):
         is False.
         """
         self._check_built()
-        path = _path(filepath, overwrite, (".keras", ".safetensors"))
+        path = _path(filepath, overwrite, _MODELS)
         if path.endswith(".keras"):
             state = self._optimizer_state() if include_optimizer else []
             weights = self._by_layer(self._params_of_one())
@@ -757,7 +761,7 @@ class Sequential(Stack):
 
     def save_weights(self, filepath, overwrite: bool = True) -> None:
         """Write the weights alone: ".weights.h5", which Keras reads (needs h5py), or ".safetensors"."""
-        path = _path(filepath, overwrite, (".weights.h5", ".safetensors"))
+        path = _path(filepath, overwrite, _WEIGHTS)
         if path.endswith(".h5"):
             weights = self._by_layer(self._params_of_one())
             file = keras_files.KerasFile({}, weights, self._optimizer_state())
@@ -901,6 +905,8 @@ def _from_config(
     return model
 
 
+# Endings of files.
+_MODELS, _WEIGHTS = (".keras", ".safetensors"), (".weights.h5", ".safetensors")
 # What checkpoints keep, besides the training.
 _KEPT = schema.record({"seed": schema.optional(schema.integer(0, 2**128)), "n_fits": schema.integer()})
 _MODEL, _REMEDY = "a model", "Save the model again."

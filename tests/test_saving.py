@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from safetensors.numpy import load_file, save_file
+from sklearn.base import clone
 
 import dasknn
 from dasknn import MLPClassifier, MLPRegressor, PredictionAveraging, Sequential, storage
-from dasknn.callbacks import ModelCheckpoint
+from dasknn.callbacks import Callback, ModelCheckpoint
 from dasknn.exceptions import ModelFileError
 from dasknn.layers import Dense, Input
 
@@ -198,6 +199,73 @@ def test_model_checkpoint_writes_to_an_object_store(memory, digits):
     MLPClassifier((3,), max_iter=2, callbacks=[ModelCheckpoint(path)]).fit(*digits)
     assert storage.names(f"{memory}/runs") == ["at-1.safetensors", "at-2.safetensors"]
     assert dasknn.load(path.format(epoch=2)).n_layers_ == 3
+
+
+WHOLE = ("n_iter_", "t_", "loss_", "loss_curve_", "best_loss_", "validation_scores_", "interrupted_")
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"solver": "sgd", "learning_rate": "invscaling"},
+        {"early_stopping": True},
+        {"solver": "lbfgs"},
+        {"strategy": PredictionAveraging(2)},
+    ],
+    ids=str,
+)
+def test_a_model_that_is_saved_after_an_epoch_is_whole(settings, digits, tmp_path):
+    X, y = (part[:400] for part in digits)
+    keep = ModelCheckpoint(tmp_path / "m-{epoch}.safetensors")
+    model = MLPClassifier((4,), max_iter=3, random_state=0, **settings)
+    # Of an earlier fit nothing may be left.
+    model.fit(X, y).set_params(max_iter=2, callbacks=[keep]).fit(X, y)
+    for epoch in (1, 2):
+        saved = dasknn.load(tmp_path / f"m-{epoch}.safetensors")
+        alone = clone(model).set_params(max_iter=epoch, callbacks=None).fit(X, y)
+        for name in WHOLE:
+            assert vars(saved).get(name) == vars(alone).get(name), name
+        assert saved.loss_ == saved.history_[-1]["loss"]
+        assert [len(member.coefs_) for member in saved.members_] == [2] * len(model._members)
+        if "solver" not in settings:
+            saved.partial_fit(X, y) if not model.early_stopping else saved.predict(X)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_model_that_is_saved_within_an_epoch_says_what_epochs_have_come_to(digits, tmp_path):
+    X, y = digits
+    keep = ModelCheckpoint(tmp_path / "m", save_freq=1)
+    MLPClassifier((4,), max_iter=1, batch_size=5, random_state=0, callbacks=[keep]).fit(X, y)
+    saved = dasknn.load(tmp_path / "m")
+    assert (saved.n_iter_, saved.t_, saved.loss_curve_) == (0, 0, [])
+
+
+def test_what_a_model_cannot_be_saved_as_is_refused_before_it_is_trained(digits, tmp_path):
+    class Fails(Callback):
+        def on_train_begin(self, logs=None):
+            pytest.fail("Training has begun.")
+
+    def fit(model, **settings):
+        callbacks = [ModelCheckpoint(**settings), Fails()]
+        if isinstance(model, Sequential):
+            model.compile("sgd", "mse")
+            model.fit(*digits, callbacks=callbacks, verbose=0)
+        else:
+            model.set_params(callbacks=callbacks).fit(*digits)
+
+    with pytest.raises(ValueError, match=r"received ModelCheckpoint\(save_weights_only=True\)"):
+        fit(MLPClassifier(), filepath=tmp_path / "m.safetensors", save_weights_only=True)
+    for name in ("m-{epoch}.keras", "m.weights.h5"):
+        with pytest.raises(ValueError, match=r"'model\.safetensors', which is the form"):
+            fit(MLPClassifier(), filepath=tmp_path / name)
+    for name, weights in (("m.txt", False), ("m.weights.h5", False), ("m.keras", True)):
+        with pytest.raises(ValueError, match="Expected a path that ends in"):
+            fit(Sequential([Dense(1)]), filepath=tmp_path / name, save_weights_only=weights)
+    model = MLPClassifier((2,), max_iter=1).fit(*digits)
+    with pytest.raises(ValueError, match=r"Keras's files are for dasknn\.Sequential"):
+        model.save(tmp_path / "m.keras")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_uploaded_leaves_the_old_file_and_nothing_else(saved, memory, monkeypatch):
