@@ -12,6 +12,7 @@ imported within functions.
 from __future__ import annotations
 
 import html
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +21,21 @@ from math import inf
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from dasknn.announcements import COMPLETED, END, FAILED, INTERRUPTED, RUNNING, STOPPED
+from dasknn import schema
+from dasknn.announcements import (
+    BEGIN,
+    COMPLETED,
+    END,
+    EPOCH,
+    FAILED,
+    INTERRUPTED,
+    RUNNING,
+    STOPPED,
+    WAVE,
+)
 from dasknn.cluster.tasks import TOPIC
+
+logger = logging.getLogger(__name__)
 
 PATH = "/dasknn"
 
@@ -30,6 +44,8 @@ _MOST_RUNS = 20
 _MOST_EPOCHS = 1_000
 _MOST_FAULTS = 200
 _MOST_WAVES = 200
+# What one event may list of anything.
+_MOST_OF_EACH = 1_000
 # How often a page looks for news.
 _EVERY_MILLISECONDS = 500
 # How many scores are drawn, and how many numbers the header has.
@@ -50,16 +66,65 @@ _WORKER_COLORS = {"compute": "#81aae4", "communication": "#eaaa6d", "waiting": "
 _AHEAD_COLOR = "#999999"
 _FAULT_COLOR = "#b3261e"
 # What a page needs to know of a training.
-_ABOUT = (
-    "name",
-    "model",
-    "layers",
-    "strategy",
-    "transport",
-    "replicas",
-    "first_epoch",
-    "last_epoch",
-    "n_samples",
+_COUNT = schema.integer()
+_ABOUT: dict[str, schema.Check] = {
+    "name": schema.text,
+    "model": schema.text,
+    "layers": schema.text,
+    "strategy": schema.text,
+    "transport": schema.text,
+    "replicas": _COUNT,
+    "first_epoch": _COUNT,
+    "last_epoch": _COUNT,
+    "n_samples": _COUNT,
+}
+_NUMBER = schema.optional(schema.number(finite=True))
+# Up to thirty years.
+_SECONDS = schema.number(finite=True, least=0, most=1e9)
+_FAULT = schema.record(
+    {
+        **dict.fromkeys(("what", "worker", "time", "error"), schema.text),
+        "replicas": schema.each(_COUNT, most=_MOST_OF_EACH),
+        "n_replicas": _COUNT,
+        "epoch": _COUNT,
+        "seconds": _NUMBER,
+    }
+)
+_SPENT = schema.record(dict.fromkeys(("compute", "communication", "waiting"), _NUMBER))
+_ENTRY = schema.record(
+    {"epoch": schema.integer(1)},
+    {
+        "seconds": schema.optional(_SECONDS),
+        "workers": schema.table(_SPENT, most=_MOST_OF_EACH),
+        "faults": schema.each(_FAULT, most=_MOST_OF_EACH),
+    },
+    _NUMBER,
+)
+_RUNNING = schema.record(
+    {
+        "epoch": schema.integer(1),
+        "n_samples": _COUNT,
+        "loss": _NUMBER,
+        "rows_per_second": schema.number(finite=True),
+    }
+)
+# What `announcements` says.
+_EVENT = schema.record(
+    {
+        "run": schema.text,
+        "client": schema.text,
+        "about": schema.record(_ABOUT, others=schema.anything),
+        "what": schema.one_of(BEGIN, WAVE, EPOCH, END),
+        "seconds": _SECONDS,
+        "epoch": _COUNT,
+        "entries": schema.each(_ENTRY, most=_MOST_OF_EACH),
+    },
+    {
+        "state": schema.one_of(COMPLETED, STOPPED, INTERRUPTED, FAILED),
+        "error": schema.text,
+        "running": _RUNNING,
+    },
+    schema.anything,
 )
 # Keys of entries that need no legend: the title says it.
 _TITLES = {"loss", "rows_per_second"}
@@ -197,7 +262,7 @@ class Run:
         last = max(self.entries, default=0)
         self.waves = [wave for wave in self.waves if wave[0] > last][-_MOST_WAVES:]
         if event["what"] == END:
-            self.state, self.error, self.waves = event["state"], event.get("error", ""), []
+            self.state, self.error, self.waves = event.get("state", COMPLETED), event.get("error", ""), []
 
     def _add(self, entry: Mapping[str, Any]) -> None:
         number = entry["epoch"]
@@ -227,6 +292,7 @@ class Board:
         #: Grows with each event.
         self.version = 0
         self._last: Any = None
+        self._is_warned = False
 
     def refresh(self) -> None:
         """Hear what is new."""
@@ -243,14 +309,23 @@ class Board:
     def _hear(self, stamp: float, event: Any) -> None:
         self.version += 1
         try:
-            name = event["run"]
-            if name not in self.runs:
-                about = {key: event["about"][key] for key in _ABOUT}
-                self.runs[name] = Run(about, event["client"], stamp - event["seconds"])
-            self.runs[name].hear(stamp, event)
-        except (KeyError, TypeError, ValueError, AttributeError):
+            _EVENT(event, "")
+        except schema.Mismatch as problem:
             # Anybody may log events under this topic, another version of dasknn, too.
+            if not self._is_warned:
+                self._is_warned = True
+                logger.warning(
+                    "An event of the topic %r is none of this version of dasknn, and is not shown, nor are "
+                    "others like it: %s.",
+                    TOPIC,
+                    problem,
+                )
             return
+        name = event["run"]
+        if name not in self.runs:
+            about = {key: event["about"][key] for key in _ABOUT}
+            self.runs[name] = Run(about, event["client"], stamp - event["seconds"])
+        self.runs[name].hear(stamp, event)
         if len(self.runs) > _MOST_RUNS:
             ended = [key for key in self.runs if key != name and self.state_of(key) != RUNNING]
             del self.runs[(ended or list(self.runs))[0]]
@@ -352,7 +427,7 @@ def _header(run: Run, state: str, now: float) -> str:
     n_done = max(run.entries, default=about["first_epoch"] - 1)
     epoch = min(n_done + 1, about["last_epoch"]) if state == RUNNING else n_done
     part = f" ({run.waves[-1][0] - n_done:.0%})" if run.waves and state == RUNNING else ""
-    facts = [f"epoch <b>{epoch}</b>{part} of {shown['last_epoch']}", _duration(seconds)]
+    facts = [f"epoch <b>{epoch}</b>{part} of {about['last_epoch']}", _duration(seconds)]
     if state == RUNNING and (left := _seconds_left(run)) is not None:
         facts.append(f"about {_duration(left)} left")
     last = run.entries.get(n_done, {})
@@ -387,7 +462,7 @@ def _seconds_left(run: Run) -> float | None:
 
 
 def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+    return str(timedelta(seconds=round(min(seconds, 1e12))))
 
 
 def _options(board: Board) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from math import isfinite
+from math import inf, isfinite
 from numbers import Integral, Real
 from typing import Any
 
@@ -120,8 +120,8 @@ def integer(least: int = 0, most: int = _MOST) -> Check:
     return check
 
 
-def number(finite: bool = False) -> Check:
-    """Expect an integer of bounded size, or a float."""
+def number(finite: bool = False, least: float = -inf, most: float = inf) -> Check:
+    """Expect an integer of bounded size, or a float; if it is not NaN, from least to most."""
 
     def check(value, where):
         is_number = isinstance(value, Real) and not isinstance(value, bool)
@@ -129,6 +129,8 @@ def number(finite: bool = False) -> Check:
             is_number = is_number and abs(int(value)) <= _MOST
         if not is_number or (finite and not isfinite(value)):
             _refuse("a finite number" if finite else "a number", where, value)
+        if value < least or value > most:
+            _refuse(f"a number from {least:g} to {most:g}", where, value)
 
     return check
 

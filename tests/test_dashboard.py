@@ -131,7 +131,7 @@ def test_a_sequential_tells_of_itself(client, dask_digits):
         model.fit(X, y, epochs=2, validation_data=(X, y), verbose=0)
     events = events_of(client)
     assert events[0]["about"]["name"].startswith("Sequential 64-8-10, weights, ")
-    last = events[-1]["entries"][-1]
+    last = [entry for event in events for entry in event["entries"]][-1]
     assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= set(last)
 
 
@@ -361,6 +361,57 @@ def test_what_others_log_under_the_topic_does_no_harm():
     board = dashboard.Board(Scheduler([*strange, begun("d")]))
     board.refresh()
     assert board.state_of("d") == "running"
+
+
+HTML = "<img src=x onerror=alert(1)>"
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"entries": [{"epoch": HTML, "loss": 1.0}]}, r"entries\[0\]\.epoch"),
+        ({"entries": [{"epoch": 1, "loss": HTML}]}, r"entries\[0\]\.loss"),
+        ({"entries": [{"epoch": 1, "workers": {"w": {"compute": HTML}}}]}, "workers"),
+        ({"entries": [{"epoch": 1, "faults": [{"what": 3}]}]}, "faults"),
+        ({"entries": [{"epoch": 1, "seconds": 1e300}]}, "seconds"),
+        ({"about": {**begun("a")["about"], "n_samples": HTML}}, "about.n_samples"),
+        ({"about": {**begun("a")["about"], "last_epoch": HTML}}, "about.last_epoch"),
+        ({"what": "end", "state": HTML}, "state"),
+        ({"what": HTML}, "what"),
+        ({"what": "wave", "running": {"epoch": 1}}, "running"),
+        ({"seconds": float("inf")}, "seconds"),
+        ({"run": ["a"]}, "run"),
+    ],
+    ids=str,
+)
+def test_an_event_of_other_types_is_left_out_and_that_is_logged_once(change, where, caplog):
+    scheduler = Scheduler([begun("good"), begun("bad") | change, begun("bad") | change])
+    board = dashboard.Board(scheduler)
+    page = dashboard.Page(board)
+    page.update()
+    assert list(board.runs) == ["good"]
+    (record,) = caplog.records
+    assert re.search(f"is not shown, nor are others like it: expected .*{where}", record.message)
+    scheduler.log(begun("later"))
+    page.update()
+    assert list(board.runs) == ["good", "later"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"entries": [{"epoch": 1, "loss": 1.0, HTML: 1.0}]},
+        {"about": {**begun("a")["about"], "model": HTML, "layers": HTML, "strategy": HTML, "name": HTML}},
+        {"what": "end", "state": "failed", "error": HTML},
+    ],
+    ids=str,
+)
+def test_what_an_event_says_is_drawn_as_text(change):
+    board = dashboard.Board(Scheduler([begun("a") | change]))
+    page = dashboard.Page(board)
+    page.update()
+    assert "<img" not in page._header.text
+    assert "&lt;img" in page._header.text
 
 
 def test_a_board_stays_small():
