@@ -128,7 +128,7 @@ class _MLP(BaseEstimator):
         "shuffle": ["boolean"],
         "random_state": ["random_state"],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
+        "verbose": ["verbose", None],
         "warm_start": ["boolean"],
         "momentum": [Interval(Real, 0, 1, closed="both")],
         "nesterovs_momentum": ["boolean"],
@@ -249,6 +249,7 @@ class _MLP(BaseEstimator):
             self.__dict__.pop("_members", None)
         dtype = self.dtype or (self._network_.dtype if going_on else None)
         distributed = partitions.is_distributed(X, y, sample_weight)
+        verbose = self._verbosity(distributed)
         with ExitStack() as stack:
             if not distributed and self.strategy == "auto":
                 strategy, n_slots, n_parts = None, 1, 1
@@ -264,7 +265,7 @@ class _MLP(BaseEstimator):
                 if keeper is not None and (found := keeper.found) is not None:
                     # The cluster may have another size now; what the user leaves to it stays as it was.
                     replicas, n_parts = replicas or found.replicas, found.face.get("n_parts", n_parts)
-                read = partial(self._read_on, tasks, dtype or features.dtype_of(X), n_parts)
+                read = partial(self._read_on, tasks, dtype or features.dtype_of(X), n_parts, verbose)
             rows = read(X, y, sample_weight, reset=not going_on)
             # L-BFGS takes the gradient over all rows, wherever they are; a block of a stream is as it comes.
             if self.solver != "lbfgs" and (distributed or not incremental):
@@ -274,7 +275,17 @@ class _MLP(BaseEstimator):
             if held_out is not None:
                 given["rows of validation_data"] = held_out.n_rows
             return self._train(
-                rows, held_out, strategy, replicas, n_slots, going_on, incremental, given, n_parts, keeper
+                rows,
+                held_out,
+                strategy,
+                replicas,
+                n_slots,
+                going_on,
+                incremental,
+                given,
+                n_parts,
+                keeper,
+                verbose,
             )
 
     def _connect(self, distributed: bool, data: tuple, max_faults: int = MAX_FAULTS):
@@ -299,6 +310,12 @@ class _MLP(BaseEstimator):
             raise ValueError("solver='lbfgs' goes through the client, received transport='peer'. Use 'auto'.")
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
+
+    def _verbosity(self, distributed: bool) -> int:
+        """Return what to show: 0 nothing, 1 lines, 2 bars."""
+        if self.verbose is None:
+            return 2 if distributed and progress.can_move() else 0
+        return int(self.verbose)
 
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
@@ -367,13 +384,14 @@ class _MLP(BaseEstimator):
         return RowsInProcess(X, y, sample_weight)
 
     def _read_on(
-        self, tasks: Tasks, dtype: str, n_parts: int, X, y, sample_weight=None, *, reset: bool
+        self, tasks: Tasks, dtype: str, n_parts: int, verbose: int, X, y, sample_weight=None, *, reset: bool
     ) -> RowsOnTasks:
         features.check_columns(self, X, reset=reset)
         self._require_targets(y)
         names = list(X.columns) if partitions.is_dataframe(X) else None
         parts = partitions.parts(X, y, sample_weight, 1 if partitions.is_distributed(X) else n_parts)
-        with progress.loading_bar(len(parts), shown=self.verbose > 1) as on_partition:
+        shown = verbose > 1 or (verbose > 0 and progress.can_move())
+        with progress.loading_bar(len(parts), shown, stays=self.verbose == 2) as on_partition:
             loaded = partitions.load(
                 tasks, parts, dtype, self._summarize().of, feature_names=names, on_partition=on_partition
             )
@@ -399,6 +417,7 @@ class _MLP(BaseEstimator):
         given: dict[str, Any],
         n_parts: int,
         keeper: Checkpoints | None,
+        verbose: int,
     ):
         summary = rows.summary(self._summarize().of)
         if held_out is not None:
@@ -436,6 +455,7 @@ class _MLP(BaseEstimator):
             1 if incremental else self.max_iter,
             [
                 *([] if keeper is None else [keeper]),
+                *self._lines(verbose, incremental),
                 *self._watchers(patience, going_on, job.optimizer.learning_rate),
                 *([Announcements(rows.tasks)] if isinstance(rows, RowsOnTasks) else []),
             ],
@@ -562,10 +582,14 @@ class _MLP(BaseEstimator):
             patience.go_on_from(self._patience)
         return patience
 
+    def _lines(self, verbose: int, incremental: bool) -> list[cb.Callback]:
+        if verbose == 1:
+            return [progress.EpochLines()]
+        # Calls of partial_fit may come by the thousand.
+        return [progress.ProgressBar(stays=bool(self.verbose) or not incremental)] if verbose else []
+
     def _watchers(self, patience: Patience, going_on: bool, learning_rate: float) -> list[cb.Callback]:
         watchers: list[cb.Callback] = []
-        if self.verbose:
-            watchers.append(progress.EpochLines() if self.verbose == 1 else progress.ProgressBar())
         if self.solver != "lbfgs":
             watchers.append(patience)
         if self.solver == "sgd" and self.learning_rate == "invscaling":
@@ -823,6 +847,7 @@ class _MLP(BaseEstimator):
         parameters = {name: value for name, value in self.get_params().items() if name in known}
         if parameters["batch_size"] == "full":
             parameters["batch_size"] = "auto"
+        parameters["verbose"] = parameters["verbose"] or False
         twin = kind(**parameters)
         for name in _SHARED_ATTRIBUTES:
             if hasattr(self, name):
@@ -937,8 +962,10 @@ class MLPClassifier(ClassifierMixin, _MLP):
     tol : float, default=1e-4
         Training stops when the loss has not fallen (early_stopping: the score has not risen) by tol for
         n_iter_no_change epochs. lbfgs: when no element of the gradient exceeds tol.
-    verbose : bool or int, default=False
+    verbose : bool, int or None, default=None
         True or 1: scikit-learn's lines. 2: a progress bar, also while data is loaded and within an epoch.
+        None: the bar for Dask data in terminals and notebooks, nothing elsewhere and for plain data. Bars go
+        to stderr. False or 0: nothing.
     warm_start : bool, default=False
         Whether fit goes on from the weights of the fit before.
     momentum, nesterovs_momentum : float, default=0.9; bool, default=True
@@ -1024,7 +1051,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
         shuffle=True,
         random_state=None,
         tol=1e-4,
-        verbose=False,
+        verbose=None,
         warm_start=False,
         momentum=0.9,
         nesterovs_momentum=True,
@@ -1198,7 +1225,7 @@ class MLPRegressor(RegressorMixin, _MLP):
         shuffle=True,
         random_state=None,
         tol=1e-4,
-        verbose=False,
+        verbose=None,
         warm_start=False,
         momentum=0.9,
         nesterovs_momentum=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 import warnings
@@ -14,26 +15,34 @@ from dasknn.callbacks import Callback
 
 
 class ProgressBar(Callback):
-    """A tqdm bar, for terminals and notebooks: epoch, loss, validation score, rows per second."""
+    """A tqdm bar, for terminals and notebooks: epoch, loss, validation score, rows per second.
+
+    stays: whether it is still there when training has ended.
+    """
 
     _bar: Any = None
+
+    def __init__(self, *, stays: bool = True):
+        self.stays = stays
 
     def state(self):
         return None
 
     def on_train_begin(self, logs=None):
-        self._bar = _tqdm()(
+        self._bar = _bar(
             total=self.training.max_epochs * self.training.n_samples,
             unit="rows",
             unit_scale=True,
             mininterval=0.5,
-            dynamic_ncols=True,
+            leave=self.stays,
         )
         self._score = None
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch_start = self.training.n_epochs * self.training.n_samples
-        self._bar.set_description(f"epoch {self.training.n_epochs + 1}/{self.training.max_epochs}")
+        description = f"epoch {self.training.n_epochs + 1}/{self.training.max_epochs}"
+        # As often as the bar moves anyhow: epochs may take milliseconds.
+        self._bar.set_description(description, refresh=False)
 
     def on_train_batch_end(self, batch, logs=None):
         self._show(logs, self.training.running.n_samples)
@@ -55,18 +64,47 @@ class ProgressBar(Callback):
 
 
 @contextmanager
-def loading_bar(n_partitions: int, shown: bool) -> Iterator[Callable[[], Any]]:
+def loading_bar(n_partitions: int, shown: bool, stays: bool = False) -> Iterator[Callable[[], Any]]:
     """Yield a function to call after each partition that has been loaded; it moves a bar if `shown`."""
-    with _tqdm()(total=n_partitions, desc="loading", unit="partitions", disable=not shown) as bar:
+    if not shown:
+        yield lambda: None
+        return
+    with _bar(total=n_partitions, desc="loading partitions", unit="partition", leave=stays) as bar:
         yield bar.update
 
 
-def _tqdm():
+def can_move() -> bool:
+    """Return whether bars move where they go to: stderr is a terminal, or part of a notebook."""
+    return _is_terminal(sys.stderr) or _is_notebook()
+
+
+def _is_terminal(stream) -> bool:
+    # A program without a console has none.
+    return stream is not None and stream.isatty()
+
+
+def _is_notebook() -> bool:
+    # Packages of widgets import ipykernel in scripts, too.
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
+def _bar(**settings):
     with warnings.catch_warnings():
         # Without ipywidgets a notebook gets the bar of a terminal; nobody needs a warning for that.
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm
-    return tqdm
+    if _is_terminal(sys.stderr) and not _width():
+        # A terminal without a window, in a container, say, has no size, and tqdm would draw nothing.
+        return tqdm(**settings, ncols=80, nrows=24)
+    return tqdm(**settings, dynamic_ncols=True)
+
+
+def _width() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return 0
 
 
 class EpochLines(Callback):
@@ -86,8 +124,7 @@ class KerasLines(Callback):
     (verbose=2).
 
     n_steps: steps of an epoch. In a terminal the bar is drawn again whenever the driver hears of progress;
-    into
-    a file it goes once, whole.
+    into a file it goes once, whole.
     """
 
     _WIDTH = 20
@@ -150,7 +187,7 @@ def _short_line(n_steps: int, began: float, logs) -> str:
 
 
 def _is_live() -> bool:
-    return sys.stdout.isatty() or "ipykernel" in sys.modules
+    return _is_terminal(sys.stdout) or _is_notebook()
 
 
 def _values(logs) -> str:

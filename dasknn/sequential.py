@@ -323,12 +323,14 @@ class Sequential(Stack):
             if keeper is not None and keeper.found is not None and not self._says_replicas():
                 # The cluster may have another size now; what the user leaves to it stays as it was.
                 replicas = keeper.found.replicas
-            rows = self._read(tasks, encoder, x, y, sample_weight, replicas)
+            rows = self._read(tasks, encoder, x, y, sample_weight, replicas, verbose=verbose)
             is_sorted = rows.warn_of_skew(is_ours=not is_distributed)
             summary = held_out_summary = rows.summary(encoder.summarize)
             held_out = None
             if validation_data is not None:
-                held_out = self._read(tasks, encoder, *self._validation(validation_data), replicas)
+                held_out = self._read(
+                    tasks, encoder, *self._validation(validation_data), replicas, verbose=verbose
+                )
                 held_out_summary = held_out.summary(encoder.summarize)
             elif validation_split:
                 held_out = rows.hold_out_last(validation_split)
@@ -537,13 +539,20 @@ class Sequential(Stack):
             )
         return partitions.flat_rows(x)
 
-    def _read(self, tasks: Tasks, encoder: LossEncoder, x, y, sample_weight, n_parts: int) -> RowsOnTasks:
+    def _read(
+        self, tasks: Tasks, encoder: LossEncoder, x, y, sample_weight, n_parts: int, *, verbose
+    ) -> RowsOnTasks:
         if y is None:
             raise ValueError("Expected y, an array of targets, received None.")
         names = list(x.columns) if partitions.is_dataframe(x) else None
         y, sample_weight = _plain(y), _plain(sample_weight)
-        parts = partitions.parts(x, y, sample_weight, 1 if partitions.is_distributed(x) else n_parts)
-        loaded = partitions.load(tasks, parts, DTYPE, encoder.summarize, feature_names=names)
+        is_distributed = partitions.is_distributed(x)
+        parts = partitions.parts(x, y, sample_weight, 1 if is_distributed else n_parts)
+        shown = bool(verbose) and is_distributed and progress.can_move()
+        with progress.loading_bar(len(parts), shown) as on_partition:
+            loaded = partitions.load(
+                tasks, parts, DTYPE, encoder.summarize, feature_names=names, on_partition=on_partition
+            )
         return RowsOnTasks(tasks, loaded, DTYPE)
 
     def _validation(self, data) -> tuple[Any, Any, Any]:
@@ -583,7 +592,8 @@ class Sequential(Stack):
         encoder = self._encoder()
         data = (x, y, sample_weight)
         with self._tasks(partitions.is_distributed(*data), data) as tasks:
-            rows = self._read(tasks, encoder, x, y, sample_weight, max(1, len(tasks.slots())))
+            n_parts = max(1, len(tasks.slots()))
+            rows = self._read(tasks, encoder, x, y, sample_weight, n_parts, verbose=verbose)
             metric_set = self._metric_set(rows.summary(encoder.summarize))
             logs = rows.evaluate(Evaluation(self._predictor(encoder), metric_set))
         watchers.tell("on_test_end", dict(logs))
