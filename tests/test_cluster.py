@@ -11,7 +11,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from conftest import assert_nothing_left, bits, tasks_left
-from distributed import wait
+from distributed import Client, Event, wait
 
 from dasknn import MLPClassifier, MLPRegressor
 from dasknn.callbacks import Callback, LambdaCallback
@@ -302,7 +302,7 @@ def test_a_cluster_without_workers_is_said_to_have_none(new_cluster, data):
 
 
 def test_a_task_that_hangs_is_named_after_the_timeout(client, monkeypatch):
-    monkeypatch.setattr("dasknn.cluster.tasks._POLL_SECONDS", 0.2)
+    monkeypatch.setattr("dasknn.cluster.waiting._POLL_SECONDS", 0.2)
     graph = Graph()
     key = graph.add("dasknn-sleep", time.sleep, 8)
     with dask.config.set({"dasknn.timeout": 1.0}), ClusterTasks(client) as tasks:
@@ -311,6 +311,54 @@ def test_a_task_that_hangs_is_named_after_the_timeout(client, monkeypatch):
         with pytest.raises(ClusterTimeoutError, match=r"for 1 s\. Waited for tcp://.*dasknn-sleep"):
             next(results)
         assert time.monotonic() - began < 6
+
+
+@pytest.fixture
+def busy_others(client):
+    """Somebody else, whose short tasks come and go."""
+    over = threading.Event()
+
+    def work():
+        with Client(client.scheduler.address, set_as_default=False) as other:
+            while not over.is_set():
+                other.gather(other.map(time.sleep, [0.05] * 4, pure=False))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+@pytest.mark.timeout(60)
+def test_tasks_of_others_do_not_prolong_the_wait_for_ours(client, busy_others, monkeypatch):
+    monkeypatch.setattr("dasknn.cluster.waiting._POLL_SECONDS", 0.2)
+    graph = Graph()
+    key = graph.add("dasknn-sleep", time.sleep, 8)
+    with dask.config.set({"dasknn.timeout": 2.0}), ClusterTasks(client) as tasks:
+        held = tasks.start(graph, [key])
+        with pytest.raises(ClusterTimeoutError, match="dasknn-sleep"):
+            next(tasks.fetch(held))
+
+
+def test_what_our_tasks_wait_for_is_followed_and_nothing_else(client):
+    gate = Event("gate", client)
+    source = client.submit(lambda: Event("gate").wait(60), key="source")
+    other = client.submit(lambda: Event("gate").wait(60), key="other")
+    graph = Graph()
+    wanted = graph.add("dasknn-use", repr, source)
+    with ClusterTasks(client) as tasks:
+        held = tasks.start(graph, [wanted])
+        deadline = time.monotonic() + 60
+        while (found := tasks.awaited(held)).n_unfinished < 2 or not found.running:
+            assert time.monotonic() < deadline
+        assert list(found.running.values()) == [["source"]]
+        gate.set()
+        assert dict(tasks.fetch(held)) == {0: "True"}
+        done = tasks.awaited(held)
+        assert (done.n_unfinished, done.running) == (0, {})
+        assert done.workers <= set(tasks.alive())
+    del source, other
 
 
 def test_an_answer_that_never_comes_is_not_waited_for_beyond_the_timeout(client):
@@ -326,7 +374,7 @@ def test_a_timeout_of_the_client_itself_is_raised_and_not_waited_for(client):
         raise TimeoutError("of the client")
 
     with ClusterTasks(client) as tasks, pytest.raises(TimeoutError, match="of the client"):
-        tasks._in_loop(fail, at=list(tasks.alive()))
+        tasks._in_loop(fail, look=tasks.alive)
 
 
 def test_a_source_that_raises_is_said_with_its_partition(client):

@@ -3,6 +3,7 @@
 Workers of the shared cluster are started again by their nannies, so one cluster serves many tests.
 """
 
+import ctypes
 import json
 import logging
 import os
@@ -17,13 +18,14 @@ import dask.array as da
 import numpy as np
 import pytest
 from conftest import assert_nothing_left, bits
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, wait
 
 from dasknn import MLPClassifier, Sequential, WeightAveraging, layers
 from dasknn.callbacks import Callback
 from dasknn.cluster import faults, partitions
 from dasknn.cluster.faults import JOINED, LOST, RETIRED, SILENT
 from dasknn.cluster.placement import place
+from dasknn.cluster.tasks import ClusterTasks, Graph, LocalTasks
 from dasknn.exceptions import (
     ClusterTimeoutError,
     DataLostError,
@@ -68,12 +70,16 @@ def client(crew):
         assert_nothing_left(client)
 
 
-@pytest.fixture(scope="module")
-def data(request):
-    """Digits as recomputable Dask arrays of 5 uneven partitions."""
-    X, y = request.getfixturevalue("digits")
+def data_of(digits):
+    X, y = digits
     chunks = (700, 97, 500, 3, 497)
     return da.from_array(X, chunks=(chunks, -1)), da.from_array(y, chunks=(chunks,))
+
+
+@pytest.fixture(scope="module")
+def data(digits):
+    """Digits as recomputable Dask arrays of 5 uneven partitions."""
+    return data_of(digits)
 
 
 def fit(road, data, max_faults=10, **settings):
@@ -212,23 +218,6 @@ def test_workers_that_never_come_back_are_waited_for_no_longer_than_allowed(data
         assert_nothing_left(client)
 
 
-@pytest.mark.parametrize("road", BOTH)
-def test_a_worker_that_is_paused_is_left_out(client, data, calm_bits, road):
-    # A process that imports what it needs for the first time may not answer for seconds, either.
-    fit(road, data)
-    worker, pid = next(iter(pids(client).items()))
-    stop = At("end", 0, lambda: os.kill(pid, signal.SIGSTOP))
-    try:
-        with dask.config.set({"dasknn.silence": 2}):
-            model = fit(road, data, callbacks=[stop])
-    finally:
-        # Killed while it is stopped, it is started again by its nanny.
-        kill(pid)
-    assert bits(model) == calm_bits[road]
-    (event,) = events(model, SILENT)
-    assert event["worker"] == worker
-
-
 def test_a_sequential_model_tells_of_faults_in_its_history(client, data):
     model = Sequential([layers.Dense(16, "relu"), layers.Dense(10, "softmax")])
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -345,6 +334,164 @@ def test_a_scheduler_that_dies_ends_the_fit_with_what_to_do(data):
             scheduler.stderr.close()
 
 
+# --- workers that do not answer for a while ---------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trio():
+    """Three worker processes, which tests stop for a while and never end."""
+    with LocalCluster(n_workers=3, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def sleepers(trio):
+    """A client of the trio; wakes all of them in the end, and fails the test that has cost one of them."""
+    with Client(trio) as client:
+        # A process that imports what it needs for the first time may not answer for seconds, either.
+        client.run(lambda: __import__("dasknn.transports"))
+        before = pids(client)
+        yield client
+        wake(*before.values())
+        assert pids(client) == before
+        assert_nothing_left(client)
+
+
+def stop(*processes):
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+
+
+def wake(*processes):
+    for pid in processes:
+        os.kill(pid, signal.SIGCONT)
+
+
+class Nap(Callback):
+    """Stop processes after the first epoch; wake them after an epoch that went on without them."""
+
+    def __init__(self, processes):
+        self.processes = processes
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            stop(*self.processes.values())
+        if any(event["what"] == SILENT for event in self.training.history[-1]["faults"]):
+            wake(*self.processes.values())
+            liveness = self.training.transport._tasks.liveness
+            deadline = time.monotonic() + 60
+            while not all(liveness._is_free.get(worker) for worker in self.processes):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("road", "streamed"), [(BOTH[0], False), (BOTH[1], False), (BOTH[1], True)], ids=str)
+def test_workers_that_are_paused_are_left_out_and_come_back(
+    sleepers, data, calm_bits, road, streamed, monkeypatch
+):
+    expected = calm_bits[road]
+    if streamed:
+        # Other shards, so other bits.
+        stream(monkeypatch)
+        expected = bits(fit(road, data))
+    paused = dict(list(pids(sleepers).items())[:2])
+    with dask.config.set({"dasknn.silence": 2}):
+        model = fit(road, data, callbacks=[Nap(paused)])
+    assert bits(model) == expected
+    # On a busy machine the third may have been silent, too.
+    assert set(paused) <= {event["worker"] for event in events(model, SILENT)}
+    assert set(paused) <= {event["worker"] for event in events(model, JOINED) if event["replicas"]}
+    assert set(paused) <= set(model.history_[-1]["workers"])
+
+
+@pytest.mark.parametrize("road", BOTH)
+def test_workers_that_are_all_paused_are_waited_for(sleepers, data, calm_bits, road):
+    processes = pids(sleepers).values()
+    alarm = threading.Timer(6, wake, processes)
+
+    def nap():
+        stop(*processes)
+        alarm.start()
+
+    with dask.config.set({"dasknn.silence": 1}):
+        model = fit(road, data, callbacks=[At("end", 0, nap)])
+    alarm.join()
+    assert bits(model) == calm_bits[road]
+    assert events(model)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("road", BOTH)
+def test_workers_that_stay_paused_are_named_after_the_timeout(sleepers, data, road):
+    processes = pids(sleepers)
+    falls_asleep = At("end", 0, lambda: stop(*processes.values()))
+    with (
+        dask.config.set({"dasknn.silence": 1, "dasknn.timeout": 4}),
+        pytest.raises(ClusterTimeoutError, match="Waited for") as caught,
+    ):
+        fit(road, data, callbacks=[falls_asleep])
+    assert all(worker in str(caught.value) for worker in processes)
+
+
+def test_data_that_only_a_paused_worker_has_is_waited_for(sleepers, digits, calm_bits):
+    X, y = (array.persist() for array in data_of(digits))
+    wait([X, y])
+    (worker, pid), *_ = pids(sleepers).items()
+    alarm = threading.Timer(6, wake, [pid])
+
+    def nap():
+        stop(pid)
+        alarm.start()
+
+    with dask.config.set({"dasknn.silence": 1}):
+        model = fit(BOTH[0], (X, y), callbacks=[At("end", 0, nap)])
+    alarm.join()
+    assert bits(model) == calm_bits[BOTH[0]]
+    assert [event["worker"] for event in events(model, SILENT)] == [worker]
+
+
+def hold_the_lock(seconds):
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+    return seconds
+
+
+def test_a_worker_that_computes_for_others_is_not_ours_to_judge(sleepers):
+    ours, theirs, _ = sorted(sleepers.nthreads())
+    result = sleepers.submit(hold_the_lock, 5, workers=[theirs], pure=False)
+    with dask.config.set({"dasknn.silence": 0.3}), ClusterTasks(sleepers) as tasks:
+        slow, waits = Graph(), Graph()
+        wanted = [slow.add("dasknn-slow", time.sleep, 3, home=ours, strict=True)]
+        tasks.run(slow, wanted)
+        assert tasks.left_out == set()
+        # One that has work of ours is, and is left out; it loses nothing.
+        wanted = [waits.add("dasknn-waits", time.sleep, 0, home=theirs, strict=True)]
+        with pytest.raises(WorkerLeftError, match=f"from {theirs}, left out"):
+            tasks.run(waits, wanted)
+        assert tasks.left_out == {theirs}
+        assert theirs not in tasks.slots()
+    assert result.result(timeout=60) == 5
+
+
+def test_a_worker_on_which_given_up_work_still_runs_comes_back_when_that_has_ended(sleepers):
+    worker = min(sleepers.nthreads())
+    with ClusterTasks(sleepers) as tasks:
+        graph = Graph()
+        (held,) = tasks.start(graph, [graph.add("dasknn-long", time.sleep, 3, home=worker, strict=True)])
+        deadline = time.monotonic() + 60
+        while held.key not in map(str, sleepers.processing()[worker]):
+            assert time.monotonic() < deadline
+        tasks.liveness.leave_out({worker: [held.key]})
+        while worker not in tasks.liveness._is_free:
+            assert time.monotonic() < deadline
+        tasks.rebalance(1)
+        assert worker not in tasks.slots()
+        while not tasks.liveness._is_free[worker]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        tasks.rebalance(1)
+        assert worker in tasks.slots()
+
+
 # --- workers come and go ----------------------------------------------------------------------------
 
 
@@ -431,3 +578,36 @@ def test_events_that_cost_nothing_do_not_count():
     assert [event["what"] for event in log.take()] == [LOST, RETIRED, JOINED]
     assert log.take() == []
     assert log.n_faults == 0
+
+
+def test_workers_lost_at_one_moment_are_one_fault():
+    log = faults.FaultLog(max_faults=1)
+    rack = [faults.Event(LOST, f"worker {i}") for i in range(11)]
+    homes = [event.worker for event in rack]
+    log.recovered(0, 1.0, faults.changes(homes, ["left"] * 11, rack, []))
+    assert log.n_faults == 1
+    assert len(log.take()) == 11
+
+
+def test_an_attempt_that_failed_and_the_workers_it_has_cost_are_one_fault():
+    log = faults.FaultLog(max_faults=1)
+    log.failed(0, LinkError("broke"))
+    rack = [faults.Event(LOST, f"worker {i}") for i in range(11)]
+    log.recovered(0, 1.0, faults.changes([event.worker for event in rack], ["left"] * 11, rack, []))
+    assert log.n_faults == 1
+    with pytest.raises(LinkError):
+        log.failed(1, LinkError("broke"))
+
+
+def test_attempts_that_fail_at_once_are_made_at_longer_and_longer_intervals(monkeypatch):
+    pauses = []
+    monkeypatch.setattr("dasknn.cluster.tasks.time.sleep", pauses.append)
+
+    def attempt(homes, ready):
+        raise LinkError("broke")
+
+    tasks = LocalTasks(max_faults=8)
+    tasks.faults = (LinkError,)
+    with pytest.raises(LinkError):
+        tasks.until_done(1, 0, attempt)
+    assert pauses == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0]

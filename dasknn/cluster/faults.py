@@ -18,6 +18,13 @@ logger = logging.getLogger("dasknn")
 LOST, SILENT, RETIRED, JOINED = "worker lost", "worker silent", "worker retired", "worker joined"
 #: Something failed, and no worker is missing.
 FAILED = "attempt failed"
+# Seconds before the second attempt after the first that failed, and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0
+
+
+def pause_before(n_failed: int) -> float:
+    """Return the seconds to wait before another attempt, when so many had failed before the last one."""
+    return min(_FIRST_PAUSE * 2 ** (n_failed - 1), _LONGEST_PAUSE) if n_failed else 0.0
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class FaultLog:
         self.events: list[Event] = []
         self.n_faults = 0
         self._failed: list[BaseException] = []
+        self._n_counted = 0
         self._n_taken = 0
 
     def failed(self, epoch: int, error: BaseException, counts: bool = True) -> None:
@@ -98,14 +106,18 @@ class FaultLog:
             _told(error),
         )
         if counts:
-            self._count(1, epoch, error)
+            self._n_counted += 1
+            self._count(epoch, error)
 
     def recovered(self, epoch: int, seconds: float, found: list[Event]) -> None:
         """Take down what has happened since the last time, now that work goes on.
 
-        seconds: what all of it cost. Raises WorkerLeftError if that makes too many faults.
+        seconds: what all of it cost. However many workers were lost meanwhile (a machine, a rack), they are
+        one fault, or none if an attempt that failed has been counted for them. Raises WorkerLeftError if that
+        makes too many faults.
         """
         failed, self._failed = self._failed, []
+        was_counted, self._n_counted = self._n_counted > 0, 0
         if failed and all(event.what == JOINED for event in found):
             found = [Event(FAILED), *found]
         # A worker that joins costs nothing by itself, unless nothing else has happened.
@@ -119,13 +131,12 @@ class FaultLog:
             event = replace(event, epoch=epoch + 1, time=now)
             self.events.append(event)
             logger.warning("%s", event)
-        noticed_late = sum(event.is_fault for event in found) - len(failed)
-        if noticed_late > 0:
-            gone = ", ".join(str(event.worker) for event in found if event.is_fault)
-            self._count(noticed_late, epoch, WorkerLeftError(f"The cluster has lost {gone}."))
+        gone = [str(event.worker) for event in found if event.is_fault]
+        if gone and not was_counted:
+            self._count(epoch, WorkerLeftError(f"The cluster has lost {', '.join(gone)}."))
 
-    def _count(self, n: int, epoch: int, error: BaseException) -> None:
-        self.n_faults += n
+    def _count(self, epoch: int, error: BaseException) -> None:
+        self.n_faults += 1
         if self.n_faults > self.max_faults:
             story = "".join(f"\n  {event}" for event in self.events) or " attempts of this part alone."
             error.add_note(

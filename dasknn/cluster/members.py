@@ -111,7 +111,8 @@ class Members:
         try:
             found = dict(self.tasks.fetch(held, at=self._workers))
         except self.tasks.faults:
-            self._find_out(held, self.abort())
+            self.abort()
+            self._find_out(held)
             raise
         except BaseException:
             self.abort()
@@ -120,27 +121,27 @@ class Members:
             self.tasks.drop_later(held)
         return [found[rank] for rank in range(len(calls))]
 
-    def _find_out(self, held, answered: set[str]) -> None:
-        """Raise what a member raised of its own; leave out those who have fallen silent."""
+    def _find_out(self, held) -> None:
+        """Raise what a member raised of its own; leave out those who do not end."""
         assert isinstance(self.tasks, ClusterTasks)
         outcomes = self.tasks.outcomes(held, self._workers, _END_SECONDS)
         for error in outcomes:
             if isinstance(error, Exception) and not isinstance(error, self.tasks.faults):
                 raise error
         alive = self.tasks.alive()
-        silent = {
-            at for at, outcome in zip(self._workers, outcomes, strict=True) if outcome is ... and at in alive
-        }
-        self.tasks.leave_out(silent, silent - answered)
+        ended = zip(self._workers, held, outcomes, strict=True)
+        # Whether their process answers or not: what is given up still runs there.
+        self.tasks.liveness.leave_out(
+            {at: [own.key] for at, own, outcome in ended if outcome is ... and at in alive}
+        )
 
-    def abort(self) -> set[str]:
-        """End what members are doing, at once; return those that have heard of it."""
-        return self._tell(links.abort)
+    def abort(self) -> None:
+        """End what members are doing, at once."""
+        self._tell(links.abort)
 
-    def _tell(self, function: Callable) -> set[str]:
-        if not isinstance(self.tasks, ClusterTasks):
-            return set()
-        return self.tasks.call_at_once(function, self._run, workers=self._workers, seconds=_ABORT_SECONDS)
+    def _tell(self, function: Callable) -> None:
+        if isinstance(self.tasks, ClusterTasks):
+            self.tasks.liveness.call(function, self._run, workers=self._workers, seconds=_ABORT_SECONDS)
 
     def close(self) -> None:
         """Close the endpoints, and let them go."""

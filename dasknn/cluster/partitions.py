@@ -908,10 +908,9 @@ class Shards:
         return self._in_memory
 
     def repair(self) -> None:
-        """Make anew what was lost for good, and what is held by workers that no longer answer."""
-        broken = {shard for shard, held in self._in_memory.items() if self.tasks.is_broken(held)}
-        broken |= {shard for shard, home in self._placed.items() if home in self.tasks.left_out}
-        broken &= set(self._in_memory)
+        """Make anew what was lost for good, and what only workers could bring that do not answer."""
+        found = self.tasks.broken(list(self._in_memory.values()))
+        broken = {shard for shard, is_broken in zip(self._in_memory, found, strict=True) if is_broken}
         if broken:
             self._hold(set(self._in_memory) - broken, broken, self.tasks.homes(len(self.replicas)))
 

@@ -36,10 +36,13 @@ from dask._task_spec import DataNode, GraphNode, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from threadpoolctl import ThreadpoolController
 
-from dasknn.cluster.faults import JOINED, LOST, RETIRED, SILENT, Event, FaultLog, changes
+from dasknn.cluster.faults import JOINED, LOST, RETIRED, SILENT, Event, FaultLog, changes, pause_before
 from dasknn.cluster.limits import available_cpus, available_memory
+from dasknn.cluster.liveness import Liveness
 from dasknn.cluster.origins import Selection, check_client, scheduler_of, selection
 from dasknn.cluster.placement import Home, place
+from dasknn.cluster.renaming import first_name, names_again, renamed
+from dasknn.cluster.waiting import Awaited, Wait, out_of_reach, what_becomes_of
 from dasknn.exceptions import (
     ClusterTimeoutError,
     DataLostError,
@@ -62,11 +65,10 @@ _MOST_TASKS_IN_WAVE = 2_000
 _RETRIES = 2
 # By default, a fit survives so many faults of the cluster.
 MAX_FAULTS = 10
-_POLL_SECONDS = 2.0
-# Times `dasknn.silence` for tasks that may be the user's and keep a process busy; members are asked sooner.
-_PATIENCE = 4
 # How often to look whether workers are still there that nothing can go on without.
 _WATCH_SECONDS = 0.5
+# When all workers were silent and one answers, others may follow within so long.
+_FOLLOW_SECONDS = 1.0
 # Results that are ready within this time come in one message.
 _BATCH_SECONDS = 0.1
 #: Topic of the scheduler's events under which trainings tell of themselves.
@@ -124,18 +126,27 @@ class Graph:
     def _key(self, name: str) -> str:
         return f"{name}-{self.run}-{len(self.tasks)}"
 
-    def layers(self) -> HighLevelGraph:
-        """Return everything as one graph, with soft pins to the homes where they are not strict."""
-        own = MaterializedLayer(
-            self.tasks,
-            # A strict pin would leave its task pending for ever when that worker dies.
-            annotations={
-                "workers": self.homes.get,
-                "allow_other_workers": lambda key: key not in self._strict,
-            },
-        )
+    def layers(self, confined: bool = False) -> HighLevelGraph:
+        """Return everything as one graph, with soft pins to the homes where they are not strict.
+
+        confined: whoever submits it says which workers may run it. Homes that are not strict do not count
+        then, and sources are computed under names of their own: what the scheduler knows already stays where
+        it is, and waits there.
+        """
+        sources, tasks = [_cull(*source) for source in self._sources.values()], self.tasks
+        # A strict pin would leave its task pending for ever when that worker dies.
+        annotations: dict[str, Any] = {
+            "workers": self.homes.get,
+            "allow_other_workers": lambda key: key not in self._strict,
+        }
+        if confined:
+            annotations = {"workers": lambda key: self.homes.get(key) if key in self._strict else None}
+            names = names_again(self.run, sources)
+            sources = [renamed(source, names) for source in sources]
+            tasks = {key: task.substitute(names) for key, task in tasks.items()}
+        own = MaterializedLayer(tasks, annotations=annotations)
         graph = HighLevelGraph({f"dasknn-{self.run}": own}, {f"dasknn-{self.run}": set()})
-        return HighLevelGraph.merge(graph, *(_cull(*source) for source in self._sources.values()))
+        return HighLevelGraph.merge(graph, *sources)
 
 
 def graph_of(delayed) -> HighLevelGraph:
@@ -233,14 +244,11 @@ class Tasks(ABC):
         """Start computing what is wanted; return held results, to pass to other graphs or to `fetch`."""
 
     @abstractmethod
-    def fetch(
-        self, held: Sequence[Any], at: Sequence[str | None] = (), patience: float = inf
-    ) -> Iterator[tuple[int, Any]]:
+    def fetch(self, held: Sequence[Any], at: Sequence[str | None] = ()) -> Iterator[tuple[int, Any]]:
         """Yield (position, value) of held results as they become ready.
 
-        at: workers without which there will be none. WorkerLeftError: one of them is gone. patience: seconds
-        after which the workers that we wait for are asked whether they live; others do the work of those that
-        do not answer.
+        at: workers without which there will be none. WorkerLeftError: one of them is gone, or a worker that
+        we wait for does not answer; it is left out, and others can do its part when all is started anew.
         """
 
     @abstractmethod
@@ -276,7 +284,7 @@ class Tasks(ABC):
         """Return the values of what is wanted, in this order; nothing of them stays held."""
         held = self.start(graph, wanted)
         try:
-            values = dict(self.fetch(held, patience=_PATIENCE * self.silence))
+            values = dict(self.fetch(held))
         except self.faults as error:
             self.explain_loss(error)
             raise
@@ -327,6 +335,7 @@ class Tasks(ABC):
         takes from then on, if that is known. Raises the last fault when there were more than max_faults.
         """
         began = ready_at = time.monotonic()
+        n_failed = 0
 
         def ready() -> None:
             nonlocal ready_at
@@ -344,6 +353,9 @@ class Tasks(ABC):
                     # Who is gone says whether it counts.
                     self.homes(replicas)
                 self.log.failed(epoch, error, counts=not self._was_planned())
+                # What fails at once may need a moment to be well again.
+                time.sleep(pause_before(n_failed))
+                n_failed += 1
         lost = ready_at - began
         if usual is not None:
             # Dask has made good by itself what was lost in the meantime.
@@ -417,9 +429,9 @@ class Tasks(ABC):
     #: Seconds that a worker may be silent before the others go on without it; in this process there is none.
     silence = 0.0
 
-    def is_broken(self, held: Any) -> bool:
-        """Return whether a held result is lost for good, and must be started anew."""
-        return False
+    def broken(self, held: Sequence[Any]) -> list[bool]:
+        """Return whether each held result is lost for good, or out of reach, and must be started anew."""
+        return [False] * len(held)
 
     @abstractmethod
     def explain_loss(self, error: BaseException) -> None:
@@ -531,7 +543,7 @@ class LocalTasks(Tasks):
         get = dask.base.get_scheduler(scheduler=name) if is_local else dask.threaded.get
         return list(get(graph.layers().to_dict(), [ref.key for ref in wanted]))
 
-    def fetch(self, held, at=(), patience=inf):
+    def fetch(self, held, at=()):
         return enumerate(held)
 
     def wait_for(self, held):
@@ -557,9 +569,9 @@ _without_sockets: weakref.WeakKeyDictionary[Any, set[str | None]] = weakref.Weak
 class ClusterTasks(Tasks):
     """Runs graphs on the cluster of a distributed client.
 
-    A wait for tasks ends when for `dasknn.timeout` seconds (a setting of dask.config, 600 by default) none
-    of our tasks has ended, and workers have had the same tasks, whosever they are; a wait for an answer of
-    the scheduler ends after as long. selection: the workers that may be used, None for all.
+    A wait for tasks ends when for `dasknn.timeout` seconds (a setting of dask.config, 600 by default) nothing
+    has become of them or of what they wait for, whatever becomes of other people's tasks; a wait for an
+    answer of the scheduler ends after as long. selection: the workers that may be used, None for all.
     """
 
     at_once = 1_000_000
@@ -582,7 +594,9 @@ class ClusterTasks(Tasks):
         self.silence = float(dask.config.get("dasknn.silence", 15))
         self._held: dict[str, Any] = {}
         self._irreplaceable: dict[str, Any] = {}
-        self.left_out = set()
+        #: The only workers that may run these held results, while others are left out.
+        self._confined: dict[str, frozenset[str]] = {}
+        self.liveness = Liveness(client.loop.asyncio_loop, self._in_loop, client.nthreads, client.run)
         self._late: list[Any] = []
         self._announcing: asyncio.Task | None = None
         self._has_clock = False
@@ -599,15 +613,24 @@ class ClusterTasks(Tasks):
 
     def alive(self) -> dict[str, int]:
         """Return the threads of each worker, by address."""
-        return self._in_loop(self.client.nthreads)
+        return self.liveness.alive()
 
-    def _in_loop(self, function: Callable, *args, at: Sequence[str | None] = (), **settings):
+    @property
+    def left_out(self) -> Set[str]:  # type: ignore[override]
+        """Workers that do not answer, and get no work until they do."""
+        return self.liveness.left_out
+
+    def rebalance(self, replicas):
+        self.liveness.take_back()
+        super().rebalance(replicas)
+
+    def _in_loop(self, function: Callable, *args, look: Callable[[], None] | None = None, **settings):
         """Return what a method of the client brings, called in its event loop.
 
         Client.sync, which these methods use elsewhere, waits with locks that the loop takes, too. Ctrl-C may
         come when one has been taken and leave it so: the loop would hang, and every later call with it.
 
-        at: workers without which it brings nothing. WorkerLeftError: one of them is gone, or does not answer.
+        look: called now and then while it takes its time; what it raises ends the wait.
         """
         answers: queue.SimpleQueue = queue.SimpleQueue()
         loop = self.client.loop.asyncio_loop
@@ -621,7 +644,7 @@ class ClusterTasks(Tasks):
 
         loop.call_soon_threadsafe(lambda: calls.append(loop.create_task(call())))
         try:
-            answer, error = self._await(answers, function.__name__, at)
+            answer, error = self._await(answers, function.__name__, look)
         finally:
             with suppress(RuntimeError):
                 # What has ended is not changed by it; a loop that is closed runs nothing.
@@ -632,13 +655,13 @@ class ClusterTasks(Tasks):
             raise error
         return answer
 
-    def _await(self, answers: queue.SimpleQueue, question: str, at: Sequence[str | None]):
-        began = heard = time.monotonic()
+    def _await(self, answers: queue.SimpleQueue, question: str, look: Callable[[], None] | None):
+        began = time.monotonic()
         while True:
             with suppress(queue.Empty):
                 return answers.get(timeout=_WATCH_SECONDS)
-            if at:
-                heard = self._check_answering(at, heard)
+            if look is not None:
+                look()
             if time.monotonic() - began > self.timeout:
                 raise self._no_answer(question)
 
@@ -673,9 +696,8 @@ class ClusterTasks(Tasks):
         return Event(RETIRED if by_will else LOST, address)
 
     def slots(self):
-        threads = self._usable() or self._wait_for_workers()
-        # Where all are silent there is no choice.
-        threads = {address: n for address, n in threads.items() if address not in self.left_out} or threads
+        while not (threads := self._without_silent(self._usable() or self._wait_for_workers())):
+            self._wait_for_an_answer()
         # One thread of every worker first, so that replicas spread over machines.
         ranked = sorted((thread, address) for address, n in threads.items() for thread in range(n))
         return [address for _, address in ranked]
@@ -721,17 +743,46 @@ class ClusterTasks(Tasks):
             "'dasknn.timeout'."
         )
 
+    def _without_silent(self, threads: dict[str, int]) -> dict[str, int]:
+        return {address: n for address, n in threads.items() if address not in self.left_out}
+
+    def _wait_for_an_answer(self) -> None:
+        """Wait until one of the workers that may be used answers: all of them were left out."""
+        silent, deadline = sorted(self.left_out), time.monotonic() + self.timeout
+        while not self._without_silent(self._usable()):
+            if time.monotonic() > deadline:
+                raise ClusterTimeoutError(
+                    f"No worker of the scheduler {self.address} has answered for {self.timeout:g} s. Waited "
+                    f"for {', '.join(silent)}. Look whether these processes run, start other workers, or "
+                    "raise dask.config 'dasknn.timeout'."
+                )
+            time.sleep(_WATCH_SECONDS)
+            self.liveness.take_back(also_busy=True)
+        # What has stopped all of them ends for all of them, more or less.
+        time.sleep(_FOLLOW_SECONDS)
+        self.liveness.take_back(also_busy=True)
+
     def memory_limit(self):
         usable = self._usable()
         return sum(_memory_for_data(about) for at, about in self._workers().items() if at in usable)
 
     def start(self, graph, wanted):
-        retries = None if graph.is_strict else _RETRIES
-        keys = [ref.key for ref in wanted]
         # Of what has no place of its own: as soon as a selected worker is there, no other is asked.
         where = {"workers": self._selection.words, "allow_other_workers": True} if self._selection else {}
-        futures = self.client.get(graph.layers(), keys, sync=False, retries=retries, **where)
+        # To the scheduler, a silent worker is one that has nothing to do.
+        only = frozenset(self._without_silent(self._usable()) if self.left_out else ())
+        if only:
+            where = {"workers": sorted(only)}
+        futures = self.client.get(
+            graph.layers(confined=bool(only)),
+            [ref.key for ref in wanted],
+            sync=False,
+            retries=None if graph.is_strict else _RETRIES,
+            **where,
+        )
         self._held.update((future.key, future) for future in futures)
+        if only:
+            self._confined.update((future.key, only) for future in futures)
         late, self._late = self._late, []
         self.drop(late)
         return list(futures)
@@ -742,41 +793,41 @@ class ClusterTasks(Tasks):
         self._late += held
 
     def put(self, values, homes, irreplaceable=True):
-        usable = sorted(set(self.slots()))
-        anywhere = None if self._selection is None else usable
+        anywhere = sorted(set(self.slots()))
         futures = []
         for value, home in zip(values, homes, strict=True):
             key = f"dasknn-value-{uuid.uuid4().hex[:12]}"
-            sent = self._send(key, value, anywhere if home is None else [home])
-            futures.append(sent[key])
+            futures.append(self._send(key, value, anywhere if home is None else [home]))
         self._held.update((future.key, future) for future in futures)
         if irreplaceable:
             self._irreplaceable.update((future.key, future) for future in futures)
         return futures
 
-    def _send(self, key: str, value, where: list[str] | None) -> dict[str, Any]:
-        """Hold a value at one of these workers. WorkerLeftError: one of them is gone."""
+    def _send(self, key: str, value, where: Sequence[str]) -> Any:
+        """Hold a value at one of these workers. WorkerLeftError: one is gone, or does not answer."""
         settings: dict[str, Any] = {"workers": where, "hash": False, "timeout": self.timeout}
+        look = Wait(self, [], where).check_members
         try:
-            return self._in_loop(self.client.scatter, {key: value}, asynchronous=True, **settings)
+            sent = self._in_loop(self.client.scatter, {key: value}, asynchronous=True, look=look, **settings)
+            return sent[key]
         except (SchedulerLostError, ClusterTimeoutError):
             raise
         except TimeoutError as error:
             # This is what the scheduler says where all of them are paused or about to leave.
             raise ClusterTimeoutError(
-                f"For {self.timeout:g} s no data could be sent to "
-                f"{', '.join(where or sorted(self.alive()))}: paused, since memory is full, or about to "
-                "leave. Look at these workers on the dashboard, or raise dask.config 'dasknn.timeout'."
+                f"For {self.timeout:g} s no data could be sent to {', '.join(where)}: paused, since memory "
+                "is full, or about to leave. Look at these workers on the dashboard, or raise dask.config "
+                "'dasknn.timeout'."
             ) from error
         except (KeyError, OSError) as error:
             # The scheduler knows the worker no more, or cannot reach it any longer.
-            places = "a worker" if where is None else ", ".join(where)
-            raise WorkerLeftError(f"No data could be sent to {places}: {error!r}.") from error
+            raise WorkerLeftError(f"No data could be sent to {', '.join(where)}: {error!r}.") from error
 
     def drop(self, held):
         for future in held:
             self._held.pop(future.key, None)
             self._irreplaceable.pop(future.key, None)
+            self._confined.pop(future.key, None)
             future.release()
 
     def start_clock(self):
@@ -811,6 +862,7 @@ class ClusterTasks(Tasks):
     def close(self):
         # Releasing, not cancelling: what runs ends by itself, and is forgotten with all that waits for it.
         self.drop(list(self._held.values()))
+        self.liveness.close()
         if self._has_clock:
             self._stop_clock()
 
@@ -837,8 +889,20 @@ class ClusterTasks(Tasks):
             if patience:
                 arrived.get(timeout=patience)
 
-    def is_broken(self, held):
-        return held.status in ("error", "cancelled", "lost")
+    def broken(self, held):
+        away = self.stranded()
+        if self.left_out:
+            find = out_of_reach([future.key for future in held], self.left_out)
+            away |= set(self._in_loop(self.client.run_on_scheduler, find))
+        return [future.status in ("error", "cancelled", "lost") or future.key in away for future in held]
+
+    def stranded(self) -> set[str]:
+        """Return keys of held results that are not there, and that no worker which is left may compute."""
+        if not self._confined:
+            return set()
+        alive = set(self.alive())
+        lost = {key for key, workers in self._confined.items() if not workers & alive}
+        return {key for key in lost if self._held[key].status != "finished"}
 
     def explain_loss(self, error):
         lost = [key for key, future in self._irreplaceable.items() if future.status in ("cancelled", "lost")]
@@ -849,11 +913,11 @@ class ClusterTasks(Tasks):
                 "workers, for example dask.dataframe.read_parquet."
             ) from error
 
-    def fetch(self, held, at=(), patience=inf):
+    def fetch(self, held, at=()):
         positions: dict[str, list[int]] = {}
         for position, future in enumerate(held):
             positions.setdefault(future.key, []).append(position)
-        for batch in self._batches(held, at, patience):
+        for batch in self._batches(held, at):
             # One message brings a whole batch.
             for future, value in zip(batch, self._gather(batch, at), strict=True):
                 for position in positions[future.key]:
@@ -862,35 +926,19 @@ class ClusterTasks(Tasks):
     def _gather(self, batch: list, at: Sequence[str | None]) -> list:
         """Return the values of results that are ready, unless a worker of `at` is gone with them."""
         # By itself, gather would wait until the lost result has been computed again.
-        return self._in_loop(self.client.gather, batch, asynchronous=True, at=at)
+        return self._in_loop(self.client.gather, batch, asynchronous=True, look=Wait(self, batch, at).look)
 
     def check_present(self, at: Sequence[str | None]) -> None:
         """Raise WorkerLeftError if one of these workers is gone."""
         if gone := sorted(set(map(str, at)) - set(self.alive())):
             raise WorkerLeftError(f"The cluster has lost {', '.join(gone)}.")
 
-    def _check_answering(self, at: Sequence[str | None], heard: float) -> float:
-        """Return when these workers were last heard of; `heard` is when they were before.
-
-        WorkerLeftError: one is gone, or its process does not answer; that one is left out.
-        """
-        self.check_present(at)
-        if time.monotonic() - heard < self.silence:
-            return heard
-        workers = set(map(str, at))
-        if hung := workers - self.call_at_once(_answer, workers=workers, seconds=self.silence):
-            self.leave_out(hung, hung)
-            raise WorkerLeftError(
-                f"No answer for {self.silence:g} s from {', '.join(sorted(hung))}, which was left out."
-            )
-        return time.monotonic()
-
     def wait_for(self, held):
         missing = [future for future in held if future.status != "finished"]
-        for _ in self._batches(missing, (), _PATIENCE * self.silence):
+        for _ in self._batches(missing, ()):
             pass
 
-    def _batches(self, held: Sequence[Any], at: Sequence[str | None], patience: float) -> Iterator[list]:
+    def _batches(self, held: Sequence[Any], at: Sequence[str | None]) -> Iterator[list]:
         """Yield held results as they become ready; raise what one of them has raised."""
         first: dict[str, tuple[int, Any]] = {}
         for position, future in enumerate(held):
@@ -898,11 +946,12 @@ class ClusterTasks(Tasks):
         ready: queue.SimpleQueue = queue.SimpleQueue()
         for _, future in first.values():
             future.add_done_callback(ready.put)
-        left = len(first)
+        left = {key: future for key, (_, future) in first.items()}
         while left:
-            batch = [self._next(ready, at, patience)]
-            self._take_more(batch, ready, left)
-            left -= len(batch)
+            batch = [self._next(ready, list(left.values()), at)]
+            self._take_more(batch, ready, len(left))
+            for future in batch:
+                del left[future.key]
             failed = [future for future in batch if future.status == "error"]
             if failed:
                 error = failed[0].exception(timeout=self.timeout)
@@ -913,7 +962,7 @@ class ClusterTasks(Tasks):
 
     def _cause(self, failed):
         """Return the key of the task that has raised what a failed future was told."""
-        return self._in_loop(self.client.scheduler.get_error_cause, keys=[failed.key])
+        return first_name(self._in_loop(self.client.scheduler.get_error_cause, keys=[failed.key]))
 
     def _take_more(self, batch: list, ready: queue.SimpleQueue, most: int) -> None:
         """Add what is ready within a moment."""
@@ -924,29 +973,18 @@ class ClusterTasks(Tasks):
             except queue.Empty:
                 break
 
-    def _next(self, ready: queue.SimpleQueue, at: Sequence[str | None], patience: float):
+    def _next(self, ready: queue.SimpleQueue, left: Sequence[Any], at: Sequence[str | None]):
         """Return the next future that is ready; give up if the cluster does nothing for us any more."""
-        seen, since = None, time.monotonic()
-        heard = since
+        wait = Wait(self, left, at)
         while True:
-            try:
-                return ready.get(timeout=_WATCH_SECONDS if at else _POLL_SECONDS)
-            except queue.Empty:
-                if at:
-                    heard = self._check_answering(at, heard)
-                busy = self._busy()
-                if busy != seen:
-                    seen, since = busy, time.monotonic()
-                elif time.monotonic() - since > self.timeout:
-                    raise ClusterTimeoutError(self._story(busy)) from None
-                if time.monotonic() - heard > patience:
-                    self._leave_out_hung(set(busy))
-                    heard = time.monotonic()
+            with suppress(queue.Empty):
+                return ready.get(timeout=_WATCH_SECONDS)
+            wait.look()
 
-    def _leave_out_hung(self, workers: set[str]) -> None:
-        """Take workers whose process does not answer from the cluster: others do their tasks."""
-        if hung := workers - self.call_at_once(_answer, workers=workers, seconds=self.silence):
-            self.leave_out(hung, hung)
+    def awaited(self, held: Sequence[Any]) -> Awaited:
+        """Return what held results that are waited for stand at."""
+        look = what_becomes_of([future.key for future in held])
+        return Awaited(*self._in_loop(self.client.run_on_scheduler, look))
 
     def outcomes(
         self, held: Sequence[Any], at: Sequence[str | None], seconds: float
@@ -968,53 +1006,6 @@ class ClusterTasks(Tasks):
             return ...
         return future.exception(timeout=self.timeout) if future.status == "error" else None
 
-    def call_at_once(self, function: Callable, *args, workers: Collection[str], seconds: float) -> set[str]:
-        """Call a short function in these workers' processes, past all that runs there.
-
-        Return those that have answered within so long.
-        """
-        alive = [worker for worker in self.alive() if worker in workers]
-
-        async def ask(worker: str) -> dict:
-            with suppress(TimeoutError, OSError):
-                answer = self.client.run(function, *args, workers=[worker], on_error="ignore")
-                return await asyncio.wait_for(answer, seconds)
-            return {}
-
-        async def ask_all() -> set[str]:
-            return set().union(*await asyncio.gather(*map(ask, alive)))
-
-        return self._in_loop(ask_all)
-
-    def leave_out(self, silent: Collection[str], hung: Collection[str]) -> None:
-        """Give the silent workers no more of this work; remove from the cluster those whose process hangs,
-        unless that would leave none.
-
-        The scheduler does so, too, but after minutes (distributed.scheduler.worker-ttl), in which it gives
-        them tasks of anybody, and waits for them. A worker that wakes up begins anew.
-        """
-        self.left_out = {*self.left_out, *silent}
-        if not set(self.alive()) - set(hung):
-            # All at once: that speaks of a busy machine or network, and nobody would be left.
-            return
-        for worker in hung:
-            self._in_loop(self.client.run_on_scheduler, _remove_worker, worker)
-
-    def _busy(self) -> dict[str, list[str]]:
-        """Return the tasks that workers have, by the address of the worker: ours, and what ours wait for."""
-        processing = self._in_loop(self.client.scheduler.processing, workers=None)
-        return {address: sorted(map(str, keys)) for address, keys in processing.items() if keys}
-
-    def _story(self, busy) -> str:
-        workers = "; ".join(
-            f"{address}: {', '.join(keys[:5])}{', ...' * (len(keys) > 5)}" for address, keys in busy.items()
-        )
-        return (
-            f"No task has ended for {self.timeout:.0f} s. Waited for "
-            f"{workers or 'workers: none is running a task'}. Look at these workers on the "
-            "dashboard, or raise dask.config 'dasknn.timeout'."
-        )
-
 
 def _memory_for_data(worker: dict[str, Any]) -> float:
     """Return the bytes that a worker may use, less what its process takes by itself."""
@@ -1025,16 +1016,8 @@ def _memory_for_data(worker: dict[str, Any]) -> float:
     return max(0, worker["memory_limit"] - used.get("memory", 0) + used.get("managed_bytes", 0))
 
 
-def _answer() -> None:
-    """What a worker does to show that it lives."""
-
-
 def _nothing() -> None:
     """A task that is there to be waited for."""
-
-
-async def _remove_worker(worker: str, dask_scheduler) -> None:
-    await dask_scheduler.remove_worker(worker, stimulus_id=f"dasknn-hung-{time.time()}", close=False)
 
 
 @contextmanager
