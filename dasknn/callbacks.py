@@ -202,6 +202,10 @@ class Monitor(Callback):
         self.monitor = monitor
         self.mode = mode
         self.min_delta = abs(min_delta)
+        self._was_there = False
+
+    def on_train_begin(self, logs=None):
+        self._was_there = False
 
     def settings(self):
         return {"monitor": self.monitor, "mode": self.mode, "min_delta": self.min_delta}
@@ -225,16 +229,32 @@ class Monitor(Callback):
         sign = self._sign()
         return sign * value - by > sign * than
 
+    def _comes_later(self) -> bool:
+        """Return whether what is followed is to come with the validation of another epoch."""
+        training = self.training
+        return self.monitor in training.face.validated and training.n_epochs < training.max_epochs
+
     def _value(self, logs) -> float | None:
-        """Return what is followed; warn if it is not there."""
+        """Return what is followed, if it is there: a number, or a list of one. ValueError: several numbers.
+
+        Warn if it is not there, and will not be.
+        """
         if self.monitor not in (logs or {}):
-            warnings.warn(
-                f"{type(self).__name__} looks for {self.monitor!r}, which is not available. Available are: "
-                f"{', '.join(sorted(logs or {}))}.",
-                stacklevel=4,
-            )
+            if not (self._was_there or self._comes_later()):
+                warnings.warn(
+                    f"{type(self).__name__} looks for {self.monitor!r}, which is not available. Available "
+                    f"are: {', '.join(sorted(logs or {}))}.",
+                    stacklevel=4,
+                )
             return None
-        return float(logs[self.monitor])
+        value = np.asarray(logs[self.monitor], np.float64)
+        if value.size != 1:
+            raise ValueError(
+                f"{type(self).__name__} follows one number, and {self.monitor!r} is {value.size}: "
+                f"{logs[self.monitor]}. Choose a metric that is one, such as the mean (average='macro')."
+            )
+        self._was_there = True
+        return value.item()
 
 
 class EarlyStopping(Monitor):
@@ -277,6 +297,7 @@ class EarlyStopping(Monitor):
         }
 
     def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
         self._begin()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -358,6 +379,7 @@ class ReduceLROnPlateau(Monitor):
         }
 
     def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
         self._begin()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -392,11 +414,9 @@ class LearningRateScheduler(Callback):
         return {"schedule": self.schedule}
 
     def on_epoch_begin(self, epoch, logs=None):
-        try:
-            inspect.signature(self.schedule).bind(epoch, 0.0)
-            rate = self.schedule(epoch, self.training.learning_rate)
-        except TypeError:
-            rate = self.schedule(epoch)
+        # Not by trying: a TypeError of the schedule's own is the user's to see.
+        given = [epoch, self.training.learning_rate] if _takes(self.schedule, 2) else [epoch]
+        rate = self.schedule(*given)
         if not isinstance(rate, float | np.floating):
             raise ValueError(f"Expected the schedule to return a float, received {rate!r}.")
         self.training.learning_rate = float(rate)
@@ -407,6 +427,17 @@ class LearningRateScheduler(Callback):
         logs["learning_rate"] = self.training.learning_rate
 
 
+def _takes(function: Callable, n_arguments: int) -> bool:
+    """Return whether a function can be called with so many arguments; those that do not say, can."""
+    try:
+        inspect.signature(function).bind(*[None] * n_arguments)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
+
+
 # --- what writes files -----------------------------------------------------------------------------
 
 
@@ -414,7 +445,9 @@ class ModelCheckpoint(Monitor):
     """Saves the model, or its weights, after epochs; arguments are Keras's.
 
     filepath may name logs, as in "model-{epoch:02d}-{val_loss:.2f}.keras". save_freq: "epoch", or a number of
-    mini-batches, after which it saves as soon as the driver hears of them.
+    mini-batches, after which it saves as soon as the driver hears of them; then filepath may name "batch",
+    the number of the mini-batch within the epoch, from 1. save_best_only: where what it looks for is never
+    there, it warns and saves, as Keras does; epochs without validation are passed over.
     """
 
     def __init__(
@@ -433,14 +466,14 @@ class ModelCheckpoint(Monitor):
             raise ValueError(
                 f"Expected save_freq to be 'epoch' or a number of mini-batches, received {save_freq!r}."
             )
-        self.filepath = os.fspath(filepath)
+        self.filepath = _named("filepath", filepath)
         self.verbose = verbose
         self.save_best_only = save_best_only
         self.save_weights_only = save_weights_only
         self.save_freq = save_freq
         self.best = initial_value_threshold
         self._last_saved = 0
-        self._epoch = 0
+        self._epoch = self._first_step = 0
 
     def state(self):
         # Where, when and how it saves is for each fit to say.
@@ -451,24 +484,28 @@ class ModelCheckpoint(Monitor):
         return {}
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
+        self._epoch, self._first_step = epoch, self.training.state.step
 
     def on_train_batch_end(self, batch, logs=None):
         if self.save_freq != "epoch" and batch - self._last_saved >= self.save_freq:
             self._last_saved = batch
             self.training.face.publish(self.training.running)
-            self._save(self._epoch, logs)
+            self._save(self._epoch, logs, {"batch": batch - self._first_step})
 
     def on_epoch_end(self, epoch, logs=None):
         if self.save_freq == "epoch":
             self._save(epoch, logs)
 
-    def _save(self, epoch: int, logs) -> None:
-        path = self._path(epoch, logs)
-        if self.save_best_only:
-            value = self._value(logs)
-            if value is None:
-                return
+    def _comes_later(self):
+        return self.save_freq == "epoch" and super()._comes_later()
+
+    def _save(self, epoch: int, logs, place: dict[str, int] | None = None) -> None:
+        path = self._path({"epoch": epoch + 1, **(place or {}), **dict(sorted((logs or {}).items()))})
+        value = self._best_by(logs) if self.save_best_only else None
+        if self.save_best_only and value is None and (self._was_there or self._comes_later()):
+            # An epoch without validation.
+            return
+        if value is not None:
             if not self._is_better(value, self.best):
                 if self.verbose:
                     print(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
@@ -489,14 +526,28 @@ class ModelCheckpoint(Monitor):
         else:
             self.model.save(path)
 
-    def _path(self, epoch: int, logs) -> str:
+    def _best_by(self, logs) -> float | None:
         try:
-            return self.filepath.format(epoch=epoch + 1, **(logs or {}))
+            return self._value(logs)
+        except ValueError as error:
+            warnings.warn(f"{error} Until then, it saves each time.", stacklevel=4)
+            return None
+
+    def _path(self, known: dict[str, Any]) -> str:
+        try:
+            return self.filepath.format(**known)
         except KeyError as error:
             raise KeyError(
-                f"filepath {self.filepath!r} names {error}, which is not among the logs: epoch, "
-                f"{', '.join(sorted(logs or {}))}."
+                f"filepath {self.filepath!r} names {error}, which is not among the logs: {', '.join(known)}."
             ) from None
+
+
+def _named(argument: str, path) -> str:
+    """Return a path as text. ValueError: an empty one, which would be the working directory."""
+    path = os.fspath(path)
+    if not path:
+        raise ValueError(f"Expected {argument} to name a place, received {path!r}.")
+    return path
 
 
 class BackupAndRestore(Callback):
@@ -512,7 +563,7 @@ class BackupAndRestore(Callback):
     def __init__(self, backup_dir, save_freq="epoch", double_checkpoint=False, delete_checkpoint=True):
         if save_freq != "epoch":
             raise ValueError(f"BackupAndRestore expects save_freq='epoch', received {save_freq!r}.")
-        self.backup_dir = os.fspath(backup_dir)
+        self.backup_dir = _named("backup_dir", backup_dir)
         self.delete_checkpoint = delete_checkpoint
 
     @property
@@ -538,13 +589,18 @@ class BackupAndRestore(Callback):
 
 
 class CSVLogger(Callback):
-    """Writes a line an epoch to a file: epoch, from 0, and logs. append: go on with an existing file."""
+    """Writes a line an epoch to a file: epoch, from 0, and logs; NA for what an epoch does not have.
+
+    The columns are those of the first epoch, and of validation whenever it comes. append: go on with an
+    existing file, and its columns.
+    """
 
     def __init__(self, filename, separator=",", append=False):
-        self.filename = os.fspath(filename)
+        self.filename = _named("filename", filename)
         self.separator = separator
         self.append = append
         self.keys: list[str] | None = None
+        self._left_out: list[str] = []
         #: Bytes of the file that are to be kept; behind them the next line goes.
         self.size = 0
 
@@ -552,7 +608,7 @@ class CSVLogger(Callback):
         return {"keys": self.keys, "size": self.size}
 
     def on_train_begin(self, logs=None):
-        self.keys, self.size = None, 0
+        self.keys, self.size, self._left_out = None, 0, []
         if self.append and os.path.exists(self.filename):
             with open(self.filename, newline="") as file:
                 header = next(csv.reader(file, delimiter=self.separator), None)
@@ -568,9 +624,14 @@ class CSVLogger(Callback):
             file.truncate(self.size)
             writer = csv.writer(file, delimiter=self.separator, lineterminator="\n")
             if self.keys is None:
-                self.keys = sorted(logs)
+                self.keys = sorted({*logs, *self.training.face.validated})
                 writer.writerow(["epoch", *self.keys])
             writer.writerow([epoch, *(logs.get(key, "NA") for key in self.keys)])
+        if strange := sorted(set(logs) - {*self.keys, *self._left_out}):
+            self._left_out += strange
+            warnings.warn(
+                f"{self.filename} has no column for {', '.join(strange)}, which are left out.", stacklevel=3
+            )
         self.size = os.path.getsize(self.filename)
 
 
@@ -598,7 +659,7 @@ class TensorBoard(Callback):
             raise ValueError(
                 f"Expected update_freq to be 'epoch', 'batch' or a number, received {update_freq!r}."
             )
-        self.log_dir = os.fspath(log_dir)
+        self.log_dir = _named("log_dir", log_dir)
         self.histogram_freq = histogram_freq
         self.write_steps_per_second = write_steps_per_second
         self.update_freq = update_freq
@@ -727,8 +788,19 @@ class LambdaCallback(Callback):
 
 
 class TerminateOnNaN(Callback):
-    """Ends training when the loss is no longer finite, with the last good weights, and without an error."""
+    """Ends training when the loss is no longer finite, with the last good weights, and without an error.
+
+    raise_error: with the error, whatever other callbacks say; it is what training does without this one.
+    """
+
+    def __init__(self, raise_error=False):
+        self.raise_error = raise_error
+
+    def state(self):
+        return {}
 
     def on_nonfinite_loss(self, error):
+        if self.raise_error:
+            raise error
         print(f"\n{error} Terminating training.")
         return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any, Self
@@ -24,6 +24,9 @@ class Configurable:
     """
 
     _only_keras: Mapping[str, tuple] = {}
+
+    def __post_init__(self):
+        check_own_kinds(self)
 
     def get_config(self) -> dict[str, Any]:
         """Return the settings, in JSON's types, as Keras writes them."""
@@ -63,14 +66,22 @@ def checked_settings(
     return settings
 
 
-# Policies, which stand for dtypes in Keras's files, are objects.
-_PLAIN: dict[str, Any] = {
-    "bool": bool,
-    "int": Integral,
-    "float": Real,
-    "str": str | Mapping,
-    "None": type(None),
+# What annotations of settings ask for, and what that is called. Policies, which stand for dtypes in Keras's
+# files, are objects.
+_PLAIN: dict[str, tuple[Any, str]] = {
+    "bool": (bool | np.bool_, "True or False"),
+    "int": (Integral, "an integer"),
+    "float": (Real, "a number"),
+    "str": (str | Mapping, "text"),
+    "None": (type(None), "None"),
 }
+
+
+def check_own_kinds(settings) -> None:
+    """As `check_kinds`, of a dataclass that has its settings; whatever else is passed over."""
+    if is_dataclass(settings):
+        known = {field.name: getattr(settings, field.name) for field in fields(settings)}
+        check_kinds(type(settings), known)  # type: ignore[arg-type]
 
 
 def check_kinds(kind: type, settings: Mapping[str, Any]) -> None:
@@ -79,13 +90,15 @@ def check_kinds(kind: type, settings: Mapping[str, Any]) -> None:
     ValueError: text where a number belongs, and the like.
     """
     for field in fields(kind):  # type: ignore[arg-type]
-        names = str(field.type).split(" | ")
-        if field.name not in settings or not set(names) <= _PLAIN.keys():
+        names = (field.type.__name__ if isinstance(field.type, type) else str(field.type)).split(" | ")
+        if field.name not in settings or not set(names) <= _PLAIN.keys() or names == ["None"]:
             continue
         value = settings[field.name]
-        is_right = any(isinstance(value, _PLAIN[name]) for name in names)
+        is_right = any(isinstance(value, _PLAIN[name][0]) for name in names)
+        # True is an integer, and hardly meant as one.
         if not is_right or (isinstance(value, bool) and "bool" not in names):
-            raise ValueError(f"{kind.__name__} expects {field.name} to be {field.type}, received {value!r}.")
+            expected = " or ".join(_PLAIN[name][1] for name in names)
+            raise ValueError(f"{kind.__name__} expects {field.name} to be {expected}, received {value!r}.")
 
 
 class Kinds:

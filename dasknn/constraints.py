@@ -47,6 +47,7 @@ class _OfNorms(Constraint):
     axis: Any
 
     def __post_init__(self):
+        super().__post_init__()
         if isinstance(self.axis, list):
             object.__setattr__(self, "axis", tuple(self.axis))
 

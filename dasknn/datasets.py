@@ -3,9 +3,9 @@
 n_rows, dtype, summary(summarize)    what the driver must know of it
 warn_of_skew(is_ours)                say so where partitions differ too much
 draw_seed(rng)                       where further randomness comes from
-hold_out(fraction, stratify)         set rows aside, as another dataset
+hold_out(fraction, encoder)          set rows aside, as another dataset
 transport(job, strategy, ...)        what trains on it
-score(metric, predictor, ...)        a metric of a model's predictions
+validate(metric, predictor, ...)     a metric of a model's predictions, and their loss
 """
 
 from __future__ import annotations
@@ -66,15 +66,19 @@ class RowsInProcess:
         self._rng = rng
         return 0
 
-    def hold_out(self, fraction: float, stratify: bool) -> RowsInProcess:
-        """Set a random part aside, as scikit-learn does; return it. ValueError: fewer than 2 rows."""
+    def hold_out(self, fraction: float, encoder) -> RowsInProcess:
+        """Set a random part aside, as scikit-learn does; return it. ValueError: fewer than 2 rows.
+
+        encoder: of two classes, of which both sides have their share; else None.
+        """
         if not fraction:
             _check_held_out(0)
         left, held_out = train_test_split(
             np.arange(self.n_rows),
             random_state=self._rng,
             test_size=fraction,
-            stratify=self.y if stratify else None,
+            # As scikit-learn passes them, which names them in its errors.
+            stratify=None if encoder is None else encoder.encode(self.y).astype(bool),
         )
         _check_held_out(len(held_out))
         self._held_out = zlib.crc32(held_out.tobytes())
@@ -91,10 +95,12 @@ class RowsInProcess:
         shard = make_shard(encoder, weights, self.X, self.y, self.weight)
         return InProcess(job, shard, self._rng, self._held_out)
 
-    def score(self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None) -> float:
-        """Return the metric of the model's predictions."""
+    def validate(
+        self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None
+    ) -> tuple[float, float]:
+        """Return the metric of the model's predictions, and their mean loss."""
         block = partitions.Block(self.X, self.y, self.weight)
-        return prediction.score_block(metric, weights, predictor, block).result()
+        return prediction.validate_block(metric, weights, predictor, block).result()
 
 
 class RowsOnTasks:
@@ -152,7 +158,7 @@ class RowsOnTasks:
         self._seed = int(rng.randint(2**31 - 1))
         return self._seed
 
-    def hold_out(self, fraction: float, stratify: bool) -> RowsOnTasks:
+    def hold_out(self, fraction: float, encoder) -> RowsOnTasks:
         """Set random rows of each partition aside, where they are. ValueError: fewer than 2 rows."""
         left, held_out = self.loaded.hold_out(self.tasks, fraction, self._seed)
         _check_held_out(held_out.n_rows)
@@ -202,9 +208,12 @@ class RowsOnTasks:
         function = partial(prediction.evaluate_block, weights)
         return evaluation.results(sum_over_blocks(self.tasks, function, evaluation, self.loaded.add_blocks))
 
-    def score(self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None) -> float:
-        """Return the metric of the model's predictions."""
-        return score_blocks(self.tasks, metric, weights, predictor, self.loaded.add_blocks)
+    def validate(
+        self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None
+    ) -> tuple[float, float]:
+        """Return the metric of the model's predictions, and their mean loss."""
+        function = partial(prediction.validate_block, metric, weights)
+        return sum_over_blocks(self.tasks, function, predictor, self.loaded.add_blocks).result()
 
 
 def _check_held_out(n_rows: int) -> None:
@@ -221,19 +230,6 @@ def _summary(summarize: Callable, block: partitions.Block):
 def make_shard(encoder, weights, X, y, weight) -> Shard:
     """Return the Shard of rows: labels encoded, weights of classes multiplied into those of rows."""
     return Shard(X, encoder.encode(y), weight if weights is None else weights.rows(y, weight)).aligned()
-
-
-def score_blocks(
-    tasks: Tasks,
-    metric,
-    weights: ClassWeights | None,
-    predictor: prediction.Predictor,
-    add_blocks: Callable[[Graph], Sequence[Any]],
-) -> float:
-    """Return the metric over blocks that add_blocks puts into a graph, computed where they are."""
-    return sum_over_blocks(
-        tasks, partial(prediction.score_block, metric, weights), predictor, add_blocks
-    ).result()
 
 
 def sum_over_blocks(tasks: Tasks, function: Callable, model, add_blocks: Callable[[Graph], Sequence[Any]]):

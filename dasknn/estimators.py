@@ -65,6 +65,9 @@ from dasknn.targets import ClassWeights
 from dasknn.training import Face, Training
 from dasknn.transports import random_memory, recall_random
 
+# What callbacks and history_ have of validation rows.
+_VALIDATED = ("validation_score", "val_loss")
+
 
 @dataclass(frozen=True)
 class _KeptOptimizer:
@@ -146,7 +149,7 @@ class _MLP(BaseEstimator):
         "replicas": [Interval(Integral, 1, None, closed="left"), None],
         "transport": [StrOptions({"auto", choice.PEER, choice.TASKS})],
         "dtype": [StrOptions({"float32", "float64"}), None],
-        "callbacks": ["array-like", None],
+        "callbacks": ["array-like", cb.Callback, None],
     }
 
     #: The distributed client to train with; None stands for the current one, if there is one.
@@ -208,9 +211,10 @@ class _MLP(BaseEstimator):
         strategy="auto" trains in this process.
 
         X_val, y_val and, if there are any, sample_weight_val are scored after each epoch: accuracy, or R^2
-        for the regressor, goes into `validation_scores_` and `history_`. With early_stopping=True they take
-        the place of rows held out. In a Pipeline, transform_input=["X_val"] sends X_val through the steps
-        before. validation_data=(X, y) or (X, y, sample_weight) says the same in one.
+        for the regressor, goes into `validation_scores_` and, as "validation_score", into `history_` and what
+        callbacks hear; beside it goes "val_loss", the mean loss without the penalty. With early_stopping=True
+        they take the place of rows held out. In a Pipeline, transform_input=["X_val"] sends X_val through the
+        steps before. validation_data=(X, y) or (X, y, sample_weight) says the same in one.
 
         checkpoint: a folder or fsspec URL to which the whole training is written after each epoch, or a
         `dasknn.Checkpoint(path, every=...)`; the two newest files are kept. resume: go on from the newest
@@ -461,6 +465,7 @@ class _MLP(BaseEstimator):
             ],
             Face(
                 validate=validate,
+                validated=() if validate is None else _VALIDATED,
                 publish=partial(self._publish, job.network, encoder),
                 settings=self._settings(encoder, class_weights) | given,
                 kept=kept,
@@ -495,14 +500,15 @@ class _MLP(BaseEstimator):
             # Their weights are the user's.
             class_weights = None
         elif self.early_stopping and self.solver != "lbfgs":
-            stratify = isinstance(encoder, targets.ClassEncoder) and encoder.n_outputs == 1
-            held_out = rows.hold_out(self.validation_fraction, stratify)
+            is_binary = isinstance(encoder, targets.ClassEncoder) and encoder.n_outputs == 1
+            held_out = rows.hold_out(self.validation_fraction, encoder if is_binary else None)
         else:
             return None
 
         def validate(state: TrainState) -> dict[str, float]:
             predictor = Predictor(network, np.atleast_2d(state.params), encoder)
-            return {"validation_score": held_out.score(self._metric, predictor, class_weights)}
+            found = held_out.validate(self._metric, predictor, class_weights)
+            return dict(zip(_VALIDATED, found, strict=True))
 
         return validate
 
@@ -1000,7 +1006,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
         another.
     dtype : 'float32', 'float64' or None, default=None
         Numbers to compute in. None: float32 if X is, else float64.
-    callbacks : list of `dasknn.callbacks.Callback` or None, default=None
+    callbacks : list of `dasknn.callbacks.Callback`, one of them, or None, default=None
         Told what happens; they run in the process that called fit.
 
     Attributes

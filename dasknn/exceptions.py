@@ -9,6 +9,10 @@ class ModelFileError(ValueError):
     """A model file that is damaged, foreign, or from a newer version."""
 
 
+class ModelNotFoundError(ModelFileError, FileNotFoundError):
+    """There is no file: for Keras's users a ValueError, for others a FileNotFoundError."""
+
+
 class ClusterTimeoutError(TimeoutError):
     """The cluster made no progress for the time allowed; the message says whom we waited for."""
 

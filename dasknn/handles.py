@@ -35,6 +35,25 @@ class LayerHandle:
     def trainable(self, value: bool) -> None:
         self._model._set_trainable(self._number, bool(value))
 
+    @property
+    def weights(self) -> list[np.ndarray]:
+        """Copies of all weights, as get_weights; none, before the model is built."""
+        return self.get_weights() if self._model.built else []
+
+    @property
+    def trainable_weights(self) -> list[np.ndarray]:
+        """Copies of the weights that training changes."""
+        return [weight for weight, is_learned in self._told_apart() if is_learned]
+
+    @property
+    def non_trainable_weights(self) -> list[np.ndarray]:
+        """Copies of the weights that training leaves, or that are moving averages."""
+        return [weight for weight, is_learned in self._told_apart() if not is_learned]
+
+    def _told_apart(self) -> list[tuple[np.ndarray, bool]]:
+        weights, learned = self.weights, self._model._learned_of(self._number)
+        return list(zip(weights, learned, strict=True))
+
     def get_weights(self) -> list[np.ndarray]:
         """Return copies of the weights: kernel, bias; gamma, beta, moving mean, moving variance."""
         return [weight.copy() for weight in self._model._weights_of(self._number)]

@@ -76,6 +76,7 @@ class _Random(Initializer):
     seed: Any
 
     def __post_init__(self):
+        super().__post_init__()
         if isinstance(self.seed, Mapping):
             object.__setattr__(self, "seed", None)
         if self.seed is not None and not isinstance(self.seed, int | np.integer):

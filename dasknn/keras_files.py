@@ -26,7 +26,7 @@ import numpy as np
 
 from dasknn import schema, storage
 from dasknn.configs import snake_case
-from dasknn.exceptions import ModelFileError
+from dasknn.exceptions import ModelFileError, ModelNotFoundError
 from dasknn.optimizers import Adam, Nadam, RMSprop
 from dasknn.schedules import LearningRateSchedule
 from dasknn.updates import Variable
@@ -174,7 +174,7 @@ def _read(path: str | os.PathLike) -> tuple[str, bytes]:
     try:
         return path, storage.read(path)
     except FileNotFoundError:
-        raise FileNotFoundError(f"Expected a model file at {path!r}, found none.") from None
+        raise ModelNotFoundError(f"Expected a model file at {path!r}, found none.") from None
 
 
 def _part(archive: zipfile.ZipFile, name: str, size: int) -> bytes:

@@ -22,7 +22,7 @@ import numpy as np
 
 from dasknn import activations, constraints, initializers, regularizers
 from dasknn.activations import Activation as Function
-from dasknn.configs import check_kinds
+from dasknn.configs import check_kinds, check_own_kinds
 
 
 class Weight(NamedTuple):
@@ -62,16 +62,25 @@ class Layer(ABC):
 
     #: Settings that `get_config` writes with the `serialize` of these modules.
     _parts: ClassVar[dict[str, Any]] = {}
+    #: Whether `outputs` takes sparse rows.
+    takes_sparse: ClassVar[bool] = False
     #: Whether training draws random numbers.
     is_noisy: ClassVar[bool] = False
     #: False: it says what shape rows have, and a network of flat rows does without it.
     changes_numbers: ClassVar[bool] = True
 
     def __post_init__(self):
-        if self.input_dim is not None and self.input_shape is None:
-            object.__setattr__(self, "input_shape", (self.input_dim,))
+        check_own_kinds(self)
         if self.input_shape is not None:
             object.__setattr__(self, "input_shape", _shape(self.input_shape))
+        if self.input_dim is not None:
+            shape = _shape(self.input_dim)
+            if self.input_shape not in (None, shape):
+                raise ValueError(
+                    f"{type(self).__name__} expects input_shape or input_dim, received {self.input_shape} "
+                    f"and {self.input_dim}. Leave one of them out."
+                )
+            object.__setattr__(self, "input_shape", shape)
         if self.dtype not in (None, "float32"):
             raise ValueError(
                 f"Expected dtype None or 'float32', received {self.dtype!r}: layers have no own."
@@ -214,6 +223,8 @@ class Bound:
 class Dense(Layer):
     """activation(X @ W + b), with W (n_inputs, units) and b (units,)."""
 
+    takes_sparse = True
+
     units: int
     activation: Any = None
     use_bias: bool = True
@@ -237,7 +248,7 @@ class Dense(Layer):
 
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.units, int | np.integer) or self.units < 1:
+        if self.units < 1:
             raise ValueError(f"Expected units to be an integer of at least 1, received {self.units!r}.")
         object.__setattr__(self, "units", int(self.units))
 
@@ -368,6 +379,13 @@ class _BoundFunction(Bound):
             np.copyto(dX, self.dA)
 
 
+def _expect_at_least_0(layer: Layer, *names: str) -> None:
+    for name in names:
+        value = getattr(layer, name)
+        if value is not None and not value >= 0:
+            raise ValueError(f"{type(layer).__name__} expects {name} to be at least 0, received {value!r}.")
+
+
 @dataclass(frozen=True)
 class Activation(_Elementwise):
     """activation(X)."""
@@ -388,6 +406,10 @@ class ReLU(_Elementwise):
     negative_slope: float = 0.0
     threshold: float = 0.0
 
+    def __post_init__(self):
+        super().__post_init__()
+        _expect_at_least_0(self, "max_value", "negative_slope", "threshold")
+
     @property
     def function(self):
         return activations.relu(self.max_value, self.negative_slope, self.threshold)
@@ -398,6 +420,10 @@ class LeakyReLU(_Elementwise):
     """X where it is positive, negative_slope * X elsewhere (Maas et al. 2013)."""
 
     negative_slope: float = 0.3
+
+    def __post_init__(self):
+        super().__post_init__()
+        _expect_at_least_0(self, "negative_slope")
 
     @property
     def function(self):
@@ -529,8 +555,7 @@ class GaussianNoise(_Noise):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.stddev >= 0:
-            raise ValueError(f"Expected stddev to be at least 0, received {self.stddev}.")
+        _expect_at_least_0(self, "stddev")
 
     def bind(self, n_rows, n_inputs, dtype):
         return _BoundNoise(self.stddev, n_rows, n_inputs, dtype)
@@ -815,15 +840,28 @@ class Input(_Shape):
     batch_shape: Any = field(default=None, kw_only=True)
 
     def __post_init__(self):
-        shape = self.shape
+        given = (self.shape, self.input_shape, self.input_dim)
+        shape = next((way for way in given if way is not None), None)
         if self.batch_shape is not None:
+            for name, value in (("shape", shape), ("batch_size", self.batch_size)):
+                if value is not None:
+                    raise ValueError(
+                        f"Input expects {name} or batch_shape, received {name}={value} and "
+                        f"batch_shape={self.batch_shape}. Leave one of them out."
+                    )
             batch_size, *shape = self.batch_shape
             object.__setattr__(self, "batch_size", batch_size)
             object.__setattr__(self, "batch_shape", None)
         if shape is None:
             raise ValueError("Input expects the shape of a row: Input(shape=(10,)).")
-        object.__setattr__(self, "shape", _shape(shape))
-        object.__setattr__(self, "input_shape", self.shape)
+        shape = _shape(shape)
+        if self.input_shape is not None and _shape(self.input_shape) != shape:
+            raise ValueError(
+                f"Input expects one shape of a row, received {shape} and input_shape={self.input_shape}. "
+                "Leave input_shape out."
+            )
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "input_shape", shape)
         super().__post_init__()
 
     def get_config(self):

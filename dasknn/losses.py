@@ -161,6 +161,10 @@ class RowLoss(Configurable, Loss):
     reduction: str = "sum_over_batch_size"
     dtype: str | None = None
 
+    #: Where targets must be: losses of others have no bound, or no meaning.
+    targets_in: ClassVar[tuple[float, float]] = (-np.inf, np.inf)
+    #: What to do about such targets.
+    targets_remedy: ClassVar[str] = "Scale them, or choose another loss."
     #: Settings that Keras leaves out of a configuration; ours has them where they are not the default.
     _unwritten: ClassVar[tuple[str, ...]] = ()
 
@@ -180,6 +184,7 @@ class RowLoss(Configurable, Loss):
             raise ValueError(
                 f"Expected axis -1, received {self.axis!r}: rows of outputs are flat. Leave it out."  # type: ignore[attr-defined]
             )
+        super().__post_init__()
 
     @abstractmethod
     def rows(self, y: np.ndarray, P: np.ndarray) -> np.ndarray:
@@ -194,12 +199,25 @@ class RowLoss(Configurable, Loss):
 
     def check_targets(self, y, n_outputs):
         if y.ndim == 2 and y.shape[1] == n_outputs:
+            self._check_range(y)
             return
         n_columns = 1 if y.ndim == 1 else y.shape[-1]
         raise ValueError(
             f"{type(self).__name__} expects targets of shape (n, {n_outputs}), received {y.shape}. "
             + self._remedy(y, n_columns)
         )
+
+    def _check_range(self, y: np.ndarray) -> None:
+        least, most = self.targets_in
+        if not y.size or self.targets_in == RowLoss.targets_in:
+            return
+        # Arithmetic may leave labels that were smoothed a little outside.
+        if not least - 1e-6 <= y.min() <= y.max() <= most + 1e-6:
+            expected = f"of at least {least:g}" if most == np.inf else f"in [{least:g}, {most:g}]"
+            raise ValueError(
+                f"{type(self).__name__} expects targets {expected}, received {y.min():g} to {y.max():g}. "
+                f"{self.targets_remedy}"
+            )
 
     def _remedy(self, y, n_columns: int) -> str:
         return f"Give the last layer {n_columns} units, or y as many columns as there are outputs."
@@ -410,7 +428,9 @@ class LogCosh(_ElementwiseLoss):
 
 @dataclass(frozen=True)
 class Poisson(_ElementwiseLoss):
-    """P - y log(P + 1e-7), averaged over outputs."""
+    """P - y log(P + 1e-7), averaged over outputs; y of at least 0."""
+
+    targets_in = (0, np.inf)
 
     reduction: str = "sum_over_batch_size"
     name: str = "poisson"
@@ -500,6 +520,7 @@ class _OneHotLoss(RowLoss):
     """Targets say how probable each of k classes is."""
 
     judges = CLASSES
+    targets_in = (0, np.inf)
 
     def _remedy(self, y, n_columns):
         if n_columns == 1:
@@ -527,6 +548,12 @@ class CategoricalHinge(_OneHotLoss):
         slopes = -y
         slopes[rows, best] += 1 - y[rows, best]
         return slopes * (self.rows(y, P) > 0)[:, np.newaxis]
+
+
+_BINARY_REMEDY = (
+    "Encode two classes as 0 and 1, or use loss='hinge' for -1 and 1; for more classes use "
+    "loss='sparse_categorical_crossentropy' and as many outputs."
+)
 
 
 # --- probabilities of k events ------------------------------------------------------------------------------
@@ -630,6 +657,9 @@ class BinaryCrossentropy(_BufferedLoss):
     """
 
     judges = LABELS
+    targets_in = (0, 1)
+    targets_remedy = _BINARY_REMEDY
+
     from_logits: bool = False
     label_smoothing: float = 0.0
     axis: int = -1
@@ -649,6 +679,9 @@ class BinaryFocalCrossentropy(_ElementwiseLoss):
 
     apply_class_balancing: times alpha where y is 1, and 1 - alpha where it is 0.
     """
+
+    targets_in = (0, 1)
+    targets_remedy = _BINARY_REMEDY
 
     apply_class_balancing: bool = False
     alpha: float = 0.25

@@ -57,6 +57,7 @@ class Metric(Configurable, ABC):
     _for_labels: ClassVar[str] = "a metric that takes them"
 
     def __post_init__(self):
+        super().__post_init__()
         if self.name is None:
             object.__setattr__(self, "name", snake_case(type(self).__name__))
 
@@ -635,8 +636,8 @@ class _ByThreshold(Metric):
         super().__post_init__()
         for name, least in (("top_k", 1), ("class_id", 0)):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | np.integer) and value >= least):
-                raise ValueError(f"Expected {name} of at least {least}, an integer, received {value!r}.")
+            if value is not None and value < least:
+                raise ValueError(f"Expected {name} of at least {least}, received {value!r}.")
 
     @property
     def takes_output_weights(self) -> bool:  # type: ignore[override]

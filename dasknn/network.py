@@ -175,20 +175,25 @@ class Network:
 
     def activity_penalty(self, params, X) -> float:
         """Return the penalties on what layers put out for X (n, n_inputs), summed over rows."""
-        found, A = 0.0, X
+        found = 0.0
         if self._penalizes_outputs:
+            A = self._inputs(X)
             for layer, weights in zip(self.layers, self.views(params), strict=True):
                 A = layer.outputs(A, *weights)
                 if (regularizer := getattr(layer, "activity_regularizer", None)) is not None:
                     found += regularizer.penalty(A)
         return found
 
+    def _inputs(self, X):
+        """Return rows X, dense or CSR, as the first layer takes them."""
+        return X if isinstance(X, np.ndarray) or self.layers[0].takes_sparse else X.toarray()
+
     def predict(self, params, X) -> np.ndarray:
         """Return the outputs (n, n_outputs) for X (n, n_inputs), dense or CSR."""
         views = self.views(params)
         outputs = np.empty((X.shape[0], self.n_outputs), self.dtype)
         for begin in range(0, X.shape[0], _ROWS_AT_ONCE):
-            A = X[begin : begin + _ROWS_AT_ONCE]
+            A = self._inputs(X[begin : begin + _ROWS_AT_ONCE])
             for layer, weights in zip(self.layers, views, strict=True):
                 A = layer.outputs(A, *weights)
             outputs[begin : begin + _ROWS_AT_ONCE] = A

@@ -93,6 +93,7 @@ class Settings(Optimizer):
     name: str | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         object.__setattr__(self, "name", self.name or snake_case(type(self).__name__))
         self._check_rate()
         self._check_clipping()

@@ -149,6 +149,52 @@ def score_block(metric, weights: ClassWeights | None, predictor: Predictor, bloc
     return metric.of(y.reshape(predicted.shape), predicted, weight)
 
 
+@dataclass(frozen=True)
+class Validation:
+    """What validation rows come to, mergeable: their score, the sum of their losses, and of their weights."""
+
+    score: Any
+    loss_sum: float
+    weight: float
+
+    def __add__(self, other: Validation) -> Validation:
+        return Validation(
+            self.score + other.score, self.loss_sum + other.loss_sum, self.weight + other.weight
+        )
+
+    def result(self) -> tuple[float, float]:
+        """Return (score, mean loss); NaN for no rows."""
+        return self.score.result(), self.loss_sum / self.weight if self.weight else float("nan")
+
+
+def validate_block(metric, weights: ClassWeights | None, predictor: Predictor, block: partitions.Block):
+    """Return the Validation of one block. PartitionError: bad data. Arguments as for `score_block`.
+
+    The loss is that of the network, without penalties; NaN where a label is none of the model's.
+    """
+    y, weight = block.y, block.weight
+    assert y is not None, "a validation needs targets"
+    partitions.refuse_problems(block)
+    if weights is not None:
+        weight = weights.rows(y, weight)
+    outputs = predictor.outputs(block.X)
+    predicted = predictor.encoder.decode(outputs)
+    true = as_numbers(y) if isinstance(predictor.encoder, NumberEncoder) else y
+    score = metric.of(true.reshape(predicted.shape), predicted, weight)
+    loss_sum = _loss_sum(predictor, outputs, y, weight) if len(outputs) else 0.0
+    return Validation(score, loss_sum, float(len(outputs) if weight is None else weight.sum()))
+
+
+def _loss_sum(predictor: Predictor, outputs: np.ndarray, y: np.ndarray, weight) -> float:
+    try:
+        y = predictor.encoder.encode(y)
+    except ValueError:
+        return float("nan")
+    network = predictor.network
+    bound = network.loss.bind(len(outputs), network.n_outputs, network.dtype, "")
+    return bound(outputs, y, weight, np.empty_like(outputs))
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What evaluating one of Keras's models needs: predictor, and a `metrics.MetricSet`."""

@@ -140,7 +140,8 @@ class KerasLines(Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         last = self.training.first_epoch + self.training.max_epochs
-        print(f"Epoch {epoch + 1}/{last}")
+        if last > 1:
+            print(f"Epoch {epoch + 1}/{last}")
         self.began = time.perf_counter()
         self._first_step = self.training.state.step
 

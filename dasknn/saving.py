@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from dasknn import schema, storage
-from dasknn.exceptions import ModelFileError
+from dasknn.exceptions import ModelFileError, ModelNotFoundError
 
 _FORMAT = "dasknn"
 _VERSION = 1
@@ -49,7 +49,7 @@ def read(
     try:
         data = storage.read(path)
     except FileNotFoundError:
-        raise FileNotFoundError(f"Expected a model file at {path!r}, found none.") from None
+        raise ModelNotFoundError(f"Expected a model file at {path!r}, found none.") from None
     with schema.refusing(path, "a safetensors file", remedy):
         # load compares the lengths in the header with that of the file.
         arrays = load(data)

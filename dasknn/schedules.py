@@ -18,6 +18,7 @@ class LearningRateSchedule(Configurable, ABC):
     """A learning rate for every step."""
 
     def __post_init__(self):
+        super().__post_init__()
         for name in ("decay_steps", "first_decay_steps"):
             if not getattr(self, name, 1) > 0:
                 raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -51,6 +52,8 @@ from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy
 from dasknn.targets import LabelWeights, LossEncoder
 from dasknn.training import Face, Training
 
+# Names of losses that the shape of y chooses.
+_BY_THE_DATA = ("crossentropy", "ce")
 # Where the rules choose, a replica has at least so many rows of a step.
 _LEAST_ROWS_OF_STEP = 8
 _NO_PENALTY = BatchL2(0.0)
@@ -136,18 +139,49 @@ class Sequential(Stack):
             optimizer = optimizer.settings
         if isinstance(loss, list | tuple) and len(loss) == 1:
             loss = loss[0]
+        is_open = isinstance(loss, str) and loss.lower() in _BY_THE_DATA
         self._compiled = _Compiled(
             optimizers.get(optimizer),
-            losses.get(loss),
+            loss if is_open else losses.get(loss),
             tuple(_listed(metrics)),
             tuple(_listed(weighted_metrics)),
             transport,
         )
-        self._loss = self._compiled.loss
+        self._loss = None if is_open else self._compiled.loss
         self._forget_steps()
         if self.built:
             self._rebuild()
             self._metric_set()
+
+    def _settle_loss(self, y) -> _Compiled:
+        """Return what the model was compiled with; which cross-entropy it is, the shape of y says."""
+        settings = self._settings("loss")
+        if isinstance(settings.loss, str) and y is not None:
+            n_outputs = self._built_network().n_outputs
+            shape = np.shape(_plain(y)) if not hasattr(y, "ndim") else (None, *tuple(y.shape)[1:])
+            kind: type = losses.CategoricalCrossentropy
+            if n_outputs == 1:
+                kind = losses.BinaryCrossentropy
+            elif len(shape) < 2 or shape[-1] == 1:
+                kind = losses.SparseCategoricalCrossentropy
+            self._compiled = settings = settings._replace(loss=kind())
+            self._loss = settings.loss
+            self._rebuild()
+        return settings
+
+    def _warn_of_one_class(self) -> None:
+        network = self._built_network()
+        loss = self._loss
+        is_softmax = network.layers[-1].activation_name == "softmax"
+        of_classes = isinstance(loss, losses.CategoricalCrossentropy | losses.SparseCategoricalCrossentropy)
+        if network.n_outputs == 1 and (is_softmax or of_classes):
+            what = "softmax" if is_softmax else type(loss).__name__
+            warnings.warn(
+                f"{what} of one output is the same whatever the weights are, so this model cannot learn. For "
+                "two classes use Dense(1, activation='sigmoid') and loss='binary_crossentropy', or an output "
+                "for each class.",
+                stacklevel=3,
+            )
 
     @property
     def compiled(self) -> bool:
@@ -301,14 +335,16 @@ class Sequential(Stack):
         for a folder that holds checkpoints without resume, ModelFileError where all of them are damaged, and
         NonFiniteLossError when training diverges.
         """
-        settings = self._check_compiled("fit")
+        self._check_compiled("fit")
         self._take_scope("fitted")
         callbacks = cb.as_list(callbacks)
         for callback in callbacks:
             if isinstance(callback, cb.ModelCheckpoint):
                 # Now, not after the first epoch.
                 _path(callback.filepath, True, _WEIGHTS if callback.save_weights_only else _MODELS)
-        _check_fit(epochs, initial_epoch, steps_per_epoch, validation_split, validation_steps)
+        _check_fit(
+            epochs, initial_epoch, steps_per_epoch, validation_split, validation_steps, validation_freq
+        )
         is_distributed = partitions.is_distributed(x, y, sample_weight)
         batch_size = _batch_size(batch_size)
         keeper = checkpoints.begin(checkpoint, resume)
@@ -316,9 +352,10 @@ class Sequential(Stack):
         data = (x, y, sample_weight, *given)
         with self._tasks(is_distributed, data, max_faults) as tasks:
             x = self._ready(x)
+            settings = self._settle_loss(y)
+            self._warn_of_one_class()
             network = self._built_network()
-            encoder = LossEncoder(settings.loss, network.n_outputs, DTYPE)
-            weights = None if class_weight is None else LabelWeights(dict(class_weight), DTYPE)
+            encoder = self._encoder(counts_labels=class_weight is not None)
             replicas = self._replicas(is_distributed, len(tasks.slots()), batch_size)
             if keeper is not None and keeper.found is not None and not self._says_replicas():
                 # The cluster may have another size now; what the user leaves to it stays as it was.
@@ -326,6 +363,7 @@ class Sequential(Stack):
             rows = self._read(tasks, encoder, x, y, sample_weight, replicas, verbose=verbose)
             is_sorted = rows.warn_of_skew(is_ours=not is_distributed)
             summary = held_out_summary = rows.summary(encoder.summarize)
+            weights = None if class_weight is None else LabelWeights.of(class_weight, summary, DTYPE)
             held_out = None
             if validation_data is not None:
                 held_out = self._read(
@@ -378,6 +416,7 @@ class Sequential(Stack):
                 Face(
                     partial(_report, job.metrics),
                     self._validate(encoder, held_out, held_out_summary, validation_freq),
+                    () if held_out is None else tuple(f"val_{name}" for name in self.metrics_names),
                     self._take,
                     {"epochs": epochs, "steps": n_steps, "verbose": verbose},
                     settings=decisive,
@@ -564,8 +603,8 @@ class Sequential(Stack):
         x, y, *weight = data
         return self._ready(x), y, weight[0] if weight else None
 
-    def _encoder(self) -> LossEncoder:
-        return LossEncoder(self._loss, self._built_network().n_outputs, DTYPE)
+    def _encoder(self, counts_labels: bool = False) -> LossEncoder:
+        return LossEncoder(self._loss, self._built_network().n_outputs, DTYPE, counts_labels)
 
     # --- evaluate and predict ----------------------------------------------------------------------
 
@@ -589,6 +628,7 @@ class Sequential(Stack):
         watchers.tell("on_test_begin", {})
         began = time.perf_counter()
         x = self._ready(x)
+        self._settle_loss(y)
         encoder = self._encoder()
         data = (x, y, sample_weight)
         with self._tasks(partitions.is_distributed(*data), data) as tasks:
@@ -604,22 +644,36 @@ class Sequential(Stack):
         """Return the outputs (n, units) of x; of Dask data lazily: a Dask array, or a dataframe for a
         dataframe.
 
-        ValueError: the model is not built, or x has other shapes.
+        A model that is not built yet is built for x, as in Keras. ValueError: x has other shapes.
         """
         _refuse_steps("steps", steps)
-        self._check_built()
         watchers = cb.CallbackList(callbacks, self)
         x = self._ready(x)
         predictor = self._predictor(self._encoder())
         if partitions.is_distributed(x):
             columns = list(range(predictor.network.n_outputs))
-            return prediction.lazily(predictor, "outputs", x, columns)
+            return self._shaped(prediction.lazily(predictor, "outputs", x, columns))
         watchers.tell("on_predict_begin", {})
         began = time.perf_counter()
         outputs = predictor.outputs(x)
         watchers.tell("on_predict_end", {})
         progress.print_keras_line(verbose, -(-len(outputs) // _batch_size(batch_size)), began, {})
-        return outputs
+        return self._shaped(outputs)
+
+    def _shaped(self, outputs):
+        """Return outputs (n, p) of flat rows in the shape that rows have behind the last layer."""
+        shape = self._shapes[-1]
+        if len(shape) == 1:
+            return outputs
+        if isinstance(outputs, np.ndarray):
+            return _reshaped(outputs, shape)
+        return outputs.map_blocks(
+            _reshaped,
+            shape,
+            dtype=outputs.dtype,
+            chunks=(outputs.chunks[0], *((n,) for n in shape)),
+            new_axis=list(range(2, len(shape) + 1)),
+        )
 
     def __call__(self, x) -> np.ndarray:
         """Return the outputs (n, units) of plain x."""
@@ -633,10 +687,14 @@ class Sequential(Stack):
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """Take one step on one batch of plain data, in this process; return its loss and metrics."""
-        settings = self._check_compiled("train_on_batch")
+        self._check_compiled("train_on_batch")
         x = self._ready(x)
-        encoder = LossEncoder(settings.loss, self._built_network().n_outputs, DTYPE)
-        weights = None if class_weight is None else LabelWeights(dict(class_weight), DTYPE)
+        self._settle_loss(y)
+        self._warn_of_one_class()
+        encoder = self._encoder()
+        weights = (
+            None if class_weight is None else LabelWeights.checked(class_weight, DTYPE, encoder.n_labels)
+        )
         x, y, sample_weight = _cast(x, y, sample_weight)
         shard = make_shard(encoder, weights, x, y, sample_weight)
         job = self._job(None, 1, encoder.summarize(y, sample_weight), shuffle=False)
@@ -651,6 +709,7 @@ class Sequential(Stack):
         """Return loss and metrics of one batch of plain data."""
         self._check_compiled("test_on_batch")
         x = self._ready(x)
+        self._settle_loss(y)
         encoder = self._encoder()
         x, y, sample_weight = _cast(x, y, sample_weight)
         metric_set = self._metric_set(encoder.summarize(y, sample_weight))
@@ -661,7 +720,7 @@ class Sequential(Stack):
     def predict_on_batch(self, x) -> np.ndarray:
         """Return the outputs (n, units) of plain x."""
         x = self._ready(x)
-        return self._predictor(self._encoder()).outputs(x)
+        return self._shaped(self._predictor(self._encoder()).outputs(x))
 
     # --- ensembles ---------------------------------------------------------------------------------
 
@@ -732,7 +791,9 @@ class Sequential(Stack):
             optimizer = replace(optimizer, learning_rate=float(self._learning_rate))
         return {
             "optimizer": optimizers.serialize(optimizer),
-            "loss": None if settings.loss is None else losses.serialize(settings.loss),
+            "loss": losses.serialize(settings.loss)
+            if isinstance(settings.loss, losses.Loss)
+            else settings.loss,
             "loss_weights": None,
             "metrics": [_described_metric(metric) for metric in settings.metrics] or None,
             "weighted_metrics": [_described_metric(metric) for metric in settings.weighted_metrics] or None,
@@ -1056,10 +1117,19 @@ def _batch_size(batch_size) -> int:
     return int(batch_size)
 
 
-def _check_fit(epochs, initial_epoch, steps_per_epoch, validation_split, validation_steps) -> None:
-    for name, value, least in (("epochs", epochs, 1), ("initial_epoch", initial_epoch, 0)):
-        if not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"Expected {name} to be an integer of at least {least}, received {value!r}.")
+def _check_fit(
+    epochs, initial_epoch, steps_per_epoch, validation_split, validation_steps, validation_freq
+) -> None:
+    for name, value in (("epochs", epochs), ("initial_epoch", initial_epoch)):
+        if not isinstance(value, int | np.integer) or value < 0:
+            raise ValueError(f"Expected {name} to be an integer of at least 0, received {value!r}.")
+    is_list = isinstance(validation_freq, Collection) and not isinstance(validation_freq, str)
+    frequencies = list(validation_freq) if is_list else [validation_freq]
+    if not all(isinstance(number, int | np.integer) and number >= 1 for number in frequencies):
+        raise ValueError(
+            "Expected validation_freq to be an integer of at least 1, every how many epochs, or the numbers "
+            f"of epochs, from 1, received {validation_freq!r}."
+        )
     if steps_per_epoch is not None and steps_per_epoch < 1:
         raise ValueError(f"Expected steps_per_epoch to be at least 1, received {steps_per_epoch!r}.")
     if not 0 <= validation_split < 1:
@@ -1091,7 +1161,11 @@ def _scalar_or_list(logs: dict[str, Any]):
 def _plain(column):
     """Return a list as an array, and an array of rows (n, ...) as (n, k); whatever else as it is."""
     column = np.asarray(column) if isinstance(column, list | tuple) else column
-    return column.reshape(len(column), -1) if isinstance(column, np.ndarray) and column.ndim > 2 else column
+    return partitions.flat_rows(column) if getattr(column, "ndim", 1) > 2 else column
+
+
+def _reshaped(block: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return block.reshape(len(block), *shape)
 
 
 def _cast(x, y, sample_weight):

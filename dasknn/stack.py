@@ -273,6 +273,17 @@ class Stack:
     def _weights_of(self, number: int) -> tuple[np.ndarray, ...]:
         return self._views(self._params_of_one())[self._layers[number].name or ""]
 
+    def _learned_of(self, number: int) -> list[bool]:
+        """Return of which of a layer's weights training changes; nothing before there are any."""
+        if self._network is None:
+            return []
+        names = [layer.name for layer in self._network.layers]
+        name = self._layers[number].name
+        if name not in names:
+            return []
+        at, frozen = names.index(name), self._network.frozen
+        return [(at, i) not in frozen for i in range(len(self._network.weights[at]))]
+
     def _set_weights_of(self, number: int, weights) -> None:
         params = self._params_of_one().copy()
         name = self._layers[number].name or ""

@@ -45,8 +45,9 @@ class Face:
     """What a face adds to a training.
 
     report(state): what callbacks hear of it, in the course of an epoch and at its end. validate(state): what
-    they hear besides, once an epoch has ended. publish(state): gives the model what has been learned, before
-    callbacks look at it. params: what callbacks are told of the settings.
+    they hear besides, once an epoch has ended; validated: the names of that, in epochs that have any.
+    publish(state): gives the model what has been learned, before callbacks look at it. params: what callbacks
+    are told of the settings.
 
     settings: what must be the same for another training to go on from this one. kept: what the face wants to
     find again then; a training that goes on has that of the first one in it. check_kept: looks at it before.
@@ -54,6 +55,7 @@ class Face:
 
     report: Callable[[TrainState], dict[str, float]] = loss_of
     validate: Callable[[TrainState], dict[str, float]] | None = None
+    validated: tuple[str, ...] = ()
     publish: Callable[[TrainState], None] = lambda state: None
     params: Mapping[str, Any] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -96,6 +98,8 @@ class Training:
         #: Whether there is nothing left to learn, however many epochs are: SciPy says so.
         self.has_ended = False
         self._began = 0.0
+        # What callbacks heard, and said, of the last epoch.
+        self._last_logs: dict[str, Any] = {}
         self.callbacks = list(callbacks)
         for callback in self.callbacks:
             callback.model, callback.training = model, self
@@ -203,7 +207,7 @@ class Training:
             self.stop_training = self.should_stop
             with ExitStack() as at_last:
                 at_last.callback(self._let_callbacks_go)
-                logs = dict(self.history[-1]) if self.history else {}
+                logs = dict(self._last_logs)
                 # All of them hear of the end, in their order, whichever raises an error.
                 for callback in reversed(self.callbacks):
                     at_last.callback(callback.on_train_end, logs=logs)
@@ -246,6 +250,7 @@ class Training:
         self.tell("on_epoch_end", state.epoch, logs=logs)
         # Callbacks may have added to what they heard.
         self.history[-1] |= logs
+        self._last_logs = logs
         self.tell("on_epoch_done", state.epoch, logs=logs)
 
     def _on_wave(self, state: TrainState) -> None:

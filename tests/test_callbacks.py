@@ -6,9 +6,19 @@ import dask.array as da
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss, mean_squared_error
 
 import dasknn
-from dasknn import GradientAveraging, MLPClassifier, Sequential, WeightAveraging, optimizers, schedules
+from dasknn import (
+    GradientAveraging,
+    MLPClassifier,
+    MLPRegressor,
+    Sequential,
+    WeightAveraging,
+    optimizers,
+    schedules,
+)
 from dasknn.callbacks import (
     BackupAndRestore,
     Callback,
@@ -21,6 +31,7 @@ from dasknn.callbacks import (
     TensorBoard,
     TerminateOnNaN,
 )
+from dasknn.exceptions import NonFiniteLossError
 from dasknn.layers import BatchNormalization, Dense, Dropout, Input
 
 pytestmark = pytest.mark.filterwarnings("ignore:Training interrupted by user")
@@ -379,3 +390,171 @@ def test_a_training_on_a_cluster_goes_on_elsewhere(rows, tmp_path, client):
         run("broken", breaks_in(2))
     on_cluster = run("broken", breaks_in(9))
     assert on_cluster == run("calm", breaks_in(9))
+
+
+# --- what is followed, and where it is -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        EarlyStopping("val_f1_score", mode="max"),
+        ReduceLROnPlateau("val_f1_score", mode="max"),
+        ModelCheckpoint("best.safetensors", "val_f1_score", save_best_only=True, mode="max"),
+    ],
+)
+def test_a_metric_that_is_a_list_of_one_is_a_number(rows, callback, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = small(metrics=["f1_score"])
+    model.fit(*rows, epochs=2, validation_data=rows, callbacks=[callback], verbose=0)
+    assert callback.best == max(np.ravel(model.history.history["val_f1_score"]))
+
+
+def test_a_metric_of_several_numbers_cannot_be_followed(rows):
+    with pytest.raises(ValueError, match=r"EarlyStopping follows one number, and 'val_loss' is 2: \[1, 2\]"):
+        small().fit(*rows, callbacks=[Says([[1, 2]]), EarlyStopping()], verbose=0)
+
+
+def test_the_best_is_saved_each_time_where_nothing_says_what_is_best(rows, tmp_path):
+    path = tmp_path / "{epoch}.safetensors"
+    with pytest.warns(UserWarning, match=r"ModelCheckpoint looks for 'val_loss', which is not available"):
+        small().fit(*rows, epochs=2, callbacks=[ModelCheckpoint(path, save_best_only=True)], verbose=0)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["1.safetensors", "2.safetensors"]
+    several = [Says([[1, 2]]), ModelCheckpoint(tmp_path / "3.safetensors", save_best_only=True)]
+    with pytest.warns(UserWarning, match="follows one number"):
+        small().fit(*rows, callbacks=several, verbose=0)
+    assert (tmp_path / "3.safetensors").exists()
+
+
+def test_epochs_without_validation_are_passed_over_without_a_warning(rows, tmp_path):
+    followers = [
+        EarlyStopping(),
+        ReduceLROnPlateau(),
+        ModelCheckpoint(tmp_path / "{epoch}.safetensors", save_best_only=True),
+    ]
+    validation = {"validation_data": rows, "validation_freq": 2}
+    small().fit(*rows, epochs=5, callbacks=followers, verbose=0, **validation)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["2.safetensors", "4.safetensors"]
+    with pytest.warns(UserWarning, match="EarlyStopping looks for 'val_loss'"):
+        small().fit(*rows, callbacks=[followers[0]], verbose=0, **validation)
+
+
+@pytest.mark.parametrize(("every", "n_validations"), [(1, 4), (2, 2), ([3], 1)])
+def test_the_csv_has_the_columns_of_validation_whenever_it_comes(rows, tmp_path, every, n_validations):
+    model, path = small(), tmp_path / "log.csv"
+    settings = {"validation_data": rows, "validation_freq": every}
+    model.fit(*rows, epochs=4, callbacks=[CSVLogger(path)], verbose=0, **settings)
+    with open(path, newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert list(lines[0]) == ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"]
+    found = [float(line["val_loss"]) for line in lines if line["val_loss"] != "NA"]
+    assert_allclose(found, model.history.history["val_loss"])
+    assert len(found) == n_validations
+
+
+def test_logs_without_a_column_in_the_csv_are_named_once(rows, tmp_path):
+    path = tmp_path / "log.csv"
+    small().fit(*rows, callbacks=[CSVLogger(path)], verbose=0)
+    later = [Says([1, 2]), CSVLogger(path, append=True)]
+    with pytest.warns(UserWarning, match=r"log\.csv has no column for val_loss") as found:
+        small().fit(*rows, epochs=2, callbacks=later, verbose=0)
+    assert len(found) == 1
+
+
+def test_checkpoints_of_mini_batches_are_named_by_the_batch_of_the_epoch(rows, tmp_path):
+    path = tmp_path / "{epoch}-{batch:02d}.safetensors"
+    small().fit(*rows, epochs=2, callbacks=[ModelCheckpoint(path, save_freq=1)], verbose=0)
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert {name[:2] for name in names} == {"1-", "2-"}
+    assert all(1 <= int(name[2:4]) <= 7 for name in names), names
+
+
+@pytest.mark.parametrize("kind", [BackupAndRestore, CSVLogger, ModelCheckpoint, TensorBoard])
+def test_no_name_is_not_the_working_directory(kind):
+    with pytest.raises(ValueError, match=r"Expected (backup_dir|filename|filepath|log_dir) to name a place"):
+        kind("")
+
+
+def test_a_type_error_of_a_schedule_is_the_users_to_see(rows):
+    def schedule(epoch, rate):
+        return rate + None
+
+    with pytest.raises(TypeError, match="NoneType"):
+        small().fit(*rows, callbacks=[LearningRateScheduler(schedule)], verbose=0)
+
+
+def test_terminate_on_nan_may_raise_the_error(rows):
+    x, y = rows[0] * 1e30, rows[1]
+    wild, watchers = (
+        small(optimizer=optimizers.SGD(1e38)),
+        [TerminateOnNaN(), TerminateOnNaN(raise_error=True)],
+    )
+    with pytest.raises(NonFiniteLossError), np.errstate(all="ignore"):
+        wild.fit(x, y, callbacks=watchers, verbose=0)
+
+
+@pytest.mark.parametrize("face", ["keras", "scikit-learn"])
+def test_the_end_of_training_is_told_with_the_logs_of_the_last_epoch_alone(rows, face):
+    told = []
+    watcher = LambdaCallback(
+        on_epoch_end=lambda epoch, logs: told.append(dict(logs)),
+        on_train_end=lambda logs: told.append(logs),
+    )
+    if face == "keras":
+        small().fit(*rows, validation_data=rows, callbacks=watcher, verbose=0)
+        assert set(told[-1]) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    else:
+        with pytest.warns(ConvergenceWarning):
+            MLPClassifier(max_iter=2, callbacks=[watcher]).fit(*rows, validation_data=rows)
+        assert set(told[-1]) == {"loss", "validation_score", "val_loss"}
+    assert told[-1] == told[-2]
+
+
+# --- the validation loss of the estimators -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_loss_of_validation_rows_is_scikit_learns(rows, kind, weighted):
+    x, y = rows[0].astype(np.float64), rows[1].astype(int) + (rows[0][:, 1] > 1)
+    weight = np.random.default_rng(0).uniform(0, 2, 200) if weighted else None
+    classifier = MLPClassifier(
+        (5,), max_iter=2, callbacks=EarlyStopping("val_loss", patience=5), random_state=0
+    )
+    validation = [x, y, weight][: 3 if weighted else 2]
+    data = [x, y, *validation]
+    if kind == "dask":
+        data = [da.from_array(part, chunks=(70, *part.shape[1:])) for part in data]
+    with pytest.warns(ConvergenceWarning):
+        classifier.fit(data[0], data[1], validation_data=tuple(data[2:]))
+    expected = log_loss(y, classifier.predict_proba(x), sample_weight=weight)
+    assert classifier.history_[-1]["val_loss"] == pytest.approx(expected, rel=1e-9)
+    score = classifier.score(x, y, weight)
+    assert classifier.history_[-1]["validation_score"] == pytest.approx(score, rel=1e-12)
+
+
+def test_the_loss_of_a_regressors_validation_rows_is_half_the_squared_error(rows):
+    x = rows[0].astype(np.float64)
+    regressor = MLPRegressor(hidden_layer_sizes=(5,), max_iter=2, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        regressor.fit(x, x[:, :2], validation_data=(x, x[:, :2]))
+    expected = mean_squared_error(x[:, :2], regressor.predict(x)) / 2
+    assert regressor.history_[-1]["val_loss"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_early_stopping_on_the_loss_stops_an_estimator(rows):
+    x = rows[0].astype(np.float64)
+    noise = np.random.default_rng(0).integers(0, 2, 200)
+    stopping = EarlyStopping("val_loss", patience=3, restore_best_weights=True)
+    model = MLPClassifier((50,), learning_rate_init=0.05, max_iter=100, callbacks=stopping, random_state=0)
+    model.fit(x[:100], noise[:100], validation_data=(x[100:], noise[100:]))
+    curve = [entry["val_loss"] for entry in model.history_]
+    assert model.n_iter_ == int(np.argmin(curve)) + 4 < 100
+    assert log_loss(noise[100:], model.predict_proba(x[100:])) == pytest.approx(min(curve), rel=1e-9)
+
+
+def test_the_loss_of_labels_that_training_has_not_is_unknown(rows):
+    x, y = rows[0], rows[1].astype(int)
+    with pytest.warns(ConvergenceWarning):
+        model = MLPClassifier((5,), max_iter=1).fit(x, y, validation_data=(x[:3], np.array([0, 1, 7])))
+    assert np.isnan(model.history_[0]["val_loss"])

@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 import dasknn
 from dasknn import MLPClassifier, MLPRegressor, WeightAveraging
-from dasknn.callbacks import Callback
+from dasknn.callbacks import Callback, LambdaCallback
 from dasknn.exceptions import DataSkewWarning, NonFiniteLossError, PartitionError
 
 SETTINGS = [
@@ -545,3 +545,23 @@ def test_contradictions_are_refused(digits):
         MLPClassifier(strategy=strategy, replicas=3).fit(*digits)
     with pytest.raises(ValueError, match=r"validation_data to be \(X, y\) or .* received 1 items"):
         MLPClassifier().fit(*digits, validation_data=(digits[0],))
+
+
+def test_a_class_with_one_member_is_named_as_scikit_learn_names_it():
+    X, y = np.random.default_rng(0).standard_normal((40, 3)), np.zeros(40, int)
+    y[3] = 1
+    said = []
+    for kind in (MLPClassifier, reference.MLPClassifier):
+        with pytest.raises(ValueError, match="least populated") as error:
+            kind(early_stopping=True).fit(X, y)
+        said.append(str(error.value))
+    assert said[0] == said[1]
+
+
+def test_one_callback_alone_is_a_list_of_one(digits):
+    X, y = digits
+    seen = []
+    watcher = LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    with pytest.warns(ConvergenceWarning):
+        MLPClassifier((5,), max_iter=2, callbacks=watcher).fit(X, y)
+    assert seen == [0, 1]

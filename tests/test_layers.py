@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 
-from dasknn import activations, layers
+from dasknn import Sequential, activations, layers
 from dasknn.layers import (
     ELU,
     Activation,
@@ -247,3 +248,67 @@ def test_dropout_of_everything_gives_zeros():
 def test_settings_that_make_no_sense_raise(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# --- arguments that are none ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: layers.ReLU(negative_slope=None), "ReLU expects negative_slope to be a number, received N"),
+        (lambda: layers.ReLU(threshold=None), "ReLU expects threshold to be a number, received None"),
+        (lambda: layers.ReLU(max_value=-1), "ReLU expects max_value to be at least 0, received -1"),
+        (lambda: layers.LeakyReLU(-0.1), "LeakyReLU expects negative_slope to be at least 0, received -0.1"),
+        (lambda: layers.LeakyReLU(None), "LeakyReLU expects negative_slope to be a number, received None"),
+        (lambda: layers.ELU("1"), "ELU expects alpha to be a number, received '1'"),
+        (lambda: layers.Dropout("0.5"), "Dropout expects rate to be a number, received '0.5'"),
+        (lambda: layers.BatchNormalization(epsilon=None), "expects epsilon to be a number, received None"),
+        (lambda: layers.Dense(4.0), "Dense expects units to be an integer, received 4.0"),
+        (lambda: layers.Dense(True), "Dense expects units to be an integer, received True"),
+        (lambda: layers.Dense(3, use_bias="no"), "use_bias to be True or False, received 'no'"),
+        (
+            lambda: layers.Input((4,), batch_shape=(None, 5)),
+            r"shape or batch_shape, received shape=\(4,\) and",
+        ),
+        (lambda: layers.Input(batch_size=2, batch_shape=(None, 5)), "batch_size or batch_shape"),
+        (
+            lambda: layers.Input((4,), input_shape=(5,)),
+            r"one shape of a row, received \(4,\) and input_shape",
+        ),
+        (lambda: layers.Dense(3, input_shape=(4,), input_dim=5), "input_shape or input_dim, received"),
+    ],
+)
+def test_arguments_that_no_layer_can_take_raise(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_input_takes_its_shape_in_any_of_keras_ways():
+    ways = [{"shape": (4,)}, {"batch_shape": (None, 4)}, {"input_shape": (4,)}, {"input_dim": 4}]
+    assert [layers.Input(**way).shape for way in ways] == [(4,)] * 4
+    assert layers.Input.from_config({"batch_input_shape": [None, 4], "name": "first"}).shape == (4,)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        layers.Dropout(0.5),
+        layers.GaussianNoise(0.1),
+        layers.Activation("tanh"),
+        layers.BatchNormalization(),
+        layers.LayerNormalization(),
+        layers.Dense(3, activity_regularizer="l2"),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_any_first_layer_takes_sparse_rows(first):
+    X = sparse.random(40, 6, 0.3, format="csr", dtype=np.float32, random_state=0)
+    y = np.asarray(X.sum(axis=1), np.float32)
+    model = Sequential([layers.Input((6,)), first, layers.Dense(1, activity_regularizer="l2")])
+    model.compile(loss="mse")
+    model.fit(X, y, validation_data=(X, y), verbose=0)
+    assert_allclose(model.predict(X, verbose=0), model.predict(X.toarray(), verbose=0), rtol=1e-5, atol=1e-6)
+    assert model.evaluate(X, y, verbose=0) == pytest.approx(
+        model.evaluate(X.toarray(), y, verbose=0), rel=1e-5
+    )

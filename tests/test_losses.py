@@ -430,3 +430,18 @@ def test_a_number_is_the_weight_of_each_row():
     assert losses.MeanSquaredError()(y, P, np.arange(4)[:, np.newaxis]) == pytest.approx(
         losses.MeanSquaredError()(y, P, np.arange(4))
     )
+
+
+@pytest.mark.parametrize(
+    ("loss", "y"),
+    [("binary_focal_crossentropy", 2), ("poisson", -1), ("categorical_crossentropy", -1), ("bce", -0.5)],
+)
+def test_targets_whose_loss_has_no_bound_raise(loss, y):
+    with pytest.raises(ValueError, match=r"expects targets (of at least 0|in .0, 1.), received"):
+        losses.get(loss)(np.full((2, 3), y), np.full((2, 3), 0.3))
+
+
+def test_targets_that_rounding_has_left_a_little_outside_are_taken():
+    assert losses.BinaryCrossentropy()(np.full((2, 1), 1 + 1e-7), np.full((2, 1), 0.5)) == pytest.approx(
+        np.log(2)
+    )

@@ -418,8 +418,8 @@ def test_flat_outputs_are_one_row_where_the_largest_are_looked_for(top_k, expect
         ({"class_id": 0}, SQUARE_Y[0], r"class_id=0\) expects y_pred of shape \(n, k\), received \(4,\)"),
         ({"class_id": 4}, SQUARE_Y, r"class_id in \[0, 4\), the outputs, received 4"),
         ({"top_k": 5}, SQUARE_Y, "top_k of at most 4, the number of outputs, received 5"),
-        ({"class_id": -1}, SQUARE_Y, "class_id of at least 0, an integer, received -1"),
-        ({"top_k": 0}, SQUARE_Y, "top_k of at least 1, an integer, received 0"),
+        ({"class_id": -1}, SQUARE_Y, "class_id of at least 0, received -1"),
+        ({"top_k": 0}, SQUARE_Y, "top_k of at least 1, received 0"),
     ],
 )
 def test_an_output_that_is_not_there_raises(kind, settings, targets, message):

@@ -14,6 +14,7 @@ import pytest
 from distributed import Client, LocalCluster
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import r2_score
+from sklearn.utils.class_weight import compute_class_weight
 
 import dasknn
 from dasknn import (
@@ -28,7 +29,7 @@ from dasknn import (
     optimizers,
 )
 from dasknn.exceptions import NonFiniteLossError, PartitionError
-from dasknn.layers import BatchNormalization, Dense, Dropout, Flatten, GaussianNoise, Input
+from dasknn.layers import Activation, BatchNormalization, Dense, Dropout, Flatten, GaussianNoise, Input
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not pass an `input_shape`")
 
@@ -610,7 +611,7 @@ def test_errors_say_what_was_expected_and_what_came(rows):
     with pytest.raises(ValueError, match=r"You must call `compile\(\)` before calling `fit\(\)`\."):
         model.fit(x, y)
     with pytest.raises(ValueError, match="not been built"):
-        model.predict(x)
+        model.get_weights()
     with pytest.raises(ValueError, match="Did you mean 'adam'"):
         model.compile("adamm", "mse")
     with pytest.raises(ValueError, match="Did you mean"):
@@ -624,7 +625,7 @@ def test_errors_say_what_was_expected_and_what_came(rows):
     bad[7, 2] = np.nan
     with pytest.raises(PartitionError, match="row 7, column 2"):
         model.fit(bad, y)
-    for settings in ({"batch_size": 0}, {"epochs": 0}, {"validation_split": 1.0}, {"steps_per_epoch": 0}):
+    for settings in ({"batch_size": 0}, {"epochs": -1}, {"validation_split": 1.0}, {"steps_per_epoch": 0}):
         with pytest.raises(ValueError, match=f"Expected {next(iter(settings))}"):
             model.fit(x, y, **settings)
     with pytest.raises(ValueError, match="validation_split"):
@@ -783,3 +784,191 @@ def test_r2_keeps_its_digits_far_from_0_on_every_path(rows):
         assert_allclose(model.evaluate(x_, y_, sample_weight=weight_, verbose=0)[1:], expected, rtol=1e-5)
     assert_allclose(model.test_on_batch(x, y, weight)[1:], expected, rtol=1e-5)
     assert_allclose(model.train_on_batch(x, y, weight)[1:], expected, rtol=1e-5)
+
+
+# --- what Keras's users write -------------------------------------------------------------------------
+
+
+def test_predict_builds_a_model(rows):
+    x = rows[0]
+    models = [Sequential([Dense(3, "tanh"), Dense(2)]) for _ in range(3)]
+    plain, lazy, called = models
+    assert plain.predict(x, verbose=0).shape == (320, 2)
+    assert lazy.predict(on_dask(x)[0]).shape == (320, 2)
+    assert called(x).shape == (320, 2)
+    assert {model.output_shape for model in models} == {(None, 2)}
+
+
+def test_predictions_have_the_shape_that_output_shape_says(rows):
+    x = rows[0].reshape(320, 5, 2)
+    model = Sequential([Input((5, 2)), Activation("tanh")])
+    assert model.output_shape == (None, 5, 2)
+    for predicted in (model.predict(x, verbose=0), model.predict(on_dask(x)[0]), model(x)):
+        assert predicted.shape == (320, 5, 2)
+        assert_allclose(np.asarray(predicted), np.tanh(x), rtol=1e-6)
+    model.compile("sgd", "mse")
+    for data in ((x, x), on_dask(x, x)):
+        found = model.evaluate(*data, verbose=0)
+        assert found == pytest.approx(np.mean((np.tanh(x) - x) ** 2), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("units", "shape", "kind"),
+    [
+        (1, (320,), losses.BinaryCrossentropy),
+        (1, (320, 1), losses.BinaryCrossentropy),
+        (3, (320,), losses.SparseCategoricalCrossentropy),
+        (3, (320, 1), losses.SparseCategoricalCrossentropy),
+        (3, (320, 3), losses.CategoricalCrossentropy),
+    ],
+)
+@pytest.mark.parametrize("use", ["fit", "evaluate", "train_on_batch", "test_on_batch"])
+def test_crossentropy_is_the_one_that_the_targets_ask_for(rows, units, shape, kind, use):
+    y = np.zeros(shape, np.float32)
+    if shape == (320, 3):
+        y[:, 1] = 1
+    model = Sequential([Input((10,)), Dense(units, "sigmoid" if units == 1 else "softmax")])
+    model.compile(loss="crossentropy", metrics=["accuracy"])
+    x = rows[0]
+    if use == "evaluate":
+        x, y = on_dask(x, y)
+    settings = {} if use.endswith("on_batch") else {"verbose": 0}
+    getattr(model, use)(x, y, **settings)
+    assert type(model.loss) is kind
+
+
+def test_a_model_whose_targets_are_not_known_yet_is_saved(rows, tmp_path):
+    model = Sequential([Input((10,)), Dense(1, "sigmoid")])
+    model.compile(loss="ce")
+    model.save(tmp_path / "model.safetensors")
+    loaded = dasknn.load_model(tmp_path / "model.safetensors")
+    loaded.fit(*rows, verbose=0)
+    assert type(loaded.loss) is losses.BinaryCrossentropy
+
+
+def test_no_epochs_are_an_empty_history(rows):
+    model = binary()
+    before = model.get_weights()
+    assert model.fit(*rows, epochs=0, validation_data=rows, verbose=0).history == {}
+    for now, then in zip(model.get_weights(), before, strict=True):
+        assert_array_equal(now, then)
+
+
+def test_a_single_epoch_has_no_number(rows, capsys):
+    binary().fit(*rows, verbose=2)
+    assert "Epoch" not in capsys.readouterr().out
+    binary().fit(*rows, epochs=2, verbose=2)
+    assert "Epoch 1/2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("frequency", [0, -1, 1.5, "2", [0], None])
+def test_a_frequency_of_validation_that_is_none_is_refused(rows, frequency):
+    with pytest.raises(ValueError, match="Expected validation_freq to be an integer of at least 1"):
+        binary().fit(*rows, validation_data=rows, validation_freq=frequency, verbose=0)
+
+
+@pytest.mark.parametrize("name", ["nope.keras", "nope.safetensors"])
+def test_a_file_that_is_not_there_is_keras_value_error_and_everybodys_file_not_found(name, tmp_path):
+    for error in (ValueError, FileNotFoundError):
+        with pytest.raises(error, match="found none"):
+            dasknn.load_model(tmp_path / name)
+
+
+def test_a_layer_of_a_model_has_its_weights(rows):
+    model = Sequential([Dense(3), BatchNormalization(), Flatten()])
+    assert [layer.weights for layer in model.layers] == [[], [], []]
+    model.build((None, 10))
+    dense, normalization, flatten = model.layers
+    assert [weight.shape for weight in dense.weights] == [(10, 3), (3,)]
+    assert (len(normalization.weights), len(normalization.trainable_weights)) == (4, 2)
+    assert len(normalization.non_trainable_weights) == 2
+    assert flatten.weights == flatten.trainable_weights == []
+    dense.trainable = False
+    assert (dense.trainable_weights, len(dense.non_trainable_weights)) == ([], 2)
+
+
+# --- weights of classes -------------------------------------------------------------------------------
+
+
+def three_classes(loss):
+    dasknn.set_random_seed(1)
+    model = Sequential([Input((10,)), Dense(3, "softmax")])
+    model.compile(loss=loss)
+    return model
+
+
+def labels_of(rows, loss):
+    labels = np.digitize(rows[0][:, 0], [-0.5, 1.5])
+    return np.eye(3, dtype=np.float32)[labels] if loss == "categorical_crossentropy" else labels
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask"])
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", "sparse_categorical_crossentropy"])
+def test_balanced_weights_of_classes_are_scikit_learns(rows, loss, kind):
+    x, labels = rows[0], labels_of(rows, "sparse")
+    weights = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    data = [x, labels_of(rows, loss)]
+    data = on_dask(*data) if kind == "dask" else data
+    by_name, by_number = three_classes(loss), three_classes(loss)
+    by_name.fit(*data, class_weight="balanced", verbose=0)
+    by_number.fit(*data, class_weight=dict(enumerate(weights)), verbose=0)
+    assert_allclose(by_name.get_weights()[0], by_number.get_weights()[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "message"),
+    [
+        ({5: 3.0}, r"weights for labels \[5\], which are not in y: it has \[0, 1, 2\]"),
+        ({0: 1.0, 5: 3.0}, r"weights for labels \[5\], which are not in y"),
+        ([1.0, 2.0, 3.0], r"received \[1.0, 2.0, 3.0\]\. Pass dict\(enumerate\(weights\)\)"),
+        ("even", "dict of label to weight, 'balanced' or None, received 'even'"),
+        ({0: "a"}, "received 0: a"),
+    ],
+)
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", "sparse_categorical_crossentropy"])
+def test_weights_of_classes_that_are_not_there_are_refused(rows, loss, class_weight, message):
+    with pytest.raises(ValueError, match=message):
+        three_classes(loss).fit(rows[0], labels_of(rows, loss), class_weight=class_weight, verbose=0)
+
+
+def test_weights_for_more_classes_than_the_rows_have_are_taken_as_in_scikit_learn(rows):
+    y = np.minimum(labels_of(rows, "sparse"), 1)
+    model = three_classes("sparse_categorical_crossentropy")
+    model.fit(rows[0], y, class_weight={0: 1.0, 1: 2.0, 2: 3.0}, verbose=0)
+
+
+@pytest.mark.parametrize("class_weight", [{5: 3.0}, "balanced", [1.0, 2.0, 3.0]])
+def test_one_batch_takes_weights_of_the_labels_of_the_model_alone(rows, class_weight):
+    model = three_classes("sparse_categorical_crossentropy")
+    model.train_on_batch(rows[0][:4], np.zeros(4), class_weight={2: 3.0})
+    with pytest.raises(ValueError, match="class_weight"):
+        model.train_on_batch(rows[0][:4], np.zeros(4), class_weight=class_weight)
+
+
+# --- losses that cannot be meant -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("loss", "activation"),
+    [("categorical_crossentropy", "softmax"), ("binary_crossentropy", "softmax"), ("mse", "softmax"),
+     ("categorical_crossentropy", "sigmoid"), ("sparse_categorical_crossentropy", "sigmoid")],
+)  # fmt: skip
+@pytest.mark.parametrize("use", ["fit", "train_on_batch"])
+def test_a_single_output_of_several_classes_draws_a_warning(rows, loss, activation, use):
+    model = Sequential([Input((10,)), Dense(1, activation)])
+    model.compile(loss=loss)
+    with pytest.warns(UserWarning, match="so this model cannot learn"):
+        getattr(model, use)(rows[0], 0 * rows[1], **({"verbose": 0} if use == "fit" else {}))
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask"])
+@pytest.mark.parametrize("labels", [(1, 2), (-1, 1), (0, 2)])
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_labels_outside_of_0_and_1_are_refused_before_training(rows, labels, kind, from_logits):
+    y = np.where(rows[1] > 0, *labels[::-1]).astype(np.float32)
+    model = binary(loss=losses.BinaryCrossentropy(from_logits=from_logits))
+    data = on_dask(rows[0], y) if kind == "dask" else (rows[0], y)
+    expected = rf"expects targets in \[0, 1\], received {labels[0]} to {labels[1]}\. Encode two classes"
+    for use in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match=expected):
+            use(*data, verbose=0)
