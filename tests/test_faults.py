@@ -4,6 +4,7 @@ Workers of the shared cluster are started again by their nannies, so one cluster
 """
 
 import ctypes
+import gc
 import json
 import logging
 import os
@@ -611,3 +612,37 @@ def test_attempts_that_fail_at_once_are_made_at_longer_and_longer_intervals(monk
     with pytest.raises(LinkError):
         tasks.until_done(1, 0, attempt)
     assert pauses == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0]
+
+
+def test_a_result_that_is_lost_while_it_is_fetched_leaves_no_traceback(new_cluster, caplog):
+    client = new_cluster(2)
+    home, pid = next(iter(client.run(os.getpid).items()))
+    # When it is computed again, it takes its time.
+    future = client.submit(_slow_again, workers=[home], allow_other_workers=True)
+    wait(future)
+    os.kill(pid, signal.SIGKILL)
+    tasks = ClusterTasks(client)
+    with pytest.raises(WorkerLeftError):
+        tasks._gather([future], [home])
+    future.cancel()
+    future.release()
+    client.submit(int, pure=False).result()
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+def _slow_again():
+    if getattr(_slow_again, "ran", False):
+        time.sleep(5)
+    _slow_again.ran = True
+    return np.ones(1000)
+
+
+def test_results_of_which_one_failed_raise_its_error(client):
+    fine, failed = client.submit(int, pure=False), client.submit(int, "x", pure=False)
+    wait([fine, failed])
+    with pytest.raises(ValueError, match="invalid literal"):
+        ClusterTasks(client)._gather([fine, failed], [None, None])
+    with pytest.raises(ValueError, match="invalid literal"):
+        ClusterTasks(client)._gather([failed], [])
+    client.cancel([fine, failed])

@@ -925,8 +925,14 @@ class ClusterTasks(Tasks):
 
     def _gather(self, batch: list, at: Sequence[str | None]) -> list:
         """Return the values of results that are ready, unless a worker of `at` is gone with them."""
-        # By itself, gather would wait until the lost result has been computed again.
-        return self._in_loop(self.client.gather, batch, asynchronous=True, look=Wait(self, batch, at).look)
+        # By itself, gather would wait until the lost result has been computed again. One that is given up and
+        # does not skip what fails leaves asyncio with exceptions that nobody retrieves, each a traceback.
+        look = Wait(self, batch, at).look
+        values = self._in_loop(self.client.gather, batch, errors="skip", asynchronous=True, look=look)
+        if len(values) < len(batch):
+            # This raises the error of the one that failed.
+            values = self._in_loop(self.client.gather, batch, asynchronous=True, look=look)
+        return values
 
     def check_present(self, at: Sequence[str | None]) -> None:
         """Raise WorkerLeftError if one of these workers is gone."""
