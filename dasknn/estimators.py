@@ -21,7 +21,7 @@ from scipy.optimize import OptimizeResult
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _clone_parametrized, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, Options, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call
 from sklearn.utils.optimize import _check_optimize_result
@@ -898,7 +898,8 @@ class _MLP(BaseEstimator):
     def __sklearn_clone__(self):
         # No parameters, since they are in no file; a search goes on where its estimator was told to.
         twin = _clone_parametrized(self)
-        twin.client, twin.workers = self.client, self.workers
+        # Only what was said: scikit-learn looks for attributes that are set before fit.
+        vars(twin).update({name: vars(self)[name] for name in ("client", "workers") if name in vars(self)})
         return twin
 
     def __sklearn_tags__(self):
@@ -1325,6 +1326,17 @@ class MLPRegressor(RegressorMixin, _MLP):
         partitions.refuse_kinds("y", y)
         partitions.refuse_kinds("sample_weight", sample_weight)
         return super().score(X, y, sample_weight)
+
+    def _validate_params(self):
+        try:
+            super()._validate_params()
+        except InvalidParameterError as error:
+            if isinstance(self.loss, str):
+                raise
+            raise InvalidParameterError(
+                f"{error} The first argument of MLPRegressor is its loss, as in scikit-learn. Name that of "
+                f"layers: MLPRegressor(hidden_layer_sizes={self.loss!r})."
+            ) from None
 
     def _loss(self, encoder):
         return HalfPoisson() if self.loss == "poisson" else SquaredError()

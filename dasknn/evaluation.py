@@ -248,9 +248,9 @@ class _Found:
         return _Estimate(exact, values, float(shift), trials)
 
     def frame(self, table: list[dict[str, Any]], settings: _Settings):
-        import pandas as pd
+        from dasknn.frames import WholeFrame
 
-        frame = pd.DataFrame(table)
+        frame = WholeFrame(table)
         frame.attrs["confidence"] = settings.confidence
         frame.attrs["min_rows"] = settings.min_rows
         frame.attrs["greater_is_better"] = {

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "dasknn"
 FLOORS = {
     "exceptions": 0,
     "configs": 0,
+    "frames": 0,
     "names": 0,
     "schema": 1,
     "summary": 0,

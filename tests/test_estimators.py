@@ -527,6 +527,15 @@ def test_members_with_automatic_batches_take_steps_of_200_rows():
     assert seen == [2000 // 200]
 
 
+def test_layers_where_the_regressors_loss_stands_are_refused_with_the_remedy(digits):
+    for sizes in ((64,), 64, [64, 32]):
+        with pytest.raises(
+            ValueError, match=r"The 'loss' parameter of MLPRegressor must be .*its loss"
+        ) as raised:
+            MLPRegressor(sizes).fit(*digits)
+        assert str(raised.value).endswith(f"MLPRegressor(hidden_layer_sizes={sizes!r}).")
+
+
 def test_a_fit_that_failed_leaves_nothing_fitted(digits):
     X, y = digits
     model = MLPClassifier((4,), max_iter=1).fit(X, y)

@@ -1,5 +1,6 @@
 """Slices have scikit-learn's metrics, intervals hold what they promise, and the data is read once."""
 
+import pickle
 import warnings
 from functools import reduce
 from operator import add
@@ -221,6 +222,18 @@ def test_metrics_of_a_regression_are_scikit_learns(q, weighted):
         for name in names[:-1]:
             score = getattr(skm, "r2_score" if name == "r2" else name)
             assert row[name] == pytest.approx(score(y[own], predicted[own], sample_weight=w), rel=1e-9), name
+
+
+def test_what_evaluate_returns_is_printed_with_all_columns():
+    P, y, _ = probabilities(2, n=60)
+    found = dasknn.evaluate(MLPClassifier((2,), max_iter=1).fit(P, y), P, y)
+    for frame in (found, found.sort_values("rows"), pickle.loads(pickle.dumps(found))):
+        with pd.option_context("display.max_columns", 4, "display.width", 60):
+            shown = str(frame)
+            assert "..." not in shown
+            assert all(name in shown for name in found.columns)
+        assert isinstance(frame, pd.DataFrame)
+        assert frame.attrs["confidence"] == 0.95
 
 
 def test_a_slice_without_one_of_the_classes_has_scikit_learns_values_or_none():
