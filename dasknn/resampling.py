@@ -61,32 +61,10 @@ class Ranking:
 
 
 @dataclass(frozen=True, eq=False)
-class SliceSums:
-    """What is known of a slice.
-
-    sums: of each block, (1 + B, k). tallies: of each ranking, weights (m, 2) of negative and positive rows.
-    resampled: the same in coarse cells, weights (m, 2, 1 + B).
-    """
-
-    n_rows: int
-    sums: tuple[np.ndarray, ...]
-    tallies: tuple[Tally, ...]
-    resampled: tuple[Tally, ...]
-
-    def __add__(self, other: SliceSums) -> SliceSums:
-        return SliceSums(
-            self.n_rows + other.n_rows,
-            tuple(a + b for a, b in zip(self.sums, other.sums, strict=True)),
-            tuple(a + b for a, b in zip(self.tallies, other.tallies, strict=True)),
-            tuple(a + b for a, b in zip(self.resampled, other.resampled, strict=True)),
-        )
-
-
-@dataclass(frozen=True, eq=False)
 class Moments:
     """Where a block has the weight of rows, their numbers less a center (q of them), and the squares.
 
-    Sums of squares keep their digits only near the mean, and each part has its own.
+    Sums of squares keep their digits only near the mean, so each slice of each part has a center of its own.
     """
 
     block: int
@@ -94,6 +72,21 @@ class Moments:
     first: int
     second: int
     center: np.ndarray
+
+    def of_rows(self, block: np.ndarray, shift: np.ndarray) -> np.ndarray:
+        """Return a block with the numbers of each row less the center and shift (n, q) besides."""
+        moved, q = block.copy(), len(self.center)
+        weight = block[:, [self.weight]]
+        first = moved[:, self.first : self.first + q]
+        first -= weight * shift
+        square = np.divide(first**2, weight, out=np.zeros_like(first), where=weight != 0)
+        moved[:, self.second : self.second + q] = square
+        return moved
+
+    def mean_of(self, block: np.ndarray) -> np.ndarray:
+        """Return the mean of these rows less the center (q,); 0 where they weigh nothing."""
+        weight, q = block[:, self.weight].sum(), len(self.center)
+        return block[:, self.first : self.first + q].sum(axis=0) / weight if weight else np.zeros(q)
 
     def moved(self, sums: tuple[np.ndarray, ...], center: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return sums about another center."""
@@ -107,24 +100,40 @@ class Moments:
 
 
 @dataclass(frozen=True, eq=False)
+class SliceSums:
+    """What is known of a slice.
+
+    sums: of each block, (1 + B, k). tallies: of each ranking, weights (m, 2) of negative and positive rows.
+    resampled: the same in coarse cells, weights (m, 2, 1 + B). moments: which sums are about which center.
+    """
+
+    n_rows: int
+    sums: tuple[np.ndarray, ...]
+    tallies: tuple[Tally, ...]
+    resampled: tuple[Tally, ...]
+    moments: tuple[Moments, ...] = ()
+
+    def __add__(self, other: SliceSums) -> SliceSums:
+        sums = other.sums
+        for mine, theirs in zip(self.moments, other.moments, strict=True):
+            sums = theirs.moved(sums, mine.center)
+        return SliceSums(
+            self.n_rows + other.n_rows,
+            tuple(a + b for a, b in zip(self.sums, sums, strict=True)),
+            tuple(a + b for a, b in zip(self.tallies, other.tallies, strict=True)),
+            tuple(a + b for a, b in zip(self.resampled, other.resampled, strict=True)),
+            self.moments,
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class PartSums:
     """All slices of some partitions: for each way of slicing, sums by the values that it has found."""
 
     slices: tuple[dict[tuple, SliceSums], ...]
-    moments: tuple[Moments, ...] = ()
 
     def __add__(self, other: PartSums) -> PartSums:
-        slices = other.slices
-        # A part without rows has no moments.
-        for to, moments in zip(self.moments, other.moments, strict=False):
-            slices = tuple(
-                {
-                    values: replace(one, sums=moments.moved(one.sums, to.center))
-                    for values, one in found.items()
-                }
-                for found in slices
-            )
-        return PartSums(_merged(self.slices, slices), self.moments or other.moments)
+        return PartSums(_merged(self.slices, other.slices))
 
 
 def _merged(some, others) -> tuple[dict[tuple, SliceSums], ...]:
@@ -175,10 +184,10 @@ def sum_slices(
     """Sum blocks and tally rankings over the slices of a part that has rows.
 
     blocks_of(rows) returns the blocks (n, k) of some of the rows. groups: for each way of slicing, codes (n,)
-    of rows and the values that they stand for.
+    of rows and the values that they stand for. moments: which numbers of the blocks are less which center.
     """
     n_rows = len(groups[0][0])
-    ways = [_Way(codes, values, draws.n_replicates) for codes, values in groups]
+    ways = [_Way(codes, values, draws.n_replicates, moments) for codes, values in groups]
     for ranking in rankings:
         by_key = np.argsort(ranking.keys, kind="stable")
         for way in ways:
@@ -187,18 +196,21 @@ def sum_slices(
         blocks = blocks_of(rows)
         for way in ways:
             way.add(rows, counts, blocks)
-    return PartSums(tuple(way.found() for way in ways), moments)
+    return PartSums(tuple(way.found() for way in ways))
 
 
 class _Way:
     """Sums of one way of slicing, chunk by chunk."""
 
-    def __init__(self, codes: np.ndarray, values: list[tuple], n_replicates: int):
+    def __init__(self, codes: np.ndarray, values: list[tuple], n_replicates: int, moments=()):
         # There are at most 1,000 values, and numpy sorts small integers by radix.
         self.codes, self.values = codes.astype(np.int16), values
         self.sums: list[np.ndarray] = []
         self.ranked: list[_Ranked] = []
         self.n_replicates = n_replicates
+        self.moments: tuple[Moments, ...] = moments
+        # How far the center of each slice is from that of the part; NaN until a row of it comes.
+        self.shifts = [np.full((len(values), len(one.center)), np.nan) for one in moments]
 
     def add_ranking(self, ranking: Ranking, by_key: np.ndarray) -> None:
         # order: rows by slice, within it by score
@@ -209,6 +221,7 @@ class _Way:
         n_values = len(self.values)
         self.sums = self.sums or [np.zeros((n_values, counts.shape[1], block.shape[1])) for block in blocks]
         codes = self.codes[rows]
+        blocks = self._about_own_centers(codes, blocks)
         if n_values == 1:
             for sums, block in zip(self.sums, blocks, strict=True):
                 sums[0] += counts.T @ block
@@ -225,6 +238,17 @@ class _Way:
         for ranked in self.ranked:
             ranked.add(rows, counts)
 
+    def _about_own_centers(self, codes: np.ndarray, blocks: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Return blocks whose numbers are less a center of their slice, which its first rows say."""
+        blocks = list(blocks)
+        for moments, shifts in zip(self.moments, self.shifts, strict=True):
+            block = blocks[moments.block]
+            for code in np.unique(codes).tolist():
+                if np.isnan(shifts[code, 0]):
+                    shifts[code] = moments.mean_of(block[codes == code])
+            blocks[moments.block] = moments.of_rows(block, shifts[codes])
+        return blocks
+
     def found(self) -> dict[tuple, SliceSums]:
         n_rows = np.bincount(self.codes, minlength=len(self.values)).tolist()
         return {
@@ -234,6 +258,10 @@ class _Way:
                 tuple(sums[code].copy() for sums in self.sums),
                 tuple(ranked.tallies[code] for ranked in self.ranked),
                 tuple(ranked.resampled(code) for ranked in self.ranked),
+                tuple(
+                    replace(one, center=one.center + shifts[code])
+                    for one, shifts in zip(self.moments, self.shifts, strict=True)
+                ),
             )
             for code, values in enumerate(self.values)
         }

@@ -1080,3 +1080,23 @@ def test_partitions_without_rows_do_no_harm():
     X = d[["a", "b", "c", "d"]]
     found = dasknn.evaluate(model, X, d["y"], slices=[Buckets("part", 2)], slice_data=d[["part"]])
     assert found["rows"].tolist() == [400, 400]
+
+
+@pytest.mark.parametrize("n_partitions", [1, 5])
+def test_r2_of_slices_that_are_far_apart_keeps_its_digits(n_partitions):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.standard_normal(600), "far": np.repeat([0.0, 1e8], 300)})
+    y = frame["far"] + frame["a"] + 0.3 * rng.standard_normal(600)
+    model = LinearRegression().fit(frame, y)
+    # Least squares itself loses the small column beside the large one.
+    model.coef_, model.intercept_ = np.array([1.0, 1.0]), 0.0
+    frame["y"] = y
+    mixed = frame.sample(frac=1, random_state=0)
+    data = mixed if n_partitions == 1 else dd.from_pandas(mixed, npartitions=n_partitions, sort=False)
+    found = dasknn.evaluate(model, data[["a", "far"]], data["y"], slices=["far"], metrics=["r2"])
+    for far, (value, low, high) in zip(
+        (0.0, 1e8), found[["r2", "r2_low", "r2_high"]].to_numpy()[1:], strict=True
+    ):
+        own = frame[frame["far"] == far]
+        assert value == pytest.approx(skm.r2_score(own["y"], model.predict(own[["a", "far"]])), rel=1e-6)
+        assert 0.85 < low < value < high < 0.95
