@@ -143,6 +143,9 @@ class Training:
             while self.n_epochs < self.max_epochs and not self.should_stop:
                 self._begin_epoch()
                 self._end_epoch(self.transport.epoch(self.state.begin_epoch(self.epoch), self._on_wave))
+        if not np.isfinite(self.state.params).all():
+            # Callbacks that went on have not brought back good ones.
+            raise self._diverged(self.state)
         return self.state
 
     def minimize(self, optimizer: LBFGS) -> OptimizeResult | None:
@@ -189,28 +192,38 @@ class Training:
     @contextmanager
     def _announced(self) -> Iterator[None]:
         self._forget_old_stop()
-        try:
-            self.tell("on_train_begin", logs={})
-            self.tell("on_train_ready", logs={})
-            yield
-            self.is_complete = True
-        except KeyboardInterrupt:
-            self.interrupted = True
-            warnings.warn("Training interrupted by user.", stacklevel=5)
-        except NonFiniteLossError as error:
-            self.stop_training = True
-            answers = [callback.on_nonfinite_loss(error) for callback in self.callbacks]
-            if not any(answers):
-                raise
-        finally:
-            self.transport.close()
-            self.stop_training = self.should_stop
-            with ExitStack() as at_last:
-                at_last.callback(self._let_callbacks_go)
-                logs = dict(self._last_logs)
-                # All of them hear of the end, in their order, whichever raises an error.
-                for callback in reversed(self.callbacks):
-                    at_last.callback(callback.on_train_end, logs=logs)
+        with ExitStack() as at_last:
+            # All of these are done, the last one first, whatever has ended the training or fails among them.
+            at_last.callback(self._let_callbacks_go)
+            at_last.callback(self.transport.close)
+            at_last.callback(self._end)
+            try:
+                self.tell("on_train_begin", logs={})
+                self.tell("on_train_ready", logs={})
+                yield
+                self.is_complete = True
+            except KeyboardInterrupt:
+                self.interrupted = True
+                warnings.warn("Training interrupted by user.", stacklevel=5)
+            except NonFiniteLossError as error:
+                self.stop_training = True
+                answers = [callback.on_nonfinite_loss(error) for callback in self.callbacks]
+                if not any(answers):
+                    raise
+
+    def _end(self) -> None:
+        self.stop_training = self.should_stop
+        with ExitStack() as at_last:
+            at_last.callback(self._publish_restored)
+            logs = dict(self._last_logs)
+            # All of them hear of the end, in their order, whichever raises an error.
+            for callback in reversed(self.callbacks):
+                at_last.callback(callback.on_train_end, logs=logs)
+
+    def _publish_restored(self) -> None:
+        """Give the model what callbacks have made of the state in the end, such as the best weights."""
+        if self.n_epochs:
+            self.face.publish(self.state)
 
     def _let_callbacks_go(self) -> None:
         self._forget_old_stop()
@@ -255,12 +268,17 @@ class Training:
 
     def _on_wave(self, state: TrainState) -> None:
         if not np.isfinite(state.loss):
-            raise self._diverged(state)
+            self._meet_nonfinite(state)
         self.running = state
         self.tell("on_train_batch_end", state.step, logs=self.face.report(state))
 
     def _check_finite(self, state: TrainState) -> None:
         if not (np.isfinite(state.loss) and np.isfinite(state.params).all()):
+            self._meet_nonfinite(state)
+
+    def _meet_nonfinite(self, state: TrainState) -> None:
+        opinions = {callback.outlives_nonfinite_loss for callback in self.callbacks}
+        if True not in opinions or False in opinions:
             raise self._diverged(state)
 
     def _diverged(self, state: TrainState) -> NonFiniteLossError:

@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +21,7 @@ from sklearn.utils import shuffle
 from dasknn import choice, resuming
 from dasknn.cluster.collective import Group, Part
 from dasknn.cluster.members import Members
+from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError
 from dasknn.learners import LocalTrainer, batch_bounds
 from dasknn.network import Workspace
 from dasknn.rounds import Contribution, Shard, TrainingJob, TrainState, Walk, merge_numbers
@@ -399,7 +401,9 @@ class OnPeers(Transport):
 
     def close(self) -> None:
         """See Transport.close."""
-        self._let_go()
+        # What has become of the cluster by now changes nothing of what was learned.
+        with suppress(SchedulerLostError, ClusterTimeoutError, *self._tasks.faults):
+            self._let_go()
 
     def loss_and_grad(self, state):
         """See Transport.loss_and_grad."""

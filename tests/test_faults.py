@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import dask
 import dask.array as da
@@ -21,7 +22,7 @@ import pytest
 from conftest import assert_nothing_left, bits
 from distributed import Client, LocalCluster, wait
 
-from dasknn import MLPClassifier, Sequential, WeightAveraging, layers
+from dasknn import Checkpoint, MLPClassifier, Sequential, WeightAveraging, layers
 from dasknn.callbacks import Callback
 from dasknn.cluster import faults, partitions
 from dasknn.cluster.faults import JOINED, LOST, RETIRED, SILENT
@@ -298,41 +299,59 @@ def test_a_source_that_fails_for_a_moment_is_read_again(client, data, monkeypatc
     assert not os.path.exists(flag)
 
 
-def test_a_scheduler_that_dies_ends_the_fit_with_what_to_do(data):
-    port = 0
-    with dask.config.set({"distributed.comm.timeouts.connect": "1s", "dasknn.timeout": 30}):
-        command = [
-            sys.executable,
-            "-m",
-            "distributed.cli.dask_scheduler",
-            "--no-dashboard",
-            "--port",
-            str(port),
-        ]
+@pytest.fixture
+def mortal():
+    """A scheduler process that may be killed; the current client is one of it, with one worker."""
+    of_dask, quiet = [sys.executable, "-m"], ["--no-dashboard"]
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s", "dasknn.timeout": 10}):
+        command = [*of_dask, "distributed.cli.dask_scheduler", *quiet, "--port", "0"]
         scheduler = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         worker = None
         try:
             address = next(line.split()[-1] for line in scheduler.stderr if "Scheduler at:" in line)
             threading.Thread(target=scheduler.stderr.read, daemon=True).start()
-            command = [
-                sys.executable,
-                "-m",
-                "distributed.cli.dask_worker",
-                address,
-                "--no-dashboard",
-                "--no-nanny",
-            ]
+            command = [*of_dask, "distributed.cli.dask_worker", address, *quiet, "--no-nanny"]
             worker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-            with Client(address, timeout=30) as client:
+            with Client(address, timeout=10) as client:
                 client.wait_for_workers(1, timeout=60)
-                dies = At("end", 1, scheduler.kill)
-                with pytest.raises(SchedulerLostError, match="resume=True"):
-                    fit("gradients on peers", data, max_iter=10**6, tol=0, callbacks=[dies])
+                yield scheduler
         finally:
             for process in filter(None, (scheduler, worker)):
                 process.kill()
                 process.wait(10)
             scheduler.stderr.close()
+
+
+@pytest.mark.parametrize("road", BOTH)
+def test_a_scheduler_that_dies_ends_the_fit_with_what_to_do_and_with_all_that_was_learned(
+    mortal, data, tmp_path, road
+):
+    class Best(Callback):
+        """As callbacks that restore the best weights do, and writers that are open until the end."""
+
+        def state(self):
+            return None
+
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                self.params = self.training.state.params.copy()
+            if epoch == 2:
+                mortal.kill()
+
+        def on_train_end(self, logs=None):
+            self.training.state = replace(self.training.state, params=self.params)
+
+    best = Best()
+    model = MLPClassifier(**{**SETTINGS, "max_iter": 10**6, "tol": 0, "callbacks": [best], **ROADS[road]})
+    with pytest.raises(SchedulerLostError, match="resume=True"):
+        model.fit(*data, checkpoint=Checkpoint(tmp_path, every=100))
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["epoch-00003.safetensors"]
+    np.testing.assert_array_equal(model._members[0], best.params)
+
+
+def test_a_scheduler_that_dies_in_the_end_takes_nothing_of_what_was_learned(mortal, data):
+    dies = At("end", SETTINGS["max_iter"] - 1, mortal.kill)
+    assert fit("gradients on peers", data, callbacks=[dies]).n_iter_ == SETTINGS["max_iter"]
 
 
 # --- workers that do not answer for a while ---------------------------------------------------------

@@ -4,6 +4,9 @@ A `Case` is a description from which rows are made, so that hypothesis can show 
 `refusals` says in which cases a fit must be refused, and in which words: in all others it must finish.
 """
 
+import os
+import signal
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -14,20 +17,24 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import assert_nothing_left, bits, params_of
-from distributed import Client
+from counted_rows import Fit
+from distributed import Client, LocalCluster
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dasknn
 from dasknn import (
+    GradientAveraging,
     MLPClassifier,
     MLPRegressor,
     OuterNesterov,
+    PredictionAveraging,
     Sequential,
     WeightAveraging,
     optimizers,
 )
+from dasknn.callbacks import Callback
 from dasknn.exceptions import NonFiniteLossError
 from dasknn.layers import Dense, Input
 
@@ -558,3 +565,75 @@ def test_a_cluster_gives_the_bits_of_this_process(cluster, case):
         there.fit(*case.data())
         assert_nothing_left(client)
     assert bits(there) == bits(here.fit(*case.data()))
+
+
+#: Ways to train that must each come to every row; see `counted_rows`.
+fits = st.builds(
+    Fit,
+    st.sampled_from(["estimator", "sequential"]),
+    st.sampled_from(
+        [
+            GradientAveraging(),
+            WeightAveraging(),
+            WeightAveraging(every=1),
+            WeightAveraging(every=3, outer=OuterNesterov()),
+            PredictionAveraging(),
+        ]
+    ),
+    transport=st.sampled_from(["peer", "tasks"]),
+    streamed=st.booleans(),
+    batch_size=st.integers(1, 9),
+    replicas=st.integers(1, 9),
+    chunks=st.lists(st.integers(1, 6), min_size=2, max_size=5).map(tuple),
+    cut=st.booleans(),
+    shuffle=st.booleans(),
+).filter(
+    lambda fit: (
+        fit.replicas <= fit.n_rows
+        # Members of an ensemble exchange nothing.
+        and not (fit.transport == "peer" and isinstance(fit.strategy, PredictionAveraging))
+    )
+)
+
+
+@given(fits)
+@few(12)
+def test_every_way_to_train_comes_to_each_row_once_an_epoch(cluster, fit):
+    with Client(cluster) as client:
+        fit.check()
+        assert_nothing_left(client)
+
+
+class Strikes(Callback):
+    """Sends a signal to a worker between the first two epochs."""
+
+    def __init__(self, client, sent):
+        self.processes, self.sent = client.run(os.getpid), sent
+
+    def state(self):
+        return None
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            os.kill(min(self.processes.values()), self.sent)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+@given(fit=fits)
+@few(2)
+def test_every_way_to_train_comes_to_each_row_though_a_worker_is_lost(sent, fit):
+    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
+    # Soon enough for this test; it ends by its deadline or not at all.
+    with (
+        dask.config.set({"dasknn.silence": 3, "dasknn.timeout": 60}),
+        LocalCluster(**settings) as cluster,
+        Client(cluster) as client,
+    ):
+        strikes = Strikes(client, sent)
+        try:
+            fit.check(strikes, n_epochs=3)
+        finally:
+            for process in strikes.processes.values():
+                # Whoever was stopped would not hear that it shall end.
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGCONT)

@@ -649,7 +649,8 @@ class ClusterTasks(Tasks):
             with suppress(RuntimeError):
                 # What has ended is not changed by it; a loop that is closed runs nothing.
                 loop.call_soon_threadsafe(lambda: [task.cancel() for task in calls])
-        if isinstance(error, OSError):
+        # A client without a scheduler has errors of its own.
+        if isinstance(error, OSError) or (error is not None and self.client.status != "running"):
             self._check_connected(function.__name__, error)
         if error is not None:
             raise error
