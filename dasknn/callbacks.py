@@ -78,6 +78,10 @@ class Callback:
         # The training holds the data and a client, which stay in their process.
         return {name: value for name, value in vars(self).items() if name not in ("model", "training")}
 
+    #: Whether training goes on when its loss is no longer finite; None leaves it to others. False outweighs
+    #: True, and where nobody says True it ends.
+    outlives_nonfinite_loss: bool | None = None
+
     def on_nonfinite_loss(self, error: Exception) -> bool:
         """Return True if training shall end with the last good weights, and not with that error."""
         return False
@@ -798,6 +802,8 @@ class TerminateOnNaN(Callback):
 
     def state(self):
         return {}
+
+    outlives_nonfinite_loss = False
 
     def on_nonfinite_loss(self, error):
         if self.raise_error:

@@ -144,6 +144,9 @@ def score_block(metric, weights: ClassWeights | None, predictor: Predictor, bloc
     if isinstance(predictor.encoder, NumberEncoder):
         y = as_numbers(y)
     predicted = predictor.predict(block.X)
+    if predicted.dtype.kind == "f":
+        # As in scikit-learn, predictions that are not finite have no score.
+        predicted = np.where(np.isfinite(predicted), predicted, np.nan)
     if weights is not None:
         weight = weights.rows(y, weight)
     return metric.of(y.reshape(predicted.shape), predicted, weight)

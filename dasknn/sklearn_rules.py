@@ -15,7 +15,7 @@ class Patience(Callback):
     exceeds n_iter_no_change, training stops, or the learning rate is divided by 5 until it is at most 1e-6.
 
     early_stopping: look at the validation score instead, which must rise; in the end the weights of the
-    best epoch are restored.
+    best epoch are restored. So, as in scikit-learn, a training that diverges goes on, with scores of NaN.
     """
 
     def __init__(
@@ -30,6 +30,11 @@ class Patience(Callback):
         self.best_loss = float("inf")
         self.best_score = float("-inf")
         self.best_params: Any = None
+
+    @property
+    def outlives_nonfinite_loss(self):  # type: ignore[override]
+        """See Callback: weights of a good epoch come back in the end."""
+        return True if self.early_stopping else None
 
     def go_on_from(self, earlier: Patience) -> None:
         """Take over what an earlier training had counted."""

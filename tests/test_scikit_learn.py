@@ -192,6 +192,26 @@ def test_early_stopping_has_scikit_learns_numbers(name, weighted, solver):
     assert max(ours.validation_scores_) == ours.best_validation_score_
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(("solver", "rate"), [("sgd", 1e10), ("sgd", 1e-3), ("adam", 1e300)])
+def test_early_stopping_brings_the_best_weights_back_from_a_training_that_diverges(solver, rate):
+    X = 1e3 * np.random.default_rng(0).standard_normal((200, 4))
+    ours, theirs = both(
+        "MLPRegressor", hidden_layer_sizes=(8,), solver=solver, learning_rate_init=rate,
+        early_stopping=True, max_iter=14, random_state=0,
+    )  # fmt: skip
+    for model in (ours, theirs):
+        model.fit(X, 1e3 * X[:, 0])
+        assert np.isnan(model.validation_scores_).any()
+    assert ours.n_iter_ == theirs.n_iter_
+    assert_allclose(ours.validation_scores_, theirs.validation_scores_)
+    assert_allclose(ours.loss_curve_, theirs.loss_curve_)
+    for one, two in zip(weights_of(ours), weights_of(theirs), strict=True):
+        assert_allclose(one, two)
+    ours.set_params(callbacks=[dasknn.callbacks.TerminateOnNaN()]).fit(X, 1e3 * X[:, 0])
+    assert ours.n_iter_ < 14
+
+
 @pytest.mark.parametrize("settings", [
     {}, {"solver": "sgd", "learning_rate": "invscaling"}, {"solver": "lbfgs"},
     {"solver": "sgd", "learning_rate": "adaptive", "n_iter_no_change": 1, "tol": 0.5},
