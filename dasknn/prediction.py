@@ -141,15 +141,17 @@ def score_block(metric, weights: ClassWeights | None, predictor: Predictor, bloc
     y, weight = block.y, block.weight
     assert y is not None, "a score needs targets"
     partitions.refuse_problems(block)
-    if isinstance(predictor.encoder, NumberEncoder):
-        y = as_numbers(y)
-    predicted = predictor.predict(block.X)
+    if weights is not None:
+        weight = weights.rows(y, weight)
+    return _score(metric, predictor, y, predictor.predict(block.X), weight)
+
+
+def _score(metric, predictor: Predictor, y: np.ndarray, predicted: np.ndarray, weight):
+    true = as_numbers(y) if isinstance(predictor.encoder, NumberEncoder) else y
     if predicted.dtype.kind == "f":
         # As in scikit-learn, predictions that are not finite have no score.
         predicted = np.where(np.isfinite(predicted), predicted, np.nan)
-    if weights is not None:
-        weight = weights.rows(y, weight)
-    return metric.of(y.reshape(predicted.shape), predicted, weight)
+    return metric.of(true.reshape(predicted.shape), predicted, weight)
 
 
 @dataclass(frozen=True)
@@ -181,9 +183,7 @@ def validate_block(metric, weights: ClassWeights | None, predictor: Predictor, b
     if weights is not None:
         weight = weights.rows(y, weight)
     outputs = predictor.outputs(block.X)
-    predicted = predictor.encoder.decode(outputs)
-    true = as_numbers(y) if isinstance(predictor.encoder, NumberEncoder) else y
-    score = metric.of(true.reshape(predicted.shape), predicted, weight)
+    score = _score(metric, predictor, y, predictor.encoder.decode(outputs), weight)
     loss_sum = _loss_sum(predictor, outputs, y, weight) if len(outputs) else 0.0
     return Validation(score, loss_sum, float(len(outputs) if weight is None else weight.sum()))
 
