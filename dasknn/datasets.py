@@ -232,10 +232,43 @@ def make_shard(encoder, weights, X, y, weight) -> Shard:
     return Shard(X, encoder.encode(y), weight if weights is None else weights.rows(y, weight)).aligned()
 
 
+def score_parts(
+    tasks: Tasks, metric, predictor: prediction.Predictor, parts: Sequence[partitions.Part], feature_names
+):
+    """Return the metric, mergeable, over partitions that are read for it alone.
+
+    feature_names: columns of a dataframe X, or None. PartitionError: bad data; it names the partition.
+    ValueError: no rows that weigh anything.
+    """
+
+    def add_blocks(graph: Graph) -> list:
+        settings = (parts[0].names, predictor.network.dtype, feature_names)
+        return [
+            graph.add("dasknn-load", partial(partitions.load_checked, number, *settings), *part.add_to(graph))
+            for number, part in enumerate(parts)
+        ]
+
+    found = sum_over_blocks(tasks, partial(prediction.score_block, metric, None), predictor, add_blocks)
+    if not found.weight:
+        raise ValueError(
+            f"Expected at least one row to score, found 0 samples that weigh anything in {len(parts)} "
+            "partitions."
+        )
+    return found
+
+
 def sum_over_blocks(tasks: Tasks, function: Callable, model, add_blocks: Callable[[Graph], Sequence[Any]]):
     """Return the sum of function(model, block) over blocks that add_blocks puts into a graph."""
     graph = Graph()
     model = graph.add_value("dasknn-model", model)
-    wanted = [graph.add("dasknn-score", function, model, block) for block in add_blocks(graph)]
+    wanted = [
+        graph.add("dasknn-score", partial(_of_partition, number, function), model, block)
+        for number, block in enumerate(add_blocks(graph))
+    ]
     # In the order of partitions, whichever comes first.
     return reduce(add, tasks.run(graph, wanted))
+
+
+def _of_partition(number: int, function: Callable, model, block):
+    with partitions.in_partition(number):
+        return function(model, block)

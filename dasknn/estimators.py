@@ -46,9 +46,9 @@ from dasknn import (
 )
 from dasknn.announcements import Announcements
 from dasknn.checkpoints import Checkpoints
-from dasknn.cluster import partitions
+from dasknn.cluster import inputs, partitions
 from dasknn.cluster.tasks import MAX_FAULTS, Tasks, connect
-from dasknn.datasets import RowsInProcess, RowsOnTasks, sum_over_blocks
+from dasknn.datasets import RowsInProcess, RowsOnTasks, score_parts
 from dasknn.exceptions import ModelFileError, NonFiniteLossError
 from dasknn.initializers import VarianceScaling
 from dasknn.layers import Dense
@@ -252,6 +252,8 @@ class _MLP(BaseEstimator):
             # Until this fit has come to something, nothing is fitted.
             self.__dict__.pop("_members", None)
         dtype = self.dtype or (self._network_.dtype if going_on else None)
+        X, y, sample_weight = inputs.admit(X, y, sample_weight)
+        validation_data = None if validation_data is None else tuple(inputs.admit(*validation_data))
         distributed = partitions.is_distributed(X, y, sample_weight)
         verbose = self._verbosity(distributed)
         with ExitStack() as stack:
@@ -262,7 +264,7 @@ class _MLP(BaseEstimator):
             else:
                 strategy = None if self.strategy == "auto" else strategies.get(self.strategy)
                 replicas = self._replicas(strategy, going_on)
-                data = (X, y, sample_weight, *(() if validation_data is None else validation_data))
+                data = (X, y, sample_weight, *(validation_data or ()))
                 tasks = stack.enter_context(self._connect(distributed, data, max_faults))
                 n_slots = len(tasks.slots())
                 n_parts = replicas or n_slots
@@ -274,7 +276,13 @@ class _MLP(BaseEstimator):
             # L-BFGS takes the gradient over all rows, wherever they are; a block of a stream is as it comes.
             if self.solver != "lbfgs" and (distributed or not incremental):
                 rows.warn_of_skew(is_ours=not distributed)
-            held_out = None if validation_data is None else self._read_held_out(read, validation_data)
+            held_out = None
+            if validation_data is not None:
+                if not distributed and partitions.is_distributed(*validation_data):
+                    # They are scored where they are.
+                    tasks = stack.enter_context(self._connect(True, validation_data, max_faults))
+                    read = partial(self._read_on, tasks, rows.dtype, 1, verbose)
+                held_out = self._read_held_out(read, validation_data)
             given = {"sample_weight": sample_weight is not None}
             if held_out is not None:
                 given["rows of validation_data"] = held_out.n_rows
@@ -372,6 +380,8 @@ class _MLP(BaseEstimator):
             raise
 
     def _read_in_process(self, dtype: str | None, X, y, sample_weight=None, *, reset: bool) -> RowsInProcess:
+        inputs.check_order({"X": X, "y": y, "sample_weight": sample_weight})
+        y = targets.as_array(y) if targets.has_decimals(y) else y
         X, y = features.validated(
             self, X, y=y, multi_output=True, y_numeric=isinstance(self, RegressorMixin), reset=reset
         )
@@ -748,6 +758,7 @@ class _MLP(BaseEstimator):
 
     def _predict(self, method: str, X, columns: list | None = None):
         predictor = self._predictor()
+        (X,) = inputs.admit(X)
         if partitions.is_distributed(X):
             features.check_columns(self, X, reset=False)
             return prediction.lazily(predictor, method, X, columns)
@@ -765,20 +776,8 @@ class _MLP(BaseEstimator):
         self._require_targets(y)
         parts = partitions.parts(X, y, sample_weight)
         names = list(X.columns) if partitions.is_dataframe(X) else None
-        to_block = partial(partitions.load_block, parts[0].names, predictor.network.dtype, names)
-
-        def add_blocks(graph):
-            return [graph.add("dasknn-load", to_block, *part.add_to(graph)) for part in parts]
-
         with self._connect(True, (X, y, sample_weight)) as tasks:
-            function = partial(prediction.score_block, self._metric, None)
-            metric = sum_over_blocks(tasks, function, predictor, add_blocks)
-        if not metric.weight:
-            raise ValueError(
-                f"Expected at least one row to score, found 0 samples that weigh anything in {len(parts)} "
-                "partitions."
-            )
-        return metric.result()
+            return score_parts(tasks, self._metric, predictor, parts, names).result()
 
     @property
     def members_(self) -> list:
@@ -1170,7 +1169,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
     def predict_proba(self, X):
         """Return the probability of each class, (n, n_classes) in the order of classes_.
 
-        As for predict, lazily for Dask collections; for a dataframe, a dataframe with a column a class.
+        As for predict, lazily for Dask collections; for a dataframe, a dataframe with a column a class, named
+        by its label as text.
         """
         check_is_fitted(self)
         return self._predict("predict_proba", X, list(self.classes_))
@@ -1190,10 +1190,13 @@ class MLPClassifier(ClassifierMixin, _MLP):
 
     def score(self, X, y, sample_weight=None):
         """Return accuracy on X (n, p), y and sample_weight; Dask collections are scored where they are."""
+        X, y, sample_weight = inputs.admit(X, y, sample_weight)
         if partitions.is_distributed(X, y, sample_weight):
             return self._score_where_data_is(X, y, sample_weight)
         partitions.refuse_kinds("y", y, "cV")
         partitions.refuse_kinds("sample_weight", sample_weight)
+        inputs.check_order({"X": X, "y": y, "sample_weight": sample_weight})
+        y = targets.as_array(y) if targets.has_decimals(y) else y
         return super().score(X, y, sample_weight)
 
     def __sklearn_tags__(self):
@@ -1315,16 +1318,19 @@ class MLPRegressor(RegressorMixin, _MLP):
         if not partitions.is_dataframe(both):
             return both[:, first : first + self.n_outputs_] if several else both[:, first]
         if not several:
-            return both[first].rename(None)
-        names = range(first, first + self.n_outputs_)
-        return both[list(names)].rename(columns={name: name - first for name in names})
+            return both[str(first)].rename(None)
+        names = {str(first + number): str(number) for number in range(self.n_outputs_)}
+        return both[list(names)].rename(columns=names)
 
     def score(self, X, y, sample_weight=None):
         """Return R^2 on X (n, p), y and sample_weight; Dask collections are scored where they are."""
+        X, y, sample_weight = inputs.admit(X, y, sample_weight)
         if partitions.is_distributed(X, y, sample_weight):
             return self._score_where_data_is(X, y, sample_weight)
         partitions.refuse_kinds("y", y)
         partitions.refuse_kinds("sample_weight", sample_weight)
+        inputs.check_order({"X": X, "y": y, "sample_weight": sample_weight})
+        y = targets.as_array(y) if targets.has_decimals(y) else y
         return super().score(X, y, sample_weight)
 
     def _validate_params(self):

@@ -11,8 +11,7 @@ stay where they are until the edges are known.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -24,7 +23,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from dasknn import features, measures, slicing
-from dasknn.cluster import partitions
+from dasknn.cluster import inputs, partitions
 from dasknn.cluster.tasks import Graph, LocalTasks, Tasks, connect, merge_tree
 from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.exceptions import PartitionError
@@ -264,6 +263,8 @@ class _Found:
 def _find(models, X, y, metrics, slices, sample_weight, slice_data, settings: _Settings) -> _Found:
     if y is None:
         raise ValueError("Expected y, an array of targets, received None.")
+    X, y, sample_weight = inputs.admit(X, y, sample_weight)
+    slice_data = inputs.admitted("slice_data", slice_data)
     respondents, X = _asked(models, X, y, settings.pos_label)
     slices = slicing.resolve(slices, _columns(X, slice_data))
     problems = [respondent.problem for respondent in respondents]
@@ -486,7 +487,7 @@ class _Plan:
 
     def outcomes(self, number: int, respondents, *values) -> _Outcomes:
         """Ask the models about a partition. PartitionError: bad data."""
-        with _named(number):
+        with partitions.in_partition(number):
             return self._outcomes(number, respondents, *values)
 
     def _outcomes(self, number: int, respondents, *values) -> _Outcomes:
@@ -498,6 +499,7 @@ class _Plan:
         n_beside = getattr(X, "attrs", {}).get(_FOR_SLICES, n_rows) if beside is None else len(beside)
         if n_beside != n_rows:
             raise PartitionError(f"X has {n_rows} rows, slice_data has {n_beside}.")
+        inputs.check_order({name: columns[name] for name in columns if columns[name] is not None})
         # y and weights are looked at as everywhere, beside an X without columns.
         names = (("X",), ("y",), ("weight",)) if columns["weight"] is not None else (("X",), ("y",))
         rows = (np.empty((n_rows, 0)), columns["y"], columns["weight"])[: len(names)]
@@ -544,7 +546,7 @@ class _Plan:
 
     def sums(self, outcomes: _Outcomes, edges: dict) -> PartSums:
         """Return the sums of a partition. PartitionError: too many values, or own metrics that fail."""
-        with _named(outcomes.number):
+        with partitions.in_partition(outcomes.number):
             return self._sums(outcomes, edges)
 
     def _sums(self, outcomes: _Outcomes, edges: dict) -> PartSums:
@@ -590,18 +592,6 @@ class _Plan:
                 begin, q = columns[measures.TARGETS].start, len(center)
                 found.append(Moments(block, columns[measures.WEIGHT].start, begin, begin + q, center))
         return tuple(found)
-
-
-@contextmanager
-def _named(number: int) -> Iterator[None]:
-    """Say which partition it was, if something is wrong with it."""
-    try:
-        yield
-    except ValueError as error:
-        raise PartitionError(f"Partition {number}: {error}") from error
-    except Exception as error:
-        error.add_note(f"This happened while partition {number} was evaluated.")
-        raise
 
 
 def _targets(problem: Problem, y: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ checked against them, with scikit-learn's own words.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ def check_columns(estimator, X, reset: bool) -> None:
         refuse_text(X)
         _check_width(estimator, len(X.columns))
         validate_data(estimator, X=getattr(X, "_meta", X), skip_check_array=True, reset=reset)
+        _check_numbered(estimator, X, reset)
         return
     if partitions.is_dask_frame(X):
         raise ValueError("Expected X of shape (n, p), received a Series. Use X.to_frame().")
@@ -34,6 +37,53 @@ def check_columns(estimator, X, reset: bool) -> None:
     _check_width(estimator, int(shape[1]), shape[0])
     like = np.empty((1, int(shape[1])), dtype=np.float32)
     validate_data(estimator, X=like, skip_check_array=True, reset=reset)
+
+
+def names_of(X) -> list[str] | None:
+    """Return the names of the columns of a dataframe, as text; None: X has no names."""
+    return [str(name) for name in X.columns] if partitions.is_dataframe(X) else None
+
+
+def check_names(known: Sequence[str] | None, X) -> None:
+    """Raise ValueError for a dataframe X with other names than those that are known, or in another order.
+
+    What has no names goes by position.
+    """
+    names = names_of(X)
+    if known is None or names is None or list(known) == names:
+        return
+    told = "The feature names should match those that were passed during fit. "
+    missing = [name for name in known if name not in names]
+    unseen = [name for name in names if name not in known]
+    if missing or unseen or len(names) != len(known):
+        raise ValueError(
+            f"{told}Expected the columns {_shown(known)}, received {_shown(names)}: missing are "
+            f"{_shown(missing)}, not known {_shown(unseen)}."
+        )
+    columns = dict(zip(names, X.columns, strict=True))
+    raise ValueError(
+        f"{told}Expected the columns in the same order as they were in fit, received {_shown(names)}. Use "
+        f"X[{_shown([columns[name] for name in known])}]."
+    )
+
+
+def _shown(names: Sequence[Any]) -> str:
+    return f"[{', '.join(map(repr, names[:20]))}{', ...' if len(names) > 20 else ''}]"
+
+
+def _check_numbered(estimator, X, reset: bool) -> None:
+    """Check columns that are called by integers, which scikit-learn takes for no names at all.
+
+    ValueError: those of fit, in another order.
+    """
+    is_numbered = partitions.is_dataframe(X) and all(isinstance(name, Integral) for name in X.columns)
+    names = names_of(X) if is_numbered else None
+    if reset:
+        estimator._numbered = names
+    known = vars(estimator).get("_numbered")
+    # Others may be what they were at fit: X[:, 5:8] of a frame, say.
+    if names is not None and known is not None and sorted(names) == sorted(known):
+        check_names(known, X)
 
 
 def _check_width(estimator, n_columns: int, n_rows="n") -> None:
@@ -61,7 +111,9 @@ def validated(estimator, X, **settings) -> Any:
     if settings.get("y") is not None:
         partitions.refuse_kinds("y", settings["y"], "mM" if settings.get("y_numeric") else "")
     try:
-        return validate_data(estimator, X, **settings)
+        found = validate_data(estimator, X, **settings)
+        _check_numbered(estimator, X, settings.get("reset", True))
+        return found
     except (TypeError, ValueError) as error:
         is_of_dtypes = isinstance(error, TypeError) or "could not convert" in str(error)
         if partitions.is_dataframe(X) and is_of_dtypes and (names := partitions.columns_of_text(X)):

@@ -76,7 +76,7 @@ def lazily(predictor: Predictor, method: str, X, columns: list | None):
     """Apply a method of the predictor to every partition of a Dask collection X; compute nothing.
 
     A Dask array gives an array with the same chunks of rows; a dataframe gives, with its index, a series,
-    or with `columns` a dataframe.
+    or with `columns` a dataframe, whose columns are called so as text: files take no other names.
     """
     token = dask.base.tokenize(
         method, predictor.network, predictor.members, type(predictor.encoder), vars(predictor.encoder)
@@ -97,6 +97,7 @@ def lazily(predictor: Predictor, method: str, X, columns: list | None):
             drop_axis=None if wide else 1,
         )
     dtype = _dtype_of_labels(predictor.encoder) if method == "predict" else None
+    columns = None if columns is None else [str(name) for name in columns]
     function: Callable = partial(_on_frame, method, columns, dtype, list(X.columns))
     return X.map_partitions(
         function, model, meta=_frame(empty, X._meta.index[:0], columns, dtype), enforce_metadata=False
@@ -113,16 +114,23 @@ def _dtype_of_labels(encoder):
     return pd.Series(encoder.classes).dtype if isinstance(encoder, ClassEncoder) else None
 
 
-def _on_array(method, X, predictor):
-    block = partitions.Block(partitions.cast(X, predictor.network.dtype), None, None)
-    partitions.refuse_problems(block)
+# Dask says which block or partition it is, by these names of arguments.
+
+
+def _on_array(method, X, predictor, block_id=(0,)):
+    return _on_block(method, None, block_id[0], X, predictor)
+
+
+def _on_frame(method, columns, dtype, feature_names, X, predictor, partition_info=None):
+    number = partition_info["number"] if partition_info else 0
+    return _frame(_on_block(method, feature_names, number, X, predictor), X.index, columns, dtype)
+
+
+def _on_block(method, feature_names, number, X, predictor):
+    """Apply a method of the predictor to X, in columns of these names. PartitionError: bad data."""
+    block = partitions.load_checked(number, (("X",),), predictor.network.dtype, feature_names, X)
     with single_blas_thread:
         return getattr(predictor, method)(block.X)
-
-
-def _on_frame(method, columns, dtype, feature_names, X, predictor):
-    values = _on_array(method, partitions.select(X, feature_names), predictor)
-    return _frame(values, X.index, columns, dtype)
 
 
 def _frame(values, index, columns, dtype):

@@ -19,15 +19,17 @@ from typing import Any, ClassVar
 
 import dask
 import numpy as np
+from dask.base import is_dask_collection
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from dasknn import schema
-from dasknn.cluster import partitions
+from dasknn.cluster import inputs, partitions
 from dasknn.cluster.tasks import Graph, connect
 from dasknn.exceptions import PartitionError
 from dasknn.names import did_you_mean
+from dasknn.targets import has_decimals, is_decimal
 
 # More distinct values than this are not even counted, whatever becomes of rare ones.
 _MOST_VALUES = 100_000
@@ -175,6 +177,8 @@ def _numbers(column) -> np.ndarray:
 
 def _distinct(column) -> tuple[np.ndarray, list]:
     """Return (code of each row, -1 for missing ones; distinct values) of a pandas series."""
+    if is_decimal(column.dtype):
+        column = column.astype("float64")
     try:
         codes, values = column.factorize()
     except TypeError as error:
@@ -194,8 +198,8 @@ def _category(column, value):
 
 def _strange(column, received: str) -> str:
     return (
-        f"Expected text, booleans or numbers in column {column.name!r}, received {received}. Convert it, or "
-        f"leave it out (drop=[{column.name!r}])."
+        f"Expected text, booleans or numbers in column {column.name!r}, received {received}. Convert it, "
+        f"numbers by X.astype({{{column.name!r}: 'float64'}}), or leave it out (drop=[{column.name!r}])."
     )
 
 
@@ -413,6 +417,7 @@ class TablePreprocessor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         TypeError for what is no dataframe.
         """
         self._validate_params()
+        X = _table(X)
         kinds = self._kinds(X)
         found = self._find(X, kinds)
         if not found.n_rows:
@@ -425,13 +430,12 @@ class TablePreprocessor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
 
     def _kinds(self, X) -> dict[str, Any]:
         """Return what summarizes each column that is not dropped. ValueError: one that cannot be used."""
-        _require_dataframe(X)
         names = list(X.columns)
         _check_names(names)
-        require_columns(names, self.drop, "X, since drop names them")
-        require_columns(names, self.categorical, "X, since categorical names them")
-        dropped, codes = set(self.drop), set(self.categorical)
-        kinds = {name: _kind_of(name, X.dtypes[name], name in codes) for name in names if name not in dropped}
+        dropped, codes = ([str(name) for name in given] for given in (self.drop, self.categorical))
+        require_columns(names, dropped, "X, since drop names them")
+        require_columns(names, codes, "X, since categorical names them")
+        kinds = {name: _kind_of(name, X[name], name in codes) for name in names if name not in dropped}
         if not kinds:
             raise ValueError(f"Expected at least one column besides those dropped, {sorted(dropped)}.")
         return kinds
@@ -468,7 +472,7 @@ class TablePreprocessor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         were not there in fit are ignored. ValueError: a column is missing; it says which may have been meant.
         """
         check_is_fitted(self)
-        _require_dataframe(X)
+        X = _table(X)
         names = [column.name for column in self.columns_]
         require_columns(X.columns, names, "X, since they were there in fit")
         encoder = Encoder(tuple(self.columns_), self.dtype)
@@ -499,7 +503,7 @@ class TablePreprocessor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         check_is_fitted(self)
         kinds = {kind: name for name, kind in _COLUMNS.items()}
         parameters = {
-            name: list(value) if name in ("drop", "categorical") else value
+            name: list(map(str, value)) if name in ("drop", "categorical") else value
             for name, value in self.get_params().items()
         }
         columns = [{"kind": kinds[type(column)], **asdict(column)} for column in self.columns_]
@@ -537,19 +541,36 @@ def _find_in_tuple(kinds: Mapping[str, Any], frames: Sequence[Any]) -> Found:
     return Found.in_table(kinds, frames[0])
 
 
-def _require_dataframe(X) -> None:
+def _table(X):
+    """Return a pandas or Dask dataframe X; frames of other libraries become pandas, names that are integers
+    text. TypeError: no dataframe.
+    """
+    X = inputs.admitted("X", X)
     if not partitions.is_dataframe(X):
         raise TypeError(
             f"Expected a pandas or Dask dataframe, received {type(X).__name__}. Give its columns names: "
             "pandas.DataFrame(X, columns=[...]), dask.dataframe.from_dask_array(X, columns=[...])."
         )
+    return named_by_text(X)
+
+
+def named_by_text(X):
+    """Return a dataframe X whose columns are called by text, where they were called by integers."""
+    numbered = {name: str(name) for name in X.columns if isinstance(name, Integral)}
+    if not numbered:
+        return X
+    if partitions.is_distributed(X):
+        # Not by its rename: dask.dataframe would look for integers in Parquet files, which have text.
+        return X.map_partitions(named_by_text, meta=named_by_text(X._meta), enforce_metadata=False)
+    return X.rename(columns=numbered)
 
 
 def _check_names(names: list) -> None:
     strange = [name for name in names if not isinstance(name, str)]
     if strange:
         raise ValueError(
-            f"Expected names of columns that are text, received {strange[0]!r}. Use X.rename(columns=str)."
+            f"Expected names of columns that are text or integers, received {strange[0]!r}. Use "
+            "X.rename(columns=str)."
         )
     twice = sorted(name for name, n in Counter(names).items() if n > 1)
     if twice:
@@ -558,7 +579,8 @@ def _check_names(names: list) -> None:
         )
 
 
-def _kind_of(name: str, dtype, is_code: bool) -> type:
+def _kind_of(name: str, column, is_code: bool) -> type:
+    dtype = column.dtype
     kind = getattr(dtype, "kind", "O")
     if kind in "mMcV" or str(dtype).startswith(("period", "interval")):
         raise ValueError(
@@ -567,7 +589,11 @@ def _kind_of(name: str, dtype, is_code: bool) -> type:
             f"(drop=[{name!r}])."
         )
     # A pandas category of numbers has the kind "O".
-    return NumberSummary if kind in "iuf" and not is_code else CategorySummary
+    # What objects on a cluster are is not known here.
+    is_number = (
+        kind in "iuf" or is_decimal(dtype) or (not is_dask_collection(column) and has_decimals(column))
+    )
+    return NumberSummary if is_number and not is_code else CategorySummary
 
 
 _VALUES = schema.each(schema.optional(schema.label))

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
-from dasknn import pipelines, prediction, saving, sequential
+from dasknn import pipelines, saving, sequential
 from dasknn.cluster import partitions
 from dasknn.cluster.faults import JOINED, RETIRED
 from dasknn.cluster.tasks import connect
-from dasknn.datasets import sum_over_blocks
+from dasknn.datasets import score_parts
 from dasknn.preprocessing import Categories, Numbers, TablePreprocessor
 from dasknn.responses import place_of
 from dasknn.scores import R2, Accuracy
@@ -35,17 +34,9 @@ def scores(model, X, y, weight=None) -> dict[str, float]:
     """
     predictor = model._predictor()
     parts = partitions.parts(X, y, weight)
-    to_block = partial(partitions.load_block, parts[0].names, predictor.network.dtype, list(X.columns))
-
-    def add_blocks(graph):
-        return [graph.add("dasknn-load", to_block, *part.add_to(graph)) for part in parts]
-
     metric = Accuracy if is_classifier(model) else R2
     with connect(**place_of(model), distributed=True, data=(X, y, weight)) as tasks:
-        score = partial(prediction.score_block, metric, None)
-        found = sum_over_blocks(tasks, score, predictor, add_blocks)
-    if not found.weight:
-        raise ValueError(f"Expected at least one row to score, found none in {len(parts)} partitions.")
+        found = score_parts(tasks, metric, predictor, parts, list(X.columns))
     if metric is Accuracy:
         return {"accuracy": found.result()}
     return {"r2": found.result(), "rmse": float(np.sqrt(found.error / found.weight).mean())}

@@ -83,11 +83,15 @@ class Network:
 
 @dataclass(frozen=True)
 class Given:
-    """Scores that a user has already: X are they. binary: 0, 1 or -1 are the only targets there may be."""
+    """Scores that a user has already: X are they. binary: 0, 1 or -1 are the only targets there may be.
+
+    as_text: classes are names of columns, so targets are compared with them as text.
+    """
 
     classes: np.ndarray
     multilabel: bool = False
     binary: bool = False
+    as_text: bool = False
 
     def scores(self, X) -> np.ndarray:
         """Return (n, k): a column a class."""
@@ -274,12 +278,14 @@ def curves_of_scores(count: Callable, y_true, y_score, sample_weight, pos_label,
         # As they are: they are those of the positive class.
         responder = Given(np.asarray([1 if pos_label is None else pos_label]), binary=pos_label is None)
         return _curves(count, responder, [0], y_score, y_true, sample_weight)
+    as_text = labels is None and partitions.is_dataframe(y_score)
     if labels is None:
-        labels = list(y_score.columns) if partitions.is_dataframe(y_score) else list(range(n_columns))
+        labels = [str(name) for name in y_score.columns] if as_text else list(range(n_columns))
+        pos_label = str(pos_label) if as_text and pos_label is not None else pos_label
     if len(labels) != n_columns:
         raise ValueError(f"Expected labels for {n_columns} columns of scores, received {len(labels)}.")
     wide = getattr(y_true, "ndim", np.ndim(y_true)) == 2 and _n_columns(y_true) > 1
-    responder = Given(np.asarray(labels), multilabel=wide)
+    responder = Given(np.asarray(labels), multilabel=wide, as_text=as_text)
     return _curves(count, responder, _columns_of(responder, pos_label), y_score, y_true, sample_weight)
 
 
@@ -338,6 +344,8 @@ def _count_columns(count: Callable, columns: list[int], responder, X, y, weight)
         _check_binary(y)
     if y.ndim == 2 and y.shape[1] != k:
         raise ValueError(f"Expected targets (n,) or (n, {k}), received shape {y.shape}.")
+    if y.ndim == 1 and getattr(responder, "as_text", False):
+        y = y.astype(str)
     of_classes = (y[:, j] == 1 if y.ndim == 2 else y == responder.classes[j] for j in columns)
     return [
         count(len(columns), np.broadcast_to(is_positive, len(y)), scores[:, j], weight)

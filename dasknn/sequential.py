@@ -7,7 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from inspect import isfunction
@@ -37,7 +37,7 @@ from dasknn import (
     updates,
 )
 from dasknn.announcements import Announcements
-from dasknn.cluster import partitions
+from dasknn.cluster import inputs, partitions
 from dasknn.cluster.tasks import MAX_FAULTS, LocalTasks, Tasks, connect
 from dasknn.datasets import RowsOnTasks, make_shard
 from dasknn.exceptions import ModelFileError
@@ -56,6 +56,8 @@ from dasknn.training import Face, Training
 _BY_THE_DATA = ("crossentropy", "ce")
 # Where the rules choose, a replica has at least so many rows of a step.
 _LEAST_ROWS_OF_STEP = 8
+# What y and sample_weight are called at the door.
+_TARGETS = ("y", "sample_weight")
 _NO_PENALTY = BatchL2(0.0)
 
 # Seeds of models that are created: a stream that `set_random_seed` begins anew.
@@ -350,10 +352,12 @@ class Sequential(Stack):
         keeper = checkpoints.begin(checkpoint, resume)
         given = tuple(validation_data) if isinstance(validation_data, list | tuple) else ()
         data = (x, y, sample_weight, *given)
-        with self._tasks(is_distributed, data, max_faults) as tasks:
+        with ExitStack() as stack:
+            tasks = stack.enter_context(self._tasks(is_distributed, data, max_faults))
             x = self._ready(x)
             settings = self._settle_loss(y)
             self._warn_of_one_class()
+            names = features.names_of(x)
             network = self._built_network()
             encoder = self._encoder(counts_labels=class_weight is not None)
             replicas = self._replicas(is_distributed, len(tasks.slots()), batch_size)
@@ -366,9 +370,12 @@ class Sequential(Stack):
             weights = None if class_weight is None else LabelWeights.of(class_weight, summary, DTYPE)
             held_out = None
             if validation_data is not None:
-                held_out = self._read(
-                    tasks, encoder, *self._validation(validation_data), replicas, verbose=verbose
-                )
+                validation = self._validation(validation_data, names)
+                where = tasks
+                if not is_distributed and partitions.is_distributed(*validation):
+                    # They are evaluated where they are.
+                    where = stack.enter_context(self._tasks(True, validation, max_faults))
+                held_out = self._read(where, encoder, *validation, replicas, verbose=verbose)
                 held_out_summary = held_out.summary(encoder.summarize)
             elif validation_split:
                 held_out = rows.hold_out_last(validation_split)
@@ -426,6 +433,7 @@ class Sequential(Stack):
                 ),
                 first_epoch=initial_epoch,
             )
+            self._learn_names(names)
             self._run(training)
         return self.history
 
@@ -552,14 +560,18 @@ class Sequential(Stack):
         with connect(self.client, is_distributed, max_faults, workers=self.workers, data=data) as tasks:
             yield tasks
 
-    def _ready(self, x):
+    def _ready(self, x, names: list[str] | None = None):
         """Return x with rows of one dimension, (n, p); build the model for their shape, if it is not
         built.
+
+        names: of the columns of a dataframe, where the model knows none yet.
         """
         if x is None:
             raise ValueError("Expected x, an array or dataframe of inputs, received None.")
+        x = inputs.admitted("x", x)
         if partitions.is_dataframe(x):
             features.refuse_text(x)
+            features.check_names(getattr(self, "feature_names_in_", names), x)
             shape: tuple[int, ...] = (len(x.columns),)
         else:
             x = x if hasattr(x, "ndim") else np.asarray(x)
@@ -576,7 +588,16 @@ class Sequential(Stack):
                 f"received "
                 f"{(None, *shape)}."
             )
-        return partitions.flat_rows(x)
+        x = partitions.flat_rows(x)
+        if partitions.is_distributed(x) and not partitions.is_dataframe(x):
+            partitions.check_chunks(x)
+        return x
+
+    def _learn_names(self, names: Sequence[str] | None) -> None:
+        """Take over the names of the columns of a dataframe that is trained on."""
+        if names is not None:
+            #: Names of the columns of the dataframes that it was fitted to; an array has none.
+            self.feature_names_in_ = np.array(names, dtype=object)
 
     def _read(
         self, tasks: Tasks, encoder: LossEncoder, x, y, sample_weight, n_parts: int, *, verbose
@@ -584,7 +605,7 @@ class Sequential(Stack):
         if y is None:
             raise ValueError("Expected y, an array of targets, received None.")
         names = list(x.columns) if partitions.is_dataframe(x) else None
-        y, sample_weight = _plain(y), _plain(sample_weight)
+        y, sample_weight = (_plain(data) for data in inputs.admit(y, sample_weight, names=_TARGETS))
         is_distributed = partitions.is_distributed(x)
         parts = partitions.parts(x, y, sample_weight, 1 if is_distributed else n_parts)
         shown = bool(verbose) and is_distributed and progress.can_move()
@@ -594,14 +615,14 @@ class Sequential(Stack):
             )
         return RowsOnTasks(tasks, loaded, DTYPE)
 
-    def _validation(self, data) -> tuple[Any, Any, Any]:
+    def _validation(self, data, names: list[str] | None) -> tuple[Any, Any, Any]:
         if not isinstance(data, list | tuple) or len(data) not in (2, 3):
             raise ValueError(
                 f"Expected validation_data to be (x, y) or (x, y, sample_weight), received "
                 f"{type(data).__name__}."
             )
         x, y, *weight = data
-        return self._ready(x), y, weight[0] if weight else None
+        return self._ready(x, names), y, weight[0] if weight else None
 
     def _encoder(self, counts_labels: bool = False) -> LossEncoder:
         return LossEncoder(self._loss, self._built_network().n_outputs, DTYPE, counts_labels)
@@ -695,10 +716,12 @@ class Sequential(Stack):
         weights = (
             None if class_weight is None else LabelWeights.checked(class_weight, DTYPE, encoder.n_labels)
         )
+        names = features.names_of(x)
         x, y, sample_weight = _cast(x, y, sample_weight)
         shard = make_shard(encoder, weights, x, y, sample_weight)
         job = self._job(None, 1, encoder.summarize(y, sample_weight), shuffle=False)
         state = self._begin(job, GradientAveraging(), 1).begin_epoch(0)
+        self._learn_names(names)
         trainer = LocalTrainer(job, state)
         trainer.train(shard, slice(0, len(shard)), [0, len(shard)])
         self._take(trainer.state())
@@ -736,6 +759,7 @@ class Sequential(Stack):
             model._compiled, model._loss = self._compiled, self._loss
             model._rebuild()
         model._members = params[np.newaxis].copy()
+        model._learn_names(getattr(self, "feature_names_in_", None))
         return model
 
     # --- files -------------------------------------------------------------------------------------
@@ -988,6 +1012,7 @@ _PARTS = schema.record(
         "step": schema.integer(),
         "learning_rate": schema.optional(schema.number()),
     },
+    {"feature_names_in": schema.each(schema.text)},
     others=schema.anything,
 )
 
@@ -1005,6 +1030,8 @@ def parts_of(
         "step": model._step,
         "learning_rate": None if model._rate is None else float(model._rate),
     }
+    if hasattr(model, "feature_names_in_"):
+        description["feature_names_in"] = model.feature_names_in_.tolist()
     if include_optimizer and model._slots is not None:
         arrays["slots"] = model._slots
     return description, arrays
@@ -1028,6 +1055,7 @@ def from_parts(
         model._members = members
         model._step, model._rate = description["step"], description["learning_rate"]
         model._slots = slots if compile else None
+        model._learn_names(description.get("feature_names_in"))
     return model
 
 
@@ -1172,6 +1200,7 @@ def _cast(x, y, sample_weight):
     """Return plain data as a block has them. ValueError: lengths that differ; PartitionError: bad numbers."""
     if y is None:
         raise ValueError("Expected y, an array of targets, received None.")
+    y, sample_weight = inputs.admit(y, sample_weight, names=_TARGETS)
     columns = {"X": x, "y": _plain(y)}
     if sample_weight is not None:
         columns["weight"] = _plain(sample_weight)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from math import prod
 from numbers import Real
 from typing import Any
@@ -23,16 +24,45 @@ _SAMPLE_COLUMNS = 4
 
 
 def as_array(y) -> np.ndarray:
-    """Return y (array, Series, DataFrame, list) as an array; categories become their values."""
+    """Return y (array, Series, DataFrame, list) as an array; categories become their values, decimals
+    floats.
+    """
     if not hasattr(y, "to_numpy"):
-        return np.asarray(y)
+        y = np.asarray(y)
+        return _as_floats(y) if has_decimals(y) else y
     if getattr(y, "ndim", 1) == 2 and y.shape[1]:
         return np.column_stack([as_array(y.iloc[:, i]) for i in range(y.shape[1])])
+    if has_decimals(y):
+        return _as_floats(y.to_numpy(dtype=object))
     plain_dtype = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
     if plain_dtype is not None and not y.isna().any():
         # pandas' nullable numbers would become objects.
         return y.to_numpy(dtype=plain_dtype)
     return y.to_numpy()
+
+
+def is_decimal(dtype) -> bool:
+    """Return whether it is Arrow's dtype of decimals, as Parquet has them."""
+    return str(dtype).startswith("decimal")
+
+
+def has_decimals(column) -> bool:
+    """Return whether an array or series holds decimals: by its dtype or, of objects, by its first value."""
+    dtype = getattr(column, "dtype", None)
+    if getattr(dtype, "kind", None) != "O" or not isinstance(dtype, np.dtype):
+        return is_decimal(dtype)
+    values = column.to_numpy() if hasattr(column, "to_numpy") else column
+    known = (value for value in values.flat if not (value is None or _is_na(value)))
+    return isinstance(next(known, None), Decimal)
+
+
+def _as_floats(values: np.ndarray) -> np.ndarray:
+    """Return decimals as float64, as they are if one of them is none; missing ones become NaN."""
+    flat = (np.nan if value is None or _is_na(value) else value for value in values.flat)
+    try:
+        return np.fromiter(map(float, flat), np.float64, values.size).reshape(values.shape)
+    except (TypeError, ValueError):
+        return values
 
 
 def first_missing(y: np.ndarray) -> int | None:

@@ -41,6 +41,8 @@ FLOORS = {
     "cluster.renaming": 0,
     "cluster.waiting": 1,
     "cluster.placement": 1,
+    "cluster.inputs": 1,
+    "cluster.sources": 1,
     "cluster.tasks": 2,
     "cluster.links": 2,
     "measures": 3,

@@ -181,7 +181,7 @@ def test_predictions_are_lazy_and_of_the_kind_of_their_input(digits):
     assert_array_equal(labels.compute().index, frame.index)
     chances = model.predict_proba(ddf)
     assert isinstance(chances, dd.DataFrame)
-    assert list(chances.columns) == list(range(10))
+    assert list(chances.columns) == [str(label) for label in range(10)]
     assert_allclose(chances.compute().to_numpy(), model.predict_proba(frame), rtol=1e-12)
 
     model.fit(X, y)
@@ -476,10 +476,22 @@ def test_bad_data_is_refused_at_predict_and_score_too(digits):
     model = MLPClassifier((4,), max_iter=1).fit(X, y)
     X[700, 3] = np.nan
     array, labels = da.from_array(X, chunks=(600, -1)), da.from_array(y, chunks=600)
-    with pytest.raises(PartitionError, match="X holds nan in row 100, column 3"):
+    with pytest.raises(PartitionError, match="Partition 1: X holds nan in row 100, column 3"):
         model.predict(array).compute()
-    with pytest.raises(PartitionError, match="X holds nan in row 100, column 3"):
+    with pytest.raises(PartitionError, match="Partition 1: X holds nan in row 100, column 3"):
         model.score(array, labels)
+    frame = pd.DataFrame(X, columns=[f"p{i}" for i in range(64)])
+    model.fit(frame.fillna(0), y)
+    ddf = dd.from_pandas(frame, npartitions=3)
+    series, gaps = (
+        dd.from_pandas(pd.Series(values), npartitions=3)
+        for values in (y, np.where(np.arange(len(y)) == 1300, np.nan, y))
+    )
+    for use in (lambda: model.predict(ddf).compute(), lambda: model.score(ddf, series)):
+        with pytest.raises(PartitionError, match="Partition 1: X holds nan in row 101, column 'p3'"):
+            use()
+    with pytest.raises(PartitionError, match="Partition 2: y holds nan in row 102"):
+        model.score(ddf.fillna(0), gaps)
     with pytest.raises(ValueError, match="received 2 chunks of columns"):
         model.predict_proba(array.rechunk((600, 32)))
 
@@ -574,3 +586,52 @@ def test_one_callback_alone_is_a_list_of_one(digits):
     with pytest.warns(ConvergenceWarning):
         MLPClassifier((5,), max_iter=2, callbacks=watcher).fit(X, y)
     assert seen == [0, 1]
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [False, True], ["no", "yes"], [0.0, 2.0], [0, 1, 2]], ids=str)
+def test_probabilities_in_a_dataframe_go_to_parquet(labels, tmp_path):
+    frame = pd.DataFrame(np.random.default_rng(0).random((30, 2)), columns=["a", "b"])
+    model = MLPClassifier((3,), max_iter=1).fit(frame, np.resize(labels, 30))
+    model.predict_proba(dd.from_pandas(frame, npartitions=2)).to_parquet(tmp_path)
+    read = pd.read_parquet(tmp_path)
+    assert list(read.columns) == [str(label) for label in model.classes_]
+    assert_allclose(read, model.predict_proba(frame))
+
+
+def test_several_outputs_in_a_dataframe_go_to_parquet(tmp_path):
+    frame = pd.DataFrame(np.random.default_rng(0).random((30, 2)), columns=["a", "b"])
+    ensemble = dasknn.PredictionAveraging(members=2)
+    model = MLPRegressor(hidden_layer_sizes=(3,), max_iter=1, strategy=ensemble).fit(frame, frame.to_numpy())
+    ddf = dd.from_pandas(frame, npartitions=2)
+    for number, predicted in enumerate((model.predict(ddf), *model.predict(ddf, return_std=True))):
+        predicted.to_parquet(tmp_path / str(number))
+        assert list(pd.read_parquet(tmp_path / str(number)).columns) == ["0", "1"]
+    labels = MLPClassifier((3,), max_iter=1).fit(frame, frame.to_numpy() > 0.5)
+    labels.predict(ddf).to_parquet(tmp_path / "labels")
+
+
+def test_validation_data_on_dask_is_taken_by_name_and_scored_where_it_is(client):
+    frame = pd.DataFrame(np.random.default_rng(0).random((90, 2)), columns=["a", "b"])
+    y = (frame["a"] > 0.5).astype(int)
+    X_val, y_val = (dd.from_pandas(data, npartitions=2) for data in (frame, y))
+    model = MLPClassifier((3,), max_iter=3, random_state=0)
+    with pytest.raises(ValueError, match=r"(?s)feature names should match.*same order"):
+        model.fit(frame, y, validation_data=(X_val[["b", "a"]], y_val))
+    model.fit(frame, y, validation_data=client.persist([X_val, y_val]))
+    here = MLPClassifier((3,), max_iter=3, random_state=0).fit(frame, y, validation_data=(frame, y))
+    assert model.validation_scores_ == here.validation_scores_
+    assert_array_equal(model.coefs_[0], here.coefs_[0])
+
+
+@pytest.mark.parametrize("form", ["pandas", "Dask"])
+def test_columns_called_by_integers_are_not_mixed_up(form):
+    frame = pd.DataFrame(np.random.default_rng(0).random((60, 3)))
+    frame, y = (
+        dd.from_pandas(data, npartitions=2) if form == "Dask" else data
+        for data in (frame, (frame[0] > 0.5).astype(int))
+    )
+    model = MLPClassifier((3,), max_iter=1).fit(frame, y)
+    for use in (model.predict, lambda X: model.score(X, y)):
+        use(frame)
+        with pytest.raises(ValueError, match=r"same order as they were in fit.*Use X\[\[0, 1, 2\]\]"):
+            use(frame[[2, 0, 1]])

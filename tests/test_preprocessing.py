@@ -1,10 +1,14 @@
 """Tables become what scikit-learn makes of them, wherever their rows are."""
 
+import decimal
 import pickle
 
+import dask
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import sklearn
 from conftest import bits
@@ -20,10 +24,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 
 import dasknn
-from dasknn import MLPClassifier, MLPRegressor, TablePreprocessor, saving
+from dasknn import Input, MLPClassifier, MLPRegressor, Sequential, TablePreprocessor, saving
 from dasknn.exceptions import ModelFileError, PartitionError
 from dasknn.layers import Dense
-from dasknn.preprocessing import CategorySummary, NumberSummary
+from dasknn.preprocessing import CategorySummary, Numbers, NumberSummary
 
 TEXTS = ["job", "region", "member"]
 NUMBERS = ["age", "hours", "constant"]
@@ -208,8 +212,8 @@ def test_too_many_distinct_values_are_refused_unless_the_rare_ones_share_a_colum
 def test_what_is_no_dataframe_of_named_columns_is_refused():
     with pytest.raises(TypeError, match="Expected a pandas or Dask dataframe, received ndarray"):
         TablePreprocessor().fit(np.zeros((3, 2)))
-    with pytest.raises(ValueError, match=r"received 0. Use X.rename\(columns=str\)"):
-        TablePreprocessor().fit(pd.DataFrame(np.zeros((3, 2))))
+    with pytest.raises(ValueError, match=r"received 0.5. Use X.rename\(columns=str\)"):
+        TablePreprocessor().fit(pd.DataFrame(np.zeros((3, 2)), columns=[0.5, 1.5]))
     with pytest.raises(ValueError, match="at least one row"):
         TablePreprocessor().fit(pd.DataFrame({"x": [1.0]})[:0])
     with pytest.raises(ValueError, match=r"drop names them. Did you mean 'age'\?"):
@@ -421,3 +425,84 @@ def test_no_more_values_are_counted_than_a_driver_can_hold(monkeypatch):
     monkeypatch.setattr("dasknn.preprocessing._MOST_VALUES", 3)
     with pytest.raises(PartitionError, match="holds more than 3 distinct values"):
         CategorySummary.of(pd.Series(list("abcd"), name="x"))
+
+
+# --- integers as names, decimals ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["pandas", "Dask"])
+def test_columns_called_by_integers_are_called_so_as_text(form):
+    frame = pd.DataFrame({0: [1.0, 2.0, 3.0], 1: ["x", "y", "x"], 2: [0.0, 0.0, 1.0]})
+    given = dd.from_pandas(frame, npartitions=2) if form == "Dask" else frame
+    found = TablePreprocessor(drop=[2]).fit_transform(given)
+    assert list(found.columns) == ["0", "1_x", "1_y"]
+    # By their names, in whatever order they come.
+    table = TablePreprocessor().fit(given)
+    turned, straight = (dask.compute(table.transform(given[order]))[0] for order in ([2, 1, 0], [0, 1, 2]))
+    pd.testing.assert_frame_equal(turned, straight)
+
+
+def prices(form, folder):
+    """A table with a column of decimals, one of them missing."""
+    table = pa.table(
+        {
+            "price": pa.array([*(decimal.Decimal(i % 5) / 4 for i in range(39)), None], pa.decimal128(10, 2)),
+            "y": np.arange(40) % 2,
+        }
+    )
+    if form == "objects":
+        return table.to_pandas()
+    if form == "Arrow":
+        return table
+    pq.write_table(table, folder / "prices.parquet")
+    return dd.read_parquet(folder / "prices.parquet").repartition(npartitions=2)
+
+
+@pytest.mark.parametrize("form", ["objects", "Arrow", "Parquet"])
+def test_decimals_are_numbers(form, tmp_path):
+    table = TablePreprocessor().fit(prices(form, tmp_path))
+    floats = prices("objects", tmp_path).astype({"price": "float64"})
+    assert [type(column) for column in table.columns_] == [Numbers, Numbers]
+    assert_allclose(table.columns_[0].mean, floats["price"].mean())
+    found = table.transform(prices(form, tmp_path))
+    assert_allclose(dask.compute(found)[0], TablePreprocessor().fit_transform(floats))
+
+
+def test_decimals_that_are_codes_become_columns(tmp_path):
+    table = TablePreprocessor(categorical=["price"]).fit(prices("Parquet", tmp_path))
+    assert table.columns_[0].values == (0, 0.25, 0.5, 0.75, 1, None)
+
+
+@pytest.mark.parametrize("face", ["scikit-learn", "keras"])
+@pytest.mark.parametrize("form", ["objects", "Parquet"])
+def test_networks_learn_from_decimals_as_from_floats(form, face, tmp_path):
+    frame = prices(form, tmp_path).dropna()
+    as_floats = frame.astype({"price": "float64"})
+
+    def trained(X, y):
+        if face == "keras":
+            dasknn.set_random_seed(0)
+            model = Sequential([Input((2,)), Dense(1)])
+            model.compile("sgd", "mse")
+            model.fit(X, y, shuffle=False, verbose=0)
+        else:
+            model = MLPRegressor(hidden_layer_sizes=(3,), max_iter=2, random_state=0).fit(X, y)
+            model.score(X, y)
+        return bits(model)
+
+    columns = ["price", "y"]
+    assert trained(frame[columns], frame["price"]) == trained(as_floats[columns], as_floats["price"])
+
+
+@pytest.mark.parametrize("form", ["objects", "Dask"])
+def test_labels_that_are_decimals_are_floats(form):
+    grades = pa.array([decimal.Decimal(i % 3) for i in range(30)], pa.decimal128(3, 0))
+    y = pd.Series(grades.to_pandas() if form == "objects" else pd.array(grades, pd.ArrowDtype(grades.type)))
+    X, y = (
+        data if form == "objects" else dd.from_pandas(data, npartitions=2)
+        for data in (pd.DataFrame({"x": np.arange(30.0)}), y)
+    )
+    model = MLPClassifier((3,), max_iter=1).fit(X, y)
+    assert model.classes_.dtype == np.float64
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert 0 <= model.score(X, y) <= 1

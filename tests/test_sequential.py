@@ -972,3 +972,101 @@ def test_labels_outside_of_0_and_1_are_refused_before_training(rows, labels, kin
     for use in (model.fit, model.evaluate):
         with pytest.raises(ValueError, match=expected):
             use(*data, verbose=0)
+
+
+# --- columns by their names ---------------------------------------------------------------------------
+
+
+def frame_of(rows, kind):
+    """The rows as a dataframe, and as one whose columns stand in another order; and targets."""
+    import dask.dataframe as dd
+    import pandas as pd
+
+    frame = pd.DataFrame(rows[0], columns=range(10) if "numbers" in kind else [f"c{i}" for i in range(10)])
+    frames = frame, frame[frame.columns[::-1]], pd.Series(rows[1])
+    return [dd.from_pandas(each, npartitions=2) if "Dask" in kind else each for each in frames]
+
+
+KINDS = ["pandas", "Dask", "pandas, numbers", "Dask, numbers"]
+IN_ANOTHER_ORDER = "Expected the columns in the same order as they were in fit"
+USES_OF_NAMES = {
+    "fit": lambda model, x, y: model.fit(x, y, verbose=0),
+    "validation_data": lambda model, x, y: model.fit(in_order(x), y, validation_data=(x, y), verbose=0),
+    "evaluate": lambda model, x, y: model.evaluate(x, y, verbose=0),
+    "predict": lambda model, x, y: model.predict(x, verbose=0),
+    "dasknn.evaluate": lambda model, x, y: dasknn.evaluate(model, x, y),
+    "train_on_batch": lambda model, x, y: model.train_on_batch(x, y),
+    "test_on_batch": lambda model, x, y: model.test_on_batch(x, y),
+    "predict_on_batch": lambda model, x, y: model.predict_on_batch(x),
+}
+
+
+def in_order(x):
+    return x[sorted(x.columns)]
+
+
+@pytest.mark.parametrize(
+    ("use", "kind"),
+    [(use, kind) for use in USES_OF_NAMES for kind in KINDS if not ("batch" in use and "Dask" in kind)],
+)
+def test_columns_in_another_order_than_they_were_fitted_in_are_refused(rows, use, kind):
+    x, turned, y = frame_of(rows, kind)
+    model = binary()
+    model.fit(x, y, verbose=0)
+    before = bits(model)
+    with pytest.raises(ValueError, match=IN_ANOTHER_ORDER):
+        USES_OF_NAMES[use](model, turned, y)
+    assert bits(model) == before
+    USES_OF_NAMES[use](model, x, y)
+
+
+def test_names_are_learned_from_a_batch_and_an_array_has_none(rows, tmp_path):
+    x, turned, y = frame_of(rows, "pandas")
+    model = binary()
+    model.fit(*rows, verbose=0)
+    assert not hasattr(model, "feature_names_in_")
+    model.predict(turned, verbose=0)
+    model.train_on_batch(x, y)
+    assert model.feature_names_in_.tolist() == list(x.columns)
+    model.predict(rows[0], verbose=0)
+    with pytest.raises(ValueError, match=IN_ANOTHER_ORDER):
+        pickle.loads(pickle.dumps(model)).predict(turned, verbose=0)
+    model.save(tmp_path / "model.safetensors")
+    for again in (dasknn.load_model(tmp_path / "model.safetensors"), *model.members):
+        with pytest.raises(ValueError, match=IN_ANOTHER_ORDER):
+            again.predict(turned, verbose=0)
+    with pytest.raises(ValueError, match=r"missing are \['c0'\], not known \['z'\]"):
+        model.predict(x.rename(columns={"c0": "z"}), verbose=0)
+
+
+@pytest.mark.parametrize("kind", ["pandas", "Dask"])
+def test_a_first_fit_compares_the_names_of_its_validation_data(rows, kind):
+    x, turned, y = frame_of(rows, "pandas")
+    _, turned, y_val = frame_of(rows, kind)
+    with pytest.raises(ValueError, match=IN_ANOTHER_ORDER):
+        binary().fit(x, y, validation_data=(turned, y_val), verbose=0)
+
+
+def test_validation_data_on_a_cluster_is_evaluated_there(rows, client):
+    x, _, y = frame_of(rows, "pandas")
+    x_val, _, y_val = frame_of(rows, "Dask")
+    x_val, y_val = client.persist([x_val, y_val])
+    model = binary()
+    history = model.fit(x, y, validation_data=(x_val, y_val), verbose=0)
+    assert_allclose(history.history["val_loss"][0], model.evaluate(x, y, verbose=0)[0], rtol=1e-5)
+
+
+def test_chunks_of_columns_are_refused_at_predict_as_at_fit(rows):
+    x, y = on_dask(*rows)
+    x = x.rechunk({1: 5})
+    model = binary()
+    for use in (model.predict, lambda x: model.fit(x, y, verbose=0), lambda x: model.evaluate(x, y)):
+        with pytest.raises(ValueError, match=r"received 2 chunks of columns\. Use X\.rechunk"):
+            use(x)
+
+
+def test_predictions_in_a_dataframe_go_to_parquet(rows, tmp_path):
+    import pandas as pd
+
+    four_outputs().predict(frame_of(rows, "Dask")[0]).to_parquet(tmp_path)
+    assert list(pd.read_parquet(tmp_path).columns) == ["0", "1", "2", "3"]

@@ -26,9 +26,10 @@ import numpy as np
 from dask.base import is_dask_collection
 from scipy import sparse
 
+from dasknn.cluster import inputs, sources
 from dasknn.cluster.tasks import Graph, LocalTasks, Tasks, graph_of
 from dasknn.exceptions import PartitionError
-from dasknn.targets import as_array, first_missing
+from dasknn.targets import as_array, first_missing, has_decimals, is_decimal
 
 # Slices that follow one another are put together up to this size: fewer tasks, better shuffling.
 _SHARD_BYTES = 32 * 2**20
@@ -128,8 +129,8 @@ def _called(name: str) -> str:
 def parts(X, y=None, weight=None, n_parts: int = 1) -> list[Part]:
     """Return row-aligned partitions of X (n, p), y and weight; plain data is cut into at most n_parts.
 
-    ValueError: chunks of columns, no rows at all, or partitions that cannot be aligned without knowing their
-    lengths.
+    ValueError: a kind of data that is not worked with, chunks of columns, no rows at all, partitions that
+    cannot be aligned without knowing their lengths, or plain rows in two orders (`inputs.check_order`).
     """
     data = {"X": X, "y": y, "weight": weight}
     data = {name: _with_rows(name, column) for name, column in data.items() if column is not None}
@@ -142,6 +143,8 @@ def parts(X, y=None, weight=None, n_parts: int = 1) -> list[Part]:
             "Pass all of them as Dask collections, or none: for instance dask.array.from_array(X)."
         )
     _check_lengths(data)
+    # Before they are cut: pieces could hold other rows each.
+    inputs.check_order({_called(name): column for name, column in data.items()})
     n_parts = max(1, min(n_parts, n_samples(X)))
     edges = [n_samples(X) * i // n_parts for i in range(n_parts + 1)]
     names = tuple((name,) for name in data)
@@ -152,7 +155,8 @@ def parts(X, y=None, weight=None, n_parts: int = 1) -> list[Part]:
 
 
 def _with_rows(name: str, data):
-    """Return data whose rows can be sliced: lists become arrays. ValueError: it has no rows."""
+    """Return data whose rows can be sliced: lists become arrays. ValueError: it has no rows, or cannot be."""
+    data = inputs.admitted(_called(name), data)
     if is_dask_collection(data):
         return data
     if sparse.issparse(data):
@@ -168,19 +172,54 @@ def _with_rows(name: str, data):
 
 
 def _distributed_parts(data: dict[str, Any]) -> list[Part]:
+    data = _in_chunks_of_x(data)
     frames = tuple(name for name in data if is_dask_frame(data[name]))
+    blocks = sources.of_arrays({name: data[name] for name in data if isinstance(data[name], da.Array)})
     if len(frames) > 1 and "X" in frames:
         names: list[tuple[str, ...]] = [frames]
-        sources, lengths = together([data[name] for name in frames]), None
+        first = together([data[name] for name in frames])
     else:
         names = [("X",)]
-        sources, lengths = _delayed(data["X"])
-    columns = [sources]
+        first = blocks["X"] if "X" in blocks else sources.of_frame(data["X"])
+    lengths = _lengths(data["X"])
+    columns = [first]
     for name in data:
         if name not in names[0]:
-            columns.append(_aligned(name, data[name], data["X"], lengths, len(sources)))
+            if name in blocks:
+                own = blocks[name]
+            elif is_dask_collection(data[name]):
+                own = sources.of_frame(data[name])
+            else:
+                own = _cut_as_x(name, data[name], lengths)
+            _check_number(name, own, len(first))
+            columns.append(own)
             names.append((name,))
     return [Part(part, tuple(names)) for part in zip(*columns, strict=True)]
+
+
+def _in_chunks_of_x(data: dict[str, Any]) -> dict[str, Any]:
+    """Return Dask arrays in the chunks of X, where lengths are known.
+
+    ValueError: chunks of columns, or other lengths than X has.
+    """
+    lengths, aligned = _lengths(data["X"]), dict(data)
+    for name, array in data.items():
+        if not isinstance(array, da.Array):
+            continue
+        check_chunks(array)
+        own = _lengths(array)
+        if lengths is not None and own is not None and own != lengths:
+            if sum(own) != sum(lengths):
+                raise ValueError(f"X has {sum(lengths)} rows, {_called(name)} has {sum(own)}.")
+            aligned[name] = array.rechunk({0: tuple(lengths)})
+    return aligned
+
+
+def _lengths(data) -> list[int] | None:
+    """Return the numbers of rows of the blocks of a Dask array; None where they are not known."""
+    if not isinstance(data, da.Array) or any(np.isnan(length) for length in data.chunks[0]):
+        return None
+    return list(data.chunks[0])
 
 
 def is_dask_frame(data) -> bool:
@@ -232,25 +271,6 @@ def _rows(data, rows: slice):
     return data.iloc[rows] if hasattr(data, "iloc") else data[rows]
 
 
-def _delayed(data) -> tuple[list, list[int] | None]:
-    """Return one Delayed for each partition of a Dask collection, and their lengths where known."""
-    if isinstance(data, da.Array):
-        check_chunks(data)
-        lengths = list(data.chunks[0])
-        known = not any(np.isnan(length) for length in lengths)
-        return list(data.to_delayed().reshape(-1)), lengths if known else None
-    if hasattr(data, "to_delayed"):
-        # Optimized alone, a dataframe may fuse its partitions, and would no longer go with other data.
-        delayed = data.to_delayed(optimize_graph=False)
-        # A Bag or DataFrame gives a list, a Delayed scalar does not.
-        if isinstance(delayed, list):
-            return delayed, None
-    raise ValueError(
-        f"Expected a Dask array, dataframe or series, received {type(data).__module__}."
-        f"{type(data).__name__}. Use its to_dask_array() or to_dataframe()."
-    )
-
-
 def flat_rows(X):
     """Return X (n, ...) as (n, p), plain or a Dask array; of one dimension as (n, 1). Dataframes as they
     are, a Dask series as one.
@@ -284,32 +304,27 @@ def check_chunks(data: da.Array) -> None:
         raise ValueError(f"Expected 1 or 2 dimensions, received shape {data.shape}.")
 
 
-def _aligned(name: str, data, X, lengths: list[int] | None, n_parts: int) -> list:
-    """Return the partitions of y or sample_weight that go with those of X."""
+def _cut_as_x(name: str, data, lengths: list[int] | None) -> list:
+    """Return plain y or sample_weight in pieces that go with the blocks of X, which have these lengths."""
     called = _called(name)
-    if not is_dask_collection(data):
-        if lengths is None:
-            raise ValueError(
-                f"{called} is a {type(data).__name__} in this process, but the partitions of X have unknown "
-                f"lengths. Pass {called} as a Dask collection, or X as an array with known chunks: "
-                "X.to_dask_array(lengths=True)."
-            )
-        if n_samples(data) != sum(lengths):
-            raise ValueError(f"X has {sum(lengths)} rows, {called} has {n_samples(data)}.")
-        edges = np.cumsum([0, *lengths])
-        return [_rows(data, slice(begin, end)) for begin, end in pairwise(edges)]
-    delayed, own = _delayed(data)
-    if lengths is not None and own is not None and own != lengths:
-        if sum(own) != sum(lengths):
-            raise ValueError(f"X has {sum(lengths)} rows, {called} has {sum(own)}.")
-        delayed, own = _delayed(data.rechunk({0: tuple(lengths)}))
-    if len(delayed) != n_parts:
+    if lengths is None:
         raise ValueError(
-            f"X has {n_parts} partitions, {called} has {len(delayed)}, and not all of their lengths are "
+            f"{called} is a {type(data).__name__} in this process, but the partitions of X have unknown "
+            f"lengths. Pass {called} as a Dask collection, or X as an array with known chunks: "
+            "X.to_dask_array(lengths=True)."
+        )
+    if n_samples(data) != sum(lengths):
+        raise ValueError(f"X has {sum(lengths)} rows, {called} has {n_samples(data)}.")
+    return [_rows(data, slice(begin, end)) for begin, end in pairwise(np.cumsum([0, *lengths]))]
+
+
+def _check_number(name: str, own: Sequence[Any], n_parts: int) -> None:
+    if len(own) != n_parts:
+        raise ValueError(
+            f"X has {n_parts} partitions, {_called(name)} has {len(own)}, and not all of their lengths are "
             f"known. Pass columns of the dataframe that X comes from as they are, df[...] without .values or "
             "to_dask_array(), or call compute_chunk_sizes() on arrays."
         )
-    return delayed
 
 
 # --- load --------------------------------------------------------------------------------------------
@@ -542,18 +557,43 @@ def _held_where_plain(tasks: Tasks, data: Sequence[Part]) -> list[Part]:
 def load_block(names, dtype, feature_names: list | None, *values) -> Block:
     """Return the Block that the values of the sources of a Part make; X in that dtype.
 
-    PartitionError: what is not of rows of numbers, y that is not of targets.
+    PartitionError: what is not of rows of numbers, y that is not of targets, rows in two orders.
     """
     columns = columns_of(names, values)
-    for name in (name for group in names for name in group):
+    given = [name for group in names for name in group]
+    for name in given:
         if columns[name] is None:
             raise PartitionError(f"{_called(name)} is None: expected an array or dataframe of rows.")
+    inputs.check_order({_called(name): columns[name] for name in given})
     y, weight = columns["y"], columns["weight"]
     return Block(
         cast(select(columns["X"], feature_names), dtype),
         None if y is None else _targets(y),
         None if weight is None else _weights(weight, dtype),
     )
+
+
+def load_checked(number: int, names, dtype, feature_names: list | None, *values) -> Block:
+    """Return the Block of a partition that is looked at once. PartitionError, which names it: bad data."""
+    with in_partition(number):
+        block = load_block(names, dtype, feature_names, *values)
+        refuse_problems(block, feature_names)
+    return block
+
+
+@contextmanager
+def in_partition(number: int) -> Iterator[None]:
+    """Say which partition it was, if something is wrong with it."""
+    try:
+        yield
+    except ValueError as error:
+        told = str(error)
+        raise PartitionError(
+            told if told.startswith("Partition ") else f"Partition {number}: {told}"
+        ) from error
+    except Exception as error:
+        error.add_note(f"This happened with partition {number}.")
+        raise
 
 
 def _targets(y) -> np.ndarray:
@@ -683,9 +723,14 @@ def _strange(data) -> str:
 
 def columns_of_text(X) -> dict[str, str]:
     """Return the columns of a dataframe that hold anything but numbers, with their dtypes."""
-    return {
-        str(name): str(kind) for name, kind in X.dtypes.items() if getattr(kind, "kind", "O") not in "biuf"
-    }
+    strange = {}
+    for position, (name, kind) in enumerate(X.dtypes.items()):
+        if getattr(kind, "kind", "O") in "biuf" or is_decimal(kind):
+            continue
+        # Of objects on a cluster nobody knows here what they are.
+        if is_dask_collection(X) or not has_decimals(X.iloc[:, position]):
+            strange[str(name)] = str(kind)
+    return strange
 
 
 def refuse_kinds(name: str, data, kinds: str = _NO_NUMBERS) -> None:
@@ -718,9 +763,9 @@ def _inspect(summarize, block: Block) -> BlockInfo:
     return info(float(n_rows if block.weight is None else block.weight.sum()), targets)
 
 
-def refuse_problems(block: Block) -> None:
+def refuse_problems(block: Block, feature_names: list | None = None) -> None:
     """Raise PartitionError for a block that holds NaN or infinity, or whose rows do not match."""
-    if problem := _problem(block, None):
+    if problem := _problem(block, feature_names):
         raise PartitionError(problem)
 
 
