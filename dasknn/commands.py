@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import re
 import signal
 import sys
 import time
@@ -27,13 +26,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 import dasknn
-from dasknn import pipelines, reports, storage, tables
+from dasknn import pipelines, progress, reports, storage, tables
+from dasknn.callbacks import Callback
 from dasknn.cluster.limits import available_cpus
 from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.options import (
     Names,
     StrategyType,
-    check_validation,
     cluster_options,
     columns_in,
     data_argument,
@@ -43,13 +42,15 @@ from dasknn.options import (
     number_of,
     quiet_option,
     read_config,
-    slice_of,
+    slices_of,
     table_options,
     target_option,
     task_option,
     thresholds_of,
+    validation_of,
 )
 from dasknn.preprocessing import Categories, TablePreprocessor, require_columns
+from dasknn.wording import in_shell
 
 _CONNECT_SECONDS = 30
 _MISSED = 3
@@ -59,6 +60,8 @@ _CSV_REMEDY = (
     "If this is a CSV file, a column of it changes its kind after the first 10,000 rows. Name it in "
     "--categorical, and it is read as text; a target that has fractions needs --task regression."
 )
+# Whole numbers in a target, from which on it is said how they are understood.
+_MANY_CLASSES = 20
 # The exit code of a program that Ctrl-C has ended.
 _INTERRUPTED = 130
 
@@ -80,12 +83,31 @@ _INTERRUPTED = 130
 @click.option("--output", required=True, help="File or fsspec URL to write the model to.")
 @table_options
 @click.option("--weights", metavar="COLUMN", help="Column of the weights of rows.")
+@click.option("--shuffle", is_flag=True, help="Mix the rows over all files first, where they are sorted.")
 @click.option("--drop-missing-target", is_flag=True, help="Leave out rows whose target is missing.")
 @task_option
 @network_options
-@click.option("--epochs", default=20, show_default=True, type=click.IntRange(min=1))
-@click.option("--learning-rate", default=1e-3, show_default=True, type=float)
-@click.option("--alpha", default=1e-4, show_default=True, type=float, help="L2 penalty.")
+@click.option(
+    "--epochs",
+    default=20,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Times to go over the rows, at most.",
+)
+@click.option(
+    "--learning-rate",
+    default=1e-3,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="How far a step goes.",
+)
+@click.option(
+    "--alpha",
+    default=1e-4,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Strength of the L2 penalty on weights.",
+)
 @click.option(
     "--strategy",
     default="auto",
@@ -102,32 +124,44 @@ _INTERRUPTED = 130
 @click.option(
     "--validation",
     multiple=True,
+    default=["0.1"],
+    show_default="0.1",
     metavar="FRACTION|FILES",
-    help="Share of the rows to hold out, such as 0.2, or files; scored after each epoch.",
+    help="Rows to score after each epoch: a share of DATA, which is not trained on, or files. 0: none.",
 )
 @click.option(
     "--early-stopping/--no-early-stopping",
     default=None,
-    help="Stop when the validation score has not risen for 10 epochs, and keep the best epoch's weights "
-    "[with --validation]. Without --validation a tenth of the rows is held out for it.",
+    help="Stop when the validation score has not risen for 10 epochs, and keep the best epoch's weights. "
+    "[default: yes, where there are rows for validation]",
 )
 @click.option("--test", multiple=True, metavar="FILES", help="Files to score the model on at the end.")
 @click.option("--checkpoint", metavar="PATH", help="Folder or URL to write the training to after each epoch.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint, where there is one.")
-@click.option("--seed", default=0, show_default=True, type=int)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="Where random numbers begin: for the same one, the same model.",
+)
 @json_option
 @quiet_option
 @cluster_options
 def train(**options) -> None:
     """Train a network on the files DATA, and write it to one file.
 
-    Example: dask nn train 'adult/*.parquet' --target income --validation 0.2 --output model.safetensors
+    Example: dask nn train 'adult/*.parquet' --target income --output model.safetensors
     """
     if options["resume"] and not options["checkpoint"]:
         raise click.UsageError("--resume needs --checkpoint PATH.")
-    check_validation(options["validation"])
+    options["validation"] = validation_of(options["validation"])
+    may_stop = bool(options["validation"]) and options["solver"] != "lbfgs"
     if options["early_stopping"] is None:
-        options["early_stopping"] = bool(options["validation"])
+        options["early_stopping"] = may_stop
+    elif options["early_stopping"] and not may_stop:
+        reason = "rows for it: --validation 0.1" if options["validation"] == () else "--solver adam or sgd"
+        raise click.UsageError(f"--early-stopping needs {reason}.")
     with _friendly_errors(), _client(options):
         storage.check_folder(options["output"])
         began = time.perf_counter()
@@ -139,7 +173,8 @@ def train(**options) -> None:
             strategy=options["strategy"],
             random_state=options["seed"],
             max_iter=options["epochs"],
-            early_stopping=options["early_stopping"],
+            early_stopping=options["early_stopping"] and prepared.validation is not None,
+            callbacks=[_ManyClasses(options)] if prepared.may_be_numbers else None,
             verbose=0 if options["quiet"] else 2,
         )
         _fit(model, prepared, options)
@@ -172,10 +207,15 @@ class _Prepared:
             [name for names in options[option] for name in names] for option in ("drop", "categorical")
         )
         frame = self._read(options["data"], "train", codes)
-        self.is_regression = _is_regression(frame[self.target].dtype, options["task"])
+        kind = getattr(frame[self.target].dtype, "kind", "O")
+        self.is_regression = kind == "f" if options["task"] == "auto" else options["task"] == "regression"
+        # Whole numbers may be meant as numbers or as codes of classes.
+        self.may_be_numbers = options["task"] == "auto" and kind in "iu"
         self.names = [
             name for name in frame.columns if name not in {self.target, self.weights, *_known(frame, dropped)}
         ]
+        if options.get("shuffle"):
+            frame = dasknn.shuffle(frame, random_state=options["seed"])
         self.train, self.validation = self._split(frame, options.get("validation", ()), codes)
         test = options.get("test")
         self.test = self._read(test, "test", codes) if test else None
@@ -205,7 +245,12 @@ class _Prepared:
         share = number_of(validation[0])
         if share is None:
             return frame, self._read(validation, "test", codes)
-        return frame.random_split([1 - share, share], random_state=self._options["seed"])
+        left, held_out = frame.random_split([1 - share, share], random_state=self._options["seed"])
+        if frame.npartitions == 1 and not len(held_out):
+            # Only a small table can be without any; it is read quickly.
+            _say("too few rows to hold some out for validation", self._options)
+            return frame, None
+        return left, held_out
 
     def numbers(self, frame) -> tuple[Any, Any, Any]:
         """Return X, y and weight (or None) of a table, lazily."""
@@ -232,6 +277,22 @@ class _Prepared:
         pipelines.save(whole, path)
 
 
+class _ManyClasses(Callback):
+    """Says that whole numbers are taken for classes, where there are so many that numbers may be meant."""
+
+    def __init__(self, options: dict[str, Any]):
+        self._options = options
+
+    def on_train_begin(self, logs=None) -> None:
+        n_classes = len(self.model.classes_)
+        if n_classes > _MANY_CLASSES:
+            _say(
+                f"{self._options['target']} holds {n_classes} whole numbers, each of which is taken for a "
+                "class of its own. To learn how large they are, use --task regression.",
+                self._options,
+            )
+
+
 def _fit(model, prepared: _Prepared, options: dict[str, Any]) -> None:
     X, y, weight = prepared.numbers(prepared.train)
     held_out = None
@@ -247,15 +308,9 @@ def _fit(model, prepared: _Prepared, options: dict[str, Any]) -> None:
                 validation_data=held_out, checkpoint=options["checkpoint"], resume=options["resume"],
             )  # fmt: skip
         except ValueError as error:
-            if "y holds" in str(error):
-                error.add_note("Rows whose target is missing are left out with --drop-missing-target.")
+            if "Drop rows without a target" in str(error):
+                error.add_note("--drop-missing-target leaves them out.")
             raise
-
-
-def _is_regression(dtype, task: str) -> bool:
-    if task == "auto":
-        return getattr(dtype, "kind", "O") == "f"
-    return task == "regression"
 
 
 def _known(frame, names: Sequence[str]) -> list[str]:
@@ -300,9 +355,10 @@ def predict(**options) -> None:
         with _client(options):
             kept = [name for names in options["keep"] for name in names]
             frame = _read_for(model, options, kept=kept)
+            frame = _with_index(frame, kept)
             names = _columns_of(model, frame, kept)
-            predictions = _predictions(model, frame, names, _known(frame, kept), options["proba"])
-            has_index = frame.index.name is not None
+            predictions = _predictions(model, frame, names, kept, options["proba"])
+            has_index = frame.index.name not in (None, *kept)
             if output.endswith(".csv"):
                 predictions.to_csv(output, single_file=True, index=has_index)
             else:
@@ -324,6 +380,18 @@ def _read_for(model, options: dict[str, Any], target: str | None = None, kept: S
         texts.add(target)
     wanted = tables.Wanted(target, "test", texts, not is_classifier(model), kept)
     return tables.read(options["data"], wanted, options["form"])
+
+
+def _with_index(frame, names: Sequence[str]):
+    """Return a table whose index is a column, too, if it is among names: by its name, or as "index".
+
+    ValueError: names that are neither.
+    """
+    index = frame.index.name or "index"
+    if index in names and index not in frame.columns:
+        frame = frame.assign(**{index: frame.index})
+    _known(frame, names)
+    return frame
 
 
 def _columns_of_text(model) -> set[str]:
@@ -391,16 +459,18 @@ def _is_filled(output: str) -> bool:
 @click.command()
 @click.argument("model_file", metavar="MODEL")
 @data_argument
-@target_option
+@click.option(
+    "--target", metavar="COLUMN", help="Column that holds what is right [the one that the model has learned]."
+)
 @click.option(
     "--metrics", multiple=True, type=Names(), help="Metrics: accuracy,log_loss [a few that suit the model]."
 )
 @click.option(
     "--slices",
     multiple=True,
-    metavar="COLUMN[:N],...",
-    help="Score rows by the values of a column, of several together (region,sex), or by N ranges of numbers "
-    "(age:5).",
+    metavar="COLUMN[:N][+...],...",
+    help="Score rows by the values of columns (region,sex), of several together (region+sex), or by N ranges "
+    "of numbers (age:5).",
 )
 @click.option(
     "--threshold",
@@ -428,20 +498,20 @@ def _is_filled(output: str) -> bool:
 def evaluate(**options) -> None:
     """Score a saved MODEL on the files DATA, over all rows and by slices, with confidence intervals.
 
-    Example: dask nn evaluate model.safetensors test.parquet --target income --slices sex --threshold
-    accuracy=0.8
+    Example: dask nn evaluate model.safetensors test.parquet --slices sex,age:5 --threshold accuracy=0.8
     """
     thresholds = thresholds_of(options["threshold"])
     with _friendly_errors():
         if options["output"]:
             storage.check_folder(options["output"])
-        slices = [slice_of(text) for text in options["slices"]]
         model = _model_in(options["model_file"])
+        target = options["target"] or _target_of(model)
         with _client(options):
-            target, weights = options["target"], options["weights"]
+            weights = options["weights"]
             frame = _read_for(model, options, target)
-            by = sorted({column for words in options["slices"] for column in columns_in(words)})
-            _known(frame, [target, *by, *filter(None, [weights])])
+            slices = slices_of(options["slices"], frame.columns)
+            by = sorted({column for one in slices for column in columns_in(one)})
+            frame = _with_index(frame, [target, *by, *filter(None, [weights])])
             names = _columns_of(model, frame, [target, *filter(None, [weights])])
             metrics = [name for names in options["metrics"] for name in names]
             if metrics:
@@ -469,6 +539,16 @@ def evaluate(**options) -> None:
             if missed is not None:
                 _say(str(missed))
                 raise SystemExit(_MISSED)
+
+
+def _target_of(model) -> str:
+    """Return the column that a model has learned. UsageError: its file does not say it."""
+    found = getattr(model[-1] if isinstance(model, Pipeline) else model, "target_name_", None)
+    if found is None:
+        raise click.UsageError(
+            "Expected --target COLUMN: the file of this model does not say which column it has learned."
+        )
+    return found
 
 
 def _missed(found, thresholds: dict[str, Any], bound: str) -> dasknn.ThresholdError | None:
@@ -550,6 +630,8 @@ def _client(options: dict[str, Any]) -> Iterator[Any]:
                 dashboard_address=":0",
                 # Errors of tasks reach us; workers would write them to the terminal, too, with tracebacks.
                 silence_logs=logging.CRITICAL,
+                # Workers that a nanny starts later, in place of lost ones.
+                preload="import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
             )
         finally:
             signal.signal(signal.SIGINT, handler)
@@ -580,31 +662,25 @@ def _client(options: dict[str, Any]) -> Iterator[Any]:
 
 
 def _dashboard(client) -> str:
-    return f", dashboard {client.dashboard_link}" if client.dashboard_link else ""
+    """Return the link to the dashboard, to go into a line; "" where there is none."""
+    try:
+        found = client.run_on_scheduler(_has_dashboard)
+    except Exception:
+        # A scheduler that runs no functions of others; the link is a courtesy.
+        return ""
+    return f", dashboard {client.dashboard_link}" if found else ""
+
+
+def _has_dashboard(dask_scheduler) -> bool:
+    """Return whether a scheduler has pages; one without them has a port all the same."""
+    applications = getattr(dask_scheduler.http_application, "applications", [])
+    return any(path.endswith("/status") for app in applications for path in getattr(app, "app_paths", ()))
 
 
 def _say(text: str, options: dict[str, Any] | None = None) -> None:
     """Write a line to stderr, unless these options say quiet."""
     if options is None or not options["quiet"]:
-        click.echo(text, err=True)
-
-
-# What messages advise to write in Python, and what that is in a shell.
-_IN_SHELL = (
-    (r"\bdrop=\['([^']*)'\]", r"--drop \1"),
-    (r"\bcategorical=\['([^']*)'\]", r"--categorical \1"),
-    (r"\bslices=\['([^']*)'\]", r"--slices \1"),
-    (r"\bmin_frequency=(\d+)", r"--min-frequency \1"),
-    (r"\bmax_categories\b", "--max-categories"),
-    (r"Use MLPClassifier for classes", "For classes, use --task classification"),
-    (r"Use MLPRegressor for numbers", "For numbers, use --task regression"),
-)
-
-
-def _in_shell(message: str) -> str:
-    for python, shell in _IN_SHELL:
-        message = re.sub(python, shell, message)
-    return message
+        progress.say(text)
 
 
 @contextmanager
@@ -615,13 +691,13 @@ def _friendly_errors() -> Iterator[None]:
             for noise in (DeprecationWarning, FutureWarning, ResourceWarning):
                 warnings.simplefilter("ignore", noise)
             if not sys.warnoptions:
-                warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
+                warnings.showwarning = lambda message, *_: _say(f"warning: {in_shell(str(message))}")
             yield
     except (ValueError, OSError, ImportError, RuntimeError, KilledWorker) as error:
         if any(words in str(error) for words in _CSV_ERRORS):
             error.add_note(_CSV_REMEDY)
         notes = "\n".join(getattr(error, "__notes__", []))
-        raise click.ClickException(_in_shell(f"{error}\n{notes}".rstrip())) from error
+        raise click.ClickException(in_shell(f"{error}\n{notes}".rstrip())) from error
     except KeyboardInterrupt:
         _say("interrupted; nothing was saved")
         raise SystemExit(_INTERRUPTED) from None

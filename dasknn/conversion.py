@@ -34,6 +34,7 @@ FITTED: dict[str, schema.Check] = {
     "best_loss_": schema.optional(schema.number()),
     "validation_scores_": schema.optional(_LOSSES),
     "best_validation_score_": schema.optional(schema.number()),
+    "target_name_": schema.text,
     "replicas_": schema.integer(1),
     "interrupted_": schema.flag,
     "transport_": schema.text,

@@ -276,6 +276,8 @@ class _MLP(BaseEstimator):
             # L-BFGS takes the gradient over all rows, wherever they are; a block of a stream is as it comes.
             if self.solver != "lbfgs" and (distributed or not incremental):
                 rows.warn_of_skew(is_ours=not distributed)
+            if not going_on:
+                self._learn_name(y)
             held_out = None
             if validation_data is not None:
                 if not distributed and partitions.is_distributed(*validation_data):
@@ -410,6 +412,14 @@ class _MLP(BaseEstimator):
                 tasks, parts, dtype, self._summarize().of, feature_names=names, on_partition=on_partition
             )
         return RowsOnTasks(tasks, loaded, dtype)
+
+    def _learn_name(self, y) -> None:
+        """Keep the name of a series y, as scikit-learn keeps those of the columns of X."""
+        name = getattr(y, "name", None) if hasattr(y, "to_frame") else None
+        if isinstance(name, str):
+            self.target_name_ = name
+        else:
+            self.__dict__.pop("target_name_", None)
 
     def _require_targets(self, y) -> None:
         if y is None:
@@ -790,7 +800,7 @@ class _MLP(BaseEstimator):
 
     def _member(self, predictor: Predictor):
         member = clone(self).set_params(strategy="auto", replicas=None)
-        for name in ("n_features_in_", "feature_names_in_", "classes_", "n_iter_", "t_"):
+        for name in ("n_features_in_", "feature_names_in_", "target_name_", "classes_", "n_iter_", "t_"):
             if hasattr(self, name):
                 setattr(member, name, getattr(self, name))
         # What is known of the ensemble's losses is their mean over members.
@@ -1027,6 +1037,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
         Accuracy on rows held out, of each epoch and the best.
     n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_
         As in scikit-learn.
+    target_name_ : str
+        The name of y, where it is a series that has one.
     interrupted_ : bool
         Whether Ctrl-C ended training before max_iter or the stopping rule did.
     replicas_, strategy_, transport_ : int, strategy or None, str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import click
@@ -12,6 +12,7 @@ import click
 import dasknn
 from dasknn import storage, strategies
 from dasknn.names import did_you_mean
+from dasknn.wording import in_shell
 
 
 def _options(*options):
@@ -85,7 +86,7 @@ class StrategyType(click.ParamType):
         try:
             return _strategy(name, settings)
         except ValueError as error:
-            self.fail(str(error), param, ctx)
+            self.fail(in_shell(str(error)), param, ctx)
 
 
 def _strategy(name: str, settings: dict[str, str]):
@@ -233,13 +234,15 @@ def number_of(text: str) -> float | None:
         return None
 
 
-def check_validation(values: Sequence[str]) -> None:
+def validation_of(values: Sequence[str]) -> tuple[str, ...]:
+    """Return --validation: one share of the rows, or files; nothing where it is turned off."""
     shares = [share for share in map(number_of, values) if share is not None]
-    if shares and (len(values) > 1 or not 0 < shares[0] < 1):
+    if shares and (len(values) > 1 or not 0 <= shares[0] < 1):
         raise click.BadParameter(
-            f"expected one fraction between 0 and 1, or files, received {' '.join(values)}",
+            f"expected one share of the rows such as 0.2, files, or 0 for none, received {' '.join(values)}",
             param_hint="--validation",
         )
+    return () if shares == [0] else tuple(values)
 
 
 def thresholds_of(texts: Sequence[str]) -> dict[str, Any]:
@@ -261,18 +264,34 @@ def thresholds_of(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def columns_in(text: str) -> list[str]:
-    return [word.partition(":")[0].strip() for word in text.split(",") if word.strip()]
+def slices_of(texts: Sequence[str], columns: Collection[str]) -> list[Any]:
+    """Return slices as `dasknn.evaluate` takes them: sex,age:5+job -> ["sex", (Buckets("age", 5), "job")].
+
+    columns: of the table; what is the name of one stands for itself.
+    """
+    words = [word.strip() for text in texts for word in text.split(",")]
+    return [_slice_of(word, columns) for word in words if word]
 
 
-def slice_of(text: str):
-    """Return a slice as `dasknn.evaluate` takes it: age:5,sex -> (Buckets("age", 5), "sex")."""
-    found: list[Any] = []
-    for word in filter(None, (word.strip() for word in text.split(","))):
-        column, _, n = word.partition(":")
-        if n and (not n.isdecimal() or int(n) < 2):
-            raise click.BadParameter(
-                f"expected a number of ranges such as age:5, received {word!r}", param_hint="--slices"
-            )
-        found.append(dasknn.Buckets(column, int(n)) if n else column)
+def _slice_of(word: str, columns: Collection[str]):
+    if word in columns:
+        return word
+    found = [_dimension_of(part.strip(), columns) for part in word.split("+")]
     return found[0] if len(found) == 1 else tuple(found)
+
+
+def _dimension_of(word: str, columns: Collection[str]):
+    column, _, n = word.rpartition(":")
+    if word in columns or not column:
+        return word
+    if not n.isdecimal() or int(n) < 2:
+        raise click.BadParameter(
+            f"expected a number of ranges such as age:5, received {word!r}", param_hint="--slices"
+        )
+    return dasknn.Buckets(column, int(n))
+
+
+def columns_in(wanted) -> list[Any]:
+    """Return the columns of a slice."""
+    parts = wanted if isinstance(wanted, tuple) else (wanted,)
+    return [part.column if isinstance(part, dasknn.Buckets) else part for part in parts]

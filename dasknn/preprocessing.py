@@ -46,7 +46,7 @@ def require_columns(available: Iterable[Any], names: Iterable[str], what: str = 
         shown = ", ".join(columns[:30]) + (", ..." if len(columns) > 30 else "")
         raise ValueError(
             f"Expected column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))} in {what}.{meant} "
-            f"Received {len(columns)} columns: {shown}."
+            f"Received {len(columns)} column{'s' * (len(columns) != 1)}: {shown}."
         )
 
 

@@ -89,11 +89,21 @@ def _is_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-def _bar(**settings):
+def say(text: str) -> None:
+    """Write a line to stderr, above bars that are shown there."""
+    _tqdm().write(text, file=sys.stderr)
+
+
+def _tqdm():
     with warnings.catch_warnings():
         # Without ipywidgets a notebook gets the bar of a terminal; nobody needs a warning for that.
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm
+    return tqdm
+
+
+def _bar(**settings):
+    tqdm = _tqdm()
     if _is_terminal(sys.stderr) and not _width():
         # A terminal without a window, in a container, say, has no size, and tqdm would draw nothing.
         return tqdm(**settings, ncols=80, nrows=24)

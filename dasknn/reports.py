@@ -84,7 +84,8 @@ def _of_validation(model) -> dict[str, Any] | None:
     if not len(found):
         return None
     best = int(np.nanargmax(found)) if np.isfinite(found).any() else len(found) - 1
-    kept = best if model.early_stopping else len(found) - 1
+    # L-BFGS goes on to its end.
+    kept = best if model.early_stopping and model.solver != "lbfgs" else len(found) - 1
     name = "accuracy" if is_classifier(model) else "r2"
     return {
         name: float(found[kept]),
@@ -247,6 +248,7 @@ def _of_estimator(model) -> dict[str, Any]:
     return {
         **_of_network(model),
         "features": int(model.n_features_in_),
+        "target": getattr(model, "target_name_", None),
         "classes": list(model.classes_) if is_classifier(model) else None,
         **_of_strategy(model),
         "epochs": len(history),
@@ -310,6 +312,7 @@ def text_of_file(report: Mapping[str, Any]) -> str:
     loss = report["loss"]
     lines |= {
         "network": _network_line(report),
+        "target": report["target"],
         "classes": None if classes is None else _some(classes),
         "features": f"{report['features']:,}",
         "trained": f"{_count(report['epochs'], 'epoch')} of {report['rows'] or 0:,} rows"

@@ -35,6 +35,7 @@ _SAMPLE_ROWS = 10_000
 # Partitions of npz are of about so many bytes.
 _PART_BYTES = 2**24
 _FEATURES = ("X", "x")
+_SEPARATORS = ",;\t|"
 # Tables whose log alone says which Parquet files hold rows that are still there; what its files are called.
 _LOGS = {
     "Delta Lake": re.compile(r"(.*)/_delta_log/\d{20}\."),
@@ -195,7 +196,9 @@ def _read_parquet(paths: Sequence[str], files: list[str]):
     try:
         frame = dd.read_parquet(named or files)
     except (OSError, IndexError, ValueError) as error:
-        raise ValueError(f"Expected Parquet files at {', '.join(paths)}. ({error})") from error
+        # Dask puts a sentence of its own before that of pyarrow.
+        reason = str(error).rpartition("Original Message: ")[2]
+        raise ValueError(f"Expected Parquet files at {', '.join(paths)}. ({reason})") from error
     if len(frame.columns) == 0:
         raise ValueError(f"Expected Parquet files at {', '.join(paths)}, found none with columns.")
     return frame
@@ -214,6 +217,11 @@ def _read_csv(files: list[str], wanted: Wanted):
         sample = pd.read_csv(files[0], nrows=_SAMPLE_ROWS, **settings)
     except (ValueError, UnicodeError) as error:
         raise ValueError(f"Expected a CSV file with a line of names at {files[0]}. ({error})") from error
+    if len(sample.columns) == 1 and wanted.target not in (None, *sample.columns):
+        raise ValueError(
+            f"Expected columns separated by comma, semicolon, tab or | in {files[0]}, received one column, "
+            f"{str(sample.columns[0])[:60]!r}. Write the file with one of these."
+        )
     settings["dtype"] = {name: _dtype(name, sample.dtypes[name], wanted) for name in sample.columns}
     plain = [name for name in files if name.lower().endswith((".csv", ".tsv"))]
     frames = [dd.read_csv(plain, **settings)] if plain else []
@@ -228,7 +236,7 @@ def _separator(name: str) -> str:
     """Return what separates the names in the first line of a file."""
     with open_file(name, "rt", compression="infer", encoding="utf-8-sig", errors="replace") as file:
         header = file.readline()
-    return max(",;\t", key=header.count)
+    return max(_SEPARATORS, key=header.count)
 
 
 def _dtype(name: str, dtype, wanted: Wanted) -> str:

@@ -1,7 +1,7 @@
 """Train on a table with columns of text: Adult (UCI), in one process and on a cluster.
 
 python examples/adult.py [adult.parquet]; without a file, scikit-learn fetches the table from OpenML.
-In a shell: dask nn train adult.parquet --target income --validation 0.2 --output adult.safetensors
+In a shell: dask nn train adult.parquet --target income --output adult.safetensors
 """
 
 import sys

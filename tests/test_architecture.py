@@ -17,6 +17,7 @@ FLOORS = {
     "frames": 0,
     "names": 0,
     "schema": 1,
+    "wording": 0,
     "summary": 0,
     "activations": 1,
     "initializers": 1,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from click.testing import CliRunner
 from conftest import bits
@@ -19,6 +21,7 @@ from sklearn.pipeline import Pipeline
 import dasknn
 from dasknn import saving, tables
 from dasknn.cli import nn
+from dasknn.options import slices_of
 
 DASK = [sys.executable, "-W", "ignore", "-m", "dask"]
 
@@ -77,6 +80,8 @@ def folder(tmp_path_factory):
     return path
 
 
+# All rows are trained on.
+NO_VALIDATION = ["--validation", 0]
 INCOME = ["--target", "income", "--drop", "id,wage", "--weights", "weight", "--hidden", 16]
 
 
@@ -88,6 +93,7 @@ def trained(folder, cluster):
         "train",
         folder / "train",
         *INCOME,
+        *NO_VALIDATION,
         "--epochs",
         60,
         "--batch-size",
@@ -131,7 +137,9 @@ def test_a_raw_table_becomes_predictions_on_a_cluster_of_other_processes(folder,
     file = tmp_path / "scheduler.json"
     where = ["--scheduler-file", file]
     with ExitStack() as stack:
-        stack.enter_context(started("scheduler", *where, "--port", 0, "--dashboard-address", ":0"))
+        stack.enter_context(
+            started("scheduler", *where, "--port", 0, "--no-dashboard", "--dashboard-address", ":0")
+        )
         for _ in range(2):
             worker = ["--nthreads", 1, "--no-dashboard", "--no-nanny", "--local-directory", tmp_path]
             stack.enter_context(started("worker", *where, *worker))
@@ -141,7 +149,7 @@ def test_a_raw_table_becomes_predictions_on_a_cluster_of_other_processes(folder,
             time.sleep(0.1)
         model = tmp_path / "m.safetensors"
         text = run_process(
-            "nn", "train", folder / "train.csv", *INCOME, "--epochs", 60, "--batch-size", 40,
+            "nn", "train", folder / "train.csv", *INCOME, *NO_VALIDATION, "--epochs", 60, "--batch-size", 40,
             "--replicas", 2, "--test", folder / "test.parquet", "--output", model, *where,
         )  # fmt: skip
         assert "rows        600 x 5 columns, 11 after encoding" in text
@@ -156,9 +164,18 @@ def test_a_raw_table_becomes_predictions_on_a_cluster_of_other_processes(folder,
         assert found["id"].tolist() == people(300, 1)["id"].tolist()
         right = np.average(found["prediction"] == found["income"], weights=people(300, 1)["weight"])
         assert right == pytest.approx(accuracy, abs=1e-4)
-        words = ["evaluate", model, folder / "test.parquet", "--target", "income", "--weights", "weight"]
+        words = ["evaluate", model, folder / "test.parquet", "--weights", "weight"]
         result = runner().invoke(nn, list(map(str, [*words, "--json", *where])))
+        # A scheduler announces a port for its pages, whether it has some or not.
+        assert "dashboard" not in result.stderr
         assert json.loads(result.stdout)["slices"][0]["accuracy"] == pytest.approx(accuracy, abs=1e-4)
+
+
+def worker_of(process):
+    """The process of the only worker of a cluster that a command has started."""
+    found = psutil.Process(process.pid).children(recursive=True)
+    spawned = [child for child in found if "spawn_main" in " ".join(child.cmdline())]
+    return max(spawned, key=lambda child: child.cpu_times().user)
 
 
 def test_ctrl_c_saves_what_was_learned_and_says_so(folder, tmp_path):
@@ -168,6 +185,7 @@ def test_ctrl_c_saves_what_was_learned_and_says_so(folder, tmp_path):
         "income",
         "--epochs",
         100_000,
+        "--no-early-stopping",
         "--hidden",
         8,
         "--strategy",
@@ -181,10 +199,15 @@ def test_ctrl_c_saves_what_was_learned_and_says_so(folder, tmp_path):
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    seen = b""
+    seen, killed_at = b"", None
     for character in iter(lambda: process.stdout.read(1), b""):
         seen += character
-        if b"epoch 3/" in seen:
+        # The bar does not show each epoch.
+        if killed_at is None and re.search(rb"epoch (?:[3-9]|\d\d+)/", seen):
+            # Its nanny starts another worker, which Ctrl-C is not for, either.
+            worker_of(process).kill()
+            killed_at = len(seen)
+        elif killed_at is not None and re.search(rb"worker lost.*epoch \d", seen[killed_at:], re.DOTALL):
             # As a terminal does: to every process of the group, workers too.
             os.killpg(process.pid, signal.SIGINT)
             break
@@ -210,6 +233,7 @@ def test_the_report_is_one_object_on_stdout_and_progress_goes_to_stderr(run, fol
     report = json.loads(result.stdout)
     assert "epoch 3/3" in result.stderr
     assert "validation=" in result.stderr
+    assert "dashboard http" in result.stderr
     assert (report["columns"], report["features"], report["epochs"]) == (5, 11, 3)
     # A quarter of the rows, chosen at random.
     assert 400 < report["rows"] < 500
@@ -221,7 +245,8 @@ def test_the_report_is_one_object_on_stdout_and_progress_goes_to_stderr(run, fol
 
 
 def test_quiet_means_nothing_but_the_result(run, folder, tmp_path):
-    result = run("train", folder / "train", *INCOME, "--epochs", 1, "--output", tmp_path / "m", "--quiet")
+    words = [*INCOME, *NO_VALIDATION, "--epochs", 1, "--output", tmp_path / "m", "--quiet"]
+    result = run("train", folder / "train", *words)
     assert result.stderr == ""
     assert result.stdout.startswith("rows        600 x 5 columns")
 
@@ -255,6 +280,62 @@ def test_floats_are_regressed_and_scored_by_r2_and_rmse(run, folder, tmp_path):
     assert "continuous" in result.stderr
 
 
+def test_a_tenth_of_the_rows_is_held_out_unless_validation_is_0(run, folder, tmp_path):
+    words = [
+        "train",
+        folder / "train",
+        *INCOME,
+        "--epochs",
+        2,
+        "--output",
+        tmp_path / "m",
+        "--json",
+        "--quiet",
+    ]
+    report = json.loads(run(*words).stdout)
+    assert 500 < report["rows"] < 580
+    assert 0 < report["validation"]["accuracy"] < 1
+    assert report["validation"]["kept_epoch"] == report["validation"]["best_epoch"]
+    assert dasknn.load(tmp_path / "m")["mlp"].early_stopping
+    report = json.loads(run(*words, *NO_VALIDATION).stdout)
+    assert report["rows"] == 600
+    assert report["validation"] is None
+    message = run(*words, *NO_VALIDATION, "--early-stopping", code=2).stderr
+    assert "--early-stopping needs rows for it: --validation 0.1" in message
+    # L-BFGS takes no notice of it.
+    report = json.loads(run(*words, "--solver", "lbfgs").stdout)
+    assert report["validation"]["kept_epoch"] == report["epochs"]
+    assert "--solver adam or sgd" in run(*words, "--solver", "lbfgs", "--early-stopping", code=2).stderr
+
+
+def test_a_table_of_a_few_rows_is_trained_on_without_validation(run, tmp_path):
+    (tmp_path / "t.csv").write_text("a,y\n1,u\n2,v\n3,u\n")
+    result = run("train", tmp_path / "t.csv", "--target", "y", "--epochs", 1, "--output", tmp_path / "m")
+    assert "too few rows to hold some out for validation" in result.stderr
+    assert result.stdout.startswith("rows        3 x")
+
+
+def test_many_whole_numbers_as_classes_are_pointed_out(run, folder, tmp_path):
+    words = ["train", folder / "train", "--epochs", 1, "--output", tmp_path / "m"]
+    told = run(*words, "--target", "age").stderr
+    assert "whole numbers, each of which is taken for a class of its own" in told
+    assert "--task regression" in told
+    assert "--task" not in run(*words, "--target", "age", "--task", "classification").stderr
+    assert "--task" not in run(*words, "--target", "member").stderr
+
+
+@pytest.mark.filterwarnings("default:The data looks sorted")
+def test_sorted_rows_are_mixed_where_it_is_asked_for(run, tmp_path):
+    frame = people(400).sort_values("income")
+    dd.from_pandas(frame, npartitions=4, sort=False).to_parquet(tmp_path / "t", write_index=False)
+    words = ["train", tmp_path / "t", *INCOME, "--epochs", 2, "--output", tmp_path / "m", "--json", "--quiet"]
+    assert "warning: The data looks sorted by class" in run(*words).stderr
+    assert "Mix the rows: --shuffle." in run(*words).stderr
+    mixed = run(*words, "--shuffle", *NO_VALIDATION)
+    assert mixed.stderr == ""
+    assert json.loads(mixed.stdout)["rows"] == 400
+
+
 def test_validation_keeps_the_best_epoch_unless_told_otherwise(run, folder, tmp_path):
     words = [*INCOME, "--validation", folder / "test.parquet", "--epochs", 3, "--json", "--quiet"]
     model = tmp_path / "m"
@@ -273,14 +354,15 @@ def test_rows_without_a_target_are_refused_unless_they_are_dropped(run, tmp_path
     frame = people(200)
     frame.loc[:9, "income"] = None
     frame.to_parquet(tmp_path / "t.parquet")
-    words = ["train", tmp_path / "t.parquet", *INCOME, "--epochs", 1, "--output", tmp_path / "m"]
+    words = ["train", tmp_path / "t.parquet", *INCOME, *NO_VALIDATION, "--epochs", 1]
+    words += ["--output", tmp_path / "m"]
     assert "--drop-missing-target" in run(*words, code=1).stderr
     report = json.loads(run(*words, "--drop-missing-target", "--json").stdout)
     assert report["rows"] == 190
 
 
 def test_a_training_goes_on_from_its_checkpoint_to_the_same_bits(run, folder, tmp_path):
-    words = ["train", folder / "train", *INCOME, "--quiet", "--replicas", 2]
+    words = ["train", folder / "train", *INCOME, *NO_VALIDATION, "--quiet", "--replicas", 2]
     run(*words, "--epochs", 4, "--output", tmp_path / "whole")
     checkpoint = ["--checkpoint", tmp_path / "checkpoints"]
     run(*words, "--epochs", 2, "--output", tmp_path / "half", *checkpoint)
@@ -345,7 +427,7 @@ def test_mistakes_in_a_file_are_explained(run, folder, tmp_path, text, message):
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("t.csv.gz", {}), ("t.csv", {"sep": ";"}), ("t.tsv", {"sep": "\t"})],
+    [("t.csv.gz", {}), ("t.csv", {"sep": ";"}), ("t.tsv", {"sep": "\t"}), ("t.csv", {"sep": "|"})],
 )
 def test_csv_is_read_with_any_usual_separator_and_compression(run, tmp_path, name, settings):
     people(200).to_csv(tmp_path / name, index=False, **settings)
@@ -379,7 +461,7 @@ def test_arrays_of_npz_are_trained_on_and_scored(run, tmp_path):
     X = rng.integers(0, 255, (500, 4, 3)).astype(np.uint8)
     y = (X[:, 0, 0] > 127).astype(np.int64)
     np.savez(tmp_path / "d.npz", x_train=X[:400], y_train=y[:400], x_test=X[400:], y_test=y[400:])
-    words = ["--target", "y", "--epochs", 40, "--learning-rate", 0.01, "--json", "--quiet"]
+    words = ["--target", "y", *NO_VALIDATION, "--epochs", 40, "--learning-rate", 0.01, "--json", "--quiet"]
     data, model = tmp_path / "d.npz", tmp_path / "m"
     report = json.loads(run("train", data, *words, "--test", data, "--output", model).stdout)
     assert (report["rows"], report["columns"]) == (400, 12)
@@ -439,6 +521,23 @@ def test_text_that_looks_like_numbers_is_text_again_when_predicting(run, tmp_pat
     assert set(pd.read_csv(tmp_path / "p.csv")["prediction"]) == {"a"}
 
 
+def test_the_index_is_kept_by_its_name_or_as_index(run, folder, trained, tmp_path):
+    # Numbers without gaps would become a RangeIndex, of which pandas writes no column.
+    frame = people(50, 2).sample(frac=1, random_state=0)
+    frame.set_index("id").to_parquet(tmp_path / "named.parquet")
+    frame.set_axis(frame["id"] * 2).rename_axis(None).to_parquet(tmp_path / "bare.parquet")
+    words = ["--output", tmp_path / "p.csv", "--overwrite", "--keep"]
+    run("predict", trained, tmp_path / "named.parquet", *words, "age,id")
+    found = pd.read_csv(tmp_path / "p.csv")
+    assert list(found.columns) == ["age", "id", "prediction"]
+    assert found["id"].tolist() == frame["id"].tolist()
+    run("predict", trained, tmp_path / "bare.parquet", *words, "index")
+    assert pd.read_csv(tmp_path / "p.csv")["index"].tolist() == (frame["id"] * 2).tolist()
+    assert (
+        "Expected column 'name'" in run("predict", trained, folder / "train", *words, "name", code=1).stderr
+    )
+
+
 def test_predictions_are_not_mixed_with_files_that_are_there(run, folder, trained, tmp_path):
     message = run("predict", trained, folder / "train", "--output", folder / "train", code=1).stderr
     assert "Expected nothing, or an empty folder" in message
@@ -454,7 +553,7 @@ def test_predictions_are_not_mixed_with_files_that_are_there(run, folder, traine
 
 def test_an_evaluation_has_slices_and_says_whether_thresholds_are_met(run, folder, trained, tmp_path):
     words = ["evaluate", trained, folder / "test.parquet", "--target", "income", "--metrics", "accuracy"]
-    slices = ["--slices", "sex", "--slices", "age:2,sex", "--min-rows", 20]
+    slices = ["--slices", "sex", "--slices", "age:2+sex", "--min-rows", 20]
     result = run(*words, *slices, "--threshold", "accuracy=0.3", "--output", tmp_path / "e.csv")
     assert result.stdout.count("\n") == 1 + 1 + 2 + 4
     assert "sex=female" in result.stdout
@@ -474,6 +573,36 @@ def test_an_evaluation_has_slices_and_says_whether_thresholds_are_met(run, folde
     assert report["slices"][0]["f1"] > 0
 
 
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["sex,job"], ["sex", "job"]),
+        (["sex+job", "age:3"], [("sex", "job"), dasknn.Buckets("age", 3)]),
+        (["age:2+sex, job"], [(dasknn.Buckets("age", 2), "sex"), "job"]),
+        (["a+b", "c:3"], ["a+b", "c:3"]),
+    ],
+)
+def test_a_comma_makes_several_slices_and_a_plus_one_of_several_columns(texts, expected):
+    assert slices_of(texts, ["sex", "job", "age", "a+b", "c:3"]) == expected
+
+
+def test_the_target_is_the_one_that_was_learned_unless_another_is_named(run, folder, trained, tmp_path):
+    frame = people(300, 1)
+    frame.rename(columns={"income": "earned"}).to_parquet(tmp_path / "t.parquet")
+    words = ["evaluate", trained, "--metrics", "accuracy", "--json"]
+    scores = [
+        json.loads(run(*words, data, *more).stdout)["slices"][0]["accuracy"]
+        for data, more in ((folder / "test.parquet", []), (tmp_path / "t.parquet", ["--target", "earned"]))
+    ]
+    assert scores[0] == scores[1]
+    assert "Expected column 'income'" in run(*words, tmp_path / "t.parquet", code=1).stderr
+    model = dasknn.load(trained)["mlp"]
+    del model.target_name_
+    model.save(tmp_path / "m")
+    message = run("evaluate", tmp_path / "m", folder / "test.parquet", code=2).stderr
+    assert "Expected --target COLUMN" in message
+
+
 # --- inspect, recommend ------------------------------------------------------------------------------
 
 
@@ -483,6 +612,7 @@ def test_a_model_tells_what_it_is_and_how_it_was_trained(run, trained):
     assert "job: 4 values: clerk, farmer, pilot, missing" in text
     assert "age: numbers, mean" in text
     assert "60 epochs of 600 rows" in text
+    assert re.search(r"^target +income$", text, re.MULTILINE)
     report = json.loads(run("inspect", trained, "--json").stdout)
     assert report["classes"] == ["<=50K", ">50K"]
     assert report["columns"][1]["values"] == ["clerk", "farmer", "pilot", None]
@@ -562,7 +692,12 @@ def test_strategies_are_recommended_for_a_raw_table(run, folder):
         (["--strategy", "weights:often=3"], 2, "weights has the settings every, outer, received 'often'"),
         (["--strategy", "votes"], 2, "expected auto, gradients, weights or predictions"),
         (["--output", "nowhere/model"], 1, "Expected a folder at"),
-        (["--validation", "2"], 2, "expected one fraction between 0 and 1"),
+        (["--validation", "2"], 2, "expected one share of the rows such as 0.2, files, or 0 for none"),
+        (["--learning-rate", "-1"], 2, "-1.0 is not in the range x>0"),
+        (["--strategy", "weights:every=0"], 2, "weights expects every=epoch or a number of steps"),
+        (["--preprocess", "none"], 1, "Leave out --preprocess none"),
+        (["--replicas", "9000"], 1, "Use fewer --replicas"),
+        (["--solver", "lbfgs", "--strategy", "weights"], 1, "Use --strategy gradients, or --solver adam"),
         (["--resume"], 2, "--resume needs --checkpoint"),
         (["--max-categories", "2"], 1, "Column 'job' holds more than 2 distinct values"),
         (["--scheduler-file", "nowhere.json"], 2, "received both"),
@@ -571,6 +706,30 @@ def test_strategies_are_recommended_for_a_raw_table(run, folder):
 def test_mistakes_are_explained_in_one_message(run, folder, tmp_path, words, code, message):
     words = ["--target", "income", "--output", tmp_path / "m", "--epochs", 1, *words]
     assert message in " ".join(run("train", folder / "train", *words, code=code).stderr.split())
+
+
+def test_a_checkpoint_that_is_there_is_explained_in_the_words_of_the_shell(run, folder, tmp_path):
+    words = ["train", folder / "train", *INCOME, "--epochs", 1, "--output", tmp_path / "m", "--quiet"]
+    words += ["--checkpoint", tmp_path / "c"]
+    run(*words)
+    assert "Add --resume to go on from it" in run(*words, code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.csv", "", "Expected a CSV file with a line of names at"),
+        ("t.csv", "a b\n1 2\n", "Expected columns separated by comma, semicolon, tab or | in"),
+        ("t.csv", "a,b\n1,2\n", "Expected column 'income' in the data."),
+        ("t.csv", "income,a\n", "Expected at least one row to learn from"),
+        ("t.parquet", "", "Expected Parquet files at"),
+    ],
+)
+def test_files_that_are_no_tables_are_explained(run, tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    told = run("train", tmp_path / name, "--target", "income", "--output", tmp_path / "m", code=1).stderr
+    assert message in told
+    assert "Original Message" not in told
 
 
 def test_missing_models_columns_and_schedulers_are_explained(run, folder, trained, tmp_path):

@@ -5,6 +5,7 @@ import os
 
 import fsspec
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 from safetensors.numpy import load_file, save_file
@@ -42,6 +43,14 @@ def test_a_loaded_classifier_predicts_the_same_bits(saved, digits):
         "interrupted_",
     ):
         assert getattr(again, name) == getattr(model, name)
+
+
+def test_the_name_of_the_target_is_kept(tmp_path):
+    X = np.arange(8.0).reshape(8, 1)
+    model = MLPClassifier((2,), max_iter=1, random_state=0).fit(X, pd.Series([0, 1] * 4, name="income"))
+    model.save(tmp_path / "m")
+    assert dasknn.load(tmp_path / "m").target_name_ == "income"
+    assert not hasattr(model.fit(X, [0, 1] * 4), "target_name_")
 
 
 @pytest.mark.parametrize("labels", [["x", "y"], [False, True], [3.0, 5.0], [7, 8]], ids=str)

@@ -1,0 +1,84 @@
+"""What messages advise to write in Python, in the words of a shell: options of `dask nn`.
+
+    error or warning of the package ── in_shell ── what a terminal shows
+
+A message is written once, for Python, where it arises. Here alone it is turned into the words of a command;
+what is not in the table reads the same in both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+# (what a message says, what a shell is told), in this order: from whole sentences to single words.
+TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
+    # checkpoints, and connections that are gone
+    (r"Pass resume=True to go on", "Add --resume to go on"),
+    (
+        r"The model has the weights of the last whole epoch\. Connect a new client; with "
+        r"fit\(\.\.\., checkpoint='folder', resume=True\) training goes on where it was\.",
+        "Start the command again: with --checkpoint FOLDER and --resume it goes on from the last epoch.",
+    ),
+    (
+        r"; the model has the weights of the last good epoch\.",
+        ". Nothing was saved. Try a smaller --learning-rate, or standardized columns (--preprocess auto).",
+    ),
+    (r"max_faults=(\d+)", r"\1"),
+    (r"dask\.config 'dasknn\.(\w+)'", lambda found: f"the variable DASK_DASKNN__{found[1].upper()}"),
+    # columns
+    (r"drop=\['([^']*)'\]", r"--drop \1"),
+    (r"categorical=\['([^']*)'\]", r"--categorical \1"),
+    (r"min_frequency=(\d+)", r"--min-frequency \1"),
+    (r"\bmax_categories\b", "--max-categories"),
+    (r"If they are numbers, convert them: X\.astype\(.*?\)\.", "If they are numbers, mend what is none."),
+    (r"Make them text: X\.assign\(.*?\)\}\);", "Make them text in the file;"),
+    (
+        r"Encode them first, in a pipeline: .*?; or drop them\.",
+        "Leave out --preprocess none, and they are encoded; or --drop them.",
+    ),
+    (
+        r"Found array with 0 feature\(s\) .* is required by \w+\.",
+        "Expected at least one column besides the target and those dropped.",
+    ),
+    (r" \(dask\.dataframe's fillna, or an imputer\)", ", as --preprocess auto does"),
+    # rows
+    (r"Mix the rows once: [^.;]*(\.shuffle\([^)]*\))?", "Mix the rows: --shuffle"),
+    (
+        r"Cut the data evenly before it is trained on: .* and y likewise\.",
+        "Mix the rows, which cuts them evenly, too: --shuffle.",
+    ),
+    (r"persist it or write it", "write it"),
+    # the target
+    (r"Use MLPClassifier for classes", "For classes, use --task classification"),
+    (r"Use MLPRegressor for numbers", "For numbers, use --task regression"),
+    (r"\b(in|of|by|and|expected) y\b", r"\1 the target"),
+    (r"(?<![\w,] )\by (holds|has)\b", r"the target \1"),
+    (r"This is about validation data, .*y_val=y_val\)\.", "This is about --validation."),
+    (r"\bsample_weight\b", "--weights"),
+    (r"\bvalidation_data\b", "--validation"),
+    # networks and strategies
+    (r"received transport='peer'\. Use 'auto'\.", "received --transport peer. Use --transport auto."),
+    (r"\b(solver|transport|strategy|bound)='(\w+)'", r"--\1 \2"),
+    (r"\breplicas=(\d+)", r"--replicas \1"),
+    (r"Leave replicas out", "Leave --replicas out"),
+    (r"Use fewer replicas", "Use fewer --replicas"),
+    (r"\bhidden_layer_sizes\b", "--hidden"),
+    (r"`batch_size`", "--batch-size"),
+    (r"WeightAveraging expects every='epoch'", "weights expects every=epoch"),
+    (r"compression to be None, 'float16' or PowerSGD\(rank=4\)", "compression=float16"),
+    # evaluations
+    (r"metrics by name, functions or dasknn\.RowMetric", "names of metrics"),
+    (r"for Buckets, received", "for ranges, received"),
+    (r"Of numbers make Buckets\(column, 5\)", "Of numbers make ranges (--slices column:5)"),
+    (r"slices=\['([^']*)'\]", r"--slices \1"),
+    (r"such as \('>=', 0\.1\)", "such as 'metric>=0.1'"),
+    (r"Use dasknn\.load_model\.", "`dask nn inspect` reads it; to predict, use dasknn.load_model in Python."),
+)
+
+
+def in_shell(message: str) -> str:
+    """Return a message of the package in the words of a shell."""
+    for python, shell in TABLE:
+        message = re.sub(python, shell, message)
+    return message

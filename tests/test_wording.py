@@ -1,0 +1,64 @@
+"""Messages in the words of a shell: what the table knows is still said somewhere, and reads well there."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from dasknn import wording
+
+PACKAGE = Path(wording.__file__).parent
+
+
+def _text(node):
+    """A string as it may be shown: what is put into it is 'x' or 3."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.BinOp):
+        return _text(node.left) + _text(node.right)
+    if isinstance(node, ast.JoinedStr):
+        parts = (
+            _text(part) if isinstance(part, ast.Constant) else "'x'" if part.conversion == ord("r") else "3"
+            for part in node.values
+        )
+        return "".join(parts)
+    return ""
+
+
+MESSAGES = [
+    text
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.name != "wording.py"
+    for node in ast.walk(ast.parse(path.read_text()))
+    if (text := _text(node))
+]
+
+
+@pytest.mark.parametrize("pattern", [python for python, _ in wording.TABLE])
+def test_what_is_translated_is_still_said_somewhere(pattern):
+    assert any(re.search(pattern, message) for message in MESSAGES), (
+        f"No message of the package has {pattern!r} any more: change it in wording.py, or take it out."
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("Partition 0: y holds nan in row 3.", "Partition 0: the target holds nan in row 3."),
+        ("y holds nan in row 3.", "the target holds nan in row 3."),
+        ("Expected numbers in y, received text.", "Expected numbers in the target, received text."),
+        # Columns may be called y.
+        ("Received 2 columns: x, y.", "Received 2 columns: x, y."),
+        ("Column 'y' holds infinity in row 1.", "Column 'y' holds infinity in row 1."),
+        (
+            "Leave it out (drop=['job']), or raise max_categories.",
+            "Leave it out (--drop job), or raise --max-categories.",
+        ),
+        ("or raise dask.config 'dasknn.timeout'.", "or raise the variable DASK_DASKNN__TIMEOUT."),
+        ("Mix the rows once: X, y = dasknn.shuffle(X, y).", "Mix the rows: --shuffle."),
+        ("Use strategy='gradients', or solver='adam'.", "Use --strategy gradients, or --solver adam."),
+    ],
+)
+def test_messages_are_in_the_words_of_the_shell(message, expected):
+    assert wording.in_shell(message) == expected
