@@ -3,7 +3,6 @@
 Workers of the shared cluster are started again by their nannies, so one cluster serves many tests.
 """
 
-import ctypes
 import gc
 import json
 import logging
@@ -67,7 +66,7 @@ def crew():
 def client(crew):
     """A client of the crew, complete again; fails the test that leaves a task on the scheduler."""
     with Client(crew) as client:
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=180)
         yield client
         assert_nothing_left(client)
 
@@ -247,7 +246,7 @@ def test_more_faults_than_allowed_end_the_fit_with_the_story_of_all(client, data
     class KillBoth(Callback):
         def on_epoch_end(self, epoch, logs=None):
             if epoch in (0, 2):
-                client.wait_for_workers(2, timeout=60)
+                client.wait_for_workers(2, timeout=180)
                 kill((first if epoch == 0 else second)[1])
 
     with pytest.raises((LinkError, WorkerLeftError)) as caught:
@@ -470,26 +469,35 @@ def test_data_that_only_a_paused_worker_has_is_waited_for(sleepers, digits, calm
     assert [event["worker"] for event in events(model, SILENT)] == [worker]
 
 
-def hold_the_lock(seconds):
-    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
-    return seconds
+def until_there(path):
+    while not path.exists():
+        time.sleep(0.05)
+    return "there"
 
 
-def test_a_worker_that_computes_for_others_is_not_ours_to_judge(sleepers):
+def test_a_worker_that_computes_for_others_is_not_ours_to_judge(sleepers, tmp_path):
     ours, theirs, _ = sorted(sleepers.nthreads())
-    result = sleepers.submit(hold_the_lock, 5, workers=[theirs], pure=False)
+    pid = pids(sleepers)[theirs]
+    result = sleepers.submit(until_there, tmp_path / "sign", workers=[theirs], pure=False)
+    deadline = time.monotonic() + 60
+    while result.key not in map(str, sleepers.processing()[theirs]):
+        assert time.monotonic() < deadline
+    # As one does that computes and holds the interpreter's lock.
+    stop(pid)
     with dask.config.set({"dasknn.silence": 0.3}), ClusterTasks(sleepers) as tasks:
         slow, waits = Graph(), Graph()
         wanted = [slow.add("dasknn-slow", time.sleep, 3, home=ours, strict=True)]
         tasks.run(slow, wanted)
-        assert tasks.left_out == set()
+        assert theirs not in tasks.left_out
         # One that has work of ours is, and is left out; it loses nothing.
         wanted = [waits.add("dasknn-waits", time.sleep, 0, home=theirs, strict=True)]
-        with pytest.raises(WorkerLeftError, match=f"from {theirs}, left out"):
+        with pytest.raises(WorkerLeftError, match=f"{theirs}.*, left out"):
             tasks.run(waits, wanted)
-        assert tasks.left_out == {theirs}
+        assert theirs in tasks.left_out
         assert theirs not in tasks.slots()
-    assert result.result(timeout=60) == 5
+    wake(pid)
+    (tmp_path / "sign").touch()
+    assert result.result(timeout=60) == "there"
 
 
 def test_a_worker_on_which_given_up_work_still_runs_comes_back_when_that_has_ended(sleepers):
@@ -524,7 +532,7 @@ def test_workers_join_and_retire_in_the_course_of_a_training(new_cluster, data, 
         def on_epoch_end(self, epoch, logs=None):
             if epoch == 0:
                 client.cluster.scale(2)
-                client.wait_for_workers(2, timeout=60)
+                client.wait_for_workers(2, timeout=180)
             if epoch == 2:
                 client.retire_workers([first])
 
