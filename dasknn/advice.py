@@ -140,10 +140,12 @@ def _count_rows(tasks: Tasks, X, n_parts: int) -> int:
     rows = X.shape[0]
     if isinstance(rows, int | np.integer):
         return int(rows)
-    graph = Graph()
     parts = partitions.parts(X, n_parts=n_parts)
-    wanted = [graph.add("dasknn-count", _n_samples, *part.add_to(graph)) for part in parts]
-    return sum(tasks.run(graph, wanted))
+
+    def add_counts(graph: Graph) -> list[Any]:
+        return [graph.add("dasknn-count", _n_samples, *part.add_to(graph)) for part in parts]
+
+    return sum(tasks.values_of(add_counts))
 
 
 def _n_samples(values) -> int:

@@ -249,17 +249,20 @@ def count_rows(tasks: Tasks, parts: Sequence[Part], count: Callable, model: Any)
     y and weight (n,) or None. PartitionError: rows that do not match, missing targets, weights below 0; the
     partition is named, in a note for what `count` raises.
     """
-    graph = Graph()
-    model = graph.add_value("dasknn-model", model)
-    found: list[Any] = [
-        graph.add("dasknn-count", partial(_count, count, part.names, number), model, *part.add_to(graph))
-        for number, part in enumerate(parts)
-    ]
-    # By a tree on the workers: this process gets the counts of all rows, not those of each partition.
-    while len(found) > 1:
-        groups = range(0, len(found), _MERGE_WIDTH)
-        found = [graph.add("dasknn-merge", _merged, *found[i : i + _MERGE_WIDTH]) for i in groups]
-    return tasks.run(graph, found)[0]
+
+    def add_counts(graph: Graph) -> list[Any]:
+        given = graph.add_value("dasknn-model", model)
+        found: list[Any] = [
+            graph.add("dasknn-count", partial(_count, count, part.names, number), given, *part.add_to(graph))
+            for number, part in enumerate(parts)
+        ]
+        # By a tree on the workers: this process gets the counts of all rows, not those of each partition.
+        while len(found) > 1:
+            groups = range(0, len(found), _MERGE_WIDTH)
+            found = [graph.add("dasknn-merge", _merged, *found[i : i + _MERGE_WIDTH]) for i in groups]
+        return found
+
+    return tasks.values_of(add_counts)[0]
 
 
 def _count(count: Callable, names, number: int, model, *values) -> list:

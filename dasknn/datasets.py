@@ -143,10 +143,15 @@ class RowsOnTasks:
         own = [p for p, info in enumerate(infos) if info.n_rows]
         # What loading has found is of whole blocks, of which few are cut.
         cut = [p for p in own if others[p].n_rows]
-        graph = Graph()
         summarize_again = partial(_summary, summarize)
-        wanted = [graph.add("dasknn-inspect", summarize_again, rows.loaded.add_block(graph, p)) for p in cut]
-        found = dict(zip(cut, self.tasks.run(graph, wanted) if cut else [], strict=True))
+
+        def add_summaries(graph: Graph) -> list[Any]:
+            rows.loaded.repair(self.tasks)
+            return [
+                graph.add("dasknn-inspect", summarize_again, rows.loaded.add_block(graph, p)) for p in cut
+            ]
+
+        found = dict(zip(cut, self.tasks.values_of(add_summaries) if cut else [], strict=True))
         return [found.get(p, infos[p].targets) for p in own]
 
     @property
@@ -206,14 +211,18 @@ class RowsOnTasks:
     def evaluate(self, evaluation: prediction.Evaluation, weights=None) -> dict[str, float]:
         """Return loss and metrics of a model, computed where the rows are."""
         function = partial(prediction.evaluate_block, weights)
-        return evaluation.results(sum_over_blocks(self.tasks, function, evaluation, self.loaded.add_blocks))
+        return evaluation.results(sum_over_blocks(self.tasks, function, evaluation, self._add_blocks))
 
     def validate(
         self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None
     ) -> tuple[float, float]:
         """Return the metric of the model's predictions, and their mean loss."""
         function = partial(prediction.validate_block, metric, weights)
-        return sum_over_blocks(self.tasks, function, predictor, self.loaded.add_blocks).result()
+        return sum_over_blocks(self.tasks, function, predictor, self._add_blocks).result()
+
+    def _add_blocks(self, graph: Graph) -> list[Any]:
+        self.loaded.repair(self.tasks)
+        return self.loaded.add_blocks(graph)
 
 
 def _check_held_out(n_rows: int) -> None:
@@ -259,14 +268,17 @@ def score_parts(
 
 def sum_over_blocks(tasks: Tasks, function: Callable, model, add_blocks: Callable[[Graph], Sequence[Any]]):
     """Return the sum of function(model, block) over blocks that add_blocks puts into a graph."""
-    graph = Graph()
-    model = graph.add_value("dasknn-model", model)
-    wanted = [
-        graph.add("dasknn-score", partial(_of_partition, number, function), model, block)
-        for number, block in enumerate(add_blocks(graph))
-    ]
+
+    def add_sums(graph: Graph) -> list[Any]:
+        blocks = add_blocks(graph)
+        given = graph.add_value("dasknn-model", model)
+        return [
+            graph.add("dasknn-score", partial(_of_partition, number, function), given, block)
+            for number, block in enumerate(blocks)
+        ]
+
     # In the order of partitions, whichever comes first.
-    return reduce(add, tasks.run(graph, wanted))
+    return reduce(add, tasks.values_of(add_sums))
 
 
 def _of_partition(number: int, function: Callable, model, block):

@@ -297,12 +297,16 @@ def _find(models, X, y, metrics, slices, sample_weight, slice_data, settings: _S
 
 def _run(tasks: Tasks, plan: _Plan, respondents, parts) -> tuple[PartSums, dict]:
     """Return the sums of all partitions, and the edges of buckets."""
-    graph = Graph()
+    found = tasks.values_of(lambda graph: _add_sums(tasks, graph, plan, respondents, parts))
+    return tuple(found)  # type: ignore[return-value]
+
+
+def _add_sums(tasks: Tasks, graph: Graph, plan: _Plan, respondents, parts) -> list[Any]:
     size = len(cloudpickle.dumps(respondents))
     given = (
         graph.add_value("dasknn-model", respondents)
         if size <= _INLINE_BYTES
-        else tasks.put([respondents], [None], irreplaceable=False)[0]
+        else tasks.put([respondents], [None])[0]
     )
     sources = [part.add_to(graph) for part in parts]
     if plan.open_buckets:
@@ -319,7 +323,7 @@ def _run(tasks: Tasks, plan: _Plan, respondents, parts) -> tuple[PartSums, dict]
             graph.add("dasknn-evaluate", plan.sums_at_once, number, given, *own)
             for number, own in enumerate(sources)
         ]
-    return tuple(tasks.run(graph, [_merged(graph, wanted), edges]))  # type: ignore[return-value]
+    return [_merged(graph, wanted), edges]
 
 
 def _merged(graph: Graph, wanted: list):

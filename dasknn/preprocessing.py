@@ -448,11 +448,13 @@ class TablePreprocessor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
             return found
         # sources: one Delayed for each partition -> a tuple of one pandas dataframe
         sources = partitions.together([X[list(kinds)]])
-        graph = Graph()
         find = partial(_find_in_tuple, kinds)
-        wanted = [graph.add("dasknn-summarize", find, graph.add_source(source)) for source in sources]
+
+        def add_summaries(graph: Graph) -> list[Any]:
+            return [graph.add("dasknn-summarize", find, graph.add_source(source)) for source in sources]
+
         with connect(self.client, distributed=True, workers=self.workers, data=(X,)) as tasks:
-            parts = tasks.run(graph, wanted)
+            parts = tasks.values_of(add_summaries)
         for number, part in enumerate(parts):
             if part.problem:
                 raise PartitionError(f"Partition {number}: {part.problem}")

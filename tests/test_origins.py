@@ -20,7 +20,7 @@ CHUNKS = ((60, 30, 60, 50), -1)
 @pytest.fixture(scope="module")
 def crew():
     """Three workers with names, in this process."""
-    with LocalCluster(n_workers=3, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=3, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
         yield cluster
 
 

@@ -66,8 +66,9 @@ def _run_of(key) -> str | None:
 
 
 def start(client: str, dask_scheduler) -> None:
-    """Begin to count the tasks of a client."""
-    dask_scheduler.add_plugin(Clock(client), idempotent=True, name=_name(client))
+    """Begin to count the tasks of a client, unless it has gone meanwhile: nobody would stop it."""
+    if client in dask_scheduler.clients:
+        dask_scheduler.add_plugin(Clock(client), idempotent=True, name=_name(client))
 
 
 def take(client: str, dask_scheduler) -> dict[str, tuple[float, float]]:

@@ -97,17 +97,21 @@ class FaultLog:
         self._n_counted = 0
         self._n_taken = 0
 
-    def failed(self, epoch: int, error: BaseException, counts: bool = True) -> None:
-        """Take down that an attempt has failed. Raises the error, with the story, if it is one too many."""
+    def failed(self, epoch: int | None, error: BaseException, counts: bool = True) -> None:
+        """Take down that an attempt has failed. Raises the error, with the story, if it is one too many.
+
+        epoch: the one that was begun last, None before the first. A task that has ended several workers, one
+        after the other, is as many faults: it would end all of a cluster.
+        """
         self._failed.append(error)
         logger.warning(
-            "Epoch %d: a part was lost (%s), and is computed again from the same state.",
-            epoch + 1,
+            "%s lost (%s), and is computed again from the same state.",
+            "A part was" if epoch is None else f"Epoch {epoch + 1}: a part was",
             _told(error),
         )
         if counts:
             self._n_counted += 1
-            self._count(epoch, error)
+            self._count(epoch, error, getattr(error, "allowed_failures", 0) + 1)
 
     def recovered(self, epoch: int, seconds: float, found: list[Event]) -> None:
         """Take down what has happened since the last time, now that work goes on.
@@ -135,12 +139,13 @@ class FaultLog:
         if gone and not was_counted:
             self._count(epoch, WorkerLeftError(f"The cluster has lost {', '.join(gone)}."))
 
-    def _count(self, epoch: int, error: BaseException) -> None:
-        self.n_faults += 1
+    def _count(self, epoch: int | None, error: BaseException, n: int = 1) -> None:
+        self.n_faults += n
         if self.n_faults > self.max_faults:
             story = "".join(f"\n  {event}" for event in self.events) or " attempts of this part alone."
             error.add_note(
-                f"This was fault {self.n_faults} of this fit, in epoch {epoch + 1}, which may have "
+                f"This was fault {self.n_faults} of this fit, "
+                f"{'before its first epoch' if epoch is None else f'in epoch {epoch + 1}'}, which may have "
                 f"max_faults={self.max_faults}. Before it:{story}\n"
                 "Look into the logs of the workers for why they die, or allow more: fit(..., max_faults=...)."
             )

@@ -27,6 +27,7 @@ from dask.base import is_dask_collection
 from scipy import sparse
 
 from dasknn.cluster import inputs, sources
+from dasknn.cluster.placement import place
 from dasknn.cluster.tasks import Graph, LocalTasks, Tasks, graph_of
 from dasknn.exceptions import PartitionError
 from dasknn.targets import as_array, first_missing, has_decimals, is_decimal
@@ -366,7 +367,8 @@ def _take_side(
 class Loaded:
     """What load found: infos of all blocks, and the blocks themselves where they fit in memory.
 
-    split: take the rows of one side of it from each block. shapes: of X in each block, before any split.
+    split: take the rows of one side of it from each block. taken: the split whose side is all that the blocks
+    hold. shapes: of X in each block, before any split.
     """
 
     parts: list[Part]
@@ -375,6 +377,19 @@ class Loaded:
     blocks: list[Any] | None
     shapes: tuple[tuple[int, int], ...]
     split: Split | None = None
+    taken: Split | None = None
+
+    def repair(self, tasks: Tasks) -> None:
+        """Load anew what is lost for good of the blocks that are held."""
+        if not self.blocks:
+            return
+        lost = [number for number, is_lost in enumerate(tasks.broken(self.blocks)) if is_lost]
+        if lost:
+            graph, source = Graph(), replace(self, blocks=None, split=self.taken)
+            wanted = [source.add_block(graph, number) for number in lost]
+            tasks.drop([self.blocks[number] for number in lost])
+            for number, held in zip(lost, tasks.start(graph, wanted), strict=True):
+                self.blocks[number] = held
 
     def add_block(self, graph: Graph, number: int, home: str | None = None) -> Any:
         """Return a reference to a block: as it is held, or to be loaded and checked again."""
@@ -416,7 +431,7 @@ class Loaded:
         if self.blocks is not None:
             graph = Graph()
             held_out.blocks = tasks.start(graph, held_out.add_blocks(graph))
-            held_out.split = None
+            held_out.split, held_out.taken = None, held_out.split
         return left, held_out
 
     def part_with(self, key) -> int | None:
@@ -465,47 +480,114 @@ def load(
     features, or whose rows do not match.
     """
     to_block = partial(_load_and_look, data[0].names, dtype, feature_names)
-    budget = _Budget(tasks, len(data))
-    infos: list[BlockInfo] = []
-    blocks: list[Any] | None = []
-    data = _held_where_plain(tasks, data)
-    # No place is given to blocks: they come to be where their data is.
+    loading = _Loading(tasks, data, to_block, summarize, on_partition)
     for first in range(0, len(data), tasks.at_once):
-        batch = data[first : first + tasks.at_once]
+        loading.load(range(first, min(first + tasks.at_once, len(data))))
+    infos = [loading.infos[number] for number in range(len(data))]
+    _check_together(infos)
+    shapes = tuple((info.n_rows, info.n_features) for info in infos)
+    return Loaded(loading.parts(), to_block, infos, loading.in_order(), shapes)
+
+
+class _Loading:
+    """Partitions on their way into memory: what is there of each already, whatever faults have cost."""
+
+    def __init__(self, tasks: Tasks, data: Sequence[Part], to_block: Callable, summarize, on_partition):
+        self._tasks, self._data, self._to_block = tasks, data, to_block
+        self._summarize, self._on_partition = summarize, on_partition
+        self._budget = _Budget(tasks, len(data))
+        self.infos: dict[int, BlockInfo] = {}
+        # None: memory does not hold all of them.
+        self._blocks: dict[int, Any] | None = {}
+        # By column, what is held of plain data; None for a Dask collection.
+        self._sent: list[list[Any] | None] = []
+
+    def load(self, numbers: Sequence[int]) -> None:
+        """Load these partitions, and look at each."""
+        # No place is given to blocks: they come to be where their data is.
+        self._tasks.again(lambda: self._attempt(numbers))
+
+    def parts(self) -> list[Part]:
+        """Return where each partition comes from; what was sent from here is not sent again."""
+        self._tasks.keep([held for column in self._sent for held in column or ()])
+        return [self._part(number) for number in range(len(self._data))]
+
+    def in_order(self) -> list[Any] | None:
+        """Return the blocks that are held, None where they do not fit."""
+        return None if self._blocks is None else [self._blocks[number] for number in range(len(self._data))]
+
+    def _attempt(self, numbers: Sequence[int]) -> None:
+        self._send()
+        self._let_broken_go()
+        unseen = [number for number in numbers if number not in self.infos]
+        missing = unseen if self._blocks is None else [n for n in numbers if n not in self._blocks]
+        held = {} if self._blocks is None else self._blocks
         graph = Graph()
-        block_keys = [graph.add("dasknn-load", to_block, *part.add_to(graph)) for part in batch]
-        info_keys = [graph.add("dasknn-inspect", partial(_inspect, summarize), key) for key in block_keys]
+        loads = {n: graph.add("dasknn-load", self._to_block, *self._part(n).add_to(graph)) for n in missing}
+        looks = [
+            graph.add("dasknn-inspect", partial(_inspect, self._summarize), loads.get(n, held.get(n)))
+            for n in unseen
+        ]
+        wanted = [] if self._blocks is None else list(loads.values())
+        started = self._start(graph, wanted + looks, missing)
+        if self._blocks is not None:
+            self._blocks.update(zip(missing, started, strict=False))
+        infos = started[len(wanted) :]
         try:
-            held = tasks.start(graph, block_keys + info_keys)
-        except Exception as error:
-            failed = _first_that_fails(tasks, to_block, batch) if isinstance(tasks, LocalTasks) else None
-            if failed is not None:
-                error.add_note(f"This happened while partition {first + failed} was loaded.")
-            raise
-        held_blocks, held_infos = held[: len(batch)], held[len(batch) :]
-        found: dict[int, BlockInfo] = {}
-        try:
-            for position, info in tasks.fetch(held_infos):
-                if info.problem:
-                    raise PartitionError(f"Partition {first + position}: {info.problem}")
-                found[position] = info
-                budget.add(info.nbytes)
-                on_partition()
-                if blocks is not None and budget.is_exceeded():
-                    tasks.drop([*blocks, *held_blocks])
-                    blocks = None
+            for position, info in self._tasks.fetch(infos):
+                self._take(unseen[position], info)
         except Exception as error:
             if (failed := getattr(error, "held_position", None)) is not None:
-                error.add_note(f"This happened while partition {first + failed} was loaded.")
+                error.add_note(f"This happened while partition {unseen[failed]} was loaded.")
             raise
-        tasks.drop(held_infos)
-        infos += [found[position] for position in range(len(batch))]
-        if blocks is None:
-            tasks.drop(held_blocks)
-        else:
-            blocks += held_blocks
-    _check_together(infos)
-    return Loaded(list(data), to_block, infos, blocks, tuple((i.n_rows, i.n_features) for i in infos))
+        finally:
+            self._tasks.drop(infos)
+
+    def _start(self, graph: Graph, wanted: list, missing: Sequence[int]) -> list[Any]:
+        try:
+            return self._tasks.start(graph, wanted)
+        except Exception as error:
+            if isinstance(self._tasks, LocalTasks):
+                parts = [self._part(number) for number in missing]
+                failed = _first_that_fails(self._tasks, self._to_block, parts)
+                if failed is not None:
+                    error.add_note(f"This happened while partition {missing[failed]} was loaded.")
+            raise
+
+    def _take(self, number: int, info: BlockInfo) -> None:
+        if info.problem:
+            raise PartitionError(f"Partition {number}: {info.problem}")
+        self.infos[number] = info
+        self._budget.add(info.nbytes)
+        self._on_partition()
+        if self._blocks is not None and self._budget.is_exceeded():
+            self._tasks.drop(list(self._blocks.values()))
+            self._blocks = None
+
+    def _let_broken_go(self) -> None:
+        if not self._blocks:
+            return
+        broken = zip(list(self._blocks), self._tasks.broken(list(self._blocks.values())), strict=True)
+        self._tasks.drop([self._blocks.pop(number) for number, is_broken in broken if is_broken])
+
+    def _send(self) -> None:
+        """Send what is not a Dask collection to the workers, spread over them, unless it is there."""
+        homes = place(self._tasks.slots(), len(self._data))
+        for at, values in enumerate(zip(*(part.sources for part in self._data), strict=True)):
+            if at == len(self._sent):
+                self._sent.append(None if is_dask_collection(values[0]) else self._tasks.put(values, homes))
+            elif (held := self._sent[at]) is not None:
+                for number, is_broken in enumerate(self._tasks.broken(held)):
+                    if is_broken:
+                        (held[number],) = self._tasks.put([values[number]], [homes[number]])
+
+    def _part(self, number: int) -> Part:
+        part = self._data[number]
+        sources = (
+            source if held is None else held[number]
+            for source, held in zip(part.sources, self._sent, strict=True)
+        )
+        return Part(tuple(sources), part.names)
 
 
 def _first_that_fails(tasks: LocalTasks, to_block: Callable, batch: Sequence[Part]) -> int | None:
@@ -542,16 +624,6 @@ class _Budget:
         """Return whether they do not fit, or all of them plainly will not."""
         in_all = self._n_bytes / self._n_seen * self._n_parts
         return self._n_bytes > self._limit or (self._n_seen >= self._SAMPLE and in_all > 2 * self._limit)
-
-
-def _held_where_plain(tasks: Tasks, data: Sequence[Part]) -> list[Part]:
-    """Send what is not a Dask collection to the workers, spread over them."""
-    homes = tasks.homes(len(data))
-    columns = [
-        list(column) if is_dask_collection(column[0]) else tasks.put(column, homes)
-        for column in zip(*(part.sources for part in data), strict=True)
-    ]
-    return [Part(sources, data[0].names) for sources in zip(*columns, strict=True)]
 
 
 def load_block(names, dtype, feature_names: list | None, *values) -> Block:

@@ -69,6 +69,10 @@ MAX_FAULTS = 10
 _WATCH_SECONDS = 0.5
 # When all workers were silent and one answers, others may follow within so long.
 _FOLLOW_SECONDS = 1.0
+# How often the scheduler is asked the same where the connection has broken.
+_MOST_ASKED = 5
+# What the status of a client is that answers nothing any more.
+_CLOSED = ("closing", "closed")
 # Results that are ready within this time come in one message.
 _BATCH_SECONDS = 0.1
 #: Topic of the scheduler's events under which trainings tell of themselves.
@@ -223,6 +227,9 @@ class Tasks(ABC):
         self._unsettled: set[int] = set()
         self._known: set[Home] = set()
         self._changes: list[Event] = []
+        # The epoch that was begun last, if any was, and seconds that faults have cost since.
+        self._epoch: int | None = None
+        self._lost = 0.0
         #: Seconds of a round, in the fastest wave so far.
         self._pace: float | None = None
 
@@ -256,10 +263,12 @@ class Tasks(ABC):
         """Return when all held results are there."""
 
     @abstractmethod
-    def put(
-        self, values: Sequence[Any], homes: Sequence[str | None], irreplaceable: bool = True
-    ) -> list[Any]:
-        """Hold values of the driver's at their homes. irreplaceable: the driver will not send them again."""
+    def put(self, values: Sequence[Any], homes: Sequence[str | None]) -> list[Any]:
+        """Hold values of the driver's at their homes."""
+
+    def keep(self, held: Sequence[Any]) -> None:
+        """Take down that the driver will not send these values again: see `explain_loss`."""
+        return
 
     @abstractmethod
     def drop(self, held: Sequence[Any]) -> None:
@@ -334,35 +343,69 @@ class Tasks(ABC):
         attempt calls ready() when what was lost is there again and new work begins. usual: seconds that it
         takes from then on, if that is known. Raises the last fault when there were more than max_faults.
         """
+        self._epoch = epoch
         began = ready_at = time.monotonic()
-        n_failed = 0
 
         def ready() -> None:
             nonlocal ready_at
             ready_at = time.monotonic()
 
-        while True:
-            try:
-                homes = self.homes(replicas)
-                ready()
-                result = attempt(homes, ready)
-                break
-            except self.faults as error:
-                self.explain_loss(error)
-                with suppress(*self.faults):
-                    # Who is gone says whether it counts.
-                    self.homes(replicas)
-                self.log.failed(epoch, error, counts=not self._was_planned())
-                # What fails at once may need a moment to be well again.
-                time.sleep(pause_before(n_failed))
-                n_failed += 1
+        def begin():
+            homes = self.homes(replicas)
+            ready()
+            return attempt(homes, ready)
+
+        result = self._until_done(begin)
         lost = ready_at - began
         if usual is not None:
             # Dask has made good by itself what was lost in the meantime.
             lost += max(0.0, time.monotonic() - ready_at - usual)
+        lost, self._lost = lost + self._lost, 0.0
         found, self._changes = self._changes, []
         self.log.recovered(epoch, lost, found)
         return result
+
+    def again(self, attempt: Callable[[], Any]):
+        """Return attempt(), which is made again after each fault: work that is not the rounds of an epoch.
+
+        What it cost is told with the next epoch. An attempt repairs what it goes on from.
+        """
+        began = last = time.monotonic()
+
+        def begin():
+            nonlocal last
+            last = time.monotonic()
+            return attempt()
+
+        try:
+            return self._until_done(begin)
+        finally:
+            self._lost += last - began
+
+    def values_of(self, add: Callable[[Graph], Sequence[TaskRef]]) -> list[Any]:
+        """Return the values of what add(graph) says is wanted: of a new graph after each fault."""
+
+        def attempt():
+            graph = Graph()
+            return self.run(graph, add(graph))
+
+        return self.again(attempt)
+
+    def _until_done(self, attempt: Callable[[], Any]):
+        n_failed = 0
+        while True:
+            try:
+                return attempt()
+            except self.faults as error:
+                self.explain_loss(error)
+                with suppress(*self.faults):
+                    # Who is gone says whether it counts.
+                    for replicas in list(self._homes):
+                        self.homes(replicas)
+                self.log.failed(self._epoch, error, counts=not self._was_planned())
+                # What fails at once may need a moment to be well again.
+                time.sleep(pause_before(n_failed))
+                n_failed += 1
 
     def _was_planned(self) -> bool:
         """Return whether all workers that have gone since work went on were told to."""
@@ -419,7 +462,7 @@ class Tasks(ABC):
         """Return a state as an argument for each of n tasks, and what to drop afterwards."""
         if n * (state.params.nbytes + state.slots.nbytes) <= _GIVEN_BYTES:
             return [state] * n, []
-        held = self.put([state], [None], irreplaceable=False)
+        held = self.put([state], [None])
         return held * n, held
 
     #: Exceptions that mean that the cluster failed, not the task.
@@ -442,7 +485,7 @@ class Tasks(ABC):
         whole_is_shared = all(share is state for share in shares)
         values = [state] if whole_is_shared else [state, *shares]
         if state.params.nbytes + state.slots.nbytes > _INLINE_BYTES:
-            nodes = scattered = self.put(values, [None] * len(values), irreplaceable=False)
+            nodes = scattered = self.put(values, [None] * len(values))
         else:
             nodes, scattered = [graph.add_value("dasknn-state", value) for value in values], []
         if whole_is_shared:
@@ -549,7 +592,7 @@ class LocalTasks(Tasks):
     def wait_for(self, held):
         pass
 
-    def put(self, values, homes, irreplaceable=True):
+    def put(self, values, homes):
         return list(values)
 
     def drop(self, held):
@@ -589,6 +632,7 @@ class ClusterTasks(Tasks):
         self.client = client
         self.address = client.scheduler.address
         self._selection = selection
+        self._broken = CommClosedError
         self.faults = (KilledWorker, FutureCancelledError, CommClosedError, LinkError, WorkerLeftError)
         self.timeout = float(dask.config.get("dasknn.timeout", 600))
         self.silence = float(dask.config.get("dasknn.silence", 15))
@@ -630,8 +674,26 @@ class ClusterTasks(Tasks):
         Client.sync, which these methods use elsewhere, waits with locks that the loop takes, too. Ctrl-C may
         come when one has been taken and leave it so: the loop would hang, and every later call with it.
 
-        look: called now and then while it takes its time; what it raises ends the wait.
+        look: called now and then while it takes its time; what it raises ends the wait. A question of the
+        scheduler alone, without it, is asked again where the connection has broken.
         """
+        n_left = _MOST_ASKED if look is None else 1
+        with self._still_open(function.__name__):
+            while True:
+                answer, error = self._ask_once(function, args, settings, look)
+                n_left -= 1
+                # A client without a scheduler has errors of its own.
+                was_away = error is not None and self.client.status != "running"
+                if was_away or isinstance(error, OSError):
+                    self._check_connected(function.__name__, error)
+                    if n_left and (was_away or isinstance(error, self._broken)):
+                        continue
+                if error is not None:
+                    raise error
+                return answer
+
+    def _ask_once(self, function: Callable, args: tuple, settings: dict[str, Any], look) -> tuple[Any, Any]:
+        """Return (what it brings, None) or (None, what it raises)."""
         answers: queue.SimpleQueue = queue.SimpleQueue()
         loop = self.client.loop.asyncio_loop
         calls: list[asyncio.Task] = []
@@ -639,28 +701,50 @@ class ClusterTasks(Tasks):
         async def call():
             try:
                 answers.put((await function(*args, **settings), None))
+            except asyncio.CancelledError:
+                # Its loop ends: whoever asked would wait for ever.
+                answers.put((None, self._broken("The question was withdrawn.")))
+                raise
             except Exception as error:
                 answers.put((None, error))
 
         loop.call_soon_threadsafe(lambda: calls.append(loop.create_task(call())))
         try:
-            answer, error = self._await(answers, function.__name__, look)
+            return self._await(answers, function.__name__, look)
         finally:
             with suppress(RuntimeError):
                 # What has ended is not changed by it; a loop that is closed runs nothing.
                 loop.call_soon_threadsafe(lambda: [task.cancel() for task in calls])
-        # A client without a scheduler has errors of its own.
-        if isinstance(error, OSError) or (error is not None and self.client.status != "running"):
-            self._check_connected(function.__name__, error)
-        if error is not None:
-            raise error
-        return answer
+
+    def _ask(self, name: str, **settings):
+        """Return the scheduler's answer to a question of this name."""
+
+        async def ask():
+            return await getattr(self.client.scheduler, name)(**settings)
+
+        ask.__name__ = name
+        return self._in_loop(ask)
+
+    @contextmanager
+    def _still_open(self, question: str) -> Iterator[None]:
+        """Raise SchedulerLostError instead of whatever it is that a closed client raises."""
+        try:
+            yield
+        except (SchedulerLostError, ClusterTimeoutError):
+            raise
+        except Exception as error:
+            if self.client.status in _CLOSED:
+                raise self._no_answer(question) from error
+            raise
 
     def _await(self, answers: queue.SimpleQueue, question: str, look: Callable[[], None] | None):
         began = time.monotonic()
         while True:
             with suppress(queue.Empty):
                 return answers.get(timeout=_WATCH_SECONDS)
+            if self.client.status in _CLOSED:
+                # Nobody answers any more.
+                raise self._no_answer(question)
             if look is not None:
                 look()
             if time.monotonic() - began > self.timeout:
@@ -683,16 +767,16 @@ class ClusterTasks(Tasks):
                 "whether it and its workers are well, or raise dask.config 'dasknn.timeout'."
             )
         return SchedulerLostError(
-            f"The connection to the scheduler {self.address} is {self.client.status}. The model has the "
-            "weights of the last whole epoch. Connect a new client; with fit(..., checkpoint='folder', "
-            "resume=True) training goes on where it was."
+            f"The connection to the scheduler {self.address} is {self.client.status}: the scheduler has "
+            "gone, or the client was closed. The model has the weights of the last whole epoch. Connect a "
+            "new client; with fit(..., checkpoint='folder', resume=True) training goes on where it was."
         )
 
     def _departure(self, address):
         if address in self.left_out:
             return Event(SILENT, address)
         # What the scheduler says of it; (time, event) each.
-        told = self._in_loop(self.client.scheduler.events, topic=address) or ()
+        told = self._ask("events", topic=address) or ()
         by_will = any(event.get("expected") for _, event in told if isinstance(event, dict))
         return Event(RETIRED if by_will else LOST, address)
 
@@ -714,7 +798,7 @@ class ClusterTasks(Tasks):
 
     def _workers(self) -> dict[str, dict[str, Any]]:
         """Return what the scheduler says of each worker, by address."""
-        return self._in_loop(self.client.scheduler.identity, n_workers=-1)["workers"]
+        return self._ask("identity", n_workers=-1)["workers"]
 
     def _wait_for_workers(self) -> dict[str, int]:
         """Return the threads of workers that may be used, as soon as there are any."""
@@ -764,7 +848,7 @@ class ClusterTasks(Tasks):
         self.liveness.take_back(also_busy=True)
 
     def memory_limit(self):
-        usable = self._usable()
+        usable = set(self.slots())
         return sum(_memory_for_data(about) for at, about in self._workers().items() if at in usable)
 
     def start(self, graph, wanted):
@@ -774,13 +858,11 @@ class ClusterTasks(Tasks):
         only = frozenset(self._without_silent(self._usable()) if self.left_out else ())
         if only:
             where = {"workers": sorted(only)}
-        futures = self.client.get(
-            graph.layers(confined=bool(only)),
-            [ref.key for ref in wanted],
-            sync=False,
-            retries=None if graph.is_strict else _RETRIES,
-            **where,
-        )
+        layers, retries = graph.layers(confined=bool(only)), None if graph.is_strict else _RETRIES
+        with self._still_open("start"):
+            futures = self.client.get(
+                layers, [ref.key for ref in wanted], sync=False, retries=retries, **where
+            )
         self._held.update((future.key, future) for future in futures)
         if only:
             self._confined.update((future.key, only) for future in futures)
@@ -793,16 +875,17 @@ class ClusterTasks(Tasks):
         # right before something else is started would delay that.
         self._late += held
 
-    def put(self, values, homes, irreplaceable=True):
+    def put(self, values, homes):
         anywhere = sorted(set(self.slots()))
         futures = []
         for value, home in zip(values, homes, strict=True):
             key = f"dasknn-value-{uuid.uuid4().hex[:12]}"
             futures.append(self._send(key, value, anywhere if home is None else [home]))
         self._held.update((future.key, future) for future in futures)
-        if irreplaceable:
-            self._irreplaceable.update((future.key, future) for future in futures)
         return futures
+
+    def keep(self, held):
+        self._irreplaceable.update((future.key, future) for future in held)
 
     def _send(self, key: str, value, where: Sequence[str]) -> Any:
         """Hold a value at one of these workers. WorkerLeftError: one is gone, or does not answer."""
@@ -906,6 +989,8 @@ class ClusterTasks(Tasks):
         return {key for key in lost if self._held[key].status != "finished"}
 
     def explain_loss(self, error):
+        if self.client.status in _CLOSED:
+            raise self._no_answer("restart") from error
         lost = [key for key, future in self._irreplaceable.items() if future.status in ("cancelled", "lost")]
         if lost:
             raise DataLostError(
@@ -951,8 +1036,9 @@ class ClusterTasks(Tasks):
         for position, future in enumerate(held):
             first.setdefault(future.key, (position, future))
         ready: queue.SimpleQueue = queue.SimpleQueue()
-        for _, future in first.values():
-            future.add_done_callback(ready.put)
+        with self._still_open("wait"):
+            for _, future in first.values():
+                future.add_done_callback(ready.put)
         left = {key: future for key, (_, future) in first.items()}
         while left:
             batch = [self._next(ready, list(left.values()), at)]
@@ -961,7 +1047,8 @@ class ClusterTasks(Tasks):
                 del left[future.key]
             failed = [future for future in batch if future.status == "error"]
             if failed:
-                error = failed[0].exception(timeout=self.timeout)
+                with self._still_open("exception"):
+                    error = failed[0].exception(timeout=self.timeout)
                 error.held_position = first[failed[0].key][0]
                 error.cause = self._cause(failed[0])
                 raise error.with_traceback(failed[0].traceback(timeout=self.timeout))
@@ -969,7 +1056,7 @@ class ClusterTasks(Tasks):
 
     def _cause(self, failed):
         """Return the key of the task that has raised what a failed future was told."""
-        return first_name(self._in_loop(self.client.scheduler.get_error_cause, keys=[failed.key]))
+        return first_name(self._ask("get_error_cause", keys=[failed.key]))
 
     def _take_more(self, batch: list, ready: queue.SimpleQueue, most: int) -> None:
         """Add what is ready within a moment."""
