@@ -209,7 +209,7 @@ network_options = _options(
         default="auto",
         show_default=True,
         type=BatchSize(),
-        help="Rows of one step over all replicas; auto: 200 a replica; full: all rows.",
+        help="Rows of one step over all replicas; auto: 200, more where an epoch is long; full: all rows.",
     ),
     click.option("--replicas", type=click.IntRange(min=1), help="Replicas that train side by side."),
     click.option(
