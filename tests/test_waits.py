@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import dask
 import dask.array as da
@@ -18,7 +19,7 @@ from distributed.comm import CommClosedError
 import dasknn
 from dasknn import MLPClassifier, Sequential, TablePreprocessor, layers
 from dasknn.callbacks import LambdaCallback
-from dasknn.cluster import clock, partitions
+from dasknn.cluster import clock, partitions, waiting
 from dasknn.cluster.tasks import ClusterTasks, connect
 from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError, WorkerLeftError
 from dasknn.plots import ConfusionMatrixDisplay
@@ -313,3 +314,34 @@ def test_a_client_that_is_closed_while_it_fits_is_named(cluster, slow_data, tran
 def test_a_clock_is_not_started_for_a_client_that_has_gone(client):
     client.run_on_scheduler(clock.start, "nobody")
     assert "dasknn-clock-nobody" not in plugins(client)
+
+
+# --- for results ------------------------------------------------------------------------------------
+
+
+class _Sharing:
+    """A cluster where nothing becomes of our task, while others put their own on its worker."""
+
+    timeout, silence = 0.2, DEADLINE
+    check_present, stranded = staticmethod(lambda at: None), staticmethod(set)
+    liveness = SimpleNamespace(left_out=set())
+
+    def __init__(self):
+        self.n_others = 0
+
+    def awaited(self, held):
+        self.n_others += 1
+        return waiting.Awaited(1, {"tcp://busy": ["ours"]}, [], {"tcp://busy": self.n_others})
+
+
+def test_a_wait_ends_whatever_becomes_of_the_tasks_of_others(monkeypatch):
+    monkeypatch.setattr(waiting, "_POLL_SECONDS", 0.01)
+    wait, deadline = waiting.Wait(_Sharing(), [], ()), time.monotonic() + DEADLINE
+
+    def look_on():
+        while time.monotonic() < deadline:
+            wait.look()
+            time.sleep(0.01)
+
+    with pytest.raises(ClusterTimeoutError, match=r"tcp://busy: ours .* tasks of others"):
+        look_on()

@@ -37,6 +37,10 @@ class Awaited(NamedTuple):
         """All workers that these tasks have to do with."""
         return {*self.running, *self.holding}
 
+    def same_of_ours(self, earlier: Awaited | None) -> bool:
+        """Return whether nothing has become of our tasks since, whatever has become of those of others."""
+        return earlier is not None and self._replace(others=earlier.others) == earlier
+
 
 class Tasks(Protocol):
     """What a wait asks of `ClusterTasks`."""
@@ -82,7 +86,7 @@ class Wait:
         seen = tasks.awaited(self._held)
         after = time.monotonic()
         self._next_look = after + max(_POLL_SECONDS, _LOOK_SHARE * (after - now))
-        if seen != self._seen:
+        if not seen.same_of_ours(self._seen):
             self._seen, self._since = seen, after
         elif after - self._since > tasks.timeout:
             raise ClusterTimeoutError(self._story(seen))
