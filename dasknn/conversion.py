@@ -70,7 +70,8 @@ _ESTIMATOR = schema.record(
         "strategy": schema.optional(schema.record({"strategy": schema.text}, others=schema.anything)),
         "history": schema.each(resuming.EPOCH),
     },
-    others=schema.anything,
+    {"feature_numbers_in": schema.optional(schema.each(schema.text))},
+    schema.anything,
 )
 
 

@@ -800,7 +800,7 @@ class _MLP(BaseEstimator):
 
     def _member(self, predictor: Predictor):
         member = clone(self).set_params(strategy="auto", replicas=None)
-        for name in ("n_features_in_", "feature_names_in_", "target_name_", "classes_", "n_iter_", "t_"):
+        for name in (*_OF_THE_DATA, "n_iter_", "t_"):
             if hasattr(self, name):
                 setattr(member, name, getattr(self, name))
         # What is known of the ensemble's losses is their mean over members.
@@ -827,6 +827,7 @@ class _MLP(BaseEstimator):
             "kind": type(self).__name__,
             "parameters": conversion.parameters_of(self),
             "feature_names_in": [str(name) for name in getattr(self, "feature_names_in_", [])],
+            "feature_numbers_in": vars(self).get("_numbered"),
             "fitted": {name: getattr(self, name) for name in conversion.FITTED if hasattr(self, name)},
             "strategy": None if self.strategy_ is None else conversion.to_json(self.strategy_),
             "history": self.history_,
@@ -838,6 +839,8 @@ class _MLP(BaseEstimator):
         self.n_features_in_ = self._network_.n_inputs
         if description["feature_names_in"]:
             self.feature_names_in_ = np.array(description["feature_names_in"], dtype=object)
+        # Files of older versions do not have them.
+        self._numbered = description.get("feature_numbers_in")
         self.strategy_ = conversion.from_json(description["strategy"])
         self.history_ = description["history"]
         # Files that callbacks wrote while training ran may lack some of them.
@@ -925,6 +928,8 @@ def _check_path(path: str | os.PathLike) -> None:
         )
 
 
+# What fit has learned of the data, besides the weights. _numbered: columns that are called by integers.
+_OF_THE_DATA = ("n_features_in_", "feature_names_in_", "_numbered", "target_name_", "classes_")
 # What solver="lbfgs" leaves undefined, as in scikit-learn.
 _ABSENT_AFTER_LBFGS = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_")
 # What checkpoints keep of an earlier fit, and of this one's random draws.

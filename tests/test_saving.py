@@ -325,3 +325,14 @@ def test_storage_lists_removes_and_makes_folders(tmp_path, memory, where):
     assert not storage.exists(path)
     with pytest.raises(FileNotFoundError):
         storage.read(path)
+
+
+def test_files_and_members_know_columns_that_are_called_by_integers(tmp_path):
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)))
+    y = X[0] > 0
+    model = MLPClassifier((4,), max_iter=2, strategy=PredictionAveraging(members=2), random_state=0).fit(X, y)
+    model.save(tmp_path / "model.safetensors")
+    for other in (dasknn.load(tmp_path / "model.safetensors"), model.members_[0]):
+        assert len(other.predict(X)) == 40
+        with pytest.raises(ValueError, match="in the same order"):
+            other.predict(X[[1, 0]])
