@@ -18,7 +18,7 @@ import numpy as np
 import sklearn.neural_network
 from scipy import sparse
 from scipy.optimize import OptimizeResult
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _clone_parametrized, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, InvalidParameterError, Options, StrOptions
@@ -47,6 +47,7 @@ from dasknn import (
 from dasknn.announcements import Announcements
 from dasknn.checkpoints import Checkpoints
 from dasknn.cluster import inputs, partitions
+from dasknn.cluster.origins import Placed
 from dasknn.cluster.tasks import MAX_FAULTS, Tasks, connect
 from dasknn.datasets import RowsInProcess, RowsOnTasks, score_parts
 from dasknn.exceptions import ModelFileError, NonFiniteLossError
@@ -115,7 +116,7 @@ def _one_validation(validation_data, X_val, y_val, sample_weight_val) -> tuple:
     return (X_val, y_val) if sample_weight_val is None else (X_val, y_val, sample_weight_val)
 
 
-class _MLP(BaseEstimator):
+class _MLP(Placed, BaseEstimator):
     """What the classifier and the regressor share."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -151,12 +152,6 @@ class _MLP(BaseEstimator):
         "dtype": [StrOptions({"float32", "float64"}), None],
         "callbacks": ["array-like", cb.Callback, None],
     }
-
-    #: The distributed client to train with; None stands for the current one, if there is one.
-    client: Any = None
-    #: Addresses, names or hosts of the workers to train on; None stands for those that
-    #: `dask.annotate(workers=...)` names, around `fit` or around the making of the data, or else for all.
-    workers: Any = None
 
     history_: list[dict[str, Any]]
     best_loss_: float | None
@@ -901,18 +896,6 @@ class _MLP(BaseEstimator):
                 "has. Predictions are the mean of theirs."
             )
         return super().__getattribute__(name)
-
-    def __getstate__(self):
-        state = super().__getstate__()
-        # A client belongs to its process, and workers to their cluster.
-        return {name: value for name, value in state.items() if name not in ("client", "workers")}
-
-    def __sklearn_clone__(self):
-        # No parameters, since they are in no file; a search goes on where its estimator was told to.
-        twin = _clone_parametrized(self)
-        # Only what was said: scikit-learn looks for attributes that are set before fit.
-        vars(twin).update({name: vars(self)[name] for name in ("client", "workers") if name in vars(self)})
-        return twin
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

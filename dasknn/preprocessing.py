@@ -26,6 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dasknn import schema
 from dasknn.cluster import inputs, partitions
+from dasknn.cluster.origins import Placed
 from dasknn.cluster.tasks import Graph, connect
 from dasknn.exceptions import PartitionError
 from dasknn.names import did_you_mean
@@ -354,7 +355,7 @@ def encode_table(X, encoder: Encoder):
 # --- the transformer ---------------------------------------------------------------------------------
 
 
-class TablePreprocessor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Make columns of numbers of a table, in one pass over a pandas or Dask dataframe.
 
     Columns of numbers are standardized, as by scikit-learn's StandardScaler: missing ones become the mean,
@@ -395,12 +396,6 @@ class TablePreprocessor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         "max_categories": [Interval(Integral, 1, None, closed="left")],
         "dtype": [StrOptions({"float32", "float64"})],
     }
-
-    #: The distributed client to fit with; None stands for the current one, if there is one.
-    client: Any = None
-    #: Addresses, names or hosts of the workers to fit on; None stands for those that
-    #: `dask.annotate(workers=...)` names, around `fit` or around the making of the data, or else for all.
-    workers: Any = None
 
     def __init__(self, *, drop=(), categorical=(), min_frequency=None, max_categories=1000, dtype="float32"):
         self.drop = drop
@@ -526,11 +521,6 @@ class TablePreprocessor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         table.feature_names_in_ = np.array([column.name for column in table.columns_], dtype=object)
         table.n_features_in_ = len(table.columns_)
         return table
-
-    def __getstate__(self):
-        state = super().__getstate__()
-        # A client belongs to its process, and workers to their cluster.
-        return {name: value for name, value in state.items() if name not in ("client", "workers")}
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

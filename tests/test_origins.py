@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from distributed import Client, LocalCluster, default_client, get_worker
 from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
 
 import dasknn
 from dasknn import MLPClassifier, MLPRegressor, Sequential, TablePreprocessor, layers
@@ -158,11 +159,11 @@ def test_workers_without_a_client_are_refused(data):
 
 
 def test_clones_go_where_their_model_goes_and_files_do_not(client, data):
-    model = classifier()
-    model.client, model.workers = client, ["alice"]
-    twin = clone(model)
-    assert (twin.client, twin.workers) == (client, ["alice"])
-    assert "workers" not in model.__getstate__()
+    for model in (classifier(), TablePreprocessor()):
+        model.client, model.workers = client, ["alice"]
+        (twin,) = clone(make_pipeline(model)).named_steps.values()
+        assert (twin.client, twin.workers) == (client, ["alice"])
+        assert "workers" not in model.__getstate__()
     other = sequential()
     other.client = client
     assert "client" not in other.__getstate__()

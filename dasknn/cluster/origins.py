@@ -10,6 +10,29 @@ from typing import Any
 
 import dask
 from dask.base import is_dask_collection
+from sklearn.base import _clone_parametrized
+
+
+class Placed:
+    """What attributes tell where to run. They go into clones, which run there, too, and into no file."""
+
+    #: The distributed client to use; None stands for the current one, if there is one.
+    client: Any = None
+    #: Addresses, names or hosts of the workers to use; None stands for those that
+    #: `dask.annotate(workers=...)` names, around `fit` or around the making of the data, or else for all.
+    workers: Any = None
+
+    def __getstate__(self):
+        state: Any = super().__getstate__()
+        # A client belongs to its process, and workers to their cluster.
+        return {name: value for name, value in state.items() if name not in ("client", "workers")}
+
+    def __sklearn_clone__(self):
+        # No parameters, since they are in no file; a search goes on where its estimator was told to.
+        twin = _clone_parametrized(self)
+        # Only what was said: scikit-learn looks for attributes that are set before fit.
+        vars(twin).update({name: vars(self)[name] for name in ("client", "workers") if name in vars(self)})
+        return twin
 
 
 class Selection:
