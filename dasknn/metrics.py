@@ -135,11 +135,16 @@ class Metric(Configurable, ABC):
 
 
 def _center(y, weight, P) -> tuple[float, ...] | None:
-    """Return the mean of targets of the shape of P (n, k); None for others, and where no row counts."""
+    """Return the mean of targets of the shape of P (n, k), 0 for an output of which none counts.
+
+    None for targets of other shapes, and where no row counts.
+    """
     y = np.asarray(y, np.float64)
-    if y.size != P.size or (weight is not None and not weight.any()):
+    if y.size != P.size or not len(P) or (weight is not None and not weight.any()):
         return None
-    return tuple(np.average(y.reshape(P.shape), axis=0, weights=weight).tolist()) if len(P) else None
+    weight = np.ones(len(P)) if weight is None else weight.astype(np.float64)
+    weight = np.broadcast_to(weight if weight.ndim == 2 else weight[:, np.newaxis], P.shape)
+    return tuple(_ratio((weight * y.reshape(P.shape)).sum(axis=0), weight.sum(axis=0)).tolist())
 
 
 def _less(center: tuple[float, ...] | None, y, P):

@@ -450,3 +450,11 @@ def test_r2_keeps_its_digits_far_from_0(weighted):
 def test_r2_of_a_constant_is_keras_0_wherever_it_is():
     rng = np.random.default_rng(0)
     assert metrics.R2Score()(np.full(50, 1e8 / 3), 1e8 + rng.standard_normal(50)) == 0.0
+
+
+def test_r2_takes_an_output_of_which_no_row_counts():
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((50, 2))
+    P, metric = y + 0.3 * rng.standard_normal((50, 2)), metrics.R2Score(class_aggregation=None)
+    metric.update_state(y, P, np.tile([1.0, 0.0], (50, 1)))
+    assert_allclose(metric.result()[0], r2_score(y[:, 0], P[:, 0]), rtol=1e-6)
