@@ -76,10 +76,8 @@ class Outputs:
 
     def labels(self, scores: np.ndarray) -> np.ndarray:
         """Return the numbers of the likeliest classes (n,), by `scores`."""
-        if len(self.classes) == 2:
-            # As Keras's accuracy has it: what is on the border is not yet of the class 1.
-            border = scores[:, 0] if self.scale == MARGINS else 0.5
-            return (scores[:, 1] > border).astype(np.intp)
+        # As Keras's accuracy has it: what is on the border of two classes is not yet of the class 1. Two
+        # outputs need not sum to 1: cross-entropies divide them by their sum.
         return scores.argmax(axis=1)
 
 

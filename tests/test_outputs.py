@@ -48,3 +48,7 @@ def test_scores_have_a_column_for_each_class_and_labels_are_the_likeliest():
     logits = Outputs(CLASSES, LOGITS, 3).scores(np.log([[1.0, 2.0, 1.0]]))
     assert_allclose(logits, [[0.25, 0.5, 0.25]])
     assert_array_equal(Outputs(LABELS, PROBABILITIES, 1).labels(np.array([[0.5, 0.5], [0.4, 0.6]])), [0, 1])
+
+
+def test_two_outputs_that_do_not_sum_to_1_are_compared_with_one_another():
+    assert_array_equal(Outputs(CLASSES, PROBABILITIES, 2).labels(np.array([[0.9, 0.6], [0.1, 0.3]])), [0, 1])
