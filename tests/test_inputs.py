@@ -47,6 +47,11 @@ STRANGE = {
         "a list of Delayeds",
         "dask.dataframe.from_delayed(X)",
     ),
+    "list of Dask arrays": (
+        lambda: [on_dask(X)[0]] * 2,
+        "a list of Dask Arrays",
+        "dask.array.concatenate(X)",
+    ),
     "bag": (lambda: db.from_sequence(X.tolist(), npartitions=3), "a Bag", "X.to_dataframe("),
     "xarray": (lambda: DataArray(on_dask(X)[0]), "an xarray.DataArray on Dask", "X.data"),
     "unknown width": (unknown_width, "shape (nan, nan)", "X.compute_chunk_sizes()"),

@@ -53,7 +53,7 @@ def refuse(name: str, data) -> None:
 
 def _problem(name: str, data) -> tuple[str, str] | None:
     """Return (what data is, what to call), if it is of a kind that is not worked with."""
-    if isinstance(data, list | tuple) and data and (kind := _lazy_kind(data[0])):
+    if isinstance(data, list | tuple) and data and (kind := _lazy_kind(data[0]) or _dask_kind(data[0])):
         return f"a {type(data).__name__} of {kind}s", _CALLS_FOR_LISTS.format(name=name)
     if kind := _lazy_kind(data):
         return f"a {kind}", _CALLS[kind].format(name=name)
@@ -96,6 +96,11 @@ def _lazy_kind(data) -> str | None:
     if ("distributed", "Future") in names:
         return "Future"
     return "Bag" if ("dask", "Bag") in names else None
+
+
+def _dask_kind(data) -> str | None:
+    """Return what a Dask collection is called, None for other data."""
+    return f"Dask {type(data).__name__}" if is_dask_collection(data) else None
 
 
 def _refuse_blocks(name: str, data: da.Array) -> None:
