@@ -19,6 +19,7 @@ from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 from sklearn.utils.validation import check_is_fitted
 
 from dasknn.cluster import partitions
+from dasknn.cluster.origins import Placed
 from dasknn.cluster.tasks import LocalTasks, connect
 from dasknn.curves import LabelCounts, count_rows
 from dasknn.losses import NUMBERS
@@ -168,7 +169,9 @@ def rows_for(model, X):
 def place_of(model) -> dict[str, Any]:
     """Return where a model, or the last step of a Pipeline, was told to run: settings of `tasks.connect`."""
     last = model[-1] if hasattr(model, "steps") else model
-    return {name: getattr(last, name, None) for name in ("client", "workers")}
+    # What models of others call so may mean something else.
+    is_ours = isinstance(last, Placed | Stack)
+    return {name: getattr(last, name, None) if is_ours else None for name in ("client", "workers")}
 
 
 def counted(count: Callable, responder, X, y, sample_weight, place: Mapping[str, Any] = _ANYWHERE) -> list:

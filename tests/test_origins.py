@@ -8,12 +8,14 @@ import pandas as pd
 import pytest
 from distributed import Client, LocalCluster, default_client, get_worker
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import dasknn
 from dasknn import MLPClassifier, MLPRegressor, Sequential, TablePreprocessor, layers
 from dasknn.cluster.origins import Selection, selection
 from dasknn.cluster.tasks import connect
+from dasknn.responses import place_of
 
 CHUNKS = ((60, 30, 60, 50), -1)
 
@@ -156,6 +158,12 @@ def test_workers_without_a_client_are_refused(data):
     model.workers = ["alice"]
     with pytest.raises(ValueError, match="Expected a client, since the model was told its workers"):
         model.fit(*data, verbose=0)
+
+
+def test_what_models_of_others_call_workers_says_nothing():
+    model = LogisticRegression()
+    model.workers = 4
+    assert place_of(model) == place_of(make_pipeline(model)) == {"client": None, "workers": None}
 
 
 def test_clones_go_where_their_model_goes_and_files_do_not(client, data):
