@@ -779,6 +779,12 @@ def _estimator(model, y, pos_label) -> _Estimator:
             f"Expected a fitted model with predict (an estimator, a Pipeline or a Sequential), received "
             f"{model!r:.80}."
         )
+    if hasattr(model, "steps") and isinstance(model[-1], Sequential):
+        raise ValueError(
+            "Expected a Pipeline that ends in a classifier or a regressor, received one that ends in a "
+            "Sequential. Evaluate its last step: dasknn.evaluate(pipeline[-1], pipeline[:-1].transform(X), "
+            "y, slice_data=X)."
+        )
     check_is_fitted(model)
     model = bare(model)
     if is_regressor(model):

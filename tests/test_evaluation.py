@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 import dasknn
-from dasknn import Buckets, Input, MLPClassifier, MLPRegressor, RowMetric, Sequential
+from dasknn import Buckets, Input, MLPClassifier, MLPRegressor, RowMetric, Sequential, TablePreprocessor
 from dasknn.exceptions import PartitionError
 from dasknn.layers import Dense
 from dasknn.ranking import Tally, average_precision, keys_of_numbers, keys_of_probabilities, roc_auc
@@ -1100,3 +1100,15 @@ def test_r2_of_slices_that_are_far_apart_keeps_its_digits(n_partitions):
         own = frame[frame["far"] == far]
         assert value == pytest.approx(skm.r2_score(own["y"], model.predict(own[["a", "far"]])), rel=1e-6)
         assert 0.85 < low < value < high < 0.95
+
+
+def test_of_a_pipeline_that_ends_in_a_sequential_the_last_step_is_evaluated():
+    X = pd.DataFrame({"x": [0.0, 1.0] * 20, "sex": list("mmff") * 10})
+    y = (X["x"] > 0).astype(int)
+    network = Sequential([Dense(1, activation="sigmoid")])
+    network.compile(loss="binary_crossentropy")
+    pipeline = make_pipeline(TablePreprocessor(), network).fit(X, y, sequential__verbose=0)
+    with pytest.raises(ValueError, match=r"pipeline\[-1\], pipeline\[:-1\]\.transform\(X\), y, slice_data=X"):
+        dasknn.evaluate(pipeline, X, y)
+    found = dasknn.evaluate(pipeline[-1], pipeline[:-1].transform(X), y, slices=["sex"], slice_data=X)
+    assert found["rows"].tolist() == [40, 20, 20]
