@@ -35,6 +35,7 @@ from dasknn.updates import Variable
 # Nadam, and of averages with accumulated gradients, differently.
 _KERAS_VERSION = "3.15.1"
 _CONFIG, _WEIGHTS, _PICKLES = "config.json", "model.weights.h5", "model.weights.npz"
+_METADATA, _COLUMNS = "metadata.json", "columns"
 # HDF5 as Keras writes it has no checksums, and its library may crash on damaged files. So what we write has
 # one behind its end, where HDF5 does not look. Archives have those of zip.
 _SEAL = b"\ndasknn sha256 "
@@ -54,12 +55,14 @@ class KerasFile(NamedTuple):
     """What a file holds.
 
     config: the model in Keras's form; {} in a file of weights. weights: arrays by the name of their layer, in
-    Keras's order. optimizer: Keras's variables of the optimizer, in order; none if it was not kept.
+    Keras's order. optimizer: Keras's variables of the optimizer, in order; none if it was not kept. columns:
+    names of the columns that the model was fitted to, None for an array's.
     """
 
     config: dict[str, Any]
     weights: dict[str, list[np.ndarray]]
     optimizer: list[np.ndarray]
+    columns: list[str] | None = None
 
 
 # --- writing -----------------------------------------------------------------------------------------
@@ -67,11 +70,17 @@ class KerasFile(NamedTuple):
 
 def write(path: str | os.PathLike, file: KerasFile) -> None:
     """Write a `.keras` file, as a whole or not at all. ImportError: no h5py."""
-    metadata = {"keras_version": _KERAS_VERSION, "date_saved": f"{datetime.now():%Y-%m-%d@%H:%M:%S}"}
+    metadata: dict[str, Any] = {
+        "keras_version": _KERAS_VERSION,
+        "date_saved": f"{datetime.now():%Y-%m-%d@%H:%M:%S}",
+    }
+    if file.columns is not None:
+        # Keras reads nothing of the metadata.
+        metadata[_COLUMNS] = file.columns
     weights = _to_h5(file, _names_in(file.config))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("metadata.json", json.dumps(metadata))
+        archive.writestr(_METADATA, json.dumps(metadata))
         archive.writestr(_CONFIG, json.dumps(file.config))
         archive.writestr(_WEIGHTS, weights)
     storage.write(path, buffer.getbuffer())
@@ -156,7 +165,8 @@ def read(path: str | os.PathLike, names: Names | None = None) -> KerasFile:
             config = schema.parse(_part(archive, _CONFIG, len(data)))
             described = _names_in(config)
             weights = _part(archive, _WEIGHTS, len(data))
-        return KerasFile(config, *_from_h5(weights, described if names is None else names))
+            columns = _columns(archive, len(data))
+        return KerasFile(config, *_from_h5(weights, described if names is None else names), columns)
 
 
 def read_weights(path: str | os.PathLike, names: Names) -> KerasFile:
@@ -175,6 +185,16 @@ def _read(path: str | os.PathLike) -> tuple[str, bytes]:
         return path, storage.read(path)
     except FileNotFoundError:
         raise ModelNotFoundError(f"Expected a model file at {path!r}, found none.") from None
+
+
+def _columns(archive: zipfile.ZipFile, size: int) -> list[str] | None:
+    """Return the names of columns that a file of ours keeps; Keras's has none."""
+    if _METADATA not in archive.namelist():
+        return None
+    metadata = schema.parse(_part(archive, _METADATA, size))
+    schema.table(schema.anything)(metadata, _METADATA)
+    schema.optional(schema.each(schema.text))(metadata.get(_COLUMNS), _COLUMNS)
+    return metadata.get(_COLUMNS)
 
 
 def _part(archive: zipfile.ZipFile, name: str, size: int) -> bytes:

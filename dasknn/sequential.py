@@ -42,6 +42,7 @@ from dasknn.cluster.tasks import MAX_FAULTS, LocalTasks, Tasks, connect
 from dasknn.datasets import RowsOnTasks, make_shard
 from dasknn.exceptions import ModelFileError
 from dasknn.handles import OptimizerHandle
+from dasknn.layers import Input
 from dasknn.learners import LocalTrainer
 from dasknn.metrics import MetricSet
 from dasknn.prediction import Evaluation, Predictor
@@ -263,6 +264,20 @@ class Sequential(Stack):
         # A running training holds data and a client, which stay in their process.
         state = vars(self) | {"_training": None}
         return {name: value for name, value in state.items() if name not in ("client", "workers")}
+
+    def __sklearn_clone__(self):
+        # As of an estimator: what it is made of and was told, and nothing that it has learned. The shape of
+        # rows is learned, too, unless it was told.
+        knows_shape = any(isinstance(given, Input) or given.input_shape is not None for given in self._given)
+        twin = type(self)(
+            [*([Input(self._input_shape)] if knows_shape else []), *self._layers], self.trainable, self.name
+        )
+        twin._strategy, twin._scoped = self._strategy, self._scoped
+        twin._compiled, twin._loss = self._compiled, self._loss
+        if twin.built:
+            twin._rebuild()
+        vars(twin).update({name: vars(self)[name] for name in ("client", "workers") if name in vars(self)})
+        return twin
 
     @property
     def _learning_rate(self) -> float:
@@ -843,7 +858,8 @@ class Sequential(Stack):
         if path.endswith(".keras"):
             state = self._optimizer_state() if include_optimizer else []
             weights = self._by_layer(self._params_of_one())
-            keras_files.write(path, keras_files.KerasFile(self._whole_config(), weights, state))
+            columns = self.feature_names_in_.tolist() if hasattr(self, "feature_names_in_") else None
+            keras_files.write(path, keras_files.KerasFile(self._whole_config(), weights, state, columns))
             return
         saving.write(path, *parts_of(self, include_optimizer))
 
@@ -960,6 +976,7 @@ def load_model(filepath, custom_objects=None, compile: bool = True, safe_mode: b
         if model.built:
             model._load_by_layer(found.weights)
             model._restore_optimizer(found.optimizer)
+        model._learn_names(found.columns)
     return model
 
 

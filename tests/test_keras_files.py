@@ -8,6 +8,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -546,3 +547,15 @@ def test_what_follows_from_the_step_may_stand_first_or_last(place, rows):
     step, rate = keras_files.restore_optimizer(model.optimizer.settings, variables, found, state)
     assert (step, rate) == (8, None)
     assert_array_equal(found, slots)
+
+
+def test_names_of_columns_are_kept(tmp_path):
+    frame = pd.DataFrame(np.random.default_rng(0).random((40, 2)), columns=["income", "age"])
+    model = Sequential([layers.Dense(1, "sigmoid")])
+    model.compile("adam", "binary_crossentropy")
+    model.fit(frame, frame["age"].round(), epochs=1, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = dasknn.load_model(tmp_path / "model.keras")
+    assert again.feature_names_in_.tolist() == ["income", "age"]
+    with pytest.raises(ValueError, match="same order"):
+        again.predict(frame[["age", "income"]], verbose=0)

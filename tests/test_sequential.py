@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.metrics import r2_score
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -1070,3 +1071,19 @@ def test_predictions_in_a_dataframe_go_to_parquet(rows, tmp_path):
 
     four_outputs().predict(frame_of(rows, "Dask")[0]).to_parquet(tmp_path)
     assert list(pd.read_parquet(tmp_path).columns) == ["0", "1", "2", "3"]
+
+
+def test_a_clone_is_told_what_the_model_was_and_has_learned_nothing(digits):
+    X, y = digits
+    model = Sequential([Dense(8, "relu"), Dense(10, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(X, y, epochs=2, verbose=0)
+    twin = clone(model)
+    assert not twin.built
+    # Rows of another shape, as a table makes them of other rows.
+    twin.fit(X[:, :40], y, epochs=1, verbose=0)
+    assert [layer.name for layer in twin.layers] == [layer.name for layer in model.layers]
+    assert [layer.units for layer in twin.layers] == [8, 10]
+    told = clone(Sequential([Input((64,)), Dense(10, "softmax")]))
+    assert told.input_shape == (None, 64)
+    assert not np.array_equal(clone(told).get_weights()[0], told.get_weights()[0])
