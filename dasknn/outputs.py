@@ -71,6 +71,10 @@ class Outputs:
             each = self.of == LABELS or self.n_outputs == 1
             outputs = expit(outputs) if each else softmax(outputs, axis=1)
         if self.n_outputs > 1:
+            if self.of == CLASSES and self.scale == PROBABILITIES:
+                # As cross-entropies do: outputs of other activations than softmax need not sum to 1.
+                total = outputs.sum(axis=1, keepdims=True)
+                outputs = np.divide(outputs, total, out=outputs.copy(), where=total > 0)
             return outputs
         return np.hstack([-outputs if self.scale == MARGINS else 1 - outputs, outputs])
 

@@ -52,3 +52,10 @@ def test_scores_have_a_column_for_each_class_and_labels_are_the_likeliest():
 
 def test_two_outputs_that_do_not_sum_to_1_are_compared_with_one_another():
     assert_array_equal(Outputs(CLASSES, PROBABILITIES, 2).labels(np.array([[0.9, 0.6], [0.1, 0.3]])), [0, 1])
+
+
+def test_scores_of_classes_sum_to_1_as_in_their_losses():
+    said = Outputs.by(losses.get("categorical_crossentropy"), "logistic", 3)
+    outputs = np.array([[0.2, 0.1, 0.1], [0.9, 0.9, 0.6], [0.0, 0.0, 0.0]], np.float32)
+    assert_allclose(said.scores(outputs), [[0.5, 0.25, 0.25], [0.375, 0.375, 0.25], [0, 0, 0]], rtol=1e-6)
+    assert outputs[0, 0] == np.float32(0.2)
