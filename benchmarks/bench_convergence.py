@@ -8,7 +8,7 @@ standard error of the difference.
 
 python benchmarks/bench_convergence.py [--seeds 3] [--rows 50000] [--tables adult ...] [--output runs.csv]
 
-By default one seed of few rows, in some ten minutes; the docs have more of both, in hours.
+By default one seed of few rows, in minutes; the docs have more of both, which takes hours.
 Runs that --output holds already are not made again.
 """
 
