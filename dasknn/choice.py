@@ -84,7 +84,7 @@ def choose_transport(strategy: Strategy, sizes: Sizes) -> str:
 
 
 def choose_strategy(sizes: Sizes, transport: str) -> tuple[Strategy, str]:
-    """Return the strategy for whoever names none, and why. transport: what it will run on, PEER or TASKS.
+    """Return the strategy of strategy="auto", and why. transport: what it will run on, PEER or TASKS.
 
     Averaged gradients, always: they learn what one machine learns with the same batch. Strategies that
     exchange less learn other networks, on some tables worse ones (`benchmarks/bench_convergence.py`): they
@@ -102,7 +102,9 @@ def choose_strategy(sizes: Sizes, transport: str) -> tuple[Strategy, str]:
         f"about {_ms(compute)}, and exchanging {sizes.vector_bytes / 1e6:.2g} MB takes {_ms(exchange)}"
     )
     if exchange > compute + _SHORT_SECONDS:
-        said += ". WeightAveraging(every=16, outer=OuterNesterov()) exchanges less, and may come to less"
+        said += (
+            ". WeightAveraging(every=16, outer=OuterNesterov()) exchanges less, and may reach a lower score"
+        )
     return gradients, said
 
 
@@ -138,8 +140,8 @@ def rate_factor(solver: str, replicas: float) -> float:
 
     Linear for SGD (Goyal et al. 2017), the square root for Adam (Malladi et al. 2022, arXiv 2205.10287).
     A linear rate for Adam learns faster in the first epochs, and overfits sooner: trained to the end on Adult
-    with 2, 4 and 8 replicas, it came to 0.5 to 1.3 points less than one process, where the root came to as
-    much (`benchmarks/bench_convergence.py`).
+    with 2, 4 and 8 replicas, it lost 0.5 to 1.3 points to one process, where the root lost none
+    (`benchmarks/bench_convergence.py`).
     """
     return max(1.0, replicas**0.5 if solver == "adam" else replicas)
 

@@ -116,6 +116,12 @@ def _one_validation(validation_data, X_val, y_val, sample_weight_val) -> tuple:
     return (X_val, y_val) if sample_weight_val is None else (X_val, y_val, sample_weight_val)
 
 
+def _checked_targets(X, y, sample_weight):
+    """Return plain y, decimals as numbers. ValueError: rows whose index says that they were mixed."""
+    inputs.check_order({"X": X, "y": y, "sample_weight": sample_weight})
+    return targets.as_array(y) if targets.has_decimals(y) else y
+
+
 class _MLP(Placed, BaseEstimator):
     """What the classifier and the regressor share."""
 
@@ -377,8 +383,7 @@ class _MLP(Placed, BaseEstimator):
             raise
 
     def _read_in_process(self, dtype: str | None, X, y, sample_weight=None, *, reset: bool) -> RowsInProcess:
-        inputs.check_order({"X": X, "y": y, "sample_weight": sample_weight})
-        y = targets.as_array(y) if targets.has_decimals(y) else y
+        y = _checked_targets(X, y, sample_weight)
         X, y = features.validated(
             self, X, y=y, multi_output=True, y_numeric=isinstance(self, RegressorMixin), reset=reset
         )
@@ -1195,8 +1200,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
             return self._score_where_data_is(X, y, sample_weight)
         partitions.refuse_kinds("y", y, "cV")
         partitions.refuse_kinds("sample_weight", sample_weight)
-        inputs.check_order({"X": X, "y": y, "sample_weight": sample_weight})
-        y = targets.as_array(y) if targets.has_decimals(y) else y
+        y = _checked_targets(X, y, sample_weight)
         return super().score(X, y, sample_weight)
 
     def __sklearn_tags__(self):
@@ -1329,8 +1333,7 @@ class MLPRegressor(RegressorMixin, _MLP):
             return self._score_where_data_is(X, y, sample_weight)
         partitions.refuse_kinds("y", y)
         partitions.refuse_kinds("sample_weight", sample_weight)
-        inputs.check_order({"X": X, "y": y, "sample_weight": sample_weight})
-        y = targets.as_array(y) if targets.has_decimals(y) else y
+        y = _checked_targets(X, y, sample_weight)
         return super().score(X, y, sample_weight)
 
     def _validate_params(self):

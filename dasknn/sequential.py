@@ -38,6 +38,7 @@ from dasknn import (
 )
 from dasknn.announcements import Announcements
 from dasknn.cluster import inputs, partitions
+from dasknn.cluster.origins import Placed
 from dasknn.cluster.tasks import MAX_FAULTS, LocalTasks, Tasks, connect
 from dasknn.datasets import RowsOnTasks, make_shard
 from dasknn.exceptions import ModelFileError
@@ -83,19 +84,13 @@ class _Compiled(NamedTuple):
     transport: str
 
 
-class Sequential(Stack):
+class Sequential(Placed, Stack):
     """A stack of layers that trains where the data is; methods, arguments and words are Keras's.
 
     layers: objects of `dasknn.layers`, `Input` first, or input_shape on the first. A model that is created,
     compiled or fitted within `strategy.scope()` uses that strategy from then on; without one, plain data
     trains in this process, and Dask data by a rule that `strategy_reason_` tells.
     """
-
-    #: The distributed client to train with; None stands for the current one, if there is one.
-    client: Any = None
-    #: Addresses, names or hosts of the workers to train on; None stands for those that
-    #: `dask.annotate(workers=...)` names, around `fit` or around the making of the data, or else for all.
-    workers: Any = None
 
     def __init__(self, layers: Sequence | None = None, trainable: bool = True, name: str | None = None):
         self._strategy = strategies.in_scope()
@@ -262,8 +257,7 @@ class Sequential(Stack):
 
     def __getstate__(self):
         # A running training holds data and a client, which stay in their process.
-        state = vars(self) | {"_training": None}
-        return {name: value for name, value in state.items() if name not in ("client", "workers")}
+        return super().__getstate__() | {"_training": None}
 
     def __sklearn_clone__(self):
         # As of an estimator: what it is made of and was told, and nothing that it has learned. The shape of
@@ -276,7 +270,7 @@ class Sequential(Stack):
         twin._compiled, twin._loss = self._compiled, self._loss
         if twin.built:
             twin._rebuild()
-        vars(twin).update({name: vars(self)[name] for name in ("client", "workers") if name in vars(self)})
+        self._place(twin)
         return twin
 
     @property

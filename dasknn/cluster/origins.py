@@ -12,6 +12,8 @@ import dask
 from dask.base import is_dask_collection
 from sklearn.base import _clone_parametrized
 
+_PLACE = ("client", "workers")
+
 
 class Placed:
     """What attributes tell where to run. They go into clones, which run there, too, and into no file."""
@@ -25,14 +27,18 @@ class Placed:
     def __getstate__(self):
         state: Any = super().__getstate__()
         # A client belongs to its process, and workers to their cluster.
-        return {name: value for name, value in state.items() if name not in ("client", "workers")}
+        return {name: value for name, value in state.items() if name not in _PLACE}
 
     def __sklearn_clone__(self):
         # No parameters, since they are in no file; a search goes on where its estimator was told to.
         twin = _clone_parametrized(self)
-        # Only what was said: scikit-learn looks for attributes that are set before fit.
-        vars(twin).update({name: vars(self)[name] for name in ("client", "workers") if name in vars(self)})
+        self._place(twin)
         return twin
+
+    def _place(self, twin) -> None:
+        """Tell a copy to run where this one was told to."""
+        # Only what was said: scikit-learn looks for attributes that are set before fit.
+        vars(twin).update({name: vars(self)[name] for name in _PLACE if name in vars(self)})
 
 
 class Selection:
@@ -111,7 +117,7 @@ def check_client(client, collections: Iterable[Any]) -> None:
             if other.status == "closed":
                 raise ValueError(
                     f"The {kind} was persisted with a client that has been closed since, and its data with "
-                    "it. Make it anew, and persist it with the client that trains."
+                    "it. Create it again, and persist it with the client that trains."
                 )
             if scheduler_of(other) != scheduler_of(client):
                 raise ValueError(
