@@ -140,8 +140,8 @@ def rate_factor(solver: str, replicas: float) -> float:
 
     Linear for SGD (Goyal et al. 2017), the square root for Adam (Malladi et al. 2022, arXiv 2205.10287).
     A linear rate for Adam learns faster in the first epochs, and overfits sooner: trained to the end on Adult
-    with 2, 4 and 8 replicas, it lost 0.5 to 1.3 points to one process, where the root lost none
-    (`benchmarks/bench_convergence.py`).
+    with 2, 4 and 8 replicas and one seed, it lost 0.5 to 1.3 points to one process, where the root of
+    three seeds lost none (`benchmarks/bench_convergence.py`).
     """
     return max(1.0, replicas**0.5 if solver == "adam" else replicas)
 
