@@ -1,9 +1,25 @@
 # Each target makes what it needs: on a new machine, python3, make and git are enough.
+# `make help` prints what follows ## here: a line for each target and for each variable.
+
+## PYTHON: makes the environments; python3 unless set
 PYTHON ?= python3
+## TEST_PROCESSES: how many processes share the tests, file by file; 2 unless set
+# Tests wait for clusters half of the time.
+TEST_PROCESSES ?= 2
+## DASKNN_DATA: a folder of data for benchmarks and notebooks; without it they fetch data or take a sample
+
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-min test-keras check browser lint types docs notebooks bench soak clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-min test-keras check browser lint types docs notebooks bench soak dist clean
+
+help:  ## print this list
+	@echo "make TARGET [VARIABLE=value]"
+	@echo
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  %-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@awk -F '## |: ' '/^## [A-Z_]+: / {printf "  %-16s%s\n", $$2, $$3}' $(MAKEFILE_LIST)
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,17 +34,14 @@ demo: $(VENV)/installed  ## train and evaluate on digits through `dask nn`, on a
 	$(BIN)/dask nn evaluate build/digits.safetensors 'build/digits/test/*.parquet' --target digit \
 	    --metrics accuracy --threshold accuracy=0.9
 
-# Tests wait for clusters half of the time: two processes share them, file by file.
-TEST_PROCESSES ?= 2
-
 test: $(VENV)/installed  ## all tests, warnings as errors
 	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile
 
-lint: $(VENV)/installed
+lint: $(VENV)/installed  ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/installed
+types: $(VENV)/installed  ## mypy
 	$(BIN)/mypy
 
 notebooks: $(VENV)/installed  ## run every notebook
@@ -37,10 +50,10 @@ notebooks: $(VENV)/installed  ## run every notebook
 docs: $(VENV)/installed  ## the site, into build/docs; a warning fails it, as does a name that is missing
 	$(BIN)/sphinx-build -q -E -W --keep-going docs build/docs
 
-check: lint types docs test notebooks  ## what CI runs
+check: lint types docs test notebooks  ## lint, types, docs, test and notebooks: what CI runs
 
 browser:  ## a Chromium for the tests of the dashboard's page, on Debian, as root
-	command -v chromium || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	command -v chromium || command -v google-chrome || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	    apt-get install -y -qq --no-install-recommends chromium)
 
 test-min: .venv-min/installed  ## the tests with the oldest versions that pyproject.toml allows
@@ -48,10 +61,10 @@ test-min: .venv-min/installed  ## the tests with the oldest versions that pyproj
 
 .venv-min/installed: pyproject.toml tests/minimum.txt
 	$(PYTHON) -m venv .venv-min
-	.venv-min/bin/pip install --quiet --editable '.[dev]' --constraint tests/minimum.txt
+	.venv-min/bin/pip install --quiet --editable '.[test]' --constraint tests/minimum.txt
 	touch $@
 
-test-keras: .venv-keras/installed  ## what Keras opens of ours, and we of Keras
+test-keras: .venv-keras/installed  ## files and conversions, against Keras itself
 	.venv-keras/bin/python -m pytest tests/with_keras/test_with_keras.py
 
 .venv-keras/installed: pyproject.toml tests/with_keras/requirements.txt
@@ -59,7 +72,7 @@ test-keras: .venv-keras/installed  ## what Keras opens of ours, and we of Keras
 	.venv-keras/bin/pip install --quiet --editable '.[keras]' -r tests/with_keras/requirements.txt
 	touch $@
 
-bench: .venv-bench/installed  ## ratios against peers; DASKNN_DATA names a folder of data
+bench: .venv-bench/installed  ## ratios of speed and accuracy against scikit-learn, dask-ml, Keras and PyTorch
 	for script in benchmarks/bench_*.py; do \
 	    echo; echo "$$script"; .venv-bench/bin/python $$script || exit 1; done
 
@@ -71,5 +84,14 @@ soak: $(VENV)/installed  ## ten minutes of training while workers are killed, th
 	.venv-bench/bin/pip install --quiet --editable '.[dataframe]' -r benchmarks/requirements.txt
 	touch $@
 
-clean:
+dist: $(VENV)/installed  ## wheel and sdist in build/dist; the wheel is tried in a fresh environment
+	rm -rf build/dist build/wheel
+	$(BIN)/python -m build --outdir build/dist
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/pip install --quiet build/dist/*.whl
+	cd build/wheel && bin/python -c \
+	    'import dasknn; dasknn.MLPClassifier, dasknn.Sequential; print(dasknn.__file__, dasknn.__version__)'
+	cd build/wheel && bin/dask nn --help
+
+clean:  ## remove environments, builds and caches
 	rm -rf $(VENV) .venv-min .venv-keras .venv-bench build .pytest_cache .mypy_cache .ruff_cache
