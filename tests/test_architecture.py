@@ -3,7 +3,6 @@
 import ast
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -157,15 +156,3 @@ def test_only_the_tasks_module_submits_tasks():
                 owner = ast.unparse(node.value)
                 assert "client" not in owner.lower(), f"{module}: {owner}.{node.attr}"
                 assert node.attr not in ("persist", "scatter", "compute"), f"{module}: {owner}"
-
-
-def test_the_oldest_versions_tested_are_those_that_are_promised():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    names = ("dataframe", "keras", "tensorboard", "dashboard", "plots")
-    promised = [*project["dependencies"], *(spec for name in names for spec in extras[name])]
-    lower = dict(spec.replace("[array]", "").replace("[dataframe]", "").split(">=") for spec in promised)
-    lines = (ROOT / "tests" / "minimum.txt").read_text().splitlines()
-    tested = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
-    for name, version in lower.items():
-        assert tested[name] == version
