@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import signal
+import socket
 import threading
 import time
 import warnings
@@ -295,6 +296,19 @@ def test_where_sockets_fail_dasks_comms_take_over(client, data, local_bits, monk
     # Another client tries again.
     with Client(client.scheduler.address, set_as_default=False) as other, ClusterTasks(other) as tasks:
         assert not tasks.without_sockets
+
+
+def test_where_a_system_lacks_calls_for_sockets_dasks_comms_take_over(
+    new_cluster, data, local_bits, monkeypatch, caplog
+):
+    new_cluster(2, processes=False)
+    # One of those that Windows lacks.
+    monkeypatch.delattr(socket, "MSG_DONTWAIT")
+    model = fit("gradients", data, transport="peer")
+    assert (model.transport_, bits(model)) == ("peer", local_bits["gradients"])
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "dasknn"]
+    assert "over Dask's own connections" in told
+    assert "has no MSG_DONTWAIT" in told
 
 
 # --- faults -----------------------------------------------------------------------------------------

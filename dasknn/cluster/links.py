@@ -19,6 +19,7 @@ import collections
 import errno
 import hmac
 import os
+import platform
 import queue
 import secrets
 import socket
@@ -229,6 +230,12 @@ def open_endpoint(kind: str, run: bytes, attempt: int, secret: Secret) -> Handle
 class SocketLink(Link):
     """A plain TCP connection, used from one thread; the kernel keeps the deadlines."""
 
+    @staticmethod
+    def missing_calls() -> list[str]:
+        """Return the calls that a system lacks for it; on Windows these are all but the last."""
+        needed = ("sendmsg", "recvmsg_into", "MSG_DONTWAIT", "MSG_WAITALL")
+        return [name for name in needed if not hasattr(socket, name) and not hasattr(socket.socket, name)]
+
     def __init__(self, connection: socket.socket, peer: str):
         self.peer = peer
         self._socket = connection
@@ -381,6 +388,8 @@ class SocketEndpoint(Endpoint):
         parts = urlsplit(worker.address)
         if parts.scheme not in ("tcp", "tls", "inproc"):
             raise LinkError(f"Sockets cannot follow {parts.scheme}:// of {worker.address}.")
+        if missing := SocketLink.missing_calls():
+            raise LinkError(f"{platform.system()} has no {', '.join(missing)}, at {worker.address}.")
         contexts = None
         if parts.scheme == "tls":
             security = worker.security

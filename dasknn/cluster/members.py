@@ -61,9 +61,10 @@ class Members:
             self.tasks.without_sockets = True
             logger.warning(
                 "Workers exchange over Dask's own connections, which takes longer, since sockets of theirs "
-                "could not connect: %s Let workers reach one another by TCP; which ports they listen on, "
-                "dask.config 'dasknn.ports' says, such as '40000-40100'. Trainings of this client do not try "
-                "it again on this cluster: connect a new client when it is possible.",
+                "could not connect: %s If a firewall is the reason, let workers reach one another by TCP; "
+                "which ports they listen on, dask.config 'dasknn.ports' says, such as '40000-40100'. "
+                "Trainings of this client do not try it again on this cluster: connect a new client when it "
+                "is possible.",
                 error,
             )
 
