@@ -25,13 +25,13 @@ def adult():
 
 
 def pipeline():
-    """Return what learns from a raw table: columns become numbers, a network learns from them."""
+    """Return a pipeline for a raw table: it encodes the columns and trains a network."""
     model = MLPClassifier((64,), early_stopping=True, random_state=0)
     return Pipeline([("table", TablePreprocessor()), ("mlp", model)])
 
 
 def main():
-    """Print the test accuracy of a pipeline here, and of the same on a cluster."""
+    """Print the test accuracy of the pipeline in this process, on a cluster, and read from a file."""
     train, test = train_test_split(adult(), test_size=0.2, random_state=0)
     X_test, y_test = test.drop(columns="income"), test["income"]
 
