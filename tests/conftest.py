@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import sys
 import time
 from hashlib import sha256
 
@@ -13,13 +14,18 @@ from distributed import Client, LocalCluster
 from distributed.utils import get_mp_context
 from sklearn.datasets import load_digits
 
+# Names of `dasknn` are imported when they are first used. What workers need is used here, to be preloaded.
+from dasknn import MLPClassifier, Sequential, TablePreprocessor, evaluate  # noqa: F401
+from dasknn.cluster import clock  # noqa: F401
+
 # Tests press Ctrl-C, which programs in the background are started to ignore.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Worker processes are forked from one that has imported what they need, which takes seconds each time.
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 get_mp_context()
-multiprocessing.set_forkserver_preload(["distributed", "dasknn", "dask.dataframe"])
+OF_DASKNN = sorted(name for name in sys.modules if name.startswith("dasknn"))
+multiprocessing.set_forkserver_preload(["distributed", "dask.dataframe", *OF_DASKNN])
 
 # How long the scheduler may take to forget what has been released.
 _FORGET_SECONDS = 20

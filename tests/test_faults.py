@@ -641,11 +641,10 @@ def test_attempts_that_fail_at_once_are_made_at_longer_and_longer_intervals(monk
     assert pauses == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0]
 
 
-def test_a_result_that_is_lost_while_it_is_fetched_leaves_no_traceback(new_cluster, caplog):
+def test_a_result_that_is_lost_while_it_is_fetched_leaves_no_traceback(new_cluster, caplog, tmp_path):
     client = new_cluster(2)
     home, pid = next(iter(client.run(os.getpid).items()))
-    # When it is computed again, it takes its time.
-    future = client.submit(_slow_again, workers=[home], allow_other_workers=True)
+    future = client.submit(computed_once, tmp_path, workers=[home], allow_other_workers=True)
     wait(future)
     os.kill(pid, signal.SIGKILL)
     tasks = ClusterTasks(client)
@@ -653,15 +652,18 @@ def test_a_result_that_is_lost_while_it_is_fetched_leaves_no_traceback(new_clust
         tasks._gather([future], [home])
     future.cancel()
     future.release()
+    (tmp_path / "over").touch()
     client.submit(int, pure=False).result()
     gc.collect()
     assert "never retrieved" not in caplog.text
 
 
-def _slow_again():
-    if getattr(_slow_again, "ran", False):
-        time.sleep(5)
-    _slow_again.ran = True
+def computed_once(folder):
+    """Return an array; when it is computed again, on whichever worker, not before the test is over."""
+    try:
+        (folder / "computed").touch(exist_ok=False)
+    except FileExistsError:
+        until_there(folder / "over")
     return np.ones(1000)
 
 
