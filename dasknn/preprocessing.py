@@ -178,10 +178,10 @@ def _numbers(column) -> np.ndarray:
 
 def _distinct(column) -> tuple[np.ndarray, list]:
     """Return (code of each row, -1 for missing ones; distinct values) of a pandas series."""
-    if is_decimal(column.dtype):
-        column = column.astype("float64")
+    import pandas as pd
+
     try:
-        codes, values = column.factorize()
+        codes, values = pd.factorize(_numbers(column) if is_decimal(column.dtype) else column)
     except TypeError as error:
         # Lists, say, which cannot be told apart.
         raise PartitionError(_strange(column, str(error))) from None
