@@ -55,7 +55,11 @@ STRANGE = {
     "bag": (lambda: db.from_sequence(X.tolist(), npartitions=3), "a Bag", "X.to_dataframe("),
     "xarray": (lambda: DataArray(on_dask(X)[0]), "an xarray.DataArray on Dask", "X.data"),
     "unknown width": (unknown_width, "shape (nan, nan)", "X.compute_chunk_sizes()"),
-    "pydata/sparse blocks": (sparse_blocks, "sparse.COO blocks", "X.map_blocks(lambda block: block.tocsr())"),
+    "pydata/sparse blocks": (
+        sparse_blocks,
+        "sparse.COO blocks",
+        "X.map_blocks(lambda block: block.tocsr(), dtype=X.dtype)",
+    ),
     "pydata/sparse": (lambda: pytest.importorskip("sparse").COO(X), "a sparse.COO", "X.tocsr()"),
 }
 
@@ -99,7 +103,7 @@ def test_what_an_error_says_to_call_works():
     for X_ in (
         unknown_width().compute_chunk_sizes().rechunk((20, 3)),
         da.concatenate([da.from_delayed(dask.delayed(x), (20, 3), float) for x in np.split(X, 3)]),
-        sparse_blocks().map_blocks(lambda block: block.tocsr()),
+        sparse_blocks().map_blocks(lambda block: block.tocsr(), dtype=sparse_blocks().dtype),
     ):
         fit(new_model("scikit-learn"), (X_, y), 1)
     ddf = dd.from_delayed([dask.delayed(part) for part in (FRAME[:20], FRAME[20:40], FRAME[40:])])

@@ -115,7 +115,7 @@ def _refuse_blocks(name: str, data: da.Array) -> None:
         raise ValueError(
             f"Expected {name} in blocks of numpy or scipy.sparse, received a Dask array of "
             f"{kind.__module__.partition('.')[0]}.{kind.__name__} blocks. Use "
-            f"{name}.map_blocks(lambda block: block.tocsr())."
+            f"{name}.map_blocks(lambda block: block.tocsr(), dtype={name}.dtype)."
         )
 
 
