@@ -46,7 +46,8 @@ def people(n_rows=400, seed=0):
             "constant": 0.1,
         }
     )
-    frame.loc[rng.random(n_rows) < 0.1, "job"] = None
+    # Before pandas 3, None would stay None here, and give its name to scikit-learn's column.
+    frame.loc[rng.random(n_rows) < 0.1, "job"] = np.nan
     label = np.where((frame["age"] > 50) ^ (frame["job"] == "clerk"), "yes", "no")
     return frame, pd.Series(label, name="label")
 
