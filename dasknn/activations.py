@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, log_expit, ndtr
 
-from dasknn.configs import described
-from dasknn.names import did_you_mean
+from dasknn.saving.serialization import described, did_you_mean
 
 
 def _no_scratch(n_rows, units, dtype):
@@ -48,6 +47,10 @@ class Activation:
         A = np.array(Z, np.result_type(np.asarray(Z).dtype, np.float32))
         self.forward(A, None)
         return A
+
+    def describe(self) -> str | dict[str, Any]:
+        """Return what tells it from other functions: its name, and its settings where it has some."""
+        return {"kind": self.name, **dict(self.settings)} if self.settings else self.name
 
 
 def _identity_forward(Z, scratch=None):

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from dasknn import resuming, storage
+from dasknn.saving import snapshots, storage
 
 
 class Callback:
@@ -581,11 +581,11 @@ class BackupAndRestore(Callback):
     def on_train_ready(self, logs=None):
         if storage.exists(self.path):
             remedy = "Use the settings and data of before, or another backup_dir."
-            resuming.restore(self.training, resuming.read(self.path), self.path, remedy)
+            snapshots.restore(self.training, snapshots.read(self.path), self.path, remedy)
 
     def on_epoch_done(self, epoch, logs=None):
         storage.make_folder(self.backup_dir)
-        resuming.write(self.path, resuming.snapshot(self.training))
+        snapshots.write(self.path, snapshots.snapshot(self.training))
 
     def on_train_end(self, logs=None):
         if self.delete_checkpoint and self.training.is_complete:

@@ -19,10 +19,10 @@ import warnings
 from dataclasses import dataclass
 from numbers import Integral
 
-from dasknn import resuming, storage
 from dasknn.callbacks import Callback
 from dasknn.exceptions import ModelFileError
-from dasknn.resuming import Snapshot
+from dasknn.saving import snapshots, storage
+from dasknn.saving.snapshots import Snapshot
 
 _NAME = re.compile(r"epoch-(\d{5,})\.safetensors")
 # What a process leaves that is killed while it writes.
@@ -89,7 +89,7 @@ def _newest(folder: str | os.PathLike, there: list[int]) -> Snapshot:
     damaged = []
     for epoch in reversed(there):
         try:
-            found = resuming.read(_file(folder, epoch))
+            found = snapshots.read(_file(folder, epoch))
         except ModelFileError as error:
             damaged.append(str(error))
             continue
@@ -135,21 +135,21 @@ class Checkpoints(Callback):
     def on_train_ready(self, logs=None):
         if self.found is not None:
             remedy = "Use the settings and data of before, or another folder."
-            resuming.restore(
+            snapshots.restore(
                 self.training, self.found, f"the checkpoint {_file(self._folder, self.found.epoch)}", remedy
             )
             self.found = None
 
     def on_epoch_done(self, epoch, logs=None):
         # A snapshot of each epoch: when training is interrupted within the next, there is no other way back.
-        self._pending = resuming.snapshot(self.training)
+        self._pending = snapshots.snapshot(self.training)
         if self.training.epoch % self.settings_of_fit.every == 0:
             self._write()
 
     def on_train_end(self, logs=None):
         if self.training.is_complete and self.training.has_ended:
             # No epoch tells that SciPy is content.
-            self._pending = resuming.snapshot(self.training)
+            self._pending = snapshots.snapshot(self.training)
         if self._pending is not None:
             self._write()
 
@@ -173,12 +173,12 @@ class Checkpoints(Callback):
         """Write a snapshot; where there is no room for a third file, without the older of the other two."""
         path = _file(self._folder, snapshot.epoch)
         try:
-            resuming.write(path, snapshot)
+            snapshots.write(path, snapshot)
         except OSError as error:
             if error.errno not in _NO_ROOM or len(self._kept) < 2:
                 raise
             self._remove_old(1)
-            resuming.write(path, snapshot)
+            snapshots.write(path, snapshot)
             self._n_kept = 1
             self._warn(
                 f"There is no room for a new checkpoint beside {_N_KEPT} old ones ({error}). Training goes "

@@ -26,7 +26,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 import dasknn
-from dasknn import pipelines, progress, reports, storage, tables
+from dasknn import pipelines, progress, reports, tables
 from dasknn.callbacks import Callback
 from dasknn.cluster.limits import available_cpus
 from dasknn.estimators import MLPClassifier, MLPRegressor
@@ -50,6 +50,7 @@ from dasknn.options import (
     validation_of,
 )
 from dasknn.preprocessing import Categories, TablePreprocessor, require_columns
+from dasknn.saving import storage
 from dasknn.wording import in_shell
 
 _CONNECT_SECONDS = 30

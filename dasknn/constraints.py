@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dasknn.configs import Configurable, Kinds
+from dasknn.saving.serialization import Configurable, Kinds
 
 # Keras's backend.epsilon(): it keeps from dividing by a norm of 0.
 _EPSILON = 1e-7

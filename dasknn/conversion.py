@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 
-from dasknn import resuming, schema, strategies, targets
+from dasknn import strategies, targets
 from dasknn.compression import Float16, PowerSGD
 from dasknn.exceptions import ModelFileError
 from dasknn.layers import Dense
 from dasknn.losses import Loss
 from dasknn.network import Network
 from dasknn.prediction import Predictor
+from dasknn.saving import schema, snapshots
 from dasknn.strategies import OuterNesterov, Strategy
 
 # Settings that a strategy may hold.
@@ -68,7 +69,7 @@ _ESTIMATOR = schema.record(
             {name: FITTED[name] for name in ("replicas_", "transport_", "strategy_reason_")}, FITTED
         ),
         "strategy": schema.optional(schema.record({"strategy": schema.text}, others=schema.anything)),
-        "history": schema.each(resuming.EPOCH),
+        "history": schema.each(snapshots.EPOCH),
     },
     {"feature_numbers_in": schema.optional(schema.each(schema.text))},
     schema.anything,

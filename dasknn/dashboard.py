@@ -21,7 +21,6 @@ from math import inf
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from dasknn import schema
 from dasknn.announcements import (
     BEGIN,
     COMPLETED,
@@ -34,6 +33,7 @@ from dasknn.announcements import (
     WAVE,
 )
 from dasknn.cluster.tasks import TOPIC
+from dasknn.saving import schema
 
 logger = logging.getLogger(__name__)
 

@@ -32,18 +32,7 @@ from sklearn.utils.validation import (
 )
 
 from dasknn import callbacks as cb
-from dasknn import (
-    checkpoints,
-    choice,
-    conversion,
-    features,
-    prediction,
-    progress,
-    saving,
-    schema,
-    strategies,
-    targets,
-)
+from dasknn import checkpoints, choice, conversion, features, prediction, progress, strategies, targets
 from dasknn.announcements import Announcements
 from dasknn.checkpoints import Checkpoints
 from dasknn.cluster import inputs, partitions
@@ -58,6 +47,7 @@ from dasknn.optimizers import LBFGS, SGD, Adam, Optimizer
 from dasknn.prediction import Predictor
 from dasknn.regularizers import BatchL2
 from dasknn.rounds import TrainingJob, TrainState, WarmUp
+from dasknn.saving import safetensors_file, schema
 from dasknn.scores import R2, Accuracy
 from dasknn.sklearn_losses import BinaryLogLoss, CategoricalLogLoss, HalfPoisson, SklearnLoss, SquaredError
 from dasknn.sklearn_rules import InverseScaling, Patience
@@ -819,7 +809,7 @@ class _MLP(Placed, BaseEstimator):
         path that ends as a file of Keras's.
         """
         _check_path(path)
-        saving.write(path, *parts_of(self))
+        safetensors_file.write(path, *parts_of(self))
 
     def _describe(self, predictor: Predictor) -> dict[str, Any]:
         return {
@@ -1364,7 +1354,7 @@ def load(path: str | os.PathLike) -> MLPClassifier | MLPRegressor:
 
     FileNotFoundError: no such file. ModelFileError: a file that is damaged, not ours, or too new.
     """
-    return from_parts(*saving.read(path), path)
+    return from_parts(*safetensors_file.read(path), path)
 
 
 def parts_of(model: MLPClassifier | MLPRegressor) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

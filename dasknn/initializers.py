@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from dasknn.configs import Configurable, Kinds
+from dasknn.saving.serialization import Configurable, Kinds
 
 # Standard deviation of a standard normal number that is drawn again where it is not in [-2, 2].
 _STDDEV_OF_TRUNCATED = 0.87962566103423978

@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dasknn import schema, storage
-from dasknn.configs import snake_case
 from dasknn.exceptions import ModelFileError, ModelNotFoundError
 from dasknn.optimizers import Adam, Nadam, RMSprop
+from dasknn.saving import schema, storage
+from dasknn.saving.serialization import snake_case
 from dasknn.schedules import LearningRateSchedule
 from dasknn.updates import Variable
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from dasknn import activations, constraints, initializers, regularizers
 from dasknn.activations import Activation as Function
-from dasknn.configs import check_kinds, check_own_kinds
+from dasknn.saving.serialization import check_kinds, check_own_kinds
 
 
 class Weight(NamedTuple):

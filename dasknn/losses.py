@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from scipy.special import expit, softmax
 
-from dasknn.configs import Configurable, Kinds
+from dasknn.saving.serialization import Configurable, Kinds
 
 # Keras keeps probabilities, and what it divides by, this far from 0.
 _EPSILON = 1e-7

@@ -19,8 +19,8 @@ from math import inf, prod
 import numpy as np
 
 from dasknn import ranking
-from dasknn.names import did_you_mean
 from dasknn.resampling import Ranking
+from dasknn.saving.serialization import did_you_mean
 from dasknn.scores import deviation_of
 
 BINARY, MULTICLASS, REGRESSION = "binary classification", "multiclass classification", "regression"

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import expit
 
 from dasknn import losses
-from dasknn.configs import Configurable, Kinds, snake_case
+from dasknn.saving.serialization import Configurable, Kinds, snake_case
 from dasknn.scores import deviation_of
 
 # Keras's threshold where nothing but the largest outputs count, and what it writes over the others.

@@ -20,7 +20,7 @@ import numpy as np
 import scipy.optimize
 
 from dasknn import schedules
-from dasknn.configs import Configurable, Kinds, snake_case
+from dasknn.saving.serialization import Configurable, Kinds, snake_case
 
 
 class Optimizer(Configurable, ABC):

@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 import dasknn
-from dasknn import storage, strategies
-from dasknn.names import did_you_mean
+from dasknn import strategies
+from dasknn.saving import storage
+from dasknn.saving.serialization import did_you_mean
 from dasknn.wording import in_shell
 
 

@@ -12,10 +12,11 @@ from math import prod
 
 from sklearn.pipeline import Pipeline
 
-from dasknn import estimators, saving, schema, sequential
+from dasknn import estimators, sequential
 from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.exceptions import ModelFileError
 from dasknn.preprocessing import TablePreprocessor
+from dasknn.saving import safetensors_file, schema
 from dasknn.sequential import Sequential
 
 PIPELINE = "Pipeline"
@@ -40,7 +41,7 @@ def save(model, path: str | os.PathLike) -> None:
         model.save(path)
         return
     if isinstance(model, TablePreprocessor):
-        saving.write(path, {"kind": TABLE, **model.describe(), "versions": _versions()}, {})
+        safetensors_file.write(path, {"kind": TABLE, **model.describe(), "versions": _versions()}, {})
         return
     table, network = steps_of(model)
     if isinstance(network, Sequential):
@@ -49,7 +50,7 @@ def save(model, path: str | os.PathLike) -> None:
         description, arrays = estimators.parts_of(network)
     names = [name for name, _ in model.steps]
     steps = [{"name": names[0], "kind": TABLE, **table.describe()}, {**description, "name": names[1]}]
-    saving.write(path, {"kind": PIPELINE, "steps": steps, "versions": _versions()}, arrays)
+    safetensors_file.write(path, {"kind": PIPELINE, "steps": steps, "versions": _versions()}, arrays)
 
 
 def load(path: str | os.PathLike, custom_objects=None) -> Network | TablePreprocessor | Pipeline:
@@ -60,7 +61,7 @@ def load(path: str | os.PathLike, custom_objects=None) -> Network | TablePreproc
     FileNotFoundError: no such file. ModelFileError: a file that is damaged, not ours, or too new; a
     Sequential alone, which `dasknn.load_model` reads.
     """
-    description, arrays = saving.read(path)
+    description, arrays = safetensors_file.read(path)
     kind = description.get("kind")
     if kind == Sequential.__name__:
         raise ModelFileError(f"{path} holds a Sequential. Use dasknn.load_model.")

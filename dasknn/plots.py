@@ -22,7 +22,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from dasknn.cluster import faults
 from dasknn.curves import BinnedScores, LabelCounts, ScoreCounts, bins_for
-from dasknn.names import did_you_mean
 from dasknn.responses import (
     Curves,
     check_lengths,
@@ -35,6 +34,7 @@ from dasknn.responses import (
     responder_of,
     rows_for,
 )
+from dasknn.saving.serialization import did_you_mean
 from dasknn.sequential import Sequential
 
 __all__ = [

@@ -24,12 +24,12 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from dasknn import schema
 from dasknn.cluster import inputs, partitions
 from dasknn.cluster.origins import Placed
 from dasknn.cluster.tasks import Graph, connect
 from dasknn.exceptions import PartitionError
-from dasknn.names import did_you_mean
+from dasknn.saving import schema
+from dasknn.saving.serialization import did_you_mean
 from dasknn.targets import has_decimals, is_decimal
 
 # More distinct values than this are not even counted, whatever becomes of rare ones.

@@ -11,7 +11,7 @@ from numbers import Real
 
 import numpy as np
 
-from dasknn.configs import Configurable, Kinds
+from dasknn.saving.serialization import Configurable, Kinds
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
-from dasknn import pipelines, saving, sequential
+from dasknn import pipelines, sequential
 from dasknn.cluster import partitions
 from dasknn.cluster.faults import JOINED, RETIRED
 from dasknn.cluster.tasks import connect
 from dasknn.datasets import score_parts
 from dasknn.preprocessing import Categories, Numbers, TablePreprocessor
 from dasknn.responses import place_of
+from dasknn.saving import safetensors_file
 from dasknn.scores import R2, Accuracy
 
 # Values of a column that are shown.
@@ -219,7 +220,7 @@ def of_file(path: str) -> dict[str, Any]:
     """Return what is in the file of a model. FileNotFoundError, ModelFileError: as for loading it."""
     if path.endswith(".keras"):
         return {"file": path, **_of_sequential(sequential.load_model(path, compile=False))}
-    description, arrays = saving.read(path)
+    description, arrays = safetensors_file.read(path)
     kind = description.get("kind")
     if kind == sequential.Sequential.__name__:
         return {"file": path, **_of_sequential(sequential.load_model(path, compile=False))}

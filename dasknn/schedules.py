@@ -10,7 +10,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from math import ceil, cos, floor, log, pi
 
-from dasknn.configs import Configurable, Kinds
+from dasknn.saving.serialization import Configurable, Kinds
 
 
 @dataclass(frozen=True)

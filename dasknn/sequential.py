@@ -30,9 +30,6 @@ from dasknn import (
     optimizers,
     prediction,
     progress,
-    saving,
-    schema,
-    storage,
     strategies,
     updates,
 )
@@ -49,6 +46,7 @@ from dasknn.metrics import MetricSet
 from dasknn.prediction import Evaluation, Predictor
 from dasknn.regularizers import BatchL2
 from dasknn.rounds import TrainingJob, TrainState
+from dasknn.saving import safetensors_file, schema, storage
 from dasknn.stack import DTYPE, Stack
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy
 from dasknn.targets import LabelWeights, LossEncoder
@@ -855,7 +853,7 @@ class Sequential(Placed, Stack):
             columns = self.feature_names_in_.tolist() if hasattr(self, "feature_names_in_") else None
             keras_files.write(path, keras_files.KerasFile(self._whole_config(), weights, state, columns))
             return
-        saving.write(path, *parts_of(self, include_optimizer))
+        safetensors_file.write(path, *parts_of(self, include_optimizer))
 
     def _whole_config(self) -> dict[str, Any]:
         """Return layers, the shape of inputs and what it was compiled with, as Keras's files say it."""
@@ -873,7 +871,7 @@ class Sequential(Placed, Stack):
             keras_files.write_weights(path, file, self._names())
             return
         arrays = {f"{number:06d}": weight for number, weight in enumerate(self.get_weights())}
-        saving.write(path, {"kind": "weights"}, arrays)
+        safetensors_file.write(path, {"kind": "weights"}, arrays)
 
     def load_weights(self, filepath, skip_mismatch: bool = False) -> None:
         """Read weights that `save_weights` or Keras's wrote, or those of a whole model's file.
@@ -884,7 +882,7 @@ class Sequential(Placed, Stack):
         self._check_built()
         path = os.fspath(filepath)
         if path.endswith(".safetensors"):
-            description, arrays = saving.read(path)
+            description, arrays = safetensors_file.read(path)
             if description.get("kind") == "Sequential":
                 self.set_weights(from_parts(description, arrays, path, compile=False).get_weights())
                 return
@@ -962,7 +960,7 @@ def load_model(filepath, custom_objects=None, compile: bool = True, safe_mode: b
     """
     path = os.fspath(filepath)
     if path.endswith(".safetensors"):
-        return from_parts(*saving.read(path), path, compile, custom_objects)
+        return from_parts(*safetensors_file.read(path), path, compile, custom_objects)
     found = keras_files.read(path)
     with schema.refusing(path, _MODEL, _REMEDY):
         check = partial(keras_files.check_shapes, by_layer=found.weights)

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from dasknn.names import did_you_mean
 from dasknn.ranking import Tally, equal_frequency_edges, keys_of_numbers
+from dasknn.saving.serialization import did_you_mean
 
 # A slice with more values than this was hardly meant.
 MOST_VALUES = 1_000

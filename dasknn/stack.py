@@ -12,10 +12,10 @@ import numpy as np
 
 from dasknn import layers as layer_kinds
 from dasknn import summary
-from dasknn.configs import snake_case
 from dasknn.handles import LayerHandle
 from dasknn.layers import Input, Layer
 from dasknn.network import Network
+from dasknn.saving.serialization import snake_case
 
 DTYPE = "float32"
 _HINT = (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dasknn import measures
-from dasknn.names import did_you_mean
+from dasknn.saving.serialization import did_you_mean
 
 _COMPARISONS = {">=": ge, "<=": le, ">": gt, "<": lt}
 # Which end of an interval is judged: the one that passes less easily, or the one that does so more easily.

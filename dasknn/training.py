@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from scipy.optimize import OptimizeResult
 
-from dasknn import schema
 from dasknn.callbacks import Callback
 from dasknn.exceptions import NonFiniteLossError
 from dasknn.optimizers import LBFGS
 from dasknn.rounds import TrainState
+from dasknn.saving import schema
 from dasknn.transports import Transport
 
 

@@ -18,13 +18,14 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import shuffle
 
-from dasknn import choice, resuming
+from dasknn import choice
 from dasknn.cluster.collective import Group, Part
 from dasknn.cluster.members import Members
 from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError
 from dasknn.learners import LocalTrainer, batch_bounds
 from dasknn.network import Workspace
 from dasknn.rounds import Contribution, Shard, TrainingJob, TrainState, Walk, merge_numbers
+from dasknn.saving import snapshots
 from dasknn.strategies import GradientAveraging, Strategy
 
 OnWave = Callable[[TrainState], None]
@@ -182,7 +183,7 @@ def recall_random(rng: np.random.RandomState, memory: Mapping[str, np.ndarray]) 
 
 def _layout_of(strategy: Strategy, shards) -> dict[str, Any]:
     """Return the layout of data that is dealt out to replicas."""
-    settings = resuming.described(strategy)
+    settings = snapshots.described(strategy)
     # However many replicas the strategy asks for, the job has their number.
     settings = {name: value for name, value in settings.items() if name not in ("replicas", "members")}
     split, rows = shards.loaded.split, [list(own.values()) for own in shards.rows_of_replicas()]

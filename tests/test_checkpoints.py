@@ -28,13 +28,12 @@ from dasknn import (
     WeightAveraging,
     checkpoints,
     optimizers,
-    saving,
     schedules,
-    storage,
 )
 from dasknn.callbacks import Callback, EarlyStopping, LambdaCallback, ReduceLROnPlateau
 from dasknn.exceptions import ModelFileError, NonFiniteLossError
 from dasknn.layers import BatchNormalization, Dense, Dropout, Input
+from dasknn.saving import safetensors_file, storage
 from tests.conftest import bits
 
 # What a clock says of an epoch.
@@ -641,7 +640,9 @@ def test_a_training_that_diverged_keeps_its_last_good_epoch(rows, tmp_path):
     with np.errstate(all="ignore"), pytest.raises(NonFiniteLossError):
         regressor.fit(*rows, checkpoint=Checkpoint(tmp_path, every=2))
     assert names(tmp_path) == named(2, 3)
-    assert_array_equal(saving.read(tmp_path / named(3)[0])[1]["state.params"], regressor._members[0])
+    assert_array_equal(
+        safetensors_file.read(tmp_path / named(3)[0])[1]["state.params"], regressor._members[0]
+    )
 
 
 # --- another training ----------------------------------------------------------------------------------
@@ -910,7 +911,7 @@ def test_without_a_seed_the_numbers_of_the_process_are_left_alone(rows, tmp_path
 
 def test_what_is_kept_is_json_and_arrays(rows, tmp_path):
     classifier(max_iter=2, early_stopping=True).fit(*rows, checkpoint=tmp_path)
-    description, arrays = saving.read(tmp_path / named(2)[0])
+    description, arrays = safetensors_file.read(tmp_path / named(2)[0])
     assert description["epoch"] == 2
     json.dumps(description)
     assert {"state.params", "state.slots", "transport.order"} <= set(arrays)

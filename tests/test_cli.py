@@ -19,9 +19,10 @@ from conftest import bits
 from sklearn.pipeline import Pipeline
 
 import dasknn
-from dasknn import saving, tables
+from dasknn import tables
 from dasknn.cli import nn
 from dasknn.options import slices_of
+from dasknn.saving import safetensors_file
 
 DASK = [sys.executable, "-W", "ignore", "-m", "dask"]
 
@@ -643,9 +644,9 @@ def test_crafted_files_are_refused_without_a_traceback(run, tmp_path):
     path = tmp_path / "m.safetensors"
     dasknn.MLPRegressor(max_iter=1).fit(X, [0.0, 1.0]).save(path)
     X.to_csv(tmp_path / "x.csv")
-    description, arrays = saving.read(path)
+    description, arrays = safetensors_file.read(path)
     for change in ({"fitted": {"predict": 5}}, {"layers": [[-1, "relu"]]}, {"parameters": {"evil": 1}}):
-        saving.write(path, description | change, arrays)
+        safetensors_file.write(path, description | change, arrays)
         for words in (
             ["inspect", path],
             ["predict", path, tmp_path / "x.csv", "--output", tmp_path / "o.csv"],

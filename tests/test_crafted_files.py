@@ -12,11 +12,12 @@ import pytest
 from sklearn.pipeline import make_pipeline
 
 import dasknn
-from dasknn import MLPClassifier, MLPRegressor, Sequential, TablePreprocessor, saving
+from dasknn import MLPClassifier, MLPRegressor, Sequential, TablePreprocessor
 from dasknn.callbacks import EarlyStopping
 from dasknn.exceptions import ModelFileError
 from dasknn.layers import BatchNormalization, Dense, Input
 from dasknn.metrics import AUC
+from dasknn.saving import safetensors_file
 
 N_MUTATIONS = 40
 # Several times what the largest of these files takes; a bomb takes gigabytes.
@@ -203,7 +204,7 @@ def write_keras(path, config, parts):
 def walk(path, load, *expected):
     """Return how many of the mutations of a file are refused."""
     is_keras = str(path).endswith(".keras")
-    read, write = (read_keras, write_keras) if is_keras else (saving.read, saving.write)
+    read, write = (read_keras, write_keras) if is_keras else (safetensors_file.read, safetensors_file.write)
     description, arrays = read(path)
     rng, refused = np.random.default_rng(1), 0
     for number in range(N_MUTATIONS):
@@ -267,9 +268,9 @@ def saved(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["<U250000000", "(250000000,)f8", "V1000000000", "S1000000000", 3])
 def test_labels_take_as_much_memory_as_they_are_long(saved, dtype):
-    description, arrays = saving.read(saved)
+    description, arrays = safetensors_file.read(saved)
     description["targets"]["classes_dtype"] = dtype
-    saving.write(saved, description, arrays)
+    safetensors_file.write(saved, description, arrays)
     error = outcome(lambda: dasknn.load(saved), ModelFileError)
     if str(dtype).startswith("<U"):
         assert dasknn.load(saved).classes_.dtype == "<U3"
@@ -278,10 +279,10 @@ def test_labels_take_as_much_memory_as_they_are_long(saved, dtype):
 
 
 def test_one_long_label_among_many_is_no_bomb(saved):
-    description, arrays = saving.read(saved)
+    description, arrays = safetensors_file.read(saved)
     description["targets"]["classes"] = ["a" * 100_000, *map(str, range(20_000))]
     description["layers"][-1][0] = 20_001
-    saving.write(saved, description, arrays)
+    safetensors_file.write(saved, description, arrays)
     assert "texts of about one length" in str(outcome(lambda: dasknn.load(saved), ModelFileError))
 
 
@@ -308,8 +309,8 @@ FITTED = {"replicas_": 1, "transport_": "process", "strategy_reason_": "none"}
     ids=str,
 )
 def test_a_description_of_something_else_is_refused_and_says_where(saved, change, message):
-    description, arrays = saving.read(saved)
-    saving.write(saved, description | change, arrays)
+    description, arrays = safetensors_file.read(saved)
+    safetensors_file.write(saved, description | change, arrays)
     with pytest.raises(ModelFileError, match=message) as caught:
         dasknn.load(saved)
     assert str(caught.value).count(str(saved)) == 1
@@ -319,9 +320,9 @@ def test_a_description_of_something_else_is_refused_and_says_where(saved, change
     "text", ["[" * 100_000 + "]" * 100_000, "[]", "{", '{"kind": 1e999}', "\x00", "1" * 5000]
 )
 def test_text_that_describes_nothing_is_refused(saved, text, monkeypatch):
-    _, arrays = saving.read(saved)
+    _, arrays = safetensors_file.read(saved)
     monkeypatch.setattr(json, "dumps", lambda *args, **settings: text)
-    saving.write(saved, {}, arrays)
+    safetensors_file.write(saved, {}, arrays)
     monkeypatch.undo()
     with pytest.raises(ModelFileError):
         dasknn.load(saved)
@@ -334,7 +335,7 @@ def test_text_that_describes_nothing_is_refused(saved, text, monkeypatch):
 def test_epochs_that_do_not_add_up_are_refused(tmp_path, change):
     CHECKPOINTS["estimator"](tmp_path, False)
     for path in tmp_path.iterdir():
-        description, arrays = saving.read(path)
-        saving.write(path, description | change, arrays)
+        description, arrays = safetensors_file.read(path)
+        safetensors_file.write(path, description | change, arrays)
     with pytest.raises(ModelFileError, match=r"None of the checkpoints .*epoch"):
         CHECKPOINTS["estimator"](tmp_path, True)

@@ -24,10 +24,11 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 
 import dasknn
-from dasknn import Input, MLPClassifier, MLPRegressor, Sequential, TablePreprocessor, saving
+from dasknn import Input, MLPClassifier, MLPRegressor, Sequential, TablePreprocessor
 from dasknn.exceptions import ModelFileError, PartitionError
 from dasknn.layers import Dense
 from dasknn.preprocessing import CategorySummary, Numbers, NumberSummary
+from dasknn.saving import safetensors_file
 
 TEXTS = ["job", "region", "member"]
 NUMBERS = ["age", "hours", "constant"]
@@ -408,9 +409,9 @@ def test_every_damaged_byte_of_a_pipelines_file_is_noticed(pipeline, tmp_path):
 def test_a_description_that_makes_no_sense_is_refused(pipeline, tmp_path, change):
     frame, label = people(60)
     dasknn.save(pipeline.set_params(mlp__max_iter=1).fit(frame, label), tmp_path / "m")
-    description, arrays = saving.read(tmp_path / "m")
+    description, arrays = safetensors_file.read(tmp_path / "m")
     change(description["steps"])
-    saving.write(tmp_path / "m", description, arrays)
+    safetensors_file.write(tmp_path / "m", description, arrays)
     with pytest.raises(ModelFileError):
         dasknn.load(tmp_path / "m")
 

@@ -12,10 +12,11 @@ from safetensors.numpy import load_file, save_file
 from sklearn.base import clone
 
 import dasknn
-from dasknn import MLPClassifier, MLPRegressor, PredictionAveraging, Sequential, storage
+from dasknn import MLPClassifier, MLPRegressor, PredictionAveraging, Sequential
 from dasknn.callbacks import Callback, ModelCheckpoint
 from dasknn.exceptions import ModelFileError
 from dasknn.layers import Dense, Input
+from dasknn.saving import storage
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dasknn import saving, schema
-from dasknn.activations import Activation
 from dasknn.exceptions import ModelFileError
+from dasknn.saving import safetensors_file, schema
 
 _KIND = "training"
 # Nobody has more replicas, and each costs some memory before anything else is known of a training.
@@ -96,14 +95,14 @@ def write(path: str | os.PathLike, snapshot: Snapshot) -> None:
     """Write a snapshot to one file, whole or not at all. OSError: it could not be written."""
     # Only now: most snapshots are never written, and entries do not change any more.
     history = [_to_json(entry, "history") for entry in snapshot.description["history"]]
-    saving.write(path, snapshot.description | {"history": history}, snapshot.arrays)
+    safetensors_file.write(path, snapshot.description | {"history": history}, snapshot.arrays)
 
 
 def read(path: str | os.PathLike) -> Snapshot:
     """Return the snapshot in a file. FileNotFoundError: no such file. ModelFileError: a damaged file, or
     one that holds something else.
     """
-    description, arrays = saving.read(path, remedy="")
+    description, arrays = safetensors_file.read(path, remedy="")
     if description.get("kind") != _KIND:
         raise ModelFileError(
             f"Expected the copy of a training in {os.fspath(path)}, received "
@@ -293,8 +292,8 @@ def described(value) -> Any:
 
     Functions are their names.
     """
-    if isinstance(value, Activation):
-        return {"kind": value.name, **described(dict(value.settings))} if value.settings else value.name
+    if hasattr(value, "describe"):
+        return described(value.describe())
     if isinstance(value, Mapping):
         return {str(name): described(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

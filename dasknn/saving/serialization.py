@@ -146,11 +146,8 @@ class Kinds:
         """Return the class of that name. ValueError: none has it."""
         if name in self._names:
             return self._names[name]
-        if found := get_close_matches(str(name), self._names, 1):
-            hint = f"Did you mean {found[0]!r}?"
-        else:
-            hint = f"There are: {', '.join(sorted(self._classes))}."
-        raise ValueError(f"Expected {self._what}, received {name!r}. {hint}")
+        hint = did_you_mean(name, self._names) or f" There are: {', '.join(sorted(self._classes))}."
+        raise ValueError(f"Expected {self._what}, received {name!r}.{hint}")
 
     def serialize(self, thing) -> dict[str, Any]:
         """Return the object in Keras's form for configurations."""
@@ -177,3 +174,9 @@ def snake_case(name: str) -> str:
     """Return the name of a class as Keras spells it in lower case: leaky_re_lu for LeakyReLU."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def did_you_mean(name, known: Iterable) -> str:
+    """Return " Did you mean 'x'?", to go into a message; x is the nearest known name. "" if none is near."""
+    near = get_close_matches(str(name), [str(one) for one in known], 1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from dasknn import schema, storage
 from dasknn.exceptions import ModelFileError, ModelNotFoundError
+from dasknn.saving import schema, storage
 
 _FORMAT = "dasknn"
 _VERSION = 1
