@@ -1,0 +1,39 @@
+"""Layers as configurations, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dasknn.layers.activation import ELU, Activation, LeakyReLU, ReLU, Softmax
+from dasknn.layers.core import Dense, Flatten, Input
+from dasknn.layers.layer import Layer
+from dasknn.layers.normalization import BatchNormalization, LayerNormalization
+from dasknn.layers.regularization import Dropout, GaussianDropout, GaussianNoise
+
+_CLASSES: dict[str, type[Layer]] = {
+    kind.__name__: kind
+    for kind in (
+        Dense, Activation, ReLU, LeakyReLU, ELU, Softmax, Dropout, GaussianDropout, GaussianNoise,
+        BatchNormalization, LayerNormalization, Flatten,
+    )
+}  # fmt: skip
+_CLASSES["InputLayer"] = Input
+
+
+def serialize(layer: Layer) -> dict[str, Any]:
+    """Return the layer in Keras's form for configurations."""
+    name = "InputLayer" if isinstance(layer, Input) else type(layer).__name__
+    return {
+        "module": "keras.layers",
+        "class_name": name,
+        "config": layer.get_config(),
+        "registered_name": None,
+    }
+
+
+def deserialize(config: dict[str, Any]) -> Layer:
+    """Return the layer of that configuration. ValueError: an unknown kind, or settings it does not know."""
+    name = config.get("class_name")
+    if name not in _CLASSES:
+        raise ValueError(f"Expected a layer among {', '.join(sorted(_CLASSES))}, received {name!r}.")
+    return _CLASSES[name].from_config(config["config"])
