@@ -380,7 +380,7 @@ class _MeanOfLoss(MeanOfRows):
 
 @dataclass(frozen=True)
 class MeanSquaredError(_MeanOfLoss):
-    """See `losses.MeanSquaredError`."""
+    """See `regression.MeanSquaredError`."""
 
     name: str | None = "mean_squared_error"
     dtype: str | None = None
@@ -389,7 +389,7 @@ class MeanSquaredError(_MeanOfLoss):
 
 @dataclass(frozen=True)
 class MeanAbsoluteError(_MeanOfLoss):
-    """See `losses.MeanAbsoluteError`."""
+    """See `regression.MeanAbsoluteError`."""
 
     name: str | None = "mean_absolute_error"
     dtype: str | None = None
@@ -398,7 +398,7 @@ class MeanAbsoluteError(_MeanOfLoss):
 
 @dataclass(frozen=True)
 class MeanAbsolutePercentageError(_MeanOfLoss):
-    """See `losses.MeanAbsolutePercentageError`."""
+    """See `regression.MeanAbsolutePercentageError`."""
 
     name: str | None = "mean_absolute_percentage_error"
     dtype: str | None = None
@@ -407,7 +407,7 @@ class MeanAbsolutePercentageError(_MeanOfLoss):
 
 @dataclass(frozen=True)
 class MeanSquaredLogarithmicError(_MeanOfLoss):
-    """See `losses.MeanSquaredLogarithmicError`."""
+    """See `regression.MeanSquaredLogarithmicError`."""
 
     name: str | None = "mean_squared_logarithmic_error"
     dtype: str | None = None
@@ -416,7 +416,7 @@ class MeanSquaredLogarithmicError(_MeanOfLoss):
 
 @dataclass(frozen=True)
 class LogCoshError(_MeanOfLoss):
-    """See `losses.LogCosh`."""
+    """See `regression.LogCosh`."""
 
     name: str | None = "logcosh"
     dtype: str | None = None
@@ -425,7 +425,7 @@ class LogCoshError(_MeanOfLoss):
 
 @dataclass(frozen=True)
 class CosineSimilarity(_MeanOfLoss):
-    """The cosine of the angle between y and P: minus `losses.CosineSimilarity`."""
+    """The cosine of the angle between y and P: minus `regression.CosineSimilarity`."""
 
     name: str | None = "cosine_similarity"
     dtype: str | None = None
@@ -443,7 +443,7 @@ class CosineSimilarity(_MeanOfLoss):
 
 @dataclass(frozen=True)
 class BinaryCrossentropy(_MeanOfLoss):
-    """See `losses.BinaryCrossentropy`."""
+    """See `probabilistic.BinaryCrossentropy`."""
 
     name: str | None = "binary_crossentropy"
     dtype: str | None = None
@@ -454,7 +454,7 @@ class BinaryCrossentropy(_MeanOfLoss):
 
 @dataclass(frozen=True)
 class CategoricalCrossentropy(_MeanOfLoss):
-    """See `losses.CategoricalCrossentropy`."""
+    """See `probabilistic.CategoricalCrossentropy`."""
 
     name: str | None = "categorical_crossentropy"
     dtype: str | None = None
@@ -467,7 +467,7 @@ class CategoricalCrossentropy(_MeanOfLoss):
 
 @dataclass(frozen=True)
 class SparseCategoricalCrossentropy(_MeanOfLoss):
-    """See `losses.SparseCategoricalCrossentropy`."""
+    """See `probabilistic.SparseCategoricalCrossentropy`."""
 
     name: str | None = "sparse_categorical_crossentropy"
     dtype: str | None = None
@@ -484,7 +484,7 @@ class SparseCategoricalCrossentropy(_MeanOfLoss):
 
 @dataclass(frozen=True)
 class KLDivergence(_MeanOfLoss):
-    """See `losses.KLDivergence`."""
+    """See `probabilistic.KLDivergence`."""
 
     name: str | None = "kl_divergence"
     dtype: str | None = None
@@ -493,7 +493,7 @@ class KLDivergence(_MeanOfLoss):
 
 @dataclass(frozen=True)
 class Poisson(_MeanOfLoss):
-    """See `losses.Poisson`."""
+    """See `regression.Poisson`."""
 
     name: str | None = "poisson"
     dtype: str | None = None
@@ -502,7 +502,7 @@ class Poisson(_MeanOfLoss):
 
 @dataclass(frozen=True)
 class Hinge(_MeanOfLoss):
-    """See `losses.Hinge`."""
+    """See `hinge.Hinge`."""
 
     name: str | None = "hinge"
     dtype: str | None = None
@@ -511,7 +511,7 @@ class Hinge(_MeanOfLoss):
 
 @dataclass(frozen=True)
 class SquaredHinge(_MeanOfLoss):
-    """See `losses.SquaredHinge`."""
+    """See `hinge.SquaredHinge`."""
 
     name: str | None = "squared_hinge"
     dtype: str | None = None
@@ -520,7 +520,7 @@ class SquaredHinge(_MeanOfLoss):
 
 @dataclass(frozen=True)
 class CategoricalHinge(_MeanOfLoss):
-    """See `losses.CategoricalHinge`."""
+    """See `hinge.CategoricalHinge`."""
 
     name: str | None = "categorical_hinge"
     dtype: str | None = None

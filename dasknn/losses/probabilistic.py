@@ -1,0 +1,447 @@
+"""Losses of probabilities, or of the logits that they follow from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, softmax
+
+from dasknn.losses.loss import (
+    CLASSES,
+    EPSILON,
+    LABELS,
+    Bound,
+    BufferedLoss,
+    ElementwiseLoss,
+    OneHotLoss,
+    RowLoss,
+)
+
+_BINARY_REMEDY = (
+    "Encode two classes as 0 and 1, or use loss='hinge' for -1 and 1; for more classes use "
+    "loss='sparse_categorical_crossentropy' and as many outputs."
+)
+
+
+# --- probabilities of k events ------------------------------------------------------------------------------
+
+
+def _clipped(P, out=None):
+    """Return P, kept 1e-7 away from 0 and 1."""
+    out = np.maximum(P, EPSILON, out=out)
+    return np.minimum(out, 1 - EPSILON, out=out)
+
+
+def _clear_clipped(slopes, P, mask=None) -> None:
+    """Write 0 where `_clipped` moves P, so that the loss does not depend on it."""
+    mask = np.less(P, EPSILON, out=mask)
+    np.copyto(slopes, 0, where=mask)
+    np.greater(P, 1 - EPSILON, out=mask)
+    np.copyto(slopes, 0, where=mask)
+
+
+def _smoothed(y, smoothing: float, share: float, out=None):
+    """Return targets moved towards `share`: y (1 - smoothing) + smoothing * share."""
+    if not smoothing:
+        return y
+    out = np.multiply(y, 1 - smoothing, out=out)
+    return np.add(out, smoothing * share, out=out)
+
+
+class _BoundBinaryCrossentropy(Bound):
+    def allocate(self, n_rows, n_outputs, dtype):
+        super().allocate(n_rows, n_outputs, dtype)
+        self.chances = np.empty_like(self.terms)
+        self.targets = np.empty_like(self.terms)
+        self.mask = np.empty(self.terms.shape, bool)
+
+    def write_rows(self, P, y):
+        # log(1 - p) + y (log p - log(1 - p))
+        y = _smoothed(y, self.loss.label_smoothing, 0.5, self.targets)
+        terms, chances = self.terms, _clipped(P, self.chances)
+        np.subtract(1, chances, out=terms)
+        np.log(terms, out=terms)
+        np.log(chances, out=chances)
+        np.subtract(chances, terms, out=chances)
+        np.multiply(chances, y, out=chances)
+        np.add(terms, chances, out=terms)
+        np.matmul(terms, self.ones, out=self.rows)
+        np.multiply(self.rows, -1 / P.shape[1], out=self.rows)
+
+    def write_slopes(self, P, y, out):
+        if self.loss.label_smoothing:
+            y = self.targets
+        if self.to_logits:
+            # In closed form. Keras's gradient vanishes where it clips P, and a network that is sure of the
+            # wrong label would never learn; this one does.
+            np.subtract(P, y, out=out)
+        else:
+            chances, terms = _clipped(P, self.chances), self.terms
+            np.subtract(1, chances, out=terms)
+            np.multiply(terms, chances, out=terms)
+            np.subtract(chances, y, out=out)
+            np.divide(out, terms, out=out)
+            _clear_clipped(out, P, self.mask)
+        np.multiply(out, 1 / P.shape[1], out=out)
+
+
+class _BoundBinaryLogits(_BoundBinaryCrossentropy):
+    def allocate(self, n_rows, n_outputs, dtype):
+        super().allocate(n_rows, n_outputs, dtype)
+        self.totals = np.empty_like(self.terms)
+
+    def write_rows(self, P, y):
+        # max(z, 0) - z y + log(1 + exp(-|z|)) does not overflow. log1p would take many times as long, for
+        # losses that are smaller than the dtype's rounding of 1.
+        y = _smoothed(y, self.loss.label_smoothing, 0.5, self.targets)
+        terms, chances, totals = self.terms, self.chances, self.totals
+        np.abs(P, out=chances)
+        np.negative(chances, out=chances)
+        np.exp(chances, out=chances)
+        np.add(chances, 1, out=totals)
+        np.log(totals, out=terms)
+        # exp(-|z|) / (1 + exp(-|z|)) where z is negative, else 1 / (1 + exp(-|z|)).
+        np.greater_equal(P, 0, out=self.mask)
+        np.copyto(chances, 1, where=self.mask)
+        np.divide(chances, totals, out=chances)
+        np.maximum(P, 0, out=totals)
+        np.add(terms, totals, out=terms)
+        np.multiply(P, y, out=totals)
+        np.subtract(terms, totals, out=terms)
+        np.matmul(terms, self.ones, out=self.rows)
+        np.multiply(self.rows, 1 / P.shape[1], out=self.rows)
+
+    def write_slopes(self, P, y, out):
+        np.subtract(self.chances, self.targets if self.loss.label_smoothing else y, out=out)
+        np.multiply(out, 1 / P.shape[1], out=out)
+
+
+@dataclass(frozen=True)
+class BinaryCrossentropy(BufferedLoss):
+    """-y log p - (1 - y) log(1 - p) in nats, averaged over outputs; y in [0, 1].
+
+    p is P, or the logistic function of P if from_logits.
+    """
+
+    judges = LABELS
+    targets_in = (0, 1)
+    targets_remedy = _BINARY_REMEDY
+
+    from_logits: bool = False
+    label_smoothing: float = 0.0
+    axis: int = -1
+    reduction: str = "sum_over_batch_size"
+    name: str = "binary_crossentropy"
+    dtype: str | None = None
+
+    def bind(self, n_rows, n_outputs, dtype, output_activation):
+        if self.from_logits:
+            return _BoundBinaryLogits(self, n_rows, n_outputs, dtype)
+        return _BoundBinaryCrossentropy(self, n_rows, n_outputs, dtype, output_activation == "logistic")
+
+
+@dataclass(frozen=True)
+class BinaryFocalCrossentropy(ElementwiseLoss):
+    """Binary cross-entropy times (1 - p(y))^gamma, averaged over outputs (Lin et al. 2018).
+
+    apply_class_balancing: times alpha where y is 1, and 1 - alpha where it is 0.
+    """
+
+    targets_in = (0, 1)
+    targets_remedy = _BINARY_REMEDY
+
+    apply_class_balancing: bool = False
+    alpha: float = 0.25
+    gamma: float = 2.0
+    judges = LABELS
+    from_logits: bool = False
+    label_smoothing: float = 0.0
+    axis: int = -1
+    reduction: str = "sum_over_batch_size"
+    name: str = "binary_focal_crossentropy"
+    dtype: str | None = None
+
+    def _parts(self, y, P):
+        """Return targets, chances, the chance that y does not give, cross-entropies, and class weights."""
+        y = _smoothed(y, self.label_smoothing, 0.5)
+        chances = expit(P) if self.from_logits else P
+        clipped = _clipped(chances)
+        terms = -y * np.log(clipped) - (1 - y) * np.log(1 - clipped)
+        balance = y * self.alpha + (1 - y) * (1 - self.alpha) if self.apply_class_balancing else 1
+        return y, chances, 1 - y * chances - (1 - y) * (1 - chances), terms, balance
+
+    def terms(self, y, P):
+        _, _, missed, terms, balance = self._parts(y, P)
+        return balance * missed**self.gamma * terms
+
+    def term_slopes(self, y, P):
+        y, chances, missed, terms, balance = self._parts(y, P)
+        clipped = _clipped(chances)
+        slopes = (clipped - y) / (clipped * (1 - clipped))
+        _clear_clipped(slopes, chances)
+        slopes = balance * (
+            missed**self.gamma * slopes + _power_slope(missed, self.gamma) * (1 - 2 * y) * terms
+        )
+        return slopes * chances * (1 - chances) if self.from_logits else slopes
+
+
+def _power_slope(base, power: float):
+    """Return the derivative of base**power; finite at 0."""
+    return power * np.maximum(base, EPSILON) ** (power - 1) if power else np.zeros_like(base)
+
+
+# --- probabilities of k classes -----------------------------------------------------------------------------
+
+
+class _BoundCategorical(Bound):
+    """What losses on k classes share: buffers, and softmax."""
+
+    def allocate(self, n_rows, n_outputs, dtype):
+        Bound.allocate(self, n_rows, n_outputs, dtype)
+        self.transposed = np.empty((n_outputs, n_rows), dtype)
+        self.chances = np.empty_like(self.terms)
+        self.targets = np.empty_like(self.terms)
+        self.mask = np.empty(self.terms.shape, bool)
+        self.totals, self.row = np.empty(n_rows, dtype), np.empty(n_rows, dtype)
+
+    def write_exponentials(self, P) -> None:
+        """Write P - max(P) into self.terms, exp of that into self.chances, and its sums into self.totals."""
+        # Maxima along short rows are slow; see activations.
+        np.copyto(self.transposed, P.T)
+        np.maximum.reduce(self.transposed, axis=0, out=self.row)
+        np.subtract(P, self.row[:, np.newaxis], out=self.terms)
+        np.exp(self.terms, out=self.chances)
+        np.matmul(self.chances, self.ones, out=self.totals)
+
+
+class _BoundCategoricalCrossentropy(_BoundCategorical):
+    def write_rows(self, P, y):
+        y = _smoothed(y, self.loss.label_smoothing, 1 / P.shape[1], self.targets)
+        if self.to_logits:
+            # The sum of what softmax returns is 1.
+            _clipped(P, self.terms)
+        else:
+            np.matmul(P, self.ones, out=self.totals)
+            np.divide(P, self.totals[:, np.newaxis], out=self.chances)
+            _clipped(self.chances, self.terms)
+        np.log(self.terms, out=self.terms)
+        np.multiply(self.terms, y, out=self.terms)
+        np.matmul(self.terms, self.ones, out=self.rows)
+        np.negative(self.rows, out=self.rows)
+
+    def write_slopes(self, P, y, out):
+        if self.loss.label_smoothing:
+            y = self.targets
+        if self.to_logits:
+            # In closed form. Keras's gradient vanishes where it clips P, and a network that is sure of the
+            # wrong class would never learn; this one does.
+            self.write_differences(P, y, out)
+            return
+        np.divide(y, _clipped(self.chances, self.terms), out=out)
+        np.negative(out, out=out)
+        _clear_clipped(out, self.chances, self.mask)
+        # P was divided by its sum.
+        np.einsum("ij,ij->i", out, self.chances, out=self.row)
+        np.subtract(out, self.row[:, np.newaxis], out=out)
+        np.divide(out, self.totals[:, np.newaxis], out=out)
+
+    def write_differences(self, P, y, out) -> None:
+        """Write P sum(y) - y: what softmax(z) = P makes of the derivative by z."""
+        np.matmul(y, self.ones, out=self.row)
+        if len(y) and self.row.min() == self.row.max() == 1:
+            np.subtract(P, y, out=out)
+            return
+        np.multiply(P, self.row[:, np.newaxis], out=out)
+        np.subtract(out, y, out=out)
+
+
+class _BoundCategoricalLogits(_BoundCategoricalCrossentropy):
+    def write_rows(self, P, y):
+        y = _smoothed(y, self.loss.label_smoothing, 1 / P.shape[1], self.targets)
+        self.write_exponentials(P)
+        np.log(self.totals, out=self.row)
+        np.subtract(self.terms, self.row[:, np.newaxis], out=self.terms)
+        np.multiply(self.terms, y, out=self.terms)
+        np.matmul(self.terms, self.ones, out=self.rows)
+        np.negative(self.rows, out=self.rows)
+
+    def write_slopes(self, P, y, out):
+        np.divide(self.chances, self.totals[:, np.newaxis], out=self.chances)
+        self.write_differences(self.chances, self.targets if self.loss.label_smoothing else y, out)
+
+
+@dataclass(frozen=True)
+class CategoricalCrossentropy(OneHotLoss, BufferedLoss):
+    """-sum(y log p) in nats over the classes; y (n, k) one-hot, or probabilities.
+
+    p is P divided by its sum, or softmax(P) if from_logits.
+    """
+
+    from_logits: bool = False
+    label_smoothing: float = 0.0
+    axis: int = -1
+    reduction: str = "sum_over_batch_size"
+    name: str = "categorical_crossentropy"
+    dtype: str | None = None
+
+    def bind(self, n_rows, n_outputs, dtype, output_activation):
+        if self.from_logits:
+            return _BoundCategoricalLogits(self, n_rows, n_outputs, dtype)
+        return _BoundCategoricalCrossentropy(self, n_rows, n_outputs, dtype, output_activation == "softmax")
+
+
+class _BoundSparseCategoricalCrossentropy(Bound):
+    def allocate(self, n_rows, n_outputs, dtype):
+        self.ones = np.ones(n_outputs, dtype)
+        self.first = np.arange(0, n_rows * n_outputs, n_outputs)
+        self.index = np.empty(n_rows, np.intp)
+        self.picked, self.totals = np.empty(n_rows, dtype), np.empty(n_rows, dtype)
+        self.mask = np.empty(n_rows, bool)
+
+    def pick(self, P, y) -> None:
+        """Write the outputs of the labels into self.picked, and their places into self.index."""
+        np.add(self.first, y, out=self.index)
+        np.take(P.reshape(-1), self.index, out=self.picked, mode="clip")
+
+    def write_rows(self, P, y):
+        self.pick(P, y)
+        if not self.to_logits:
+            np.matmul(P, self.ones, out=self.totals)
+            np.divide(self.picked, self.totals, out=self.picked)
+        _clipped(self.picked, self.rows)
+        np.log(self.rows, out=self.rows)
+        np.negative(self.rows, out=self.rows)
+
+    def write_slopes(self, P, y, out):
+        if self.to_logits:
+            # In closed form, also where Keras's clip would make the gradient vanish.
+            np.copyto(out, P)
+            np.subtract(self.picked, 1, out=self.picked)
+            out.reshape(-1)[self.index] = self.picked
+            return
+        # p = P / sum(P): -log p(label) falls by 1 / P(label), and rises by 1 / sum(P) in every output.
+        totals = np.divide(1, self.totals, out=self.totals)
+        _clear_clipped(totals, self.picked, self.mask)
+        np.copyto(out, totals[:, np.newaxis])
+        np.divide(totals, _clipped(self.picked, self.picked), out=self.picked)
+        np.subtract(totals, self.picked, out=self.picked)
+        out.reshape(-1)[self.index] = self.picked
+
+
+class _BoundSparseCategoricalLogits(_BoundCategorical, _BoundSparseCategoricalCrossentropy):
+    def allocate(self, n_rows, n_outputs, dtype):
+        _BoundSparseCategoricalCrossentropy.allocate(self, n_rows, n_outputs, dtype)
+        _BoundCategorical.allocate(self, n_rows, n_outputs, dtype)
+
+    def write_rows(self, P, y):
+        self.write_exponentials(P)
+        self.pick(self.terms, y)
+        np.log(self.totals, out=self.rows)
+        np.subtract(self.rows, self.picked, out=self.rows)
+
+    def write_slopes(self, P, y, out):
+        np.divide(self.chances, self.totals[:, np.newaxis], out=out)
+        np.take(out.reshape(-1), self.index, out=self.picked, mode="clip")
+        np.subtract(self.picked, 1, out=self.picked)
+        out.reshape(-1)[self.index] = self.picked
+
+
+@dataclass(frozen=True)
+class SparseCategoricalCrossentropy(BufferedLoss):
+    """-log p(y) in nats; labels y (n,) of integers in [0, k).
+
+    p is P divided by its sum, or softmax(P) if from_logits. ignore_class: only None.
+    """
+
+    judges = CLASSES
+    from_logits: bool = False
+    ignore_class: int | None = None
+    reduction: str = "sum_over_batch_size"
+    axis: int = -1
+    name: str = "sparse_categorical_crossentropy"
+    dtype: str | None = None
+    takes_labels = True
+    _unwritten = ("axis",)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.ignore_class is not None:
+            raise ValueError(
+                f"Expected ignore_class None, received {self.ignore_class!r}. Leave those rows out, or give "
+                "them sample_weight 0."
+            )
+
+    def bind(self, n_rows, n_outputs, dtype, output_activation):
+        if self.from_logits:
+            return _BoundSparseCategoricalLogits(self, n_rows, n_outputs, dtype)
+        return _BoundSparseCategoricalCrossentropy(
+            self, n_rows, n_outputs, dtype, output_activation == "softmax"
+        )
+
+    def check_targets(self, y, n_outputs):
+        if y.ndim != 1 or y.dtype.kind not in "iu":
+            raise ValueError(
+                f"{type(self).__name__} expects labels of shape (n,) and integer dtype, received shape "
+                f"{y.shape} and dtype {y.dtype}. Use loss='categorical_crossentropy' for one-hot targets."
+            )
+        if len(y) and not 0 <= y.min() <= y.max() < n_outputs:
+            raise ValueError(
+                f"{type(self).__name__} expects labels in [0, {n_outputs}), received {y.min()} to {y.max()}. "
+                f"Give the last layer {max(y.max() + 1, n_outputs)} units, or count labels from 0."
+            )
+
+
+@dataclass(frozen=True)
+class CategoricalFocalCrossentropy(OneHotLoss):
+    """-sum(alpha (1 - p)^gamma y log p) in nats over the classes; y (n, k) one-hot (Lin et al. 2018)."""
+
+    alpha: float = 0.25
+    gamma: float = 2.0
+    from_logits: bool = False
+    label_smoothing: float = 0.0
+    axis: int = -1
+    reduction: str = "sum_over_batch_size"
+    name: str = "categorical_focal_crossentropy"
+    dtype: str | None = None
+
+    def _parts(self, y, P):
+        """Return targets, sums of outputs, and chances."""
+        y = _smoothed(y, self.label_smoothing, 1 / P.shape[1])
+        if self.from_logits:
+            return y, 1, softmax(P, axis=1)
+        totals = P.sum(axis=1, keepdims=True)
+        return y, totals, P / totals
+
+    def rows(self, y, P):
+        y, _, chances = self._parts(y, P)
+        clipped = _clipped(chances)
+        return -self.alpha * ((1 - clipped) ** self.gamma * y * np.log(clipped)).sum(axis=1)
+
+    def slopes(self, y, P):
+        y, totals, chances = self._parts(y, P)
+        clipped = _clipped(chances)
+        slopes = (
+            _power_slope(1 - clipped, self.gamma) * np.log(clipped) - (1 - clipped) ** self.gamma / clipped
+        )
+        slopes *= self.alpha * y
+        _clear_clipped(slopes, chances)
+        slopes = (slopes - (slopes * chances).sum(axis=1, keepdims=True)) / totals
+        return slopes * chances if self.from_logits else slopes
+
+
+@dataclass(frozen=True)
+class KLDivergence(RowLoss):
+    """sum(y log(y / P)) in nats over the outputs; both are kept in [1e-7, 1]."""
+
+    reduction: str = "sum_over_batch_size"
+    name: str = "kl_divergence"
+    dtype: str | None = None
+
+    def rows(self, y, P):
+        y, P = np.clip(y, EPSILON, 1), np.clip(P, EPSILON, 1)
+        return (y * np.log(y / P)).sum(axis=1)
+
+    def slopes(self, y, P):
+        inside = (P >= EPSILON) & (P <= 1)
+        return np.where(inside, -np.clip(y, EPSILON, 1) / np.clip(P, EPSILON, 1), 0)
