@@ -19,9 +19,9 @@ from math import inf, prod
 import numpy as np
 
 from dasknn import ranking
+from dasknn.metrics.regression import deviation_of
 from dasknn.resampling import Ranking
 from dasknn.saving.serialization import did_you_mean
-from dasknn.scores import deviation_of
 
 BINARY, MULTICLASS, REGRESSION = "binary classification", "multiclass classification", "regression"
 _CLASSES = (BINARY, MULTICLASS)

@@ -33,18 +33,6 @@ class Accuracy:
         return self.total / self.weight if self.weight else float("nan")
 
 
-def deviation_of(first, second, weight) -> np.ndarray:
-    """Return the weighted sum of squared deviations from the mean, and 0 where numbers are constant.
-
-    first, second: weighted sums of numbers and of their squares, less a center: far from the mean, nothing is
-    left of the difference of two large sums.
-    """
-    first, second, weight = np.broadcast_arrays(first, second, weight)
-    square = np.divide(first**2, weight, out=np.zeros(first.shape), where=weight != 0)
-    # What rounding leaves of a constant is no deviation.
-    return np.where(second - square <= 1e-14 * second, 0.0, second - square)
-
-
 @dataclass(frozen=True)
 class R2:
     """Coefficient of determination, averaged over outputs.
