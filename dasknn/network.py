@@ -158,17 +158,6 @@ class Network:
                 view[...] = weight.draw(rng)
         return params
 
-    def loss_and_grad(self, params, X, y, weight=None, rng=None) -> tuple[float, np.ndarray]:
-        """Return (loss_sum, gradient (n_params,)), both summed over the rows, without penalties.
-
-        X (n, n_inputs) dense or CSR; y as the loss expects it; weight (n,) or None; rng draws noise.
-        ValueError: targets that the loss cannot take.
-        """
-        self.loss.check_targets(y, self.n_outputs)
-        total = GradientSum(self)
-        total.add(self.views(params), X, y, weight, slice(0, X.shape[0]), rng)
-        return total.loss_sum, total.vector
-
     @cached_property
     def _penalizes_outputs(self) -> bool:
         return any(getattr(layer, "activity_regularizer", None) is not None for layer in self.layers)
@@ -419,3 +408,15 @@ class GradientSum:
         else:
             assert self._part is not None
             np.add(self.vector, self._part, out=self.vector)
+
+
+def loss_and_grad(network: Network, params, X, y, weight=None, rng=None) -> tuple[float, np.ndarray]:
+    """Return (loss_sum, gradient (n_params,)), both summed over the rows, without penalties.
+
+    X (n, n_inputs) dense or CSR; y as the loss expects it; weight (n,) or None; rng draws noise.
+    ValueError: targets that the loss cannot take.
+    """
+    network.loss.check_targets(y, network.n_outputs)
+    total = GradientSum(network)
+    total.add(network.views(params), X, y, weight, slice(0, X.shape[0]), rng)
+    return total.loss_sum, total.vector

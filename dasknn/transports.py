@@ -23,7 +23,7 @@ from dasknn.cluster.collective import Group, Part
 from dasknn.cluster.members import Members
 from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError
 from dasknn.learners import LocalTrainer, batch_bounds
-from dasknn.network import Workspace
+from dasknn.network import Workspace, loss_and_grad
 from dasknn.rounds import Contribution, Shard, TrainingJob, TrainState, Walk, merge_numbers
 from dasknn.saving import snapshots
 from dasknn.strategies import GradientAveraging, Strategy
@@ -142,7 +142,7 @@ class InProcess(Transport):
         weight_sum = len(shard) if shard.weight is None else float(shard.weight.sum())
         if sparse.issparse(shard.X):
             # Some rows at a time: all of them would be dense at once.
-            loss_sum, grad = network.loss_and_grad(state.params, shard.X, shard.y, shard.weight)
+            loss_sum, grad = loss_and_grad(network, state.params, shard.X, shard.y, shard.weight)
             return loss_sum / weight_sum, grad, weight_sum
         if self._all_rows is None:
             self._all_rows = Workspace(network, len(shard))

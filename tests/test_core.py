@@ -13,7 +13,7 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOpti
 from dasknn import activations
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
-from dasknn.network import Network, Workspace
+from dasknn.network import Network, Workspace, loss_and_grad
 from dasknn.optimizers import SGD, Adam
 from dasknn.regularizers import BatchL2
 from dasknn.sklearn_losses import BinaryLogLoss, CategoricalLogLoss, HalfPoisson, SquaredError
@@ -68,9 +68,9 @@ def test_the_gradient_is_the_slope_in_a_random_direction(hidden, case, weighted)
     direction = rng.standard_normal(network.n_params)
     step = 1e-6
 
-    _, grad = network.loss_and_grad(params, X, y, weight)
-    above, _ = network.loss_and_grad(params + step * direction, X, y, weight)
-    below, _ = network.loss_and_grad(params - step * direction, X, y, weight)
+    _, grad = loss_and_grad(network, params, X, y, weight)
+    above, _ = loss_and_grad(network, params + step * direction, X, y, weight)
+    below, _ = loss_and_grad(network, params - step * direction, X, y, weight)
     slope = (above - below) / (2 * step)
     if isinstance(loss, SquaredError):
         slope *= N_OUTPUTS  # The loss is averaged over outputs, its gradient summed (see the class).
@@ -81,14 +81,14 @@ def test_a_label_out_of_range_raises():
     network = network_of()
     params = network.initial_params(np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"Labels must lie in \[0, 3\), received 0 to 3"):
-        network.loss_and_grad(params, np.zeros((2, N_INPUTS)), np.array([0, 3]))
+        loss_and_grad(network, params, np.zeros((2, N_INPUTS)), np.array([0, 3]))
 
 
 def test_targets_of_another_shape_raise():
     network = network_of(loss=SquaredError(), last="identity")
     params = network.initial_params(np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"expects targets of shape \(n, 3\), received \(2,\)"):
-        network.loss_and_grad(params, np.zeros((2, N_INPUTS)), np.zeros(2))
+        loss_and_grad(network, params, np.zeros((2, N_INPUTS)), np.zeros(2))
 
 
 def test_an_unknown_activation_raises():
@@ -99,7 +99,7 @@ def test_an_unknown_activation_raises():
 def test_no_rows_have_no_gradient():
     network = network_of()
     params = network.initial_params(np.random.default_rng(0))
-    loss_sum, grad = network.loss_and_grad(params, np.empty((0, N_INPUTS)), np.empty(0, int))
+    loss_sum, grad = loss_and_grad(network, params, np.empty((0, N_INPUTS)), np.empty(0, int))
     assert loss_sum == 0
     assert not grad.any()
 
@@ -145,7 +145,7 @@ def test_gradients_do_not_depend_on_how_many_rows_go_at_once(make, monkeypatch):
     network = network_of()
     params, X = network.initial_params(rng), rng.standard_normal((23, N_INPUTS))
     y, weight = rng.integers(0, network.n_outputs, 23), rng.uniform(0, 2, 23)
-    whole = network.loss_and_grad(params, X, y, weight)
+    whole = loss_and_grad(network, params, X, y, weight)
     monkeypatch.setattr("dasknn.network._ROWS_AT_ONCE", 5)
     monkeypatch.setattr("dasknn.network._SPARSE_ELEMENTS_AT_ONCE", 3 * N_INPUTS)
     seen = []
@@ -156,7 +156,7 @@ def test_gradients_do_not_depend_on_how_many_rows_go_at_once(make, monkeypatch):
             seen.append(self.n_rows)
 
     monkeypatch.setattr("dasknn.network.Workspace", Recorded)
-    parts = network.loss_and_grad(params, make(X), y, weight)
+    parts = loss_and_grad(network, params, make(X), y, weight)
     assert seen == ([5, 5, 5, 5, 3] if make is np.asarray else [3] * 7 + [2])
     assert parts[0] == pytest.approx(whole[0])
     assert_allclose(parts[1], whole[1], rtol=1e-10, atol=1e-12)
@@ -168,7 +168,7 @@ def test_sparse_batches_have_the_gradient_of_dense_ones():
     params = network.initial_params(rng)
     X = rng.standard_normal((N_ROWS, N_INPUTS)) * (rng.random((N_ROWS, N_INPUTS)) < 0.3)
     y = rng.integers(0, N_OUTPUTS, N_ROWS)
-    dense, sparse_one = (network.loss_and_grad(params, data, y) for data in (X, sparse.csr_matrix(X)))
+    dense, sparse_one = (loss_and_grad(network, params, data, y) for data in (X, sparse.csr_matrix(X)))
     assert dense[0] == sparse_one[0]
     assert_array_equal(dense[1], sparse_one[1])
 

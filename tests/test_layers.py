@@ -86,13 +86,13 @@ def check_gradient(*stack):
             params[variable.span] = np.abs(params[variable.span])
             direction[variable.span] = 0
 
-    def loss_and_grad(step):
-        return network.loss_and_grad(params + step * direction, X, y, rng=np.random.default_rng(3))
+    def along(step):
+        return loss_and_grad(network, params + step * direction, X, y, rng=np.random.default_rng(3))
 
     step = 1e-6
-    slope = (loss_and_grad(step)[0] - loss_and_grad(-step)[0]) / (2 * step)
+    slope = (along(step)[0] - along(-step)[0]) / (2 * step)
     assert abs(slope) > 1e-3
-    assert_allclose(direction @ loss_and_grad(0)[1], slope, rtol=1e-6)
+    assert_allclose(direction @ along(0)[1], slope, rtol=1e-6)
 
 
 @pytest.mark.parametrize("function", ACTIVATIONS, ids=named)

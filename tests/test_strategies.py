@@ -12,7 +12,7 @@ from dasknn.cluster.tasks import merge_tree
 from dasknn.compression import Float16, PowerSGD
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
-from dasknn.network import Network
+from dasknn.network import Network, loss_and_grad
 from dasknn.optimizers import Adam
 from dasknn.regularizers import BatchL2
 from dasknn.rounds import Contribution, Piece, Shard, TrainingJob, WarmUp
@@ -73,7 +73,7 @@ def test_uneven_and_empty_shards_give_the_single_array_gradient(cuts, weighted):
     (pieces,) = strategy.rounds(job, of_replicas, epoch=0)
     total = run_round(strategy, job, state, shards, pieces)
 
-    loss_sum, gradient = NETWORK.loss_and_grad(state.params, whole.X, whole.y, whole.weight)
+    loss_sum, gradient = loss_and_grad(NETWORK, state.params, whole.X, whole.y, whole.weight)
     assert_allclose(total.vector, gradient, rtol=1e-10, atol=1e-12)
     assert total.loss_sum == pytest.approx(loss_sum, rel=1e-12)
     assert total.n_samples == 100
@@ -128,7 +128,7 @@ def test_a_replica_that_goes_on_in_its_next_shard_adds_up_both():
     total = run_round(strategy, job, state, [first, second], pieces)
     X, y = np.vstack([first.X[5:], second.X[:5]]), np.r_[first.y[5:], second.y[:5]]
     weight = np.r_[first.weight[5:], second.weight[:5]]
-    _, gradient = NETWORK.loss_and_grad(state.params, X, y, weight)
+    _, gradient = loss_and_grad(NETWORK, state.params, X, y, weight)
     assert_allclose(total.vector, gradient, rtol=1e-10, atol=1e-12)
 
 
