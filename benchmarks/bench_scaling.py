@@ -19,7 +19,7 @@ from workloads import load
 from dasknn import GradientAveraging, MLPClassifier, WeightAveraging
 from dasknn.cluster.collective import Group
 from dasknn.cluster.tasks import ClusterTasks, Graph
-from dasknn.rounds import Shard
+from dasknn.engine.state import Shard
 from dasknn.transports import Wave, train_wave
 
 HIDDEN = (128, 64)

@@ -17,9 +17,10 @@ from dasknn.cluster import partitions
 from dasknn.cluster.collective import Group, Part
 from dasknn.cluster.members import Members
 from dasknn.cluster.tasks import Graph, Tasks, connect
+from dasknn.engine.network import Network
+from dasknn.engine.schedule import Piece
+from dasknn.engine.state import Shard, TrainingJob
 from dasknn.learners import GradientLearner
-from dasknn.network import Network
-from dasknn.rounds import Piece, Shard, TrainingJob
 from dasknn.strategies import (
     GradientAveraging,
     OuterNesterov,

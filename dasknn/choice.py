@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dasknn.network import Network
+from dasknn.engine.network import Network
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, WeightAveraging
 
 PEER, TASKS, PROCESS = "peer", "tasks", "process"

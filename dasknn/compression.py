@@ -17,7 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dasknn.rounds import Contribution, TrainingJob
+from dasknn.engine.state import Contribution, TrainingJob
 
 # First number of the seed sequence of PowerSGD's first projections; those of `rounds` are other ones.
 _PROJECTIONS_STREAM = 5

@@ -12,10 +12,10 @@ from sklearn.preprocessing import LabelBinarizer
 
 from dasknn import strategies, targets
 from dasknn.compression import Float16, PowerSGD
+from dasknn.engine.network import Network
 from dasknn.exceptions import ModelFileError
 from dasknn.layers import Dense
 from dasknn.losses import Loss
-from dasknn.network import Network
 from dasknn.prediction import Predictor
 from dasknn.saving import schema, snapshots
 from dasknn.strategies import OuterNesterov, Strategy

@@ -24,8 +24,8 @@ from sklearn.model_selection import train_test_split
 from dasknn import choice, prediction, skew
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import Graph, Tasks
+from dasknn.engine.state import Shard, TrainingJob
 from dasknn.exceptions import LinkError
-from dasknn.rounds import Shard, TrainingJob
 from dasknn.strategies import Strategy
 from dasknn.targets import ClassWeights
 from dasknn.transports import InProcess, OnPeers, OnTasks

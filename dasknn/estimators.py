@@ -39,14 +39,14 @@ from dasknn.cluster import inputs, partitions
 from dasknn.cluster.origins import Placed
 from dasknn.cluster.tasks import MAX_FAULTS, Tasks, connect
 from dasknn.datasets import RowsInProcess, RowsOnTasks, score_parts
+from dasknn.engine.network import Network
+from dasknn.engine.state import TrainingJob, TrainState, WarmUp
 from dasknn.exceptions import ModelFileError, NonFiniteLossError
 from dasknn.initializers import VarianceScaling
 from dasknn.layers import Dense
-from dasknn.network import Network
 from dasknn.optimizers import LBFGS, SGD, Adam, Optimizer
 from dasknn.prediction import Predictor
 from dasknn.regularizers import BatchL2
-from dasknn.rounds import TrainingJob, TrainState, WarmUp
 from dasknn.saving import safetensors_file, schema
 from dasknn.scores import R2, Accuracy
 from dasknn.sklearn_losses import BinaryLogLoss, CategoricalLogLoss, HalfPoisson, SklearnLoss, SquaredError

@@ -25,11 +25,11 @@ from sklearn.utils.validation import check_is_fitted
 from dasknn import features, measures, slicing
 from dasknn.cluster import inputs, partitions
 from dasknn.cluster.tasks import Graph, LocalTasks, Tasks, connect, merge_tree
+from dasknn.engine.outputs import MARGINS, PROBABILITIES, Outputs, from_signs
 from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.exceptions import PartitionError
 from dasknn.losses import CLASSES, NUMBERS
 from dasknn.measures import BINARY, MULTICLASS, REGRESSION, Answers, Ledger, Problem
-from dasknn.outputs import MARGINS, PROBABILITIES, Outputs, from_signs
 from dasknn.prediction import Predictor
 from dasknn.ranking import Tally
 from dasknn.resampling import Draws, Moments, PartSums, SliceSums, interval, interval_of_none, sum_slices

@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dasknn.engine.updater import Variable
 from dasknn.exceptions import ModelFileError, ModelNotFoundError
 from dasknn.optimizers import Adam, Nadam, RMSprop
 from dasknn.saving import schema, storage
 from dasknn.saving.serialization import snake_case
 from dasknn.schedules import LearningRateSchedule
-from dasknn.updates import Variable
 
 # The version whose files ours are compared with; Keras does not look at it. Older ones order the variables of
 # Nadam, and of averages with accumulated gradients, differently.

@@ -16,9 +16,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from dasknn.compression import Compression
-from dasknn.network import GradientSum, Workspace, Workspaces
-from dasknn.rounds import Contribution, Piece, Shard, TrainingJob, TrainState
-from dasknn.updates import Updater
+from dasknn.engine.schedule import Piece
+from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState
+from dasknn.engine.updater import Updater
+from dasknn.engine.workspace import GradientSum, Workspace, Workspaces
 
 
 class Exchange(Protocol):

@@ -14,7 +14,7 @@ from scipy.special import entr
 
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import single_blas_thread
-from dasknn.network import Network
+from dasknn.engine.network import Network
 from dasknn.targets import ClassEncoder, ClassWeights, MultilabelEncoder, NumberEncoder, as_numbers
 
 

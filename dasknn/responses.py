@@ -22,8 +22,8 @@ from dasknn.cluster import partitions
 from dasknn.cluster.origins import Placed
 from dasknn.cluster.tasks import LocalTasks, connect
 from dasknn.curves import LabelCounts, count_rows
+from dasknn.engine.outputs import MARGINS, Outputs, from_signs
 from dasknn.losses import NUMBERS
-from dasknn.outputs import MARGINS, Outputs, from_signs
 from dasknn.prediction import Predictor
 from dasknn.stack import Stack
 from dasknn.targets import as_array

@@ -31,13 +31,14 @@ from dasknn import (
     prediction,
     progress,
     strategies,
-    updates,
 )
 from dasknn.announcements import Announcements
 from dasknn.cluster import inputs, partitions
 from dasknn.cluster.origins import Placed
 from dasknn.cluster.tasks import MAX_FAULTS, LocalTasks, Tasks, connect
 from dasknn.datasets import RowsOnTasks, make_shard
+from dasknn.engine import updater
+from dasknn.engine.state import TrainingJob, TrainState
 from dasknn.exceptions import ModelFileError
 from dasknn.handles import OptimizerHandle
 from dasknn.layers import Input
@@ -45,7 +46,6 @@ from dasknn.learners import LocalTrainer
 from dasknn.metrics import MetricSet
 from dasknn.prediction import Evaluation, Predictor
 from dasknn.regularizers import BatchL2
-from dasknn.rounds import TrainingJob, TrainState
 from dasknn.saving import safetensors_file, schema, storage
 from dasknn.stack import DTYPE, Stack
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy
@@ -296,7 +296,7 @@ class Sequential(Placed, Stack):
             return 0
         kept = self._slots.reshape(-1, self._slots.shape[-2], self._slots.shape[-1])
         own = kept[
-            :, : updates.n_slots(self._settings("optimizer").optimizer), : self._built_network().n_learned
+            :, : updater.n_slots(self._settings("optimizer").optimizer), : self._built_network().n_learned
         ]
         has_schedule = not isinstance(self._settings("optimizer").optimizer.learning_rate, Real)
         return own.size + (1 if has_schedule else 2)
@@ -460,7 +460,7 @@ class Sequential(Placed, Stack):
         self._take(state)
         if optimizer.use_ema and state.params.ndim == 1:
             # As in Keras, what training ends with are the averages.
-            average = updates.averages(optimizer, state.params, state.slots, self._built_network().variables)
+            average = updater.averages(optimizer, state.params, state.slots, self._built_network().variables)
             self._members = average[np.newaxis]
 
     def _take(self, state: TrainState) -> None:
@@ -910,14 +910,14 @@ class Sequential(Placed, Stack):
             return []
         params, slots = self._params_of_one(), self._slots
         if slots is None:
-            slots = updates.initial_slots(self._compiled.optimizer, params)
+            slots = updater.initial_slots(self._compiled.optimizer, params)
         # An ensemble of one has its slots as (1, n_slots, n).
         slots = slots.reshape(-1, len(params))
         return keras_files.optimizer_variables(
             self._compiled.optimizer, self._ordered_variables(), slots, self._step, self._learning_rate
         )
 
-    def _ordered_variables(self) -> list[updates.Variable]:
+    def _ordered_variables(self) -> list[updater.Variable]:
         """Return what is learned, in Keras's order: layer by layer."""
         network = self._built_network()
         order = {(i, w.name): (i, k) for i, ws in enumerate(network.weights) for k, w in enumerate(ws)}
@@ -927,7 +927,7 @@ class Sequential(Placed, Stack):
     def _restore_optimizer(self, state: list[np.ndarray]) -> None:
         if not state or self._compiled is None:
             return
-        slots = updates.initial_slots(self._compiled.optimizer, self._params_of_one())
+        slots = updater.initial_slots(self._compiled.optimizer, self._params_of_one())
         self._step, rate = keras_files.restore_optimizer(
             self._compiled.optimizer, self._ordered_variables(), slots, state
         )

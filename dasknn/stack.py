@@ -12,9 +12,9 @@ import numpy as np
 
 from dasknn import layers as layer_kinds
 from dasknn import summary
+from dasknn.engine.network import Network
 from dasknn.handles import LayerHandle
 from dasknn.layers import Input, Layer
-from dasknn.network import Network
 from dasknn.saving.serialization import snake_case
 
 DTYPE = "float32"

@@ -26,20 +26,10 @@ import numpy as np
 
 from dasknn import compression
 from dasknn.compression import Compression
+from dasknn.engine.schedule import Piece, Round, Schedule, Walk
+from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, in_proportion, merge_numbers
+from dasknn.engine.workspace import GradientSum
 from dasknn.learners import GradientLearner, Learner, LocalTrainer, WeightLearner, batch_bounds
-from dasknn.network import GradientSum
-from dasknn.rounds import (
-    Contribution,
-    Piece,
-    Round,
-    Schedule,
-    Shard,
-    TrainingJob,
-    TrainState,
-    Walk,
-    in_proportion,
-    merge_numbers,
-)
 
 
 class _Scopes(threading.local):

@@ -19,9 +19,9 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from dasknn.callbacks import Callback
+from dasknn.engine.state import TrainState
 from dasknn.exceptions import NonFiniteLossError
 from dasknn.optimizers import LBFGS
-from dasknn.rounds import TrainState
 from dasknn.saving import schema
 from dasknn.transports import Transport
 

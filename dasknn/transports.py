@@ -21,10 +21,11 @@ from sklearn.utils import shuffle
 from dasknn import choice
 from dasknn.cluster.collective import Group, Part
 from dasknn.cluster.members import Members
+from dasknn.engine.schedule import Walk
+from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, merge_numbers
+from dasknn.engine.workspace import Workspace, loss_and_grad
 from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError
 from dasknn.learners import LocalTrainer, batch_bounds
-from dasknn.network import Workspace, loss_and_grad
-from dasknn.rounds import Contribution, Shard, TrainingJob, TrainState, Walk, merge_numbers
 from dasknn.saving import snapshots
 from dasknn.strategies import GradientAveraging, Strategy
 

@@ -15,9 +15,9 @@ from dasknn import (
     WeightAveraging,
     choice,
 )
+from dasknn.engine.network import Network
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
-from dasknn.network import Network
 from dasknn.sklearn_losses import CategoricalLogLoss
 
 PEER, TASKS = choice.PEER, choice.TASKS

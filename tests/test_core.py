@@ -11,13 +11,14 @@ from scipy import sparse
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
 from dasknn import activations
+from dasknn.engine.network import Network
+from dasknn.engine.updater import Updater
+from dasknn.engine.workspace import Workspace, loss_and_grad
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
-from dasknn.network import Network, Workspace, loss_and_grad
 from dasknn.optimizers import SGD, Adam
 from dasknn.regularizers import BatchL2
 from dasknn.sklearn_losses import BinaryLogLoss, CategoricalLogLoss, HalfPoisson, SquaredError
-from dasknn.updates import Updater
 
 N_ROWS, N_INPUTS, N_OUTPUTS = 12, 5, 3
 HIDDEN = ("identity", "relu", "tanh", "logistic", "softmax")
@@ -126,7 +127,8 @@ def test_parameters_are_one_vector_and_weights_come_first():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_predictions_do_not_depend_on_how_rows_are_batched_or_stored(dtype, monkeypatch):
-    monkeypatch.setattr("dasknn.network._ROWS_AT_ONCE", 5)
+    for module in ("network", "workspace"):
+        monkeypatch.setattr(f"dasknn.engine.{module}.ROWS_AT_ONCE", 5)
     rng = np.random.default_rng(0)
     network = network_of(dtype=dtype)
     params = network.initial_params(rng)
@@ -146,8 +148,9 @@ def test_gradients_do_not_depend_on_how_many_rows_go_at_once(make, monkeypatch):
     params, X = network.initial_params(rng), rng.standard_normal((23, N_INPUTS))
     y, weight = rng.integers(0, network.n_outputs, 23), rng.uniform(0, 2, 23)
     whole = loss_and_grad(network, params, X, y, weight)
-    monkeypatch.setattr("dasknn.network._ROWS_AT_ONCE", 5)
-    monkeypatch.setattr("dasknn.network._SPARSE_ELEMENTS_AT_ONCE", 3 * N_INPUTS)
+    for module in ("network", "workspace"):
+        monkeypatch.setattr(f"dasknn.engine.{module}.ROWS_AT_ONCE", 5)
+    monkeypatch.setattr("dasknn.engine.workspace._SPARSE_ELEMENTS_AT_ONCE", 3 * N_INPUTS)
     seen = []
 
     class Recorded(Workspace):
@@ -155,7 +158,7 @@ def test_gradients_do_not_depend_on_how_many_rows_go_at_once(make, monkeypatch):
             super().take(*args)
             seen.append(self.n_rows)
 
-    monkeypatch.setattr("dasknn.network.Workspace", Recorded)
+    monkeypatch.setattr("dasknn.engine.workspace.Workspace", Recorded)
     parts = loss_and_grad(network, params, make(X), y, weight)
     assert seen == ([5, 5, 5, 5, 3] if make is np.asarray else [3] * 7 + [2])
     assert parts[0] == pytest.approx(whole[0])

@@ -11,6 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from dasknn import Sequential, activations, layers
+from dasknn.engine.network import Network
+from dasknn.engine.updater import Updater
+from dasknn.engine.workspace import Workspace, loss_and_grad
 from dasknn.layers import (
     ELU,
     Activation,
@@ -28,10 +31,8 @@ from dasknn.layers import (
 )
 from dasknn.layers import layer as layer_module
 from dasknn.losses import MeanSquaredError
-from dasknn.network import Network, Workspace
 from dasknn.optimizers import SGD
 from dasknn.regularizers import BatchL2
-from dasknn.updates import Updater
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "layers.json").read_text())
 BATCHES, COTANGENT = np.array(GOLDEN["batches"]), np.array(GOLDEN["cotangent"])

@@ -12,8 +12,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dasknn import layers, losses
+from dasknn.engine.network import Network
+from dasknn.engine.workspace import loss_and_grad
 from dasknn.layers import Dense
-from dasknn.network import Network, loss_and_grad
 from dasknn.sklearn_losses import CategoricalLogLoss
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "losses_and_metrics.json").read_text())

@@ -10,9 +10,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import r2_score
 
 from dasknn import losses, metrics
+from dasknn.engine.network import Network
+from dasknn.engine.workspace import GradientSum
 from dasknn.layers import Dense
 from dasknn.metrics import AUC, MetricSet
-from dasknn.network import GradientSum, Network
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "losses_and_metrics.json").read_text())
 WEIGHT = np.array(GOLDEN["weight"])
@@ -349,7 +350,8 @@ def test_a_set_writes_many_numbers_as_a_list():
 
 
 def test_a_network_sums_metrics_of_its_outputs_while_it_trains(monkeypatch):
-    monkeypatch.setattr("dasknn.network._ROWS_AT_ONCE", 5)
+    for module in ("network", "workspace"):
+        monkeypatch.setattr(f"dasknn.engine.{module}.ROWS_AT_ONCE", 5)
     rng = np.random.default_rng(0)
     loss = losses.SparseCategoricalCrossentropy()
     network = Network(4, (Dense(6, "tanh"), Dense(3, "softmax")), loss, "float32")

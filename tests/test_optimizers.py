@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from dasknn import constraints, optimizers, regularizers, schedules, updates
+from dasknn import constraints, optimizers, regularizers, schedules
+from dasknn.engine import updater as updater_module
+from dasknn.engine.updater import Updater, Variable
 from dasknn.optimizers import LBFGS, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RMSprop
 from dasknn.regularizers import BatchL2
-from dasknn.updates import Updater, Variable
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "optimizers.json").read_text())
 START = np.concatenate([np.ravel(part) for part in GOLDEN["start"]])
@@ -46,7 +47,7 @@ def variables_of(case=None):
 def trained(optimizer, dtype, variables=(), divisor=1.0):
     """Parameters after each step, and the state."""
     params, grad = START.astype(dtype), np.empty(len(START), dtype)
-    slots = updates.initial_slots(optimizer, params)
+    slots = updater_module.initial_slots(optimizer, params)
     updater = Updater(optimizer, BatchL2(), 6, params, slots, grad, variables)
     steps = []
     for step, gradient in enumerate(GRADIENTS, 1):
@@ -67,7 +68,7 @@ def test_parameters_are_those_of_keras_after_every_step(case, dtype, rtol):
     steps, slots = trained(optimizer, dtype, variables_of(case), divisor=4.0)
     assert_allclose(steps, case["steps"], rtol=rtol, atol=rtol)
     if optimizer.use_ema:
-        final = updates.averages(optimizer, steps[-1], slots, variables_of(case))
+        final = updater_module.averages(optimizer, steps[-1], slots, variables_of(case))
         assert_allclose(final, case["final"], rtol=rtol, atol=rtol)
 
 
@@ -97,7 +98,7 @@ def test_a_schedule_survives_the_configuration_of_its_optimizer():
 @pytest.mark.parametrize("kind", ALL)
 def test_blocks_are_updated_as_one_vector_would_be(kind, monkeypatch):
     expected, _ = trained(kind(0.1), np.float64)
-    monkeypatch.setattr(updates, "_BLOCK", 3)
+    monkeypatch.setattr(updater_module, "_BLOCK", 3)
     steps, _ = trained(kind(0.1), np.float64)
     assert_array_equal(steps, expected)
 
@@ -111,8 +112,8 @@ def test_keeping_averages_changes_no_step(dtype):
 
 def test_before_any_step_the_averages_are_the_parameters():
     optimizer = Adam(use_ema=True)
-    slots = updates.initial_slots(optimizer, START)
-    assert_array_equal(updates.averages(optimizer, START, slots, variables_of()), START)
+    slots = updater_module.initial_slots(optimizer, START)
+    assert_array_equal(updater_module.averages(optimizer, START, slots, variables_of()), START)
 
 
 def test_what_is_not_learned_is_neither_decayed_nor_averaged():
@@ -120,12 +121,12 @@ def test_what_is_not_learned_is_neither_decayed_nor_averaged():
     variables = [kernel, replace(bias, is_learned=False)]
     optimizer = AdamW(0.1, 0.5, use_ema=True, clipnorm=1.0)
     params, grad = START.copy(), np.zeros(len(START))
-    slots = updates.initial_slots(optimizer, params)
+    slots = updater_module.initial_slots(optimizer, params)
     grad[6:] = [4.0, -8.0]
     Updater(optimizer, BatchL2(), 6, params, slots, grad, variables).step(4.0, 1, 0.1)
     # It falls by what its layer says.
     assert_allclose(params[6:], START[6:] - [1.0, -2.0])
-    assert_array_equal(updates.averages(optimizer, params, slots, variables)[6:], params[6:])
+    assert_array_equal(updater_module.averages(optimizer, params, slots, variables)[6:], params[6:])
     assert np.all(params[:6] != START[:6])
 
 
@@ -142,7 +143,7 @@ def test_plain_sgd_needs_no_state():
         1, 2, 2, 2, 2, 1, 2, 1,
     ]  # fmt: skip
     assert RMSprop(momentum=0.9, centered=True).n_slots == Adam(amsgrad=True).n_slots == 3
-    assert updates.n_slots(SGD(use_ema=True, gradient_accumulation_steps=2)) == 2
+    assert updater_module.n_slots(SGD(use_ema=True, gradient_accumulation_steps=2)) == 2
 
 
 def test_keras_defaults_and_positions():
@@ -185,8 +186,8 @@ def test_settings_that_make_no_sense_raise(make, message):
 
 
 def test_lbfgs_asks_for_nothing_around_its_steps():
-    assert updates.n_slots(LBFGS()) == 0
-    assert updates.initial_slots(LBFGS(), START).shape == (0, len(START))
+    assert updater_module.n_slots(LBFGS()) == 0
+    assert updater_module.initial_slots(LBFGS(), START).shape == (0, len(START))
     assert LBFGS().initial_rate == 1.0
     with pytest.raises(TypeError, match="minimize"):
         LBFGS().update(START, START, None, None, 1, 1.0)

@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dasknn import losses
+from dasknn.engine.outputs import LOGITS, MARGINS, PROBABILITIES, Outputs
 from dasknn.losses import CLASSES, LABELS, NUMBERS
-from dasknn.outputs import LOGITS, MARGINS, PROBABILITIES, Outputs
 
 
 @pytest.mark.parametrize(

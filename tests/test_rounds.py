@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_strategies import STRATEGIES, job_of, rows, run_round
 
-from dasknn.rounds import in_proportion
+from dasknn.engine.state import in_proportion
 from dasknn.strategies import GradientAveraging, OuterNesterov, PredictionAveraging, WeightAveraging
 from dasknn.transports import OnPeers
 

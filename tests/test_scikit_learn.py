@@ -25,7 +25,7 @@ from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import check_estimator
 
 import dasknn
-from dasknn.network import Workspace
+from dasknn.engine.workspace import Workspace
 
 KINDS = ("MLPClassifier", "MLPRegressor")
 
@@ -134,7 +134,7 @@ def test_lbfgs_on_other_kinds_of_x(kind_of_x):
 
 def test_lbfgs_makes_few_csr_rows_dense_at_a_time(monkeypatch):
     _, X, y = table("iris")
-    monkeypatch.setattr("dasknn.network._SPARSE_ELEMENTS_AT_ONCE", 7 * X.shape[1])
+    monkeypatch.setattr("dasknn.engine.workspace._SPARSE_ELEMENTS_AT_ONCE", 7 * X.shape[1])
     sizes = set()
     make = Workspace.__init__
 

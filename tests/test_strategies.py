@@ -10,12 +10,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from dasknn.cluster.tasks import merge_tree
 from dasknn.compression import Float16, PowerSGD
+from dasknn.engine.network import Network
+from dasknn.engine.schedule import Piece
+from dasknn.engine.state import Contribution, Shard, TrainingJob, WarmUp
+from dasknn.engine.workspace import loss_and_grad
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
-from dasknn.network import Network, loss_and_grad
 from dasknn.optimizers import Adam
 from dasknn.regularizers import BatchL2
-from dasknn.rounds import Contribution, Piece, Shard, TrainingJob, WarmUp
 from dasknn.sklearn_losses import CategoricalLogLoss
 from dasknn.strategies import GradientAveraging, OuterNesterov, PredictionAveraging, WeightAveraging, get
 

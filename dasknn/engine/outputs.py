@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, softmax
 
+from dasknn.engine.network import Network
 from dasknn.losses import CLASSES, LABELS, NUMBERS
-from dasknn.network import Network
 
 PROBABILITIES, LOGITS, MARGINS = "probabilities", "logits", "margins"
 

@@ -5,15 +5,15 @@ All of them are values. `Walk` says which rows a replica goes through between tw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dasknn import updates
-from dasknn.network import Network
+from dasknn.engine import updater
+from dasknn.engine.network import Network
 from dasknn.optimizers import Optimizer
 from dasknn.regularizers import BatchL2
 
@@ -73,11 +73,11 @@ class TrainingJob:
     @property
     def n_slots(self) -> int:
         """Vectors of state that the optimizer keeps."""
-        return updates.n_slots(self.optimizer)
+        return updater.n_slots(self.optimizer)
 
     def initial_slots(self, params: np.ndarray) -> np.ndarray:
         """Return the optimizer's state (n_slots, n) before the first step."""
-        return updates.initial_slots(self.optimizer, params)
+        return updater.initial_slots(self.optimizer, params)
 
     @property
     def n_numbers(self) -> int:
@@ -200,16 +200,6 @@ class Shard:
         return Shard(X, y, weight)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Rows begin to end, in the order of the epoch, of the shard with that number."""
-
-    shard: int
-    replica: int
-    begin: int
-    end: int
-
-
 # Of a contribution, without sums of metrics.
 _N_NUMBERS = 4
 
@@ -274,35 +264,6 @@ def merge_numbers(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return merged
 
 
-# One replica's rows, round by round: rounds[k][replica] is a list of pieces.
-Round = list[list[Piece]]
-
-
-class Walk:
-    """A replica's way through its shards in an epoch, cut into pieces."""
-
-    def __init__(self, job: TrainingJob, replica: int, shards: dict[int, int], epoch: int):
-        """shards maps the replica's shards to their numbers of rows."""
-        self._replica = replica
-        self._shards = ((shard, shards[shard]) for shard in job.shard_order(epoch, replica, list(shards)))
-        self._current = (-1, 0)
-        self._begin = self._done = 0
-
-    def advance_to(self, goal: int) -> list[Piece]:
-        """Return the pieces from where the walk stands to `goal` rows from its start."""
-        pieces = []
-        while self._done < goal:
-            shard, n_rows = self._current
-            if self._begin == n_rows:
-                self._current, self._begin = next(self._shards), 0
-                continue
-            end = min(n_rows, self._begin + goal - self._done)
-            pieces.append(Piece(shard, self._replica, self._begin, end))
-            self._done += end - self._begin
-            self._begin = end
-        return pieces
-
-
 def in_proportion(rows: Sequence[int], n: int) -> list[int]:
     """Return n <= sum(rows) as a sum of parts in the proportion of rows.
 
@@ -316,13 +277,3 @@ def in_proportion(rows: Sequence[int], n: int) -> list[int]:
         parts.append(part)
         n, left = n - part, left - own
     return parts
-
-
-class Schedule(NamedTuple):
-    """How far replicas are when rounds end: after round k (from 0), replica r has done goals(k)[r] rows.
-
-    Every round has rows, of one replica at least: so whoever counts rounds counts steps.
-    """
-
-    n_rounds: int
-    goals: Callable[[int], list[int]]

@@ -1,0 +1,58 @@
+"""Which replica trains on which rows in which round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dasknn.engine.state import TrainingJob
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows begin to end, in the order of the epoch, of the shard with that number."""
+
+    shard: int
+    replica: int
+    begin: int
+    end: int
+
+
+# One replica's rows, round by round: rounds[k][replica] is a list of pieces.
+Round = list[list[Piece]]
+
+
+class Walk:
+    """A replica's way through its shards in an epoch, cut into pieces."""
+
+    def __init__(self, job: TrainingJob, replica: int, shards: dict[int, int], epoch: int):
+        """shards maps the replica's shards to their numbers of rows."""
+        self._replica = replica
+        self._shards = ((shard, shards[shard]) for shard in job.shard_order(epoch, replica, list(shards)))
+        self._current = (-1, 0)
+        self._begin = self._done = 0
+
+    def advance_to(self, goal: int) -> list[Piece]:
+        """Return the pieces from where the walk stands to `goal` rows from its start."""
+        pieces = []
+        while self._done < goal:
+            shard, n_rows = self._current
+            if self._begin == n_rows:
+                self._current, self._begin = next(self._shards), 0
+                continue
+            end = min(n_rows, self._begin + goal - self._done)
+            pieces.append(Piece(shard, self._replica, self._begin, end))
+            self._done += end - self._begin
+            self._begin = end
+        return pieces
+
+
+class Schedule(NamedTuple):
+    """How far replicas are when rounds end: after round k (from 0), replica r has done goals(k)[r] rows.
+
+    Every round has rows, of one replica at least: so whoever counts rounds counts steps.
+    """
+
+    n_rounds: int
+    goals: Callable[[int], list[int]]
