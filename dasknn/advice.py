@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone, is_classifier
 
-from dasknn import choice, features, targets
+from dasknn import features, targets
 from dasknn.cluster import partitions
 from dasknn.cluster.collective import Group, Part
 from dasknn.cluster.members import Members
@@ -20,14 +20,15 @@ from dasknn.cluster.tasks import Graph, Tasks, connect
 from dasknn.engine.network import Network
 from dasknn.engine.schedule import Piece
 from dasknn.engine.state import Shard, TrainingJob
-from dasknn.learners import GradientLearner
 from dasknn.strategies import (
     GradientAveraging,
     OuterNesterov,
     PredictionAveraging,
     Strategy,
     WeightAveraging,
+    auto,
 )
+from dasknn.strategies.gradients import GradientLearner
 
 _PROBE_SECONDS = 0.2
 _LONG_VECTOR = 1_000_000
@@ -156,7 +157,7 @@ def _n_samples(values) -> int:
 # --- measuring ----------------------------------------------------------------------------------------
 
 
-def _measure(tasks: Tasks, job: TrainingJob, sizes: choice.Sizes) -> Measured:
+def _measure(tasks: Tasks, job: TrainingJob, sizes: auto.Sizes) -> Measured:
     homes = tasks.homes(sizes.replicas)
     members = Members(tasks, homes, 0)
     try:
@@ -241,13 +242,13 @@ def _nothing(*args) -> None:
 # --- predicting ---------------------------------------------------------------------------------------
 
 
-def _rows(measured: Measured, sizes: choice.Sizes, n_workers: int, model, default: Strategy) -> list[Row]:
+def _rows(measured: Measured, sizes: auto.Sizes, n_workers: int, model, default: Strategy) -> list[Row]:
     often = WeightAveraging(16, OuterNesterov())
     candidates: list[tuple[Strategy, str]] = [
-        (GradientAveraging(), choice.PEER),
-        (GradientAveraging(), choice.TASKS),
+        (GradientAveraging(), auto.PEER),
+        (GradientAveraging(), auto.TASKS),
         *((apart, model._transport(apart, sizes)) for apart in (often, WeightAveraging())),
-        (PredictionAveraging(), choice.TASKS),
+        (PredictionAveraging(), auto.TASKS),
     ]
     ran = (getattr(model, "strategy_", None), getattr(model, "transport_", None))
     epochs = [entry for entry in getattr(model, "history_", []) if entry.get("n_samples") == sizes.n_rows]
@@ -273,7 +274,7 @@ def _rows(measured: Measured, sizes: choice.Sizes, n_workers: int, model, defaul
 
 def _predict(
     measured: Measured,
-    sizes: choice.Sizes,
+    sizes: auto.Sizes,
     n_workers: int,
     job: TrainingJob,
     strategy: Strategy,
@@ -288,7 +289,7 @@ def _predict(
     n_bytes = n_rounds * 2 * (n_workers - 1) * vector_bytes
     if isinstance(strategy, PredictionAveraging):
         n_bytes = 0
-    if transport == choice.TASKS:
+    if transport == auto.TASKS:
         of_round = measured.task_round
     elif isinstance(strategy, GradientAveraging):
         of_round = measured.gradient_round

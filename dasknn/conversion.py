@@ -11,7 +11,6 @@ import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 
 from dasknn import strategies, targets
-from dasknn.compression import Float16, PowerSGD
 from dasknn.engine.network import Network
 from dasknn.exceptions import ModelFileError
 from dasknn.layers import Dense
@@ -19,6 +18,7 @@ from dasknn.losses import Loss
 from dasknn.prediction import Predictor
 from dasknn.saving import schema, snapshots
 from dasknn.strategies import OuterNesterov, Strategy
+from dasknn.strategies.compression import Float16, PowerSGD
 
 # Settings that a strategy may hold.
 _SETTINGS = (OuterNesterov, Float16, PowerSGD)

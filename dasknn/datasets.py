@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from dasknn import choice, prediction, skew
+from dasknn import prediction, skew
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import Graph, Tasks
 from dasknn.engine.state import Shard, TrainingJob
 from dasknn.exceptions import LinkError
-from dasknn.strategies import Strategy
+from dasknn.strategies import Strategy, auto
 from dasknn.targets import ClassWeights
 from dasknn.transports import InProcess, OnPeers, OnTasks
 
@@ -178,7 +178,7 @@ class RowsOnTasks:
         shards = partitions.shards(
             self.tasks, self.loaded, job.replicas, partial(make_shard, encoder, weights)
         )
-        if name == choice.PEER:
+        if name == auto.PEER:
             peers = OnPeers(job, strategy, self.tasks, shards)
             try:
                 peers.connect()

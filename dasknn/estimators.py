@@ -32,7 +32,7 @@ from sklearn.utils.validation import (
 )
 
 from dasknn import callbacks as cb
-from dasknn import checkpoints, choice, conversion, features, prediction, progress, strategies, targets
+from dasknn import checkpoints, conversion, features, prediction, progress, strategies, targets
 from dasknn.announcements import Announcements
 from dasknn.checkpoints import Checkpoints
 from dasknn.cluster import inputs, partitions
@@ -51,7 +51,7 @@ from dasknn.saving import safetensors_file, schema
 from dasknn.scores import R2, Accuracy
 from dasknn.sklearn_losses import BinaryLogLoss, CategoricalLogLoss, HalfPoisson, SklearnLoss, SquaredError
 from dasknn.sklearn_rules import InverseScaling, Patience
-from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy
+from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, auto
 from dasknn.targets import ClassWeights
 from dasknn.training import Face, Training
 from dasknn.transports import random_memory, recall_random
@@ -144,7 +144,7 @@ class _MLP(Placed, BaseEstimator):
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "strategy": [StrOptions({"auto", "gradients", "weights", "predictions"}), Strategy],
         "replicas": [Interval(Integral, 1, None, closed="left"), None],
-        "transport": [StrOptions({"auto", choice.PEER, choice.TASKS})],
+        "transport": [StrOptions({"auto", auto.PEER, auto.TASKS})],
         "dtype": [StrOptions({"float32", "float64"}), None],
         "callbacks": ["array-like", cb.Callback, None],
     }
@@ -311,7 +311,7 @@ class _MLP(Placed, BaseEstimator):
                 "Expected validation_data to be (X, y) or (X, y, sample_weight), received "
                 f"{len(validation_data)} items."
             )
-        if self.solver == "lbfgs" and self.transport == choice.PEER:
+        if self.solver == "lbfgs" and self.transport == auto.PEER:
             raise ValueError("solver='lbfgs' goes through the client, received transport='peer'. Use 'auto'.")
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -333,12 +333,12 @@ class _MLP(Placed, BaseEstimator):
         """Return the number of replicas, where parameters or an earlier fit say so."""
         if strategy is None:
             return self.replicas
-        if self.transport == choice.PEER and isinstance(strategy, PredictionAveraging):
+        if self.transport == auto.PEER and isinstance(strategy, PredictionAveraging):
             raise ValueError(
                 "transport='peer' is for replicas that exchange something, which members of an ensemble do "
                 "not. Use transport='auto'."
             )
-        if self.transport == choice.TASKS and strategy.remembers:
+        if self.transport == auto.TASKS and strategy.remembers:
             raise ValueError(
                 "Compressed gradients travel between workers themselves, received transport='tasks'. Use "
                 "transport='auto', or leave compression out."
@@ -460,7 +460,7 @@ class _MLP(Placed, BaseEstimator):
         patience = self._make_patience(going_on)
         transport = rows.transport(job, averages, encoder, class_weights, self._transport(averages, sizes))
         self.replicas_, self.transport_ = replicas, transport.name
-        self.strategy_ = None if transport.name == choice.PROCESS else averages
+        self.strategy_ = None if transport.name == auto.PROCESS else averages
         self.strategy_reason_ = reason
         training = Training(
             self,
@@ -533,7 +533,7 @@ class _MLP(Placed, BaseEstimator):
         )
         return Network(self.n_features_in_, layers, loss, dtype)
 
-    def _choose(self, rows, strategy: Strategy | None, sizes: choice.Sizes) -> tuple[Strategy, str]:
+    def _choose(self, rows, strategy: Strategy | None, sizes: auto.Sizes) -> tuple[Strategy, str]:
         """Return the strategy, and why it is this one."""
         if strategy is not None:
             return strategy, f"{strategy.name}: asked for"
@@ -541,22 +541,22 @@ class _MLP(Placed, BaseEstimator):
             return GradientAveraging(), "none: plain data trains in this process"
         return self._choose_by_rules(sizes)
 
-    def _choose_by_rules(self, sizes: choice.Sizes) -> tuple[Strategy, str]:
+    def _choose_by_rules(self, sizes: auto.Sizes) -> tuple[Strategy, str]:
         """Return what strategy='auto' is for Dask data, and why."""
-        transport = choice.TASKS if self.transport == choice.TASKS else choice.PEER
-        return choice.choose_strategy(sizes, transport)
+        transport = auto.TASKS if self.transport == auto.TASKS else auto.PEER
+        return auto.choose_strategy(sizes, transport)
 
-    def _transport(self, strategy: Strategy, sizes: choice.Sizes) -> str:
+    def _transport(self, strategy: Strategy, sizes: auto.Sizes) -> str:
         if self.solver == "lbfgs":
-            return choice.TASKS
-        return choice.choose_transport(strategy, sizes) if self.transport == "auto" else self.transport
+            return auto.TASKS
+        return auto.choose_transport(strategy, sizes) if self.transport == "auto" else self.transport
 
-    def _job(self, sizes: choice.Sizes, seed: int) -> TrainingJob:
+    def _job(self, sizes: auto.Sizes, seed: int) -> TrainingJob:
         """Return the job; a batch that grows with the number of replicas takes a larger learning rate."""
         network, n_rows, replicas, batch_size = sizes
         factor = 1.0
         if self.batch_size == "auto" and batch_size is not None:
-            factor = choice.rate_factor(self.solver, batch_size / min(choice.AUTO_BATCH, n_rows))
+            factor = auto.rate_factor(self.solver, batch_size / min(auto.AUTO_BATCH, n_rows))
         warmup = None if factor == 1 else WarmUp(factor, sizes.n_steps)
         penalty = BatchL2(float(self.alpha))
         optimizer = self._optimizer(factor)
@@ -570,24 +570,24 @@ class _MLP(Placed, BaseEstimator):
             return Adam(rate, self.beta_1, self.beta_2, self.epsilon)
         return SGD(rate, self.momentum, self.nesterovs_momentum)
 
-    def _sizes(self, network: Network, n_rows: int, replicas: int, strategy: Strategy | None) -> choice.Sizes:
+    def _sizes(self, network: Network, n_rows: int, replicas: int, strategy: Strategy | None) -> auto.Sizes:
         batch_size = self._wanted_batch()
         if isinstance(batch_size, str):
-            batch_size = choice.auto_batch_size(strategy or GradientAveraging(), n_rows, replicas)
+            batch_size = auto.auto_batch_size(strategy or GradientAveraging(), n_rows, replicas)
         elif batch_size is not None and batch_size > n_rows:
             warnings.warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
                 stacklevel=5,
             )
             batch_size = n_rows
-        return choice.Sizes(network, n_rows, replicas, None if batch_size is None else int(batch_size))
+        return auto.Sizes(network, n_rows, replicas, None if batch_size is None else int(batch_size))
 
     def _wanted_batch(self) -> int | str | None:
         """Return the rows of a step: a number, "auto", or None for all of them."""
         return None if self.batch_size == "full" or self.solver == "lbfgs" else self.batch_size
 
     def _default_replicas(self, strategy: Strategy | None, n_slots: int, n_rows: int) -> int:
-        return choice.default_replicas(strategy or GradientAveraging(), n_slots, n_rows, self._wanted_batch())
+        return auto.default_replicas(strategy or GradientAveraging(), n_slots, n_rows, self._wanted_batch())
 
     def _make_patience(self, going_on: bool) -> Patience:
         adaptive = self.solver == "sgd" and self.learning_rate == "adaptive"
@@ -878,7 +878,7 @@ class _MLP(Placed, BaseEstimator):
             if hasattr(estimator, name):
                 setattr(model, name, copy(getattr(estimator, name)))
         model.replicas_, model.interrupted_ = 1, False
-        model.transport_, model.strategy_reason_ = choice.PROCESS, "none: trained by scikit-learn"
+        model.transport_, model.strategy_reason_ = auto.PROCESS, "none: trained by scikit-learn"
         return model
 
     def __sklearn_is_fitted__(self):

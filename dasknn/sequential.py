@@ -21,7 +21,6 @@ from sklearn.utils import Tags, TargetTags
 from dasknn import callbacks as cb
 from dasknn import (
     checkpoints,
-    choice,
     features,
     keras_files,
     layers,
@@ -42,13 +41,13 @@ from dasknn.engine.state import TrainingJob, TrainState
 from dasknn.exceptions import ModelFileError
 from dasknn.handles import OptimizerHandle
 from dasknn.layers import Input
-from dasknn.learners import LocalTrainer
 from dasknn.metrics import MetricSet
 from dasknn.prediction import Evaluation, Predictor
 from dasknn.regularizers import BatchL2
 from dasknn.saving import safetensors_file, schema, storage
 from dasknn.stack import DTYPE, Stack
-from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy
+from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, auto
+from dasknn.strategies.local_trainer import LocalTrainer
 from dasknn.targets import LabelWeights, LossEncoder
 from dasknn.training import Face, Training
 
@@ -128,7 +127,7 @@ class Sequential(Placed, Stack):
             raise ValueError(
                 f"Expected loss_weights=None, since there is one output, received {loss_weights!r}."
             )
-        if transport not in ("auto", choice.PEER, choice.TASKS):
+        if transport not in ("auto", auto.PEER, auto.TASKS):
             raise ValueError(f"Expected transport to be 'auto', 'peer' or 'tasks', received {transport!r}.")
         self._take_scope("compiled")
         if isinstance(optimizer, OptimizerHandle):
@@ -391,14 +390,12 @@ class Sequential(Placed, Stack):
             if not self._says_replicas():
                 replicas = min(replicas, rows.n_rows)
             batch_size = min(batch_size, rows.n_rows)
-            sizes = choice.Sizes(network, rows.n_rows, replicas, batch_size)
+            sizes = auto.Sizes(network, rows.n_rows, replicas, batch_size)
             strategy, self.strategy_reason_ = self._choose(sizes)
             job = self._job(batch_size, replicas, summary, shuffle, steps_per_epoch)
             state = self._begin(job, strategy, replicas)
             wanted = (
-                choice.choose_transport(strategy, sizes)
-                if settings.transport == "auto"
-                else settings.transport
+                auto.choose_transport(strategy, sizes) if settings.transport == "auto" else settings.transport
             )
             transport = rows.transport(job, strategy, encoder, weights, wanted)
             self.replicas_, self.strategy_, self.transport_ = replicas, strategy, transport.name
@@ -538,13 +535,13 @@ class Sequential(Placed, Stack):
         """Return whether the number of replicas was asked for."""
         return self._strategy is not None and self._strategy.replicas is not None
 
-    def _choose(self, sizes: choice.Sizes) -> tuple[Strategy, str]:
+    def _choose(self, sizes: auto.Sizes) -> tuple[Strategy, str]:
         """Return the strategy, and why it is this one."""
         transport = self._settings("fit").transport
         is_synchronized = sizes.network.is_synchronized
         if self._strategy is not None:
             if is_synchronized and not (
-                isinstance(self._strategy, GradientAveraging) and transport != choice.TASKS
+                isinstance(self._strategy, GradientAveraging) and transport != auto.TASKS
             ):
                 raise ValueError(
                     "BatchNormalization(synchronized=True) needs averaged gradients and the peer transport, "
@@ -554,7 +551,7 @@ class Sequential(Placed, Stack):
             return self._strategy, f"{self._strategy.name}: asked for by the scope it was {self._scoped} in"
         if is_synchronized:
             return GradientAveraging(), "gradients: a layer is synchronized, step by step"
-        return choice.choose_strategy(sizes, choice.TASKS if transport == choice.TASKS else choice.PEER)
+        return auto.choose_strategy(sizes, auto.TASKS if transport == auto.TASKS else auto.PEER)
 
     # --- data --------------------------------------------------------------------------------------
 

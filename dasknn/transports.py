@@ -18,16 +18,15 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import shuffle
 
-from dasknn import choice
 from dasknn.cluster.collective import Group, Part
 from dasknn.cluster.members import Members
 from dasknn.engine.schedule import Walk
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, merge_numbers
 from dasknn.engine.workspace import Workspace, loss_and_grad
 from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError
-from dasknn.learners import LocalTrainer, batch_bounds
 from dasknn.saving import snapshots
-from dasknn.strategies import GradientAveraging, Strategy
+from dasknn.strategies import GradientAveraging, Strategy, auto
+from dasknn.strategies.local_trainer import LocalTrainer, batch_bounds
 
 OnWave = Callable[[TrainState], None]
 # Operations a second of a very slow worker.
@@ -89,7 +88,7 @@ class InProcess(Transport):
     that the same seed gives scikit-learn's own numbers.
     """
 
-    name = choice.PROCESS
+    name = auto.PROCESS
     _BATCHES_IN_WAVE = 64
 
     def __init__(
@@ -201,7 +200,7 @@ def _layout_of(strategy: Strategy, shards) -> dict[str, Any]:
 class OnTasks(Transport):
     """Trains by rounds of tasks; see `cluster.tasks`."""
 
-    name = choice.TASKS
+    name = auto.TASKS
 
     def __init__(self, job: TrainingJob, strategy: Strategy, tasks, shards):
         self.job = job
@@ -256,7 +255,7 @@ class OnPeers(Transport):
     that fails on one worker is given up on all, and run again from the same state.
     """
 
-    name = choice.PEER
+    name = auto.PEER
     # A wave lasts about this long: so often the driver hears of progress.
     _WAVE_SECONDS = 2.0
     _FIRST_WAVE = 512
@@ -465,7 +464,7 @@ def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> R
 
 
 class _Exchange:
-    """What a learner sees of the group: see `learners.Exchange`."""
+    """What a learner sees of the group: see `learner.Exchange`."""
 
     def __init__(self, group: Group, n_threads: int, n_numbers: int):
         self._group = group

@@ -19,9 +19,9 @@ import threadpoolctl
 import dasknn
 from dasknn import MLPClassifier, MLPRegressor, Sequential
 from dasknn.cluster import partitions
-from dasknn.compression import Float16, PowerSGD
 from dasknn.layers import BatchNormalization, Dense, Dropout, Input
 from dasknn.strategies import GradientAveraging, OuterNesterov, PredictionAveraging, WeightAveraging
+from dasknn.strategies.compression import Float16, PowerSGD
 
 GOLDEN = Path(__file__).parent / "golden" / "bits.json"
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

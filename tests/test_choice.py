@@ -13,14 +13,14 @@ from dasknn import (
     OuterNesterov,
     PredictionAveraging,
     WeightAveraging,
-    choice,
 )
 from dasknn.engine.network import Network
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
 from dasknn.sklearn_losses import CategoricalLogLoss
+from dasknn.strategies import auto
 
-PEER, TASKS = choice.PEER, choice.TASKS
+PEER, TASKS = auto.PEER, auto.TASKS
 
 
 def sizes(units=100, n_rows=100_000, replicas=2, batch_size=400):
@@ -28,7 +28,7 @@ def sizes(units=100, n_rows=100_000, replicas=2, batch_size=400):
         Dense(units, "relu", kernel_initializer=GlorotUniform(), bias_initializer=GlorotUniform()),
         Dense(5, "softmax"),
     )
-    return choice.Sizes(Network(50, layers, CategoricalLogLoss(), "float32"), n_rows, replicas, batch_size)
+    return auto.Sizes(Network(50, layers, CategoricalLogLoss(), "float32"), n_rows, replicas, batch_size)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def sizes(units=100, n_rows=100_000, replicas=2, batch_size=400):
 def test_gradients_are_averaged_unless_something_else_is_asked_for(
     of, transport, reason, says_what_exchanges_less
 ):
-    strategy, said = choice.choose_strategy(of, transport)
+    strategy, said = auto.choose_strategy(of, transport)
     assert strategy == GradientAveraging()
     assert said.startswith("gradients: ")
     assert reason in said
@@ -52,11 +52,11 @@ def test_gradients_are_averaged_unless_something_else_is_asked_for(
 
 
 def test_short_rounds_go_between_workers():
-    assert choice.choose_transport(GradientAveraging(), sizes()) == PEER
-    assert choice.choose_transport(GradientAveraging(), sizes(units=300_000)) == TASKS
-    assert choice.choose_transport(WeightAveraging(), sizes(n_rows=10**7)) == TASKS
-    assert choice.choose_transport(WeightAveraging(), sizes(n_rows=10**4)) == PEER
-    assert choice.choose_transport(GradientAveraging("float16"), sizes(units=300_000)) == PEER
+    assert auto.choose_transport(GradientAveraging(), sizes()) == PEER
+    assert auto.choose_transport(GradientAveraging(), sizes(units=300_000)) == TASKS
+    assert auto.choose_transport(WeightAveraging(), sizes(n_rows=10**7)) == TASKS
+    assert auto.choose_transport(WeightAveraging(), sizes(n_rows=10**4)) == PEER
+    assert auto.choose_transport(GradientAveraging("float16"), sizes(units=300_000)) == PEER
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_short_rounds_go_between_workers():
     [("adam", 1, 1), ("adam", 4, 2), ("adam", 0.25, 1), ("sgd", 32, 32), ("sgd", 0.5, 1)],
 )
 def test_the_learning_rate_grows_with_the_batch(solver, replicas, factor):
-    assert choice.rate_factor(solver, replicas) == factor
+    assert auto.rate_factor(solver, replicas) == factor
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_the_learning_rate_grows_with_the_batch(solver, replicas, factor):
     ],
 )
 def test_automatic_batches_grow_where_epochs_stay_long(strategy, n_rows, replicas, batch_size, default):
-    assert choice.auto_batch_size(strategy, n_rows, replicas) == batch_size
-    assert choice.default_replicas(strategy, replicas, n_rows, "auto") == default
+    assert auto.auto_batch_size(strategy, n_rows, replicas) == batch_size
+    assert auto.default_replicas(strategy, replicas, n_rows, "auto") == default
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd"])

@@ -18,8 +18,8 @@ from dasknn import MLPClassifier
 from dasknn.callbacks import LambdaCallback
 from dasknn.cluster import partitions
 from dasknn.cluster.tasks import Graph, LocalTasks
+from dasknn.engine.state import Shard
 from dasknn.exceptions import PartitionError
-from dasknn.strategies import Shard
 from dasknn.targets import ClassSummary, NumberSummary
 
 N = 60

@@ -166,7 +166,7 @@ def test_rounds_in_which_some_replicas_have_no_rows_give_the_bits_of_tasks(clien
 def test_members_that_disagree_are_found_out(new_cluster, data, monkeypatch):
     # Workers in this process: one of them gets other rows.
     new_cluster(2, processes=False)
-    from dasknn.learners import GradientLearner
+    from dasknn.strategies.gradients import GradientLearner
 
     apply = GradientLearner.apply
     lock, first = threading.Lock(), []
@@ -441,7 +441,7 @@ def test_a_worker_that_hangs_while_the_driver_waits_for_it_is_left_out(
 
 def test_what_a_member_raises_of_its_own_is_raised(new_cluster, data, monkeypatch):
     new_cluster(2, processes=False)
-    from dasknn.learners import GradientLearner
+    from dasknn.strategies.gradients import GradientLearner
 
     def fail(self, total):
         raise ZeroDivisionError("of its own")

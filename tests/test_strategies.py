@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dasknn.cluster.tasks import merge_tree
-from dasknn.compression import Float16, PowerSGD
 from dasknn.engine.network import Network
 from dasknn.engine.schedule import Piece
 from dasknn.engine.state import Contribution, Shard, TrainingJob, WarmUp
@@ -20,6 +19,7 @@ from dasknn.optimizers import Adam
 from dasknn.regularizers import BatchL2
 from dasknn.sklearn_losses import CategoricalLogLoss
 from dasknn.strategies import GradientAveraging, OuterNesterov, PredictionAveraging, WeightAveraging, get
+from dasknn.strategies.compression import Float16, PowerSGD
 
 NETWORK = Network(
     6,
@@ -221,7 +221,7 @@ def test_rounds_of_weights_are_of_about_every_steps_and_visit_every_row(every, r
 
 
 def test_batches_of_a_round_are_of_nearly_one_size(monkeypatch):
-    from dasknn.learners import LocalTrainer
+    from dasknn.strategies.local_trainer import LocalTrainer
 
     sizes = []
     take_step = LocalTrainer._take_step

@@ -1,0 +1,96 @@
+"""Steps that a replica takes by itself, in arrays of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from dasknn.engine.state import Shard, TrainingJob, TrainState
+from dasknn.engine.updater import Updater
+from dasknn.engine.workspace import Workspace, Workspaces
+
+
+def batch_bounds(n_rows: int, batch_size: int) -> list[int]:
+    """Return where batches of batch_size rows begin, and where the last, which may be shorter, ends."""
+    return [*range(0, n_rows, batch_size), n_rows]
+
+
+class LocalTrainer:
+    """Takes optimizer steps of one network in one process.
+
+    Begins from a TrainState with one network's params (n,), which it copies.
+    """
+
+    def __init__(self, job: TrainingJob, state: TrainState):
+        self._job = job
+        self._params, self._slots = np.empty_like(state.params), np.empty_like(state.slots)
+        self._param_views = job.network.views(self._params)
+        grad = np.empty_like(self._params)
+        self._grad_views = job.network.views(grad)
+        self._updater = Updater(
+            job.optimizer,
+            job.regularizer,
+            job.network.n_weights,
+            self._params,
+            self._slots,
+            grad,
+            job.network.variables,
+        )
+        self._workspaces = Workspaces(job.network, job.metrics)
+        self.begin(state)
+
+    def begin(self, state: TrainState) -> None:
+        """Begin anew, from a state."""
+        self._state = state
+        np.copyto(self._params, state.params)
+        np.copyto(self._slots, state.slots)
+        self._step, self._loss_total = state.step, state.loss_total
+        self._n_samples, self._weight_sum = state.n_samples, state.weight_sum
+        self._metric_sums = state.metric_sums
+
+    def train(self, shard: Shard, order: np.ndarray | slice, bounds: Iterable[int], number: int = 0) -> None:
+        """Take a step on each batch of `order`, rows of the shard: from one of the bounds to the next.
+
+        number: that of the shard, on which noise depends.
+        """
+        for begin, end in pairwise(bounds):
+            if isinstance(order, slice):
+                rows: Any = slice(order.start + begin, order.start + end)
+            else:
+                rows = order[begin:end]
+            workspace = self._workspaces.of(end - begin)
+            workspace.take(shard.X, shard.y, shard.weight, rows)
+            self._take_step(workspace, self._job.noise(self._step, number, begin))
+
+    def state(self) -> TrainState:
+        """Return what has been learned; its arrays go on changing if training does."""
+        return replace(
+            self._state,
+            params=self._params,
+            slots=self._slots,
+            step=self._step,
+            loss_total=self._loss_total,
+            n_samples=self._n_samples,
+            weight_sum=self._weight_sum,
+            metric_sums=self._metric_sums,
+        )
+
+    def _take_step(self, workspace: Workspace, noise: np.random.Generator | None) -> None:
+        n_rows = workspace.n_rows
+        weight_sum = self._job.network.loss.divisor(n_rows, workspace.weight)
+        loss_sum = workspace.loss_and_grad(self._param_views, self._grad_views, noise)
+        loss_sum += self._updater.penalty(weight_sum)
+        self._n_samples += n_rows
+        self._metric_sums = self._metric_sums + workspace.metric_sums
+        if not weight_sum:
+            # Rows that do not count leave the network as it is.
+            return
+        self._step += 1
+        rate = self._job.rate(self._state.learning_rate, self._step)
+        self._updater.step(weight_sum, self._step, rate)
+        self._weight_sum += weight_sum
+        self._loss_total += loss_sum / weight_sum * n_rows

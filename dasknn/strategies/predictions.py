@@ -1,0 +1,91 @@
+"""Networks train apart; their predictions are averaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from dasknn.engine.schedule import Schedule
+from dasknn.engine.state import Contribution, TrainState, merge_numbers
+from dasknn.strategies.local_trainer import LocalTrainer, batch_bounds
+from dasknn.strategies.weights import LocalTraining
+
+
+@dataclass(frozen=True)
+class PredictionAveraging(LocalTraining):
+    """As many networks as replicas, each trained apart on its own rows; their predictions are averaged.
+
+    Deep ensembles (Lakshminarayanan et al. 2017), soft voting. `members` is another name of `replicas`;
+    every member takes steps of the whole batch_size. Nothing is exchanged but finished members.
+    """
+
+    members: int | None = None
+    name: ClassVar[str] = "predictions"
+    task_name: ClassVar[str] = "dasknn-train-member"
+
+    def __post_init__(self):
+        if self.members is not None and self.members < 1:
+            raise ValueError(f"Expected members to be at least 1, received {self.members}.")
+        if self.members is not None and self.replicas not in (None, self.members):
+            raise ValueError(f"Expected replicas={self.members}, the members, received {self.replicas}.")
+        object.__setattr__(self, "replicas", self.members or self.replicas)
+        super().__post_init__()
+
+    def schedule(self, job, rows):
+        # Steps of members are their own: each takes as many as were asked for.
+        return Schedule(1, lambda k: [sum(job.rows_of_epoch([own])) for own in rows])
+
+    def local_batch_size(self, job):
+        return job.batch_size
+
+    def replicas_in_step(self, replicas):
+        return 1
+
+    def init_state(self, job, params, replicas):
+        members = np.stack([params, *(job.init_params(member) for member in range(1, replicas))])
+        slots = np.stack([job.initial_slots(member) for member in members])
+        return TrainState(members, slots, job.optimizer.initial_rate)
+
+    def share(self, state, replica):
+        return replace(state, params=state.params[replica], slots=state.slots[replica])
+
+    def visit(self, job, state, carry, shard, piece):
+        # carry: the member's own TrainState, whose loss_total and n_samples begin at 0.
+        trainer = LocalTrainer(job, state.begin_epoch(state.epoch) if carry is None else carry)
+        order = job.row_order(state.epoch, piece.shard, len(shard))
+        n_rows = piece.end - piece.begin
+        bounds = batch_bounds(n_rows, self.local_batch_size(job) or n_rows)
+        rows = slice(piece.begin, piece.end)
+        trainer.train(shard, rows if isinstance(order, slice) else order[rows], bounds, piece.shard)
+        return trainer.state()
+
+    def finish(self, job, state, carry):
+        vector = np.concatenate([carry.params, carry.slots.reshape(-1)])
+        return Contribution.of(
+            vector[np.newaxis],
+            carry.loss_total,
+            carry.weight_sum,
+            carry.n_samples,
+            carry.step - state.step,
+            carry.metric_sums,
+        )
+
+    def merge(self, left, right):
+        # Members stand under one another, in the order of replicas.
+        return Contribution(
+            np.concatenate([left.vector, right.vector]), merge_numbers(left.numbers, right.numbers)
+        )
+
+    def apply(self, job, state, total):
+        n_params = state.params.shape[1]
+        return replace(
+            state,
+            params=total.vector[:, :n_params],
+            slots=total.vector[:, n_params:].reshape(state.slots.shape),
+            step=state.step + total.n_steps,
+            loss_total=state.loss_total + total.loss_sum,
+            n_samples=state.n_samples + total.n_samples,
+            metric_sums=state.metric_sums + total.metric_sums,
+        )
