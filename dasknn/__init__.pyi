@@ -14,7 +14,7 @@ from . import (
     strategies,
 )
 from .advice import recommend
-from .checkpoints import Checkpoint
+from .callbacks.checkpoints import Checkpoint
 from .compression import PowerSGD
 from .estimators import MLPClassifier, MLPRegressor, from_sklearn
 from .evaluation import compare, evaluate

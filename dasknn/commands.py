@@ -26,8 +26,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 import dasknn
-from dasknn import pipelines, progress, reports, tables
-from dasknn.callbacks import Callback
+from dasknn import pipelines, reports, tables
+from dasknn.callbacks import Callback, progress
 from dasknn.cluster.limits import available_cpus
 from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.options import (

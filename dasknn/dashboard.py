@@ -21,7 +21,7 @@ from math import inf
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from dasknn.announcements import (
+from dasknn.callbacks.announcements import (
     BEGIN,
     COMPLETED,
     END,

@@ -32,9 +32,10 @@ from sklearn.utils.validation import (
 )
 
 from dasknn import callbacks as cb
-from dasknn import checkpoints, conversion, features, prediction, progress, strategies, targets
-from dasknn.announcements import Announcements
-from dasknn.checkpoints import Checkpoints
+from dasknn import conversion, features, prediction, strategies, targets
+from dasknn.callbacks import checkpoints, progress
+from dasknn.callbacks.announcements import Announcements
+from dasknn.callbacks.checkpoints import Checkpoints
 from dasknn.cluster import inputs, partitions
 from dasknn.cluster.origins import Placed
 from dasknn.cluster.tasks import MAX_FAULTS, Tasks, connect
@@ -999,7 +1000,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
         another.
     dtype : 'float32', 'float64' or None, default=None
         Numbers to compute in. None: float32 if X is, else float64.
-    callbacks : list of `dasknn.callbacks.Callback`, one of them, or None, default=None
+    callbacks : list of `callbacks.Callback`, one of them, or None, default=None
         Told what happens; they run in the process that called fit.
 
     Attributes

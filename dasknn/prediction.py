@@ -208,7 +208,7 @@ def _loss_sum(predictor: Predictor, outputs: np.ndarray, y: np.ndarray, weight) 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What evaluating one of Keras's models needs: predictor, and a `metric_set.MetricSet`."""
+    """What evaluating one of Keras's models needs: predictor, and a `metrics.MetricSet`."""
 
     predictor: Predictor
     metrics: Any

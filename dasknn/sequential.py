@@ -19,19 +19,9 @@ import numpy as np
 from sklearn.utils import Tags, TargetTags
 
 from dasknn import callbacks as cb
-from dasknn import (
-    checkpoints,
-    features,
-    keras_files,
-    layers,
-    losses,
-    metrics,
-    optimizers,
-    prediction,
-    progress,
-    strategies,
-)
-from dasknn.announcements import Announcements
+from dasknn import features, keras_files, layers, losses, metrics, optimizers, prediction, strategies
+from dasknn.callbacks import checkpoints, progress
+from dasknn.callbacks.announcements import Announcements
 from dasknn.cluster import inputs, partitions
 from dasknn.cluster.origins import Placed
 from dasknn.cluster.tasks import MAX_FAULTS, LocalTasks, Tasks, connect

@@ -26,11 +26,10 @@ from dasknn import (
     PredictionAveraging,
     Sequential,
     WeightAveraging,
-    checkpoints,
     optimizers,
     schedules,
 )
-from dasknn.callbacks import Callback, EarlyStopping, LambdaCallback, ReduceLROnPlateau
+from dasknn.callbacks import Callback, EarlyStopping, LambdaCallback, ReduceLROnPlateau, checkpoints
 from dasknn.exceptions import ModelFileError, NonFiniteLossError
 from dasknn.layers import BatchNormalization, Dense, Dropout, Input
 from dasknn.saving import safetensors_file, storage

@@ -24,9 +24,9 @@ import pytest
 from conftest import assert_nothing_left
 from distributed import Client, LocalCluster
 
-from dasknn import MLPClassifier, Sequential, WeightAveraging, announcements, dashboard
-from dasknn.announcements import Announcements
-from dasknn.callbacks import Callback
+from dasknn import MLPClassifier, Sequential, WeightAveraging, dashboard
+from dasknn.callbacks import Callback, announcements
+from dasknn.callbacks.announcements import Announcements
 from dasknn.cluster.tasks import TOPIC, ClusterTasks
 from dasknn.layers import Dense, Input
 

@@ -10,7 +10,8 @@ import pytest
 from sklearn.base import clone
 
 import dasknn
-from dasknn import MLPClassifier, progress
+from dasknn import MLPClassifier
+from dasknn.callbacks import progress
 from dasknn.layers import Dense, Input
 
 

@@ -42,7 +42,7 @@ class TrainingJob:
 
     batch_size counts the rows of one step over all replicas; None stands for all rows. warmup: the rates of
     the first so many steps rise to that of the state from so small a part of it. metrics: a
-    `metric_set.MetricSet`
+    `metrics.MetricSet`
     to report of the training itself, or None. steps_per_epoch: end epochs after so many steps, if they have
     more.
     """

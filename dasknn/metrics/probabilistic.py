@@ -60,7 +60,7 @@ class KLDivergence(MeanOfLoss):
 
 @dataclass(frozen=True)
 class Poisson(MeanOfLoss):
-    """See `regression.Poisson`."""
+    """See `losses.Poisson`."""
 
     name: str | None = "poisson"
     dtype: str | None = None

@@ -27,7 +27,7 @@ class RootMeanSquaredError(MeanOfOutputs):
 
 @dataclass(frozen=True)
 class MeanSquaredError(MeanOfLoss):
-    """See `regression.MeanSquaredError`."""
+    """See `losses.MeanSquaredError`."""
 
     name: str | None = "mean_squared_error"
     dtype: str | None = None
@@ -36,7 +36,7 @@ class MeanSquaredError(MeanOfLoss):
 
 @dataclass(frozen=True)
 class MeanAbsoluteError(MeanOfLoss):
-    """See `regression.MeanAbsoluteError`."""
+    """See `losses.MeanAbsoluteError`."""
 
     name: str | None = "mean_absolute_error"
     dtype: str | None = None
@@ -45,7 +45,7 @@ class MeanAbsoluteError(MeanOfLoss):
 
 @dataclass(frozen=True)
 class MeanAbsolutePercentageError(MeanOfLoss):
-    """See `regression.MeanAbsolutePercentageError`."""
+    """See `losses.MeanAbsolutePercentageError`."""
 
     name: str | None = "mean_absolute_percentage_error"
     dtype: str | None = None
@@ -54,7 +54,7 @@ class MeanAbsolutePercentageError(MeanOfLoss):
 
 @dataclass(frozen=True)
 class MeanSquaredLogarithmicError(MeanOfLoss):
-    """See `regression.MeanSquaredLogarithmicError`."""
+    """See `losses.MeanSquaredLogarithmicError`."""
 
     name: str | None = "mean_squared_logarithmic_error"
     dtype: str | None = None
@@ -63,7 +63,7 @@ class MeanSquaredLogarithmicError(MeanOfLoss):
 
 @dataclass(frozen=True)
 class LogCoshError(MeanOfLoss):
-    """See `regression.LogCosh`."""
+    """See `losses.LogCosh`."""
 
     name: str | None = "logcosh"
     dtype: str | None = None
@@ -72,7 +72,7 @@ class LogCoshError(MeanOfLoss):
 
 @dataclass(frozen=True)
 class CosineSimilarity(MeanOfLoss):
-    """The cosine of the angle between y and P: minus `regression.CosineSimilarity`."""
+    """The cosine of the angle between y and P: minus `losses.CosineSimilarity`."""
 
     name: str | None = "cosine_similarity"
     dtype: str | None = None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dasknn.callbacks import Callback
+from dasknn.callbacks.callback import Callback
 
 
 class ProgressBar(Callback):

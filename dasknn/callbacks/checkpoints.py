@@ -19,10 +19,49 @@ import warnings
 from dataclasses import dataclass
 from numbers import Integral
 
-from dasknn.callbacks import Callback
+from dasknn.callbacks.callback import Callback, named
 from dasknn.exceptions import ModelFileError
 from dasknn.saving import snapshots, storage
 from dasknn.saving.snapshots import Snapshot
+
+
+class BackupAndRestore(Callback):
+    """Keeps a copy of the whole training in a folder; a fit that was interrupted goes on from it.
+
+    Weights, the optimizer's state, the epoch, histories, the seed of all random draws and the state of all
+    callbacks: the resumed run gives the bits of one that was not interrupted. (Keras restores weights and
+    epoch.)
+    The copy is written to a new name and renamed. delete_checkpoint: remove it once training has ended.
+    `fit(checkpoint=..., resume=True)` keeps two copies, and survives a damaged one and a full disk.
+    """
+
+    def __init__(self, backup_dir, save_freq="epoch", double_checkpoint=False, delete_checkpoint=True):
+        if save_freq != "epoch":
+            raise ValueError(f"BackupAndRestore expects save_freq='epoch', received {save_freq!r}.")
+        self.backup_dir = named("backup_dir", backup_dir)
+        self.delete_checkpoint = delete_checkpoint
+
+    @property
+    def path(self) -> str:
+        """The file of the copy."""
+        return storage.join(self.backup_dir, "training.safetensors")
+
+    def state(self):
+        return None
+
+    def on_train_ready(self, logs=None):
+        if storage.exists(self.path):
+            remedy = "Use the settings and data of before, or another backup_dir."
+            snapshots.restore(self.training, snapshots.read(self.path), self.path, remedy)
+
+    def on_epoch_done(self, epoch, logs=None):
+        storage.make_folder(self.backup_dir)
+        snapshots.write(self.path, snapshots.snapshot(self.training))
+
+    def on_train_end(self, logs=None):
+        if self.delete_checkpoint and self.training.is_complete:
+            storage.remove(self.path)
+
 
 _NAME = re.compile(r"epoch-(\d{5,})\.safetensors")
 # What a process leaves that is killed while it writes.

@@ -23,7 +23,7 @@ from math import isfinite
 from numbers import Real
 from typing import Any
 
-from dasknn.callbacks import Callback
+from dasknn.callbacks.callback import Callback
 from dasknn.cluster.tasks import Tasks
 
 BEGIN, WAVE, EPOCH, END = "begin", "wave", "epoch", "end"

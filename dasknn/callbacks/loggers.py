@@ -1,0 +1,202 @@
+"""Callbacks that write down what happens: in memory, as CSV, for TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+
+from dasknn.callbacks.callback import Callback, named
+
+
+class History(Callback):
+    """What a training came to. history: lists, one item an epoch, by name; epoch: numbers of the epochs.
+
+    entries: a dict an epoch with details besides, such as seconds, learning_rate, bytes_sent.
+    """
+
+    def __init__(self):
+        self.epoch: list[int] = []
+        self.history: dict[str, list] = {}
+        self.entries: list[dict[str, Any]] = []
+
+    def on_train_begin(self, logs=None):
+        self.epoch, self.history, self.entries = [], {}, []
+
+    def note(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Take down an epoch."""
+        self.epoch.append(epoch)
+        for name, value in sorted(logs.items()):
+            self.history.setdefault(name, []).append(value)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.note(epoch, logs or {})
+
+    def on_train_end(self, logs=None):
+        n_epochs = len(self.epoch)
+        self.entries = self.training.history[-n_epochs:] if n_epochs else []
+
+    def __repr__(self):
+        return f"<History of {len(self.epoch)} epochs: {', '.join(self.history)}>"
+
+
+class CSVLogger(Callback):
+    """Writes a line an epoch to a file: epoch, from 0, and logs; NA for what an epoch does not have.
+
+    The columns are those of the first epoch, and of validation whenever it comes. append: go on with an
+    existing file, and its columns.
+    """
+
+    def __init__(self, filename, separator=",", append=False):
+        self.filename = named("filename", filename)
+        self.separator = separator
+        self.append = append
+        self.keys: list[str] | None = None
+        self._left_out: list[str] = []
+        #: Bytes of the file that are to be kept; behind them the next line goes.
+        self.size = 0
+
+    def state(self):
+        return {"keys": self.keys, "size": self.size}
+
+    def on_train_begin(self, logs=None):
+        self.keys, self.size, self._left_out = None, 0, []
+        if self.append and os.path.exists(self.filename):
+            with open(self.filename, newline="") as file:
+                header = next(csv.reader(file, delimiter=self.separator), None)
+            self.keys = header[1:] if header else None
+            self.size = os.path.getsize(self.filename)
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        with open(self.filename, "a", newline="") as file:
+            if file.tell() < self.size:
+                self.keys, self.size = None, 0
+            # What an interrupted training wrote after its last copy comes again.
+            file.truncate(self.size)
+            writer = csv.writer(file, delimiter=self.separator, lineterminator="\n")
+            if self.keys is None:
+                self.keys = sorted({*logs, *self.training.face.validated})
+                writer.writerow(["epoch", *self.keys])
+            writer.writerow([epoch, *(logs.get(key, "NA") for key in self.keys)])
+        if strange := sorted(set(logs) - {*self.keys, *self._left_out}):
+            self._left_out += strange
+            warnings.warn(
+                f"{self.filename} has no column for {', '.join(strange)}, which are left out.", stacklevel=3
+            )
+        self.size = os.path.getsize(self.filename)
+
+
+class TensorBoard(Callback):
+    """Writes event files that TensorBoard shows: loss, metrics and learning rate of each epoch.
+
+    Needs the package tensorboard. histogram_freq: epochs between histograms of weights, 0 for none. Of
+    Keras's
+    other arguments those are taken that change nothing here; a graph, images and embeddings are not written.
+    """
+
+    def __init__(
+        self,
+        log_dir="logs",
+        histogram_freq=0,
+        write_graph=True,
+        write_images=False,
+        write_steps_per_second=False,
+        update_freq="epoch",
+        profile_batch=0,
+        embeddings_freq=0,
+        embeddings_metadata=None,
+    ):
+        if update_freq not in ("epoch", "batch") and not isinstance(update_freq, int):
+            raise ValueError(
+                f"Expected update_freq to be 'epoch', 'batch' or a number, received {update_freq!r}."
+            )
+        self.log_dir = named("log_dir", log_dir)
+        self.histogram_freq = histogram_freq
+        self.write_steps_per_second = write_steps_per_second
+        self.update_freq = update_freq
+        self._writers: dict[str, Any] = {}
+
+    def state(self):
+        return None
+
+    def on_train_begin(self, logs=None):
+        _tensorboard()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._step = self.training.state.step
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.update_freq != "epoch":
+            self._write("train", batch, {f"batch_{name}": value for name, value in (logs or {}).items()})
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = dict(logs or {})
+        own = {f"epoch_{name}": value for name, value in logs.items() if not name.startswith("val_")}
+        own["epoch_learning_rate"] = self.training.learning_rate
+        if self.write_steps_per_second:
+            entry = self.training.history[-1]
+            own["epoch_steps_per_second"] = (self.training.state.step - self._step) / entry["seconds"]
+        self._write("train", epoch, own)
+        validation = {
+            f"epoch_{name.removeprefix('val_')}": value
+            for name, value in logs.items()
+            if name.startswith("val_")
+        }
+        if validation:
+            self._write("validation", epoch, validation)
+        if self.histogram_freq and epoch % self.histogram_freq == 0:
+            network = self.training.transport.job.network
+            params = np.atleast_2d(self.training.state.params)[0]
+            for variable in network.variables:
+                layer = network.layers[variable.layer].name or f"layer_{variable.layer}"
+                self._write_histogram(f"{layer}/{variable.name}", epoch, params[variable.span])
+
+    def on_train_end(self, logs=None):
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+
+    def _write(self, folder: str, step: int, values: dict[str, float]) -> None:
+        _, summary, _ = _tensorboard()
+        found = [summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()]
+        self._add(folder, step, summary(value=found))
+
+    def _write_histogram(self, tag: str, step: int, values: np.ndarray) -> None:
+        _, summary, histogram = _tensorboard()
+        counts, edges = np.histogram(values, bins=30)
+        proto = histogram(
+            min=float(values.min()),
+            max=float(values.max()),
+            num=len(values),
+            sum=float(values.sum()),
+            sum_squares=float(np.square(values).sum()),
+            bucket_limit=edges[1:].tolist(),
+            bucket=counts.tolist(),
+        )
+        self._add("train", step, summary(value=[summary.Value(tag=tag, histo=proto)]))
+
+    def _add(self, folder: str, step: int, summary) -> None:
+        import time
+
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        if folder not in self._writers:
+            writer, _, _ = _tensorboard()
+            self._writers[folder] = writer(os.path.join(self.log_dir, folder))
+        self._writers[folder].add_event(Event(wall_time=time.time(), step=step, summary=summary))
+        self._writers[folder].flush()
+
+
+def _tensorboard():
+    try:
+        from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    except ImportError:
+        raise ImportError(
+            "callbacks.TensorBoard needs the package tensorboard: pip install 'dasknn[tensorboard]'."
+        ) from None
+    return EventFileWriter, Summary, HistogramProto
