@@ -15,8 +15,9 @@ from dask.distributed import Client, LocalCluster
 from workloads import free_port, join_gloo, leave_gloo, torch
 
 from dasknn.cluster.collective import Part, choose
-from dasknn.cluster.members import Members
-from dasknn.cluster.tasks import ClusterTasks, Graph
+from dasknn.cluster.distributed import ClusterExecutor
+from dasknn.cluster.graph import Graph
+from dasknn.cluster.process_group import ProcessGroup
 
 LENGTHS = [1_000, 10_000, 100_000, 1_000_000, 10_000_000]
 
@@ -43,7 +44,7 @@ def sum_on_peers(group, lengths):
 
 
 def on_peers(tasks, lengths, replicas):
-    members = Members(tasks, tasks.homes(replicas), 1)
+    members = ProcessGroup(tasks, tasks.homes(replicas), 1)
     members.connect()
     try:
         return members.run(sum_on_peers, [(lengths,)] * len(members.addresses), 60.0)[0]
@@ -97,7 +98,7 @@ def main():
     arguments = parser.parse_args()
     runs = {"peer": [], "tasks": [], "gloo": []}
     cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
-    with cluster, Client(cluster) as client, ClusterTasks(client) as tasks:
+    with cluster, Client(cluster) as client, ClusterExecutor(client) as tasks:
         for _ in range(arguments.repeats):
             runs["peer"].append(on_peers(tasks, LENGTHS, 2))
             runs["tasks"].append(on_tasks(tasks, LENGTHS))
@@ -116,7 +117,7 @@ def main():
     for n_workers in (4, 8, 16, 32):
         settings = {"processes": False, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": ":0"}
         cluster = LocalCluster(n_workers=n_workers, **settings)
-        with cluster, Client(cluster) as client, ClusterTasks(client) as tasks:
+        with cluster, Client(cluster) as client, ClusterExecutor(client) as tasks:
             found = [on_peers(tasks, growth, n_workers) for _ in range(3)]
         times = [median(run[i] for run in found) for i in range(len(growth))]
         ways = ", ".join(choose(4 * length, n_workers) for length in growth)

@@ -18,7 +18,8 @@ from workloads import load
 
 from dasknn import GradientAveraging, MLPClassifier, WeightAveraging
 from dasknn.cluster.collective import Group
-from dasknn.cluster.tasks import ClusterTasks, Graph
+from dasknn.cluster.distributed import ClusterExecutor
+from dasknn.cluster.graph import Graph
 from dasknn.engine.state import Shard
 from dasknn.transports import Wave, train_wave
 
@@ -73,7 +74,7 @@ def train_alone(wave, state, shard):
 def against_silence(client, X, y, repeats):
     half = len(X) // 2
     found = {name: [] for name, _, _ in CASES}
-    with ClusterTasks(client) as tasks:
+    with ClusterExecutor(client) as tasks:
         homes = tasks.homes(2)
         pieces = [(X[:half], y[:half]), (X[half : 2 * half], y[half : 2 * half])]
         shards = tasks.put([Shard(*piece) for piece in pieces], homes)

@@ -15,8 +15,10 @@ from sklearn.base import clone, is_classifier
 from dasknn import features, targets
 from dasknn.cluster import partitions
 from dasknn.cluster.collective import Group, Part
-from dasknn.cluster.members import Members
-from dasknn.cluster.tasks import Graph, Tasks, connect
+from dasknn.cluster.connect import connect
+from dasknn.cluster.executor import Executor
+from dasknn.cluster.graph import Graph
+from dasknn.cluster.process_group import ProcessGroup
 from dasknn.engine.network import Network
 from dasknn.engine.schedule import Piece
 from dasknn.engine.state import Shard, TrainingJob
@@ -138,7 +140,7 @@ def _network_of(model, X) -> tuple[Network, str]:
     return model._network(targets.NumberEncoder(1, dtype), dtype), " (as for 1 output)"
 
 
-def _count_rows(tasks: Tasks, X, n_parts: int) -> int:
+def _count_rows(tasks: Executor, X, n_parts: int) -> int:
     rows = X.shape[0]
     if isinstance(rows, int | np.integer):
         return int(rows)
@@ -157,9 +159,9 @@ def _n_samples(values) -> int:
 # --- measuring ----------------------------------------------------------------------------------------
 
 
-def _measure(tasks: Tasks, job: TrainingJob, sizes: auto.Sizes) -> Measured:
+def _measure(tasks: Executor, job: TrainingJob, sizes: auto.Sizes) -> Measured:
     homes = tasks.homes(sizes.replicas)
-    members = Members(tasks, homes, 0)
+    members = ProcessGroup(tasks, homes, 0)
     try:
         members.connect()
         rows_of_step = max(1, round(sizes.rows_of_step))
@@ -218,7 +220,7 @@ def _seconds(function: Callable[[], Any], seconds: float = 0.0, repeats: int = 3
     return median(times)
 
 
-def _time_task_round(tasks: Tasks, homes: Sequence[str | None]) -> float:
+def _time_task_round(tasks: Executor, homes: Sequence[str | None]) -> float:
     """Return the time of a round of tasks that do nothing: one for each replica, and one for all."""
 
     def run(n_rounds: int) -> float:

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from dasknn.cluster.executor import Executor
+from dasknn.cluster.graph import Graph
 from dasknn.cluster.partitions import Part, columns_of, n_samples
-from dasknn.cluster.tasks import Graph, Tasks
 from dasknn.exceptions import PartitionError
 from dasknn.targets import as_array, first_missing
 
@@ -243,7 +244,7 @@ def _union(several: Sequence[np.ndarray]) -> np.ndarray:
 # --- over partitions ---------------------------------------------------------------------------------
 
 
-def count_rows(tasks: Tasks, parts: Sequence[Part], count: Callable, model: Any) -> list:
+def count_rows(tasks: Executor, parts: Sequence[Part], count: Callable, model: Any) -> list:
     """Return the merged counts of all parts. count(model, X, y, weight) returns a list of them for one.
 
     y and weight (n,) or None. PartitionError: rows that do not match, missing targets, weights below 0; the

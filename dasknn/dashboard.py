@@ -32,7 +32,7 @@ from dasknn.callbacks.announcements import (
     STOPPED,
     WAVE,
 )
-from dasknn.cluster.tasks import TOPIC
+from dasknn.cluster.executor import TOPIC
 from dasknn.saving import schema
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,8 @@ from sklearn.model_selection import train_test_split
 
 from dasknn import prediction, skew
 from dasknn.cluster import partitions
-from dasknn.cluster.tasks import Graph, Tasks
+from dasknn.cluster.executor import Executor
+from dasknn.cluster.graph import Graph
 from dasknn.engine.state import Shard, TrainingJob
 from dasknn.exceptions import LinkError
 from dasknn.strategies import Strategy, auto
@@ -106,7 +107,7 @@ class RowsInProcess:
 class RowsOnTasks:
     """Partitions that workers have loaded; see `cluster.partitions`."""
 
-    def __init__(self, tasks: Tasks, loaded: partitions.Loaded, dtype: str):
+    def __init__(self, tasks: Executor, loaded: partitions.Loaded, dtype: str):
         self.tasks = tasks
         self.loaded = loaded
         self.dtype = dtype
@@ -242,7 +243,7 @@ def make_shard(encoder, weights, X, y, weight) -> Shard:
 
 
 def score_parts(
-    tasks: Tasks, metric, predictor: prediction.Predictor, parts: Sequence[partitions.Part], feature_names
+    tasks: Executor, metric, predictor: prediction.Predictor, parts: Sequence[partitions.Part], feature_names
 ):
     """Return the metric, mergeable, over partitions that are read for it alone.
 
@@ -266,7 +267,7 @@ def score_parts(
     return found
 
 
-def sum_over_blocks(tasks: Tasks, function: Callable, model, add_blocks: Callable[[Graph], Sequence[Any]]):
+def sum_over_blocks(tasks: Executor, function: Callable, model, add_blocks: Callable[[Graph], Sequence[Any]]):
     """Return the sum of function(model, block) over blocks that add_blocks puts into a graph."""
 
     def add_sums(graph: Graph) -> list[Any]:

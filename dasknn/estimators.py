@@ -37,8 +37,9 @@ from dasknn.callbacks import checkpoints, progress
 from dasknn.callbacks.announcements import Announcements
 from dasknn.callbacks.checkpoints import Checkpoints
 from dasknn.cluster import inputs, partitions
+from dasknn.cluster.connect import connect
+from dasknn.cluster.executor import MAX_FAULTS, Executor
 from dasknn.cluster.origins import Placed
-from dasknn.cluster.tasks import MAX_FAULTS, Tasks, connect
 from dasknn.datasets import RowsInProcess, RowsOnTasks, score_parts
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob, TrainState, WarmUp
@@ -391,7 +392,16 @@ class _MLP(Placed, BaseEstimator):
         return RowsInProcess(X, y, sample_weight)
 
     def _read_on(
-        self, tasks: Tasks, dtype: str, n_parts: int, verbose: int, X, y, sample_weight=None, *, reset: bool
+        self,
+        tasks: Executor,
+        dtype: str,
+        n_parts: int,
+        verbose: int,
+        X,
+        y,
+        sample_weight=None,
+        *,
+        reset: bool,
     ) -> RowsOnTasks:
         features.check_columns(self, X, reset=reset)
         self._require_targets(y)

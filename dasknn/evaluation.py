@@ -24,7 +24,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from dasknn import features, measures, slicing
 from dasknn.cluster import inputs, partitions
-from dasknn.cluster.tasks import Graph, LocalTasks, Tasks, connect, merge_tree
+from dasknn.cluster.connect import connect
+from dasknn.cluster.executor import Executor
+from dasknn.cluster.graph import Graph, merge_tree
+from dasknn.cluster.local import LocalExecutor
 from dasknn.engine.outputs import MARGINS, PROBABILITIES, Outputs, from_signs
 from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.exceptions import PartitionError
@@ -281,7 +284,7 @@ def _find(models, X, y, metrics, slices, sample_weight, slice_data, settings: _S
     is_distributed = any(map(partitions.is_distributed, (X, y, sample_weight, slice_data)))
     place = next((place for place in map(place_of, models) if any(place.values())), place_of(models[0]))
     data = (X, y, sample_weight, slice_data)
-    with connect(**place, distributed=True, data=data) if is_distributed else LocalTasks() as tasks:
+    with connect(**place, distributed=True, data=data) if is_distributed else LocalExecutor() as tasks:
         sums, edges = _run(tasks, plan, respondents, parts)
     everything = sums.slices[0].get(())
     if everything is None:
@@ -295,13 +298,13 @@ def _find(models, X, y, metrics, slices, sample_weight, slice_data, settings: _S
     return _Found(_in_order(slices, sums, edges, orders), ledgers, settings.min_rows, edges)
 
 
-def _run(tasks: Tasks, plan: _Plan, respondents, parts) -> tuple[PartSums, dict]:
+def _run(tasks: Executor, plan: _Plan, respondents, parts) -> tuple[PartSums, dict]:
     """Return the sums of all partitions, and the edges of buckets."""
     found = tasks.values_of(lambda graph: _add_sums(tasks, graph, plan, respondents, parts))
     return tuple(found)  # type: ignore[return-value]
 
 
-def _add_sums(tasks: Tasks, graph: Graph, plan: _Plan, respondents, parts) -> list[Any]:
+def _add_sums(tasks: Executor, graph: Graph, plan: _Plan, respondents, parts) -> list[Any]:
     size = len(cloudpickle.dumps(respondents))
     given = (
         graph.add_value("dasknn-model", respondents)

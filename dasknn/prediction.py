@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import entr
 
 from dasknn.cluster import partitions
-from dasknn.cluster.tasks import single_blas_thread
+from dasknn.cluster.blas import single_blas_thread
 from dasknn.engine.network import Network
 from dasknn.targets import ClassEncoder, ClassWeights, MultilabelEncoder, NumberEncoder, as_numbers
 

@@ -25,8 +25,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from dasknn.cluster import inputs, partitions
+from dasknn.cluster.connect import connect
+from dasknn.cluster.graph import Graph
 from dasknn.cluster.origins import Placed
-from dasknn.cluster.tasks import Graph, connect
 from dasknn.exceptions import PartitionError
 from dasknn.saving import schema
 from dasknn.saving.serialization import did_you_mean

@@ -13,8 +13,8 @@ from sklearn.pipeline import Pipeline
 
 from dasknn import pipelines, sequential
 from dasknn.cluster import partitions
+from dasknn.cluster.connect import connect
 from dasknn.cluster.faults import JOINED, RETIRED
-from dasknn.cluster.tasks import connect
 from dasknn.datasets import score_parts
 from dasknn.preprocessing import Categories, Numbers, TablePreprocessor
 from dasknn.responses import place_of

@@ -19,8 +19,9 @@ from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 from sklearn.utils.validation import check_is_fitted
 
 from dasknn.cluster import partitions
+from dasknn.cluster.connect import connect
+from dasknn.cluster.local import LocalExecutor
 from dasknn.cluster.origins import Placed
-from dasknn.cluster.tasks import LocalTasks, connect
 from dasknn.curves import LabelCounts, count_rows
 from dasknn.engine.outputs import MARGINS, Outputs, from_signs
 from dasknn.losses import NUMBERS
@@ -167,7 +168,7 @@ def rows_for(model, X):
 
 
 def place_of(model) -> dict[str, Any]:
-    """Return where a model, or the last step of a Pipeline, was told to run: settings of `tasks.connect`."""
+    """Return where a model, or the last step of a Pipeline, was told to run: settings of `connect`."""
     last = model[-1] if hasattr(model, "steps") else model
     # What models of others call so may mean something else.
     is_ours = isinstance(last, Placed | Stack)
@@ -181,7 +182,7 @@ def counted(count: Callable, responder, X, y, sample_weight, place: Mapping[str,
         names = list(X.columns) if partitions.is_dataframe(X) else None
         with connect(**place, distributed=True, data=(X, y, sample_weight)) as tasks:
             return count_rows(tasks, parts, partial(_with_columns, count, names), responder)
-    with LocalTasks() as tasks:
+    with LocalExecutor() as tasks:
         return count_rows(tasks, partitions.parts(X, y, sample_weight), count, responder)
 
 

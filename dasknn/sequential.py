@@ -23,8 +23,10 @@ from dasknn import features, keras_files, layers, losses, metrics, optimizers, p
 from dasknn.callbacks import checkpoints, progress
 from dasknn.callbacks.announcements import Announcements
 from dasknn.cluster import inputs, partitions
+from dasknn.cluster.connect import connect
+from dasknn.cluster.executor import MAX_FAULTS, Executor
+from dasknn.cluster.local import LocalExecutor
 from dasknn.cluster.origins import Placed
-from dasknn.cluster.tasks import MAX_FAULTS, LocalTasks, Tasks, connect
 from dasknn.datasets import RowsOnTasks, make_shard
 from dasknn.engine import updater
 from dasknn.engine.state import TrainingJob, TrainState
@@ -546,10 +548,10 @@ class Sequential(Placed, Stack):
     # --- data --------------------------------------------------------------------------------------
 
     @contextmanager
-    def _tasks(self, is_distributed: bool, data: tuple, max_faults: int = MAX_FAULTS) -> Iterator[Tasks]:
+    def _tasks(self, is_distributed: bool, data: tuple, max_faults: int = MAX_FAULTS) -> Iterator[Executor]:
         """Yield where to run: plain data without a strategy stays in this process."""
         if not is_distributed and self._strategy is None:
-            yield LocalTasks()
+            yield LocalExecutor()
             return
         with connect(self.client, is_distributed, max_faults, workers=self.workers, data=data) as tasks:
             yield tasks
@@ -594,7 +596,7 @@ class Sequential(Placed, Stack):
             self.feature_names_in_ = np.array(names, dtype=object)
 
     def _read(
-        self, tasks: Tasks, encoder: LossEncoder, x, y, sample_weight, n_parts: int, *, verbose
+        self, tasks: Executor, encoder: LossEncoder, x, y, sample_weight, n_parts: int, *, verbose
     ) -> RowsOnTasks:
         if y is None:
             raise ValueError("Expected y, an array of targets, received None.")

@@ -19,7 +19,7 @@ from scipy import sparse
 from sklearn.utils import shuffle
 
 from dasknn.cluster.collective import Group, Part
-from dasknn.cluster.members import Members
+from dasknn.cluster.process_group import ProcessGroup
 from dasknn.engine.schedule import Walk
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, merge_numbers
 from dasknn.engine.workspace import Workspace, loss_and_grad
@@ -276,7 +276,7 @@ class OnPeers(Transport):
                 "what they have not sent yet. Add workers, or leave compression out."
             )
         self._wave_size = self._schedule.n_rounds if strategy.remembers else self._FIRST_WAVE
-        self._members: Members | None = None
+        self._members: ProcessGroup | None = None
         self._attempts = 0
         self._spent: dict[str, tuple[float, float]] = {}
 
@@ -284,12 +284,12 @@ class OnPeers(Transport):
         """Connect the workers. LinkError: they cannot reach one another."""
         self._members_at(self._tasks.homes(self.job.replicas))
 
-    def _members_at(self, homes: list[str | None]) -> Members:
+    def _members_at(self, homes: list[str | None]) -> ProcessGroup:
         """Return members that are connected, those of the last wave if they are the same."""
         if self._members is None or self._members.homes != homes:
             self._let_go()
             self._attempts += 1
-            members = Members(self._tasks, homes, self._attempts)
+            members = ProcessGroup(self._tasks, homes, self._attempts)
             members.connect()
             self._members = members
         return self._members

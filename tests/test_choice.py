@@ -191,6 +191,6 @@ def test_recommend_keeps_to_the_transport_of_the_model(client, dask_digits, caps
 
 
 def test_recommend_on_one_process(dask_digits, capsys, monkeypatch):
-    monkeypatch.setattr("dasknn.cluster.tasks._current_client", lambda: None)
+    monkeypatch.setattr("dasknn.cluster.connect._current_client", lambda: None)
     found = dasknn.recommend(None, MLPClassifier((4,), batch_size=512), dask_digits[0])
     assert found.measured.step > 0

@@ -16,7 +16,10 @@ from distributed import Client, Event, wait
 from dasknn import MLPClassifier, MLPRegressor
 from dasknn.callbacks import Callback, LambdaCallback
 from dasknn.cluster import partitions
-from dasknn.cluster.tasks import ClusterTasks, Graph, LocalTasks, single_blas_thread
+from dasknn.cluster.blas import single_blas_thread
+from dasknn.cluster.distributed import ClusterExecutor
+from dasknn.cluster.graph import Graph
+from dasknn.cluster.local import LocalExecutor
 from dasknn.exceptions import ClusterTimeoutError
 
 STRATEGIES = ["gradients", "weights", "predictions"]
@@ -105,7 +108,7 @@ def test_streamed_data_gives_the_bits_of_data_in_memory(client, data, local_bits
 
 
 def test_large_states_travel_apart_and_give_the_same_bits(client, data, local_bits, monkeypatch):
-    monkeypatch.setattr("dasknn.cluster.tasks._INLINE_BYTES", 100)
+    monkeypatch.setattr("dasknn.cluster.executor._INLINE_BYTES", 100)
     assert {training: bits(fit(training, data)) for training in TRAININGS} == local_bits
 
 
@@ -122,7 +125,7 @@ def test_many_replicas_merge_through_a_tree_with_the_same_bits(client, data, mon
     settings = {**SETTINGS, "replicas": 19, "max_iter": 1}
     on_cluster = fit("gradients", data, **settings)
     with monkeypatch.context() as patch:
-        patch.setattr("dasknn.cluster.tasks._current_client", lambda: None)
+        patch.setattr("dasknn.cluster.connect._current_client", lambda: None)
         assert bits(fit("gradients", data, **settings)) == bits(on_cluster)
 
 
@@ -208,7 +211,7 @@ def test_blas_has_one_thread_inside_tasks():
     # The limit was set by another thread than those that tasks run in.
     with threadpool_limits(2, "blas"):
         assert look() == {2}
-        assert LocalTasks().run(graph, wanted) == [{1}] * 4
+        assert LocalExecutor().run(graph, wanted) == [{1}] * 4
 
 
 def test_blas_gets_its_threads_back_when_the_last_task_ends():
@@ -305,7 +308,7 @@ def test_a_task_that_hangs_is_named_after_the_timeout(client, monkeypatch):
     monkeypatch.setattr("dasknn.cluster.waiting._POLL_SECONDS", 0.2)
     graph = Graph()
     key = graph.add("dasknn-sleep", time.sleep, 8)
-    with dask.config.set({"dasknn.timeout": 1.0}), ClusterTasks(client) as tasks:
+    with dask.config.set({"dasknn.timeout": 1.0}), ClusterExecutor(client) as tasks:
         results = tasks.fetch(tasks.start(graph, [key]))
         began = time.monotonic()
         with pytest.raises(ClusterTimeoutError, match=r"for 1 s\. Waited for tcp://.*dasknn-sleep"):
@@ -335,7 +338,7 @@ def test_tasks_of_others_do_not_prolong_the_wait_for_ours(client, busy_others, m
     monkeypatch.setattr("dasknn.cluster.waiting._POLL_SECONDS", 0.2)
     graph = Graph()
     key = graph.add("dasknn-sleep", time.sleep, 8)
-    with dask.config.set({"dasknn.timeout": 2.0}), ClusterTasks(client) as tasks:
+    with dask.config.set({"dasknn.timeout": 2.0}), ClusterExecutor(client) as tasks:
         held = tasks.start(graph, [key])
         with pytest.raises(ClusterTimeoutError, match="dasknn-sleep"):
             next(tasks.fetch(held))
@@ -347,7 +350,7 @@ def test_what_our_tasks_wait_for_is_followed_and_nothing_else(client):
     other = client.submit(lambda: Event("gate").wait(60), key="other")
     graph = Graph()
     wanted = graph.add("dasknn-use", repr, source)
-    with ClusterTasks(client) as tasks:
+    with ClusterExecutor(client) as tasks:
         held = tasks.start(graph, [wanted])
         deadline = time.monotonic() + 60
         while (found := tasks.awaited(held)).n_unfinished < 2 or not found.running:
@@ -362,7 +365,7 @@ def test_what_our_tasks_wait_for_is_followed_and_nothing_else(client):
 
 
 def test_an_answer_that_never_comes_is_not_waited_for_beyond_the_timeout(client):
-    with dask.config.set({"dasknn.timeout": 1.0}), ClusterTasks(client) as tasks:
+    with dask.config.set({"dasknn.timeout": 1.0}), ClusterExecutor(client) as tasks:
         expected = rf"{client.scheduler.address} has not answered 'sleep' for 1 s"
         with pytest.raises(ClusterTimeoutError, match=expected):
             tasks._in_loop(asyncio.sleep, 60)
@@ -373,7 +376,7 @@ def test_a_timeout_of_the_client_itself_is_raised_and_not_waited_for(client):
     async def fail():
         raise TimeoutError("of the client")
 
-    with ClusterTasks(client) as tasks, pytest.raises(TimeoutError, match="of the client"):
+    with ClusterExecutor(client) as tasks, pytest.raises(TimeoutError, match="of the client"):
         tasks._in_loop(fail, look=tasks.alive)
 
 

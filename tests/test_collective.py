@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dasknn.cluster.collective import DOUBLING, SCATTER, Group, Part, choose
-from dasknn.cluster.links import Secret, SocketEndpoint
-from dasknn.cluster.tasks import merge_tree
+from dasknn.cluster.comm.core import Secret
+from dasknn.cluster.comm.tcp import SocketEndpoint
+from dasknn.cluster.graph import merge_tree
 from dasknn.exceptions import LinkError
 
 RUN, SECRET = b"r" * 16, Secret(b"s" * 32)

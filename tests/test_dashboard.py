@@ -27,7 +27,8 @@ from distributed import Client, LocalCluster
 from dasknn import MLPClassifier, Sequential, WeightAveraging, dashboard
 from dasknn.callbacks import Callback, announcements
 from dasknn.callbacks.announcements import Announcements
-from dasknn.cluster.tasks import TOPIC, ClusterTasks
+from dasknn.cluster.distributed import ClusterExecutor
+from dasknn.cluster.executor import TOPIC
 from dasknn.layers import Dense, Input
 
 SETTINGS = {
@@ -191,7 +192,7 @@ def test_announcing_leaves_nothing_on_the_scheduler_but_its_topic(client, dask_d
 
 def test_announcing_fails_for_nobody(cluster):
     client = Client(cluster)
-    tasks = ClusterTasks(client)
+    tasks = ClusterExecutor(client)
     tasks.announce({"run": "a"}, patience=10)
     assert client.get_events(TOPIC)[-1][1] == {"run": "a", "client": client.id}
     tasks.announce({"run": object()}, patience=10)
@@ -206,7 +207,7 @@ def test_announcements_come_in_order_however_long_each_takes(client):
         await asyncio.sleep(0.05 * (3 - msg["k"]))
         heard.append(msg["k"])
 
-    tasks = ClusterTasks(client)
+    tasks = ClusterExecutor(client)
     scheduler = SimpleNamespace(log_event=log_event)
     tasks.client = SimpleNamespace(id="c", loop=client.loop, scheduler=scheduler)
     for k in range(3):

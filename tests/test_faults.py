@@ -24,9 +24,11 @@ from distributed import Client, LocalCluster, wait
 from dasknn import Checkpoint, MLPClassifier, Sequential, WeightAveraging, layers
 from dasknn.callbacks import Callback
 from dasknn.cluster import faults, partitions
+from dasknn.cluster.distributed import ClusterExecutor
 from dasknn.cluster.faults import JOINED, LOST, RETIRED, SILENT
+from dasknn.cluster.graph import Graph
+from dasknn.cluster.local import LocalExecutor
 from dasknn.cluster.placement import place
-from dasknn.cluster.tasks import ClusterTasks, Graph, LocalTasks
 from dasknn.exceptions import (
     ClusterTimeoutError,
     DataLostError,
@@ -91,7 +93,7 @@ def fit(road, data, max_faults=10, **settings):
 def calm_bits(data):
     """What training without a cluster gives."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dasknn.cluster.tasks._current_client", lambda: None)
+        patch.setattr("dasknn.cluster.connect._current_client", lambda: None)
         return {road: bits(fit(road, data, transport="auto")) for road in ROADS}
 
 
@@ -128,8 +130,9 @@ def die_in_a_round():
     import os
     import signal
 
-    import dasknn.cluster.collective as collective
     import dasknn.cluster.tasks as tasks
+
+    import dasknn.cluster.collective as collective
 
     sums, visits = itertools.count(), itertools.count()
     all_reduce, visit = collective.Group.all_reduce, tasks._visit
@@ -191,7 +194,7 @@ def test_a_worker_killed_before_or_after_a_round_changes_no_bit(client, data, ca
 
 def test_a_worker_that_dies_with_the_state_changes_no_bit(client, data, calm_bits, monkeypatch):
     # Large states are on a worker, too.
-    monkeypatch.setattr("dasknn.cluster.tasks._INLINE_BYTES", 0)
+    monkeypatch.setattr("dasknn.cluster.executor._INLINE_BYTES", 0)
     worker = next(iter(pids(client)))
     client.run(die_in_a_round, workers=[worker])
     assert bits(fit("gradients on tasks", data)) == calm_bits["gradients on tasks"]
@@ -484,7 +487,7 @@ def test_a_worker_that_computes_for_others_is_not_ours_to_judge(sleepers, tmp_pa
         assert time.monotonic() < deadline
     # As one does that computes and holds the interpreter's lock.
     stop(pid)
-    with dask.config.set({"dasknn.silence": 0.3}), ClusterTasks(sleepers) as tasks:
+    with dask.config.set({"dasknn.silence": 0.3}), ClusterExecutor(sleepers) as tasks:
         slow, waits = Graph(), Graph()
         wanted = [slow.add("dasknn-slow", time.sleep, 3, home=ours, strict=True)]
         tasks.run(slow, wanted)
@@ -502,7 +505,7 @@ def test_a_worker_that_computes_for_others_is_not_ours_to_judge(sleepers, tmp_pa
 
 def test_a_worker_on_which_given_up_work_still_runs_comes_back_when_that_has_ended(sleepers):
     worker = min(sleepers.nthreads())
-    with ClusterTasks(sleepers) as tasks:
+    with ClusterExecutor(sleepers) as tasks:
         graph = Graph()
         (held,) = tasks.start(graph, [graph.add("dasknn-long", time.sleep, 3, home=worker, strict=True)])
         deadline = time.monotonic() + 60
@@ -629,12 +632,12 @@ def test_an_attempt_that_failed_and_the_workers_it_has_cost_are_one_fault():
 
 def test_attempts_that_fail_at_once_are_made_at_longer_and_longer_intervals(monkeypatch):
     pauses = []
-    monkeypatch.setattr("dasknn.cluster.tasks.time.sleep", pauses.append)
+    monkeypatch.setattr("dasknn.cluster.executor.time.sleep", pauses.append)
 
     def attempt(homes, ready):
         raise LinkError("broke")
 
-    tasks = LocalTasks(max_faults=8)
+    tasks = LocalExecutor(max_faults=8)
     tasks.faults = (LinkError,)
     with pytest.raises(LinkError):
         tasks.until_done(1, 0, attempt)
@@ -647,7 +650,7 @@ def test_a_result_that_is_lost_while_it_is_fetched_leaves_no_traceback(new_clust
     future = client.submit(computed_once, tmp_path, workers=[home], allow_other_workers=True)
     wait(future)
     os.kill(pid, signal.SIGKILL)
-    tasks = ClusterTasks(client)
+    tasks = ClusterExecutor(client)
     with pytest.raises(WorkerLeftError):
         tasks._gather([future], [home])
     future.cancel()
@@ -671,7 +674,7 @@ def test_results_of_which_one_failed_raise_its_error(client):
     fine, failed = client.submit(int, pure=False), client.submit(int, "x", pure=False)
     wait([fine, failed])
     with pytest.raises(ValueError, match="invalid literal"):
-        ClusterTasks(client)._gather([fine, failed], [None, None])
+        ClusterExecutor(client)._gather([fine, failed], [None, None])
     with pytest.raises(ValueError, match="invalid literal"):
-        ClusterTasks(client)._gather([failed], [])
+        ClusterExecutor(client)._gather([failed], [])
     client.cancel([fine, failed])

@@ -13,8 +13,8 @@ from sklearn.pipeline import make_pipeline
 
 import dasknn
 from dasknn import MLPClassifier, MLPRegressor, Sequential, TablePreprocessor, layers
+from dasknn.cluster.connect import connect
 from dasknn.cluster.origins import Selection, selection
-from dasknn.cluster.tasks import connect
 from dasknn.responses import place_of
 
 CHUNKS = ((60, 30, 60, 50), -1)

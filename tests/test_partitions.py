@@ -17,7 +17,8 @@ from scipy import sparse
 from dasknn import MLPClassifier
 from dasknn.callbacks import LambdaCallback
 from dasknn.cluster import partitions
-from dasknn.cluster.tasks import Graph, LocalTasks
+from dasknn.cluster.graph import Graph
+from dasknn.cluster.local import LocalExecutor
 from dasknn.engine.state import Shard
 from dasknn.exceptions import PartitionError
 from dasknn.targets import ClassSummary, NumberSummary
@@ -35,14 +36,14 @@ def table(seed=0):
 
 def loaded(X, y, weight=None, summarize=ClassSummary.of, n_parts=1, names=None):
     parts = partitions.parts(X, y, weight, n_parts)
-    return partitions.load(LocalTasks(), parts, "float64", summarize, names)
+    return partitions.load(LocalExecutor(), parts, "float64", summarize, names)
 
 
 def shards_of(data, replicas):
     """Return {shard: Shard} and the replicas' lists of shards."""
     encoder = data.targets.encoder("float64")
     made = partitions.shards(
-        LocalTasks(), data, replicas, lambda X, y, weight: Shard(X, encoder.encode(y), weight)
+        LocalExecutor(), data, replicas, lambda X, y, weight: Shard(X, encoder.encode(y), weight)
     )
     return made._in_memory, made
 
@@ -336,7 +337,7 @@ def test_a_source_that_raises_names_its_partition():
 # --- memory -----------------------------------------------------------------------------------------
 
 
-class SmallMemory(LocalTasks):
+class SmallMemory(LocalExecutor):
     """A place with little memory, which loads two partitions at a time."""
 
     at_once = 2
@@ -469,7 +470,7 @@ def test_a_lost_block_that_comes_back_changed_is_named(held_out, change, tmp_pat
     # A scheduler computes a lost block again without asking: what makes shards of it must notice.
     X, y = unsteady_frame(tmp_path / "count", 1, change)
     data = loaded(X, y, names=["a", "b", "c"])
-    tasks, graph = LocalTasks(), Graph()
+    tasks, graph = LocalExecutor(), Graph()
     if held_out:
         data, _ = data.hold_out(tasks, held_out, seed=0)
     sources = data.parts[3].add_to(graph)

@@ -28,9 +28,11 @@ from dasknn import (
     WeightAveraging,
 )
 from dasknn.callbacks import Callback
-from dasknn.cluster import collective, links, members, partitions
-from dasknn.cluster.links import DASK, SOCKET
-from dasknn.cluster.tasks import ClusterTasks
+from dasknn.cluster import collective, partitions, process_group
+from dasknn.cluster.comm import core, tcp
+from dasknn.cluster.comm import dask as comm_dask
+from dasknn.cluster.comm.core import DASK, SOCKET
+from dasknn.cluster.distributed import ClusterExecutor
 from dasknn.exceptions import LinkError
 
 ON_BOTH = {
@@ -76,7 +78,7 @@ def local_bits(data):
 def links_of(kind):
     """Make members connect by that kind of link."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(members, "SOCKET", kind)
+        patch.setattr(process_group, "SOCKET", kind)
         yield
 
 
@@ -125,7 +127,7 @@ def test_any_assignment_of_replicas_and_both_algorithms_give_the_same_bits(
         used.append(algorithm)
         return algorithm
 
-    monkeypatch.setattr(ClusterTasks, "homes", homes)
+    monkeypatch.setattr(ClusterExecutor, "homes", homes)
     monkeypatch.setattr(collective, "choose", choose)
     for _ in range(3):
         for strategy in STRATEGIES:
@@ -153,7 +155,7 @@ def test_waves_of_any_length_give_the_same_bits(client, data, local_bits, monkey
 
 
 def test_states_too_large_for_a_message_give_the_same_bits(client, data, local_bits, monkeypatch):
-    monkeypatch.setattr("dasknn.cluster.tasks._GIVEN_BYTES", 10)
+    monkeypatch.setattr("dasknn.cluster.executor._GIVEN_BYTES", 10)
     assert bits(fit("gradients", data)) == local_bits["gradients"]
 
 
@@ -244,7 +246,7 @@ def test_workers_that_cannot_reach_one_another_average_through_the_scheduler(cli
     def fail(self):
         raise LinkError("No route.")
 
-    monkeypatch.setattr(members.Members, "connect", fail)
+    monkeypatch.setattr(process_group.ProcessGroup, "connect", fail)
     with pytest.warns(UserWarning, match=r"through the scheduler: No route\."):
         model = fit("weights", data, max_iter=1)
     assert model.transport_ == "tasks"
@@ -254,33 +256,31 @@ def test_workers_that_cannot_reach_one_another_average_through_the_scheduler(cli
 
 def test_where_sockets_fail_dasks_comms_take_over(client, data, local_bits, monkeypatch, caplog):
     kinds = []
-    connect = members.Members.connect
+    connect = process_group.ProcessGroup.connect
 
     def watch(self):
         connect(self)
         kinds.append(self.kind)
 
     def refuse(dask_worker):
-        import dasknn.cluster.links as links
-
-        links.socket_create_connection = links.socket.create_connection
+        tcp.socket_create_connection = tcp.socket.create_connection
 
         def fail(*args, **kwargs):
             raise ConnectionRefusedError("a firewall")
 
-        links.socket.create_connection = fail
+        tcp.socket.create_connection = fail
 
     def allow(dask_worker):
-        import dasknn.cluster.links as links
-
-        links.socket.create_connection = links.socket_create_connection
+        tcp.socket.create_connection = tcp.socket_create_connection
 
     tried = []
-    connect_by = members.Members._connect_by
+    connect_by = process_group.ProcessGroup._connect_by
     monkeypatch.setattr(
-        members.Members, "_connect_by", lambda self, kind: [tried.append(kind), connect_by(self, kind)]
+        process_group.ProcessGroup,
+        "_connect_by",
+        lambda self, kind: [tried.append(kind), connect_by(self, kind)],
     )
-    monkeypatch.setattr(members.Members, "connect", watch)
+    monkeypatch.setattr(process_group.ProcessGroup, "connect", watch)
     client.run(refuse)
     try:
         for _ in range(2):
@@ -294,7 +294,7 @@ def test_where_sockets_fail_dasks_comms_take_over(client, data, local_bits, monk
     assert "ConnectionRefusedError" in told
     assert "dasknn.ports" in told
     # Another client tries again.
-    with Client(client.scheduler.address, set_as_default=False) as other, ClusterTasks(other) as tasks:
+    with Client(client.scheduler.address, set_as_default=False) as other, ClusterExecutor(other) as tasks:
         assert not tasks.without_sockets
 
 
@@ -366,7 +366,7 @@ def test_a_worker_killed_at_any_time_changes_no_bit(new_cluster, data):
     strategies = ["gradients", "weights every 2, outer", "float16", "PowerSGD", "weights every 3"]
     expected = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dasknn.cluster.tasks._current_client", lambda: None)
+        patch.setattr("dasknn.cluster.connect._current_client", lambda: None)
         expected = {strategy: bits(fit(strategy, data, **LONG)) for strategy in strategies}
     killed = []
 
@@ -395,7 +395,7 @@ def test_a_worker_that_falls_silent_is_left_out_within_seconds(new_cluster, data
     pids = list(client.run(os.getpid).values())
     settings = {**LONG, "max_iter": 60}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dasknn.cluster.tasks._current_client", lambda: None)
+        patch.setattr("dasknn.cluster.connect._current_client", lambda: None)
         expected = bits(fit("gradients", data, **settings))
     # In the middle of a wave: between waves there would be more time.
     stop = Later(0.4, lambda: os.kill(pids[1], signal.SIGSTOP))
@@ -421,14 +421,14 @@ def test_a_worker_that_hangs_while_the_driver_waits_for_it_is_left_out(
     if moment == "between epochs":
         callbacks = [AtEpochEnd(stop)]
     else:
-        gather = ClusterTasks._gather
+        gather = ClusterExecutor._gather
 
         def stop_and_gather(tasks, batch, at):
             if batch[0].key.startswith("dasknn-train"):
                 stop()
             return gather(tasks, batch, at)
 
-        monkeypatch.setattr(ClusterTasks, "_gather", stop_and_gather)
+        monkeypatch.setattr(ClusterExecutor, "_gather", stop_and_gather)
     try:
         with dask.config.set({"dasknn.silence": 3}):
             model = fit("gradients", data, callbacks=callbacks)
@@ -474,12 +474,10 @@ def left_on_worker(dask_worker):
     import gc
     import threading
 
-    import dasknn.cluster.links as links
-
     gc.collect()
     return {
-        "endpoints": len(links._endpoints),
-        "mailrooms": len(links._mailrooms),
+        "endpoints": len(core._endpoints),
+        "mailrooms": len(comm_dask._mailrooms),
         "handlers": [name for name in dask_worker.handlers if "dasknn" in name],
         "threads": [thread.name for thread in threading.enumerate() if "dasknn" in thread.name],
     }
@@ -611,7 +609,7 @@ def test_bytes_on_the_wire_are_encrypted_where_the_cluster_has_tls(data, local_b
     security = Security.temporary() if tls else None
     protocol = "tls://" if tls else "tcp://"
     wires.clear()
-    monkeypatch.setattr(members, "_contact", through_a_wire)
+    monkeypatch.setattr(process_group, "_contact", through_a_wire)
     cluster = LocalCluster(
         n_workers=2,
         threads_per_worker=1,
@@ -637,14 +635,14 @@ def test_bytes_on_the_wire_are_encrypted_where_the_cluster_has_tls(data, local_b
 @pytest.mark.parametrize("noise", [b"", b"x", b"GET / HTTP/1.1\r\n\r\n", bytes(100), None])
 def test_strangers_are_not_let_in_and_hold_nobody_up(noise):
     """noise: what a stranger sends; None: bytes without an end."""
-    run, secret = links.new_run(), links.Secret()
-    ends = [links.SocketEndpoint(run, 1, secret, f"worker-{i}", "127.0.0.1") for i in range(2)]
+    run, secret = core.new_run(), core.Secret()
+    ends = [tcp.SocketEndpoint(run, 1, secret, f"worker-{i}", "127.0.0.1") for i in range(2)]
     contacts = [end.contact for end in ends]
     stop = threading.Event()
     refused = threading.Event()
 
     def disturb():
-        with links.socket.create_connection(contacts[0][:2], timeout=10) as stranger:
+        with tcp.socket.create_connection(contacts[0][:2], timeout=10) as stranger:
             try:
                 while not stop.is_set():
                     stranger.sendall(noise if noise is not None else os.urandom(65536))
@@ -668,7 +666,7 @@ def test_strangers_are_not_let_in_and_hold_nobody_up(noise):
     first.join(5)
     assert time.monotonic() - began < 3
     assert (set(ends[0].links), set(ends[1].links)) == ({1}, {0})
-    assert refused.wait(links._HELLO_SECONDS + 3)
+    assert refused.wait(tcp._HELLO_SECONDS + 3)
     stop.set()
     for end in ends:
         end.close()
@@ -676,16 +674,16 @@ def test_strangers_are_not_let_in_and_hold_nobody_up(noise):
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_however_many_strangers_say_nothing_members_are_heard(tls, monkeypatch):
-    monkeypatch.setattr(links, "_HELLO_SECONDS", 60.0)
-    monkeypatch.setattr(links, "_CONNECT_SECONDS", 60.0)
+    monkeypatch.setattr(tcp, "_HELLO_SECONDS", 60.0)
+    monkeypatch.setattr(core, "CONNECT_SECONDS", 60.0)
     security = Security.temporary()
     contexts = (
         security.get_listen_args("worker")["ssl_context"],
         security.get_connection_args("worker")["ssl_context"],
     )
-    run, secret = links.new_run(), links.Secret()
+    run, secret = core.new_run(), core.Secret()
     ends = [
-        links.SocketEndpoint(run, 1, secret, f"worker-{i}", "127.0.0.1", contexts if tls else None)
+        tcp.SocketEndpoint(run, 1, secret, f"worker-{i}", "127.0.0.1", contexts if tls else None)
         for i in range(2)
     ]
     contacts = [end.contact for end in ends]
@@ -694,7 +692,7 @@ def test_however_many_strangers_say_nothing_members_are_heard(tls, monkeypatch):
 
         def call(n):
             for _ in range(n):
-                stack.enter_context(links.socket.create_connection(contacts[0][:2], timeout=10))
+                stack.enter_context(tcp.socket.create_connection(contacts[0][:2], timeout=10))
 
         call(100)
         first.start()
@@ -710,13 +708,13 @@ def test_however_many_strangers_say_nothing_members_are_heard(tls, monkeypatch):
 
 @pytest.mark.parametrize("difference", ["secret", "run", "attempt"])
 def test_members_of_another_run_attempt_or_secret_are_strangers(difference, monkeypatch):
-    monkeypatch.setattr(links, "_CONNECT_SECONDS", 1.0)
-    run, secret = links.new_run(), links.Secret()
+    monkeypatch.setattr(core, "CONNECT_SECONDS", 1.0)
+    run, secret = core.new_run(), core.Secret()
     other = {"run": run, "attempt": 1, "secret": secret}
-    other[difference] = {"secret": links.Secret(), "run": links.new_run(), "attempt": 2}[difference]
+    other[difference] = {"secret": core.Secret(), "run": core.new_run(), "attempt": 2}[difference]
     ends = [
-        links.SocketEndpoint(run, 1, secret, "worker-0", "127.0.0.1"),
-        links.SocketEndpoint(other["run"], other["attempt"], other["secret"], "worker-1", "127.0.0.1"),
+        tcp.SocketEndpoint(run, 1, secret, "worker-0", "127.0.0.1"),
+        tcp.SocketEndpoint(other["run"], other["attempt"], other["secret"], "worker-1", "127.0.0.1"),
     ]
     contacts = [end.contact for end in ends]
 
@@ -738,13 +736,13 @@ def test_a_client_without_certificate_is_not_let_in():
     contexts = tuple(
         getter("worker")["ssl_context"] for getter in (server.get_listen_args, server.get_connection_args)
     )
-    run, secret = links.new_run(), links.Secret()
-    end = links.SocketEndpoint(run, 1, secret, "worker-0", "127.0.0.1", contexts)
-    stranger = links.SocketEndpoint(run, 1, secret, "worker-1", "127.0.0.1")
+    run, secret = core.new_run(), core.Secret()
+    end = tcp.SocketEndpoint(run, 1, secret, "worker-0", "127.0.0.1", contexts)
+    stranger = tcp.SocketEndpoint(run, 1, secret, "worker-1", "127.0.0.1")
     contacts = [end.contact, stranger.contact]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(links, "_CONNECT_SECONDS", 1.0)
-        patch.setattr(links, "_HELLO_SECONDS", 1.0)
+        patch.setattr(core, "CONNECT_SECONDS", 1.0)
+        patch.setattr(tcp, "_HELLO_SECONDS", 1.0)
 
         def wait():
             with pytest.raises(LinkError):
@@ -763,27 +761,27 @@ def test_an_endpoint_that_is_written_to_disk_stays_open_until_its_run_ends():
     import pickle
 
     def handle():
-        links.SocketEndpoint(run, 1, links.Secret(), "worker", "127.0.0.1")
-        return links.Handle(run, 1, "worker")
+        tcp.SocketEndpoint(run, 1, core.Secret(), "worker", "127.0.0.1")
+        return core.Handle(run, 1, "worker")
 
-    run = links.new_run()
+    run = core.new_run()
     written = handle()
     disk = pickle.dumps(written)
     del written
     assert pickle.loads(disk).endpoint().contact
-    links.close(run)
+    core.close(run)
     with pytest.raises(LinkError, match="no longer there"):
         pickle.loads(disk).endpoint()
     forgotten = handle()
     del forgotten
-    assert not links._of_run(run)
+    assert not core._of_run(run)
 
 
 def test_messages_of_strangers_and_stale_ones_are_dropped_by_dasks_handler(new_cluster):
     client = new_cluster(1, processes=False)
     (worker,) = client.cluster.workers.values()
-    run, secret = links.new_run(), links.Secret()
-    end = links.DaskEndpoint(run, 2, secret, worker)
+    run, secret = core.new_run(), core.Secret()
+    end = comm_dask.DaskEndpoint(run, 2, secret, worker)
     handler = worker.handlers["dasknn_frame"]
     data = np.zeros(3, np.uint8)
     proof = end._proof(1)
@@ -791,26 +789,26 @@ def test_messages_of_strangers_and_stale_ones_are_dropped_by_dasks_handler(new_c
     for change in ({"run": b"other"}, {"attempt": 1}, *strange):
         handler(**{"run": run, "attempt": 2, "rank": 1, "number": 0, "proof": proof, "data": data, **change})
     assert not end._early
-    for number in range(2 * links._MOST_WAITING):
+    for number in range(2 * comm_dask._MOST_WAITING):
         handler(run=run, attempt=2, rank=1, number=number, proof=proof, data=data)
-    assert len(end._early[1]) == links._MOST_WAITING
+    assert len(end._early[1]) == comm_dask._MOST_WAITING
     end.close()
     assert "dasknn_frame" not in worker.handlers
     handler(run=run, attempt=2, rank=1, number=0, proof=proof, data=data)
 
 
 def test_no_log_and_no_error_has_a_secret_and_each_attempt_and_kind_has_its_own(new_cluster, monkeypatch):
-    made, new = [], links.secrets.token_bytes
+    made, new = [], core.secrets.token_bytes
 
     def token_bytes(n):
         made.append(new(n))
         return made[-1]
 
-    monkeypatch.setattr(links.secrets, "token_bytes", token_bytes)
+    monkeypatch.setattr(core.secrets, "token_bytes", token_bytes)
     client = new_cluster(1, processes=False)
     X, y = da.random.random((80, 3), chunks=20), da.ones(80, chunks=20)
     model = MLPClassifier((3,), max_iter=1, replicas=2, transport="peer", strategy="gradients")
-    with links.socket.create_server(("127.0.0.1", 0)) as taken, warnings.catch_warnings():
+    with tcp.socket.create_server(("127.0.0.1", 0)) as taken, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with dask.config.set({"dasknn.ports": str(taken.getsockname()[1])}):
             model.fit(X, y)
@@ -822,18 +820,18 @@ def test_no_log_and_no_error_has_a_secret_and_each_attempt_and_kind_has_its_own(
     for value in found:
         assert repr(value)[2:-1].replace("\\", "") not in logs.replace("\\", "")
         assert value.hex() not in logs
-    secret = links.Secret()
+    secret = core.Secret()
     assert repr(partial(print, secret)).endswith("<Secret>)")
     assert pickle.loads(pickle.dumps(secret)).proof(b"a", b"b") == secret.proof(b"ab")
 
 
 def test_ports_are_taken_from_the_range_that_is_set():
-    with links.socket.create_server(("127.0.0.1", 0)) as taken:
+    with tcp.socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         message = f"No port of '{port}-{port}' is free at 127"
         with dask.config.set({"dasknn.ports": f"{port}-{port}"}), pytest.raises(LinkError, match=message):
-            links.SocketEndpoint(b"r" * 16, 1, links.Secret(), "worker", "127.0.0.1")
+            tcp.SocketEndpoint(b"r" * 16, 1, core.Secret(), "worker", "127.0.0.1")
     with dask.config.set({"dasknn.ports": f"{port}-{port + 20}"}):
-        end = links.SocketEndpoint(b"r" * 16, 1, links.Secret(), "worker", "127.0.0.1")
+        end = tcp.SocketEndpoint(b"r" * 16, 1, core.Secret(), "worker", "127.0.0.1")
     assert port <= end.contact[1] <= port + 20
     end.close()

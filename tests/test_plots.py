@@ -391,18 +391,18 @@ def test_partitions_are_counted_where_they_are_in_one_pass(client, two_classes):
 
 
 def test_what_comes_to_this_process_is_one_set_of_counts(client, two_classes, monkeypatch):
-    from dasknn.cluster.tasks import ClusterTasks
+    from dasknn.cluster.distributed import ClusterExecutor
 
     X, y, _, model = two_classes
     brought = []
-    run = ClusterTasks.run
+    run = ClusterExecutor.run
 
     def watched(self, graph, wanted):
         values = run(self, graph, wanted)
         brought.append(values)
         return values
 
-    monkeypatch.setattr(ClusterTasks, "run", watched)
+    monkeypatch.setattr(ClusterExecutor, "run", watched)
     RocCurveDisplay.from_estimator(model, *chunked(X, y, n_rows=30))
     ((counts,),) = brought[0]
     assert isinstance(counts, ScoreCounts)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from dasknn.cluster.tasks import merge_tree
+from dasknn.cluster.graph import merge_tree
 from dasknn.engine.network import Network
 from dasknn.engine.schedule import Piece
 from dasknn.engine.state import Contribution, Shard, TrainingJob, WarmUp

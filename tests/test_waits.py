@@ -20,7 +20,8 @@ import dasknn
 from dasknn import MLPClassifier, Sequential, TablePreprocessor, layers
 from dasknn.callbacks import LambdaCallback
 from dasknn.cluster import clock, partitions, waiting
-from dasknn.cluster.tasks import ClusterTasks, connect
+from dasknn.cluster.connect import connect
+from dasknn.cluster.distributed import ClusterExecutor
 from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError, WorkerLeftError
 from dasknn.plots import ConfusionMatrixDisplay
 
@@ -109,8 +110,8 @@ def test_workers_that_do_not_come_end_the_wait_and_leave_nothing(new_cluster, da
 
 def test_a_worker_that_comes_and_leaves_again_is_waited_for(new_cluster, data, monkeypatch):
     new_cluster(1, processes=False)
-    real, answers = ClusterTasks.alive, []
-    monkeypatch.setattr(ClusterTasks, "alive", lambda self: answers.pop(0) if answers else real(self))
+    real, answers = ClusterExecutor.alive, []
+    monkeypatch.setattr(ClusterExecutor, "alive", lambda self: answers.pop(0) if answers else real(self))
 
     def lose_workers(epoch, logs):
         # None, then one which has gone again when the next question comes.
@@ -121,7 +122,7 @@ def test_a_worker_that_comes_and_leaves_again_is_waited_for(new_cluster, data, m
 
 
 def test_a_worker_that_is_gone_before_data_comes_to_it_is_a_fault_with_its_name(client):
-    with ClusterTasks(client) as tasks:
+    with ClusterExecutor(client) as tasks:
         with pytest.raises(WorkerLeftError, match=r"tcp://127\.0\.0\.1:1\b") as caught:
             tasks.put([1], ["tcp://127.0.0.1:1"])
         assert isinstance(caught.value, tasks.faults)
@@ -236,7 +237,7 @@ def test_whatever_is_computed_beside_rounds_is_begun_again_after_a_fault(client,
         "count": lambda: ConfusionMatrixDisplay.from_estimator(model, *data).confusion_matrix.tolist(),
         "preprocess": lambda: TablePreprocessor().fit(frame).n_samples_seen_,
     }
-    real, failed = ClusterTasks.run, []
+    real, failed = ClusterExecutor.run, []
 
     def fail_once(self, graph, wanted):
         names = {str(key).partition("-")[2].partition("-")[0] for key in graph.tasks}
@@ -246,7 +247,7 @@ def test_whatever_is_computed_beside_rounds_is_begun_again_after_a_fault(client,
         return real(self, graph, wanted)
 
     calm = ways[way]()
-    monkeypatch.setattr(ClusterTasks, "run", fail_once)
+    monkeypatch.setattr(ClusterExecutor, "run", fail_once)
     assert ways[way]() == calm
     assert failed
 
@@ -262,7 +263,7 @@ def test_rows_held_out_that_are_lost_with_all_workers_are_read_again(threads, sl
 
 def test_a_question_is_asked_again_when_the_connection_has_broken(client, data, monkeypatch):
     asked = []
-    with ClusterTasks(client) as tasks:
+    with ClusterExecutor(client) as tasks:
 
         async def answer():
             asked.append(True)
@@ -295,9 +296,9 @@ def test_a_client_that_is_closed_while_it_fits_is_named(cluster, slow_data, tran
         model.callbacks = [LambdaCallback(on_epoch_end=lambda epoch, logs: epoch == 1 and closing.start())]
     else:
         validation = data
-        real = ClusterTasks.values_of
+        real = ClusterExecutor.values_of
         monkeypatch.setattr(
-            ClusterTasks, "values_of", lambda self, add: [closing.start(), real(self, add)][1]
+            ClusterExecutor, "values_of", lambda self, add: [closing.start(), real(self, add)][1]
         )
     with pytest.raises(SchedulerLostError, match="the client was closed"):
         model.fit(*data, validation_data=validation)

@@ -242,7 +242,7 @@ def test_early_stopping_on_dask_data_restores_the_best_epoch(
     client, dask_digits, kind, streamed, monkeypatch
 ):
     if streamed:
-        monkeypatch.setattr("dasknn.cluster.tasks.ClusterTasks.memory_limit", lambda self: 1000)
+        monkeypatch.setattr("dasknn.cluster.distributed.ClusterExecutor.memory_limit", lambda self: 1000)
     keep = KeepScores()
     settings = {"batch_size": 256, "learning_rate_init": 0.05, "random_state": 0, "replicas": 2}
     model = kind(

@@ -1,6 +1,6 @@
 """What a training on a cluster tells the scheduler, for whoever looks: `dashboard` draws it.
 
-Events are dicts of numbers and strings under one topic (`cluster.tasks.TOPIC`), which keeps the newest
+Events are dicts of numbers and strings under one topic (`executor.TOPIC`), which keeps the newest
 thousand (dask.config "distributed.admin.low-level-log-length"). So each says by itself which training it is
 of, and now and then one brings a summary of all epochs:
 
@@ -24,7 +24,7 @@ from numbers import Real
 from typing import Any
 
 from dasknn.callbacks.callback import Callback
-from dasknn.cluster.tasks import Tasks
+from dasknn.cluster.executor import Executor
 
 BEGIN, WAVE, EPOCH, END = "begin", "wave", "epoch", "end"
 RUNNING, COMPLETED, STOPPED, INTERRUPTED, FAILED = (
@@ -54,7 +54,7 @@ _LAST_WORD_SECONDS = 1.0
 class Announcements(Callback):
     """Announces a training through the tasks it runs on; comes after all other callbacks."""
 
-    def __init__(self, tasks: Tasks):
+    def __init__(self, tasks: Executor):
         self._tasks = tasks
         self._about: dict[str, Any] | None = None
 

@@ -19,7 +19,7 @@ class Clock(SchedulerPlugin):
         self._spent: dict[str, tuple[float, float]] = {}
 
     def update_graph(self, scheduler, *, client, keys, **_):
-        """Remember which graphs are ours: see `tasks.Graph`."""
+        """Remember which graphs are ours: see `graph.Graph`."""
         if client == self._client:
             self._runs |= {run for key in keys if (run := _run_of(key))}
 

@@ -1,7 +1,7 @@
 r"""All-reduce between workers: sums in the order of replicas, whatever worker holds which of them.
 
 Every replica brings a vector and a few numbers. Their sum is a binary tree over the replicas, neighbors
-first, which depends on their number alone (`tasks.merge_tree` is the same tree):
+first, which depends on their number alone (`graph.merge_tree` is the same tree):
 
     replicas     0   1   2   3   4            a node is a range of leaves: (0, 2) = 0 + 1, (4, 5) = 4 alone
                   \ /     \ /    |
@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dasknn.cluster.links import Link
+from dasknn.cluster.comm.core import Link
 from dasknn.exceptions import LinkError
 
 DOUBLING, SCATTER = "recursive doubling", "reduce-scatter + all-gather"

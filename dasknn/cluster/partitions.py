@@ -27,8 +27,10 @@ from dask.base import is_dask_collection
 from scipy import sparse
 
 from dasknn.cluster import inputs, sources
+from dasknn.cluster.executor import Executor
+from dasknn.cluster.graph import Graph, graph_of
+from dasknn.cluster.local import LocalExecutor
 from dasknn.cluster.placement import place
-from dasknn.cluster.tasks import Graph, LocalTasks, Tasks, graph_of
 from dasknn.exceptions import PartitionError
 from dasknn.targets import as_array, first_missing, has_decimals, is_decimal
 
@@ -379,7 +381,7 @@ class Loaded:
     split: Split | None = None
     taken: Split | None = None
 
-    def repair(self, tasks: Tasks) -> None:
+    def repair(self, tasks: Executor) -> None:
         """Load anew what is lost for good of the blocks that are held."""
         if not self.blocks:
             return
@@ -403,7 +405,7 @@ class Loaded:
             return block
         return graph.add("dasknn-split", self.split.take(number, self.shapes[number]), block, home=home)
 
-    def hold_out(self, tasks: Tasks, fraction: float, seed: int) -> tuple[Loaded, Loaded]:
+    def hold_out(self, tasks: Executor, fraction: float, seed: int) -> tuple[Loaded, Loaded]:
         """Return (what is left to train on, what is held out), from each block in proportion to its rows.
 
         Rows stay where they are. In all, the share is rounded up, as in scikit-learn.
@@ -413,13 +415,13 @@ class Loaded:
         edges = rows * math.ceil(rows[-1] * fraction) // max(int(rows[-1]), 1)
         return self._split(tasks, seed, tuple(int(n) for n in np.diff(edges)))
 
-    def hold_out_last(self, tasks: Tasks, n_held_out: int) -> tuple[Loaded, Loaded]:
+    def hold_out_last(self, tasks: Executor, n_held_out: int) -> tuple[Loaded, Loaded]:
         """Return (what is left to train on, the last n_held_out rows); rows stay where they are."""
         ends = np.cumsum([0, *(info.n_rows for info in self.infos)])
         of_blocks = np.diff(np.maximum(ends, self.n_rows - n_held_out))
         return self._split(tasks, None, tuple(int(n) for n in of_blocks))
 
-    def _split(self, tasks: Tasks, seed: int | None, n_held_out: tuple[int, ...]) -> tuple[Loaded, Loaded]:
+    def _split(self, tasks: Executor, seed: int | None, n_held_out: tuple[int, ...]) -> tuple[Loaded, Loaded]:
         left, held_out = (
             replace(
                 self,
@@ -466,7 +468,7 @@ def _infos_of_side(infos: list[BlockInfo], n_held_out: Sequence[int], held_out: 
 
 
 def load(
-    tasks: Tasks,
+    tasks: Executor,
     data: Sequence[Part],
     dtype: str,
     summarize: Callable[[np.ndarray, np.ndarray | None], Any],
@@ -492,7 +494,7 @@ def load(
 class _Loading:
     """Partitions on their way into memory: what is there of each already, whatever faults have cost."""
 
-    def __init__(self, tasks: Tasks, data: Sequence[Part], to_block: Callable, summarize, on_partition):
+    def __init__(self, tasks: Executor, data: Sequence[Part], to_block: Callable, summarize, on_partition):
         self._tasks, self._data, self._to_block = tasks, data, to_block
         self._summarize, self._on_partition = summarize, on_partition
         self._budget = _Budget(tasks, len(data))
@@ -547,7 +549,7 @@ class _Loading:
         try:
             return self._tasks.start(graph, wanted)
         except Exception as error:
-            if isinstance(self._tasks, LocalTasks):
+            if isinstance(self._tasks, LocalExecutor):
                 parts = [self._part(number) for number in missing]
                 failed = _first_that_fails(self._tasks, self._to_block, parts)
                 if failed is not None:
@@ -590,7 +592,7 @@ class _Loading:
         return Part(tuple(sources), part.names)
 
 
-def _first_that_fails(tasks: LocalTasks, to_block: Callable, batch: Sequence[Part]) -> int | None:
+def _first_that_fails(tasks: LocalExecutor, to_block: Callable, batch: Sequence[Part]) -> int | None:
     """Return the position of the first part that cannot be loaded: Dask's local scheduler names no task."""
     for position, part in enumerate(batch):
         graph = Graph()
@@ -607,7 +609,7 @@ class _Budget:
     # After so many partitions it is plain whether all of them are twice too much.
     _SAMPLE = 8
 
-    def __init__(self, tasks: Tasks, n_parts: int):
+    def __init__(self, tasks: Executor, n_parts: int):
         self._tasks, self._n_parts = tasks, n_parts
         self._n_bytes = self._n_seen = 0
         self._limit = 0.0
@@ -962,7 +964,7 @@ class Shards:
     streamed: shards are computed again in each epoch, since memory does not hold all of them.
     """
 
-    tasks: Tasks
+    tasks: Executor
     loaded: Loaded
     make_shard: Callable
     streamed: bool
@@ -1096,7 +1098,7 @@ def concatenate(arrays: list):
     return np.concatenate(arrays)
 
 
-def shards(tasks: Tasks, loaded: Loaded, replicas: int, make_shard: Callable) -> Shards:
+def shards(tasks: Executor, loaded: Loaded, replicas: int, make_shard: Callable) -> Shards:
     """Deal loaded data out to replicas and put it in place.
 
     make_shard(X, y, weight) encodes. ValueError: fewer rows than replicas.

@@ -85,7 +85,7 @@ class Strategy(ABC):
         one.
         """
         # Of all that strategies do, only this looks at a cluster.
-        from dasknn.cluster.tasks import connect
+        from dasknn.cluster.connect import connect
 
         if self.replicas is not None:
             return self.replicas_in_step(self.replicas)

@@ -16,11 +16,27 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from dasknn.cluster import links
+from dasknn.cluster import process_group
 from dasknn.cluster.collective import Group
-from dasknn.cluster.links import DASK, SOCKET, Handle
-from dasknn.cluster.tasks import ClusterTasks, Graph, Tasks
+from dasknn.cluster.comm import core
+from dasknn.cluster.comm.core import DASK, SOCKET, Handle, Secret
+from dasknn.cluster.comm.dask import DaskEndpoint
+from dasknn.cluster.comm.tcp import SocketEndpoint
+from dasknn.cluster.distributed import ClusterExecutor
+from dasknn.cluster.executor import Executor
+from dasknn.cluster.graph import Graph
 from dasknn.exceptions import LinkError
+
+
+def open_endpoint(kind: str, run: bytes, attempt: int, secret: Secret) -> Handle:
+    """Open an endpoint of the worker whose task this is."""
+    from distributed import get_worker
+
+    kinds = {SOCKET: SocketEndpoint.on_worker, DASK: DaskEndpoint}
+    worker = get_worker()
+    kinds[kind](run, attempt, secret, worker)
+    return Handle(run, attempt, worker.address)
+
 
 logger = logging.getLogger("dasknn")
 
@@ -30,10 +46,10 @@ _ABORT_SECONDS = 2.0
 _END_SECONDS = 3.0
 
 
-class Members:
+class ProcessGroup:
     """Members of one attempt. homes[replica] is the address where it works."""
 
-    def __init__(self, tasks: Tasks, homes: Sequence[str | None], attempt: int):
+    def __init__(self, tasks: Executor, homes: Sequence[str | None], attempt: int):
         self.tasks = tasks
         self.homes = list(homes)
         self.addresses = sorted(set(homes), key=str)
@@ -48,7 +64,7 @@ class Members:
 
         Raises another of `Tasks.faults` if one of them was lost.
         """
-        if not isinstance(self.tasks, ClusterTasks):
+        if not isinstance(self.tasks, ClusterExecutor):
             return
         if self.tasks.without_sockets:
             self._connect_by(DASK)
@@ -70,9 +86,9 @@ class Members:
 
     def _connect_by(self, kind: str) -> None:
         # What is left of another kind closes by its own name, and knows nothing of this one.
-        self._run = links.new_run()
+        self._run = core.new_run()
         graph = Graph()
-        opening = partial(links.open_endpoint, kind, self._run, self._attempt, links.Secret())
+        opening = partial(process_group.open_endpoint, kind, self._run, self._attempt, core.Secret())
         opened = [graph.add("dasknn-open", opening, home=at, strict=True) for at in self.addresses]
         contacts = [
             graph.add("dasknn-contact", _contact, endpoint, home=at, strict=True)
@@ -124,7 +140,7 @@ class Members:
 
     def _find_out(self, held) -> None:
         """Raise what a member raised of its own; leave out those who do not end."""
-        assert isinstance(self.tasks, ClusterTasks)
+        assert isinstance(self.tasks, ClusterExecutor)
         outcomes = self.tasks.outcomes(held, self._workers, _END_SECONDS)
         for error in outcomes:
             if isinstance(error, Exception) and not isinstance(error, self.tasks.faults):
@@ -138,16 +154,16 @@ class Members:
 
     def abort(self) -> None:
         """End what members are doing, at once."""
-        self._tell(links.abort)
+        self._tell(core.abort)
 
     def _tell(self, function: Callable) -> None:
-        if isinstance(self.tasks, ClusterTasks):
+        if isinstance(self.tasks, ClusterExecutor):
             self.tasks.liveness.call(function, self._run, workers=self._workers, seconds=_ABORT_SECONDS)
 
     def close(self) -> None:
         """Close the endpoints, and let them go."""
         if self.kind is not None:
-            self._tell(links.close)
+            self._tell(core.close)
         self.tasks.drop([endpoint for endpoint in self._endpoints if endpoint is not None])
         self._endpoints = [None] * len(self.addresses)
 

@@ -1,0 +1,197 @@
+"""Links over the connections that Dask's workers have, for clusters where nothing else gets through."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import queue
+import struct
+import threading
+import time
+import weakref
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from dasknn.cluster.comm.core import CONNECT_SECONDS, MOST_MEMBERS, Endpoint, Link, as_bytes
+from dasknn.exceptions import LinkError
+
+# A member in step with us is never so many messages ahead.
+_MOST_WAITING = 256
+
+
+# --- Dask's comms -------------------------------------------------------------------------------------
+
+_OPERATION = "dasknn_frame"
+# Taken again by whatever the garbage collector closes meanwhile.
+_handlers_lock = threading.RLock()
+
+
+class DaskLink(Link):
+    """Messages over Dask's comm to a peer's worker, and a mailbox for those that come from it."""
+
+    # A message costs more than its bytes: few and long ones.
+    chunk_bytes = 16_777_216
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, comm, peer: str, stamp: dict[str, Any]):
+        self.peer = peer
+        # Not the endpoint: the loop, which holds what watches the peer, would then keep it from closing.
+        self._loop = loop
+        self._comm = comm
+        self._stamp = stamp
+        self._turn = asyncio.Lock()
+        self._sent = self._received = 0
+        self._seconds = 0.0
+        self._mailbox: queue.SimpleQueue = queue.SimpleQueue()
+        self._watch = asyncio.ensure_future(self._watch_peer())
+
+    def wait_at_most(self, seconds):
+        self._seconds = seconds
+
+    def send(self, buffers):
+        # The caller may write to its buffers as soon as this returns.
+        data = np.frombuffer(b"".join(as_bytes(buffers)), np.uint8)
+        self.bytes_sent += len(data)
+        self._start(self._write, self._sent, data)
+        self._sent += 1
+
+    def _start(self, function, *args) -> None:
+        # No coroutine is made before the loop, which may have been closed, asks for it.
+        self._loop.call_soon_threadsafe(lambda: asyncio.ensure_future(function(*args)))
+
+    async def _write(self, number: int, data) -> None:
+        from distributed.protocol import to_serialize
+
+        message = {**self._stamp, "number": number, "data": to_serialize(data)}
+        try:
+            # Writes of one comm must not overlap; the lock is fair, so they keep their order.
+            async with self._turn:
+                await self._comm.write(message)
+        except Exception as error:
+            self._mailbox.put(error)
+
+    async def _watch_peer(self) -> None:
+        """Notice when the peer's process is gone: it never answers, so all that can come is the end."""
+        try:
+            await self._comm.read()
+        except Exception as error:
+            self._mailbox.put(error)
+
+    def deliver(self, number: int, data) -> None:
+        """Take a message that has come, on the event loop."""
+        if number == _GOODBYE:
+            self._mailbox.put(ConnectionAbortedError("it has left"))
+        elif self._mailbox.qsize() < _MOST_WAITING:
+            self._mailbox.put((number, data))
+
+    def receive(self, buffers):
+        try:
+            message = self._mailbox.get(timeout=self._seconds)
+        except queue.Empty:
+            raise LinkError(f"{self.peer} was silent for {self._seconds:g} s.") from None
+        if isinstance(message, Exception):
+            raise LinkError(f"The connection to {self.peer} broke: {message!r}.") from message
+        number, data = message
+        data = memoryview(data).cast("B")
+        buffers = as_bytes(buffers)
+        if number != self._received or len(data) != sum(map(len, buffers)):
+            raise LinkError(f"{self.peer} is out of step: message {number} of {len(data)} bytes.")
+        self._received += 1
+        for buffer in buffers:
+            buffer[:], data = data[: len(buffer)], data[len(buffer) :]
+
+    def close(self):
+        self._mailbox.put(ConnectionAbortedError("closed"))
+        with suppress(RuntimeError):
+            self._start(self._close)
+
+    async def _close(self) -> None:
+        self._watch.cancel()
+        await self._comm.close()
+
+    def abort(self):
+        """See Link.abort."""
+        with suppress(RuntimeError):
+            # The end of a comm that it only reads from is nothing that the peer would notice.
+            self._start(self._write, _GOODBYE, np.empty(0, np.uint8))
+        self.close()
+
+
+_GOODBYE = -1
+
+
+class DaskEndpoint(Endpoint):
+    """A handler of the worker's own server, through which messages come."""
+
+    def __init__(self, run, attempt, secret, worker):
+        super().__init__(run, attempt, secret, worker.address)
+        self.contact = (None, None, worker.address)
+        self.loop = worker.loop.asyncio_loop
+        self._worker = weakref.ref(worker)
+        self._connection_args = worker.security.get_connection_args("worker")
+        self._early: dict[int, list] = {}
+        with _handlers_lock:
+            worker.handlers[_OPERATION] = _handler_of(worker.address)
+            _mailrooms[worker.address, run, attempt] = self
+
+    def _connect(self, rank, contacts, deadline):
+        addresses = {other: contact[2] for other, contact in enumerate(contacts) if other != rank}
+        made = asyncio.run_coroutine_threadsafe(self._make_links(rank, addresses), self.loop)
+        try:
+            made.result(timeout=max(0.1, deadline - time.monotonic()))
+        finally:
+            made.cancel()
+
+    async def _make_links(self, rank: int, addresses: dict[int, str]) -> None:
+        from distributed.comm import connect
+
+        # What the handler of a peer understands.
+        stamp = {
+            "op": _OPERATION,
+            "reply": False,
+            "run": self.run,
+            "attempt": self.attempt,
+            "rank": rank,
+            "proof": self._proof(rank),
+        }
+        for other, address in addresses.items():
+            comm = await connect(address, timeout=CONNECT_SECONDS, **self._connection_args)
+            link = self.links[other] = DaskLink(self.loop, comm, address, stamp)
+            for number, data in self._early.pop(other, ()):
+                link.deliver(number, data)
+
+    def _proof(self, rank: int) -> bytes:
+        return self._secret.proof(b"message", self.run, struct.pack("<II", self.attempt, rank))
+
+    def deliver(self, rank: int, number: int, proof: bytes, data) -> None:
+        """Put a message into the mailbox of its sender; drop it if that is no member."""
+        is_known = isinstance(rank, int) and isinstance(proof, bytes) and 0 <= rank < MOST_MEMBERS
+        if not is_known or not hmac.compare_digest(proof, self._proof(rank)):
+            return
+        if rank in self.links:
+            self.links[rank].deliver(number, data)  # type: ignore[attr-defined]
+        elif len(self._early.setdefault(rank, [])) < _MOST_WAITING:
+            # It has made its links before we have made ours.
+            self._early[rank].append((number, data))
+
+    def close(self):
+        """See Endpoint.close."""
+        super().close()
+        with _handlers_lock:
+            _mailrooms.pop((self.address, self.run, self.attempt), None)
+            worker = self._worker()
+            if worker is not None and not any(address == self.address for address, *_ in list(_mailrooms)):
+                worker.handlers.pop(_OPERATION, None)
+
+
+_mailrooms: weakref.WeakValueDictionary[tuple, DaskEndpoint] = weakref.WeakValueDictionary()
+
+
+def _handler_of(address: str):
+    def dasknn_frame(run, attempt, rank, number, proof, data):
+        # Of another run, or of an attempt that was given up: nobody waits for it.
+        if (endpoint := _mailrooms.get((address, run, attempt))) is not None:
+            endpoint.deliver(rank, number, proof, data)
+
+    return dasknn_frame
