@@ -20,7 +20,7 @@ from sklearn.utils import shuffle
 
 from dasknn.cluster.collective import Group, Part
 from dasknn.cluster.process_group import ProcessGroup
-from dasknn.engine.schedule import Walk
+from dasknn.engine.schedule import ShardCursor
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, merge_numbers
 from dasknn.engine.workspace import Workspace, loss_and_grad
 from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError
@@ -340,7 +340,7 @@ class OnPeers(Transport):
                 self._let_go()
                 raise
 
-        return self._tasks.until_done(self.job.replicas, state.epoch, attempt)
+        return self._tasks.retry(self.job.replicas, state.epoch, attempt)
 
     def _attempt(self, homes, ready, state: TrainState, begin: int, end: int, shards: set[int]) -> TrainState:
         self._shards.repair()
@@ -441,10 +441,13 @@ def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> R
     began = time.perf_counter()
     own = [replica for replica, owner in enumerate(group.owners) if owner == group.rank]
     schedule = wave.strategy.schedule(wave.job, [sum(rows.values()) for rows in wave.rows_of_replicas])
-    walks = {replica: Walk(wave.job, replica, wave.rows_of_replicas[replica], state.epoch) for replica in own}
+    cursors = {
+        replica: ShardCursor(wave.job, replica, wave.rows_of_replicas[replica], state.epoch)
+        for replica in own
+    }
     before = schedule.goals(wave.begin - 1) if wave.begin else [0] * len(group.owners)
-    for replica, walk in walks.items():
-        walk.advance_to(before[replica])
+    for replica, cursor in cursors.items():
+        cursor.advance_to(before[replica])
     # Dask may have moved a shard since it was made.
     by_number = {number: shard.aligned() for number, shard in zip(wave.shards, shards, strict=True)}
     learner = wave.strategy.learner(wave.job, state)
@@ -452,7 +455,7 @@ def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> R
         for k in range(wave.begin, wave.end):
             goals = schedule.goals(k)
             present = [replica for replica, goal in enumerate(goals) if goal > before[replica]]
-            pieces = {r: walk.advance_to(goals[r]) for r, walk in walks.items() if goals[r] > before[r]}
+            pieces = {r: cursor.advance_to(goals[r]) for r, cursor in cursors.items() if goals[r] > before[r]}
             exchange.present = present
             learner.round(pieces, by_number, exchange)
             before = goals

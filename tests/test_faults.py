@@ -640,7 +640,7 @@ def test_attempts_that_fail_at_once_are_made_at_longer_and_longer_intervals(monk
     tasks = LocalExecutor(max_faults=8)
     tasks.faults = (LinkError,)
     with pytest.raises(LinkError):
-        tasks.until_done(1, 0, attempt)
+        tasks.retry(1, 0, attempt)
     assert pauses == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0]
 
 

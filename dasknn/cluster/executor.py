@@ -163,7 +163,7 @@ class Executor(ABC):
         """Return the event of a worker that is gone."""
         return Event(LOST, address)
 
-    def until_done(
+    def retry(
         self, replicas: int, epoch: int, attempt: Callable[[list[Home], Callable[[], None]], Any], usual=None
     ):
         """Return attempt(homes, ready), which is made again from the beginning after each fault.
@@ -183,7 +183,7 @@ class Executor(ABC):
             ready()
             return attempt(homes, ready)
 
-        result = self._until_done(begin)
+        result = self._retry(begin)
         lost = ready_at - began
         if usual is not None:
             # Dask has made good by itself what was lost in the meantime.
@@ -206,7 +206,7 @@ class Executor(ABC):
             return attempt()
 
         try:
-            return self._until_done(begin)
+            return self._retry(begin)
         finally:
             self._lost += last - began
 
@@ -219,7 +219,7 @@ class Executor(ABC):
 
         return self.again(attempt)
 
-    def _until_done(self, attempt: Callable[[], Any]):
+    def _retry(self, attempt: Callable[[], Any]):
         n_failed = 0
         while True:
             try:
@@ -284,7 +284,7 @@ class Executor(ABC):
                 self.drop(scattered)
             return result
 
-        return self.until_done(job.replicas, state.epoch, attempt, usual)
+        return self.retry(job.replicas, state.epoch, attempt, usual)
 
     def give(self, state, n: int) -> tuple[list[Any], list[Any]]:
         """Return a state as an argument for each of n tasks, and what to drop afterwards."""

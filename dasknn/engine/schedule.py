@@ -23,7 +23,7 @@ class Piece:
 Round = list[list[Piece]]
 
 
-class Walk:
+class ShardCursor:
     """A replica's way through its shards in an epoch, cut into pieces."""
 
     def __init__(self, job: TrainingJob, replica: int, shards: dict[int, int], epoch: int):
@@ -34,7 +34,7 @@ class Walk:
         self._begin = self._done = 0
 
     def advance_to(self, goal: int) -> list[Piece]:
-        """Return the pieces from where the walk stands to `goal` rows from its start."""
+        """Return the pieces from where the cursor stands to `goal` rows from its start."""
         pieces = []
         while self._done < goal:
             shard, n_rows = self._current

@@ -1,6 +1,6 @@
 """What rounds hand over: the job, the state, rows, and what a replica brings.
 
-All of them are values. `Walk` says which rows a replica goes through between two rounds of an epoch.
+All of them are values. `ShardCursor` says which rows a replica goes through between two rounds of an epoch.
 """
 
 from __future__ import annotations

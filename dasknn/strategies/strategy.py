@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dasknn.engine.schedule import Piece, Round, Schedule, Walk
+from dasknn.engine.schedule import Piece, Round, Schedule, ShardCursor
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, merge_numbers
 from dasknn.strategies.learner import Learner
 
@@ -99,9 +99,11 @@ class Strategy(ABC):
     def rounds(self, job: TrainingJob, shards: list[dict[int, int]], epoch: int) -> Iterator[Round]:
         """Yield the rounds of an epoch. shards[replica] maps shard number to its number of rows."""
         schedule = self.schedule(job, [sum(replica.values()) for replica in shards])
-        walks = [Walk(job, replica, own, epoch) for replica, own in enumerate(shards)]
+        cursors = [ShardCursor(job, replica, own, epoch) for replica, own in enumerate(shards)]
         for k in range(schedule.n_rounds):
-            pieces = [walk.advance_to(goal) for walk, goal in zip(walks, schedule.goals(k), strict=True)]
+            pieces = [
+                cursor.advance_to(goal) for cursor, goal in zip(cursors, schedule.goals(k), strict=True)
+            ]
             assert any(pieces), f"{self} gives no rows to round {k}."
             yield pieces
 
