@@ -16,13 +16,14 @@ from . import (
 from .advice import recommend
 from .callbacks.checkpoints import Checkpoint
 from .compression import PowerSGD
+from .data.preprocessing import TablePreprocessor
+from .data.shuffle import shuffle
 from .estimators import MLPClassifier, MLPRegressor, from_sklearn
 from .evaluation import compare, evaluate
 from .exceptions import DataSkewWarning
 from .layers import Input
 from .measures import RowMetric
 from .pipelines import load, save
-from .preprocessing import TablePreprocessor
 from .sequential import (
     Sequential,
     from_keras,
@@ -31,7 +32,6 @@ from .sequential import (
     set_random_seed,
     to_keras,
 )
-from .shuffling import shuffle
 from .slicing import Buckets
 from .strategies import (
     GradientAveraging,

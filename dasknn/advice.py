@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone, is_classifier
 
-from dasknn import features, targets
-from dasknn.cluster import partitions
 from dasknn.cluster.collective import Group, Part
 from dasknn.cluster.connect import connect
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.process_group import ProcessGroup
+from dasknn.data import partitions, targets
+from dasknn.data.columns import dtype_of
 from dasknn.engine.network import Network
 from dasknn.engine.schedule import Piece
 from dasknn.engine.state import Shard, TrainingJob
@@ -134,7 +134,7 @@ def _network_of(model, X) -> tuple[Network, str]:
         return model._network_, ""
     model = clone(model)
     model.n_features_in_ = X.shape[1]
-    dtype = model.dtype or features.dtype_of(X)
+    dtype = model.dtype or dtype_of(X)
     if is_classifier(model):
         return model._network(targets.ClassEncoder(np.arange(2), dtype), dtype), " (as for 2 classes)"
     return model._network(targets.NumberEncoder(1, dtype), dtype), " (as for 1 output)"

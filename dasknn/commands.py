@@ -26,9 +26,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 import dasknn
-from dasknn import pipelines, reports, tables
+from dasknn import pipelines, reports
 from dasknn.callbacks import Callback, progress
 from dasknn.cluster.limits import available_cpus
+from dasknn.data import readers
+from dasknn.data.preprocessing import Categories, TablePreprocessor, require_columns
 from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.options import (
     Names,
@@ -49,7 +51,6 @@ from dasknn.options import (
     thresholds_of,
     validation_of,
 )
-from dasknn.preprocessing import Categories, TablePreprocessor, require_columns
 from dasknn.saving import storage
 from dasknn.wording import in_shell
 
@@ -234,8 +235,8 @@ class _Prepared:
     def _read(self, paths: Sequence[str], role: str, codes: Sequence[str]):
         options = self._options
         asked = {"auto": None, "regression": True, "classification": False}[options["task"]]
-        wanted = tables.Wanted(self.target, role, codes, asked)
-        frame = tables.read(paths, wanted, options["form"])
+        wanted = readers.Wanted(self.target, role, codes, asked)
+        frame = readers.read(paths, wanted, options["form"])
         _known(frame, [self.target, *filter(None, [self.weights])])
         return frame.dropna(subset=[self.target]) if options.get("drop_missing_target") else frame
 
@@ -379,8 +380,8 @@ def _read_for(model, options: dict[str, Any], target: str | None = None, kept: S
     texts = _columns_of_text(model)
     if target is not None and is_classifier(model) and isinstance(model.classes_.tolist()[0], str):
         texts.add(target)
-    wanted = tables.Wanted(target, "test", texts, not is_classifier(model), kept)
-    return tables.read(options["data"], wanted, options["form"])
+    wanted = readers.Wanted(target, "test", texts, not is_classifier(model), kept)
+    return readers.read(options["data"], wanted, options["form"])
 
 
 def _with_index(frame, names: Sequence[str]):

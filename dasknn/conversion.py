@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 
-from dasknn import strategies, targets
+from dasknn import strategies
+from dasknn.data import targets
 from dasknn.engine.network import Network
 from dasknn.exceptions import ModelFileError
 from dasknn.layers import Dense

@@ -18,9 +18,9 @@ import numpy as np
 
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
-from dasknn.cluster.partitions import Part, columns_of, n_samples
+from dasknn.data.partitions import Part, columns_of, n_samples
+from dasknn.data.targets import as_array, first_missing
 from dasknn.exceptions import PartitionError
-from dasknn.targets import as_array, first_missing
 
 # Distinct scores that are kept apart, for all curves of a picture together.
 _N_SCORES = 2**17

@@ -21,14 +21,16 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from dasknn import prediction, skew
-from dasknn.cluster import partitions
+from dasknn import prediction
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
+from dasknn.data import loading, partitions, skew
+from dasknn.data.blocks import Block, in_partition
+from dasknn.data.shards import make_shards
+from dasknn.data.targets import ClassWeights
 from dasknn.engine.state import Shard, TrainingJob
 from dasknn.exceptions import LinkError
 from dasknn.strategies import Strategy, auto
-from dasknn.targets import ClassWeights
 from dasknn.transports import InProcess, OnPeers, OnTasks
 
 
@@ -100,14 +102,14 @@ class RowsInProcess:
         self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None
     ) -> tuple[float, float]:
         """Return the metric of the model's predictions, and their mean loss."""
-        block = partitions.Block(self.X, self.y, self.weight)
+        block = Block(self.X, self.y, self.weight)
         return prediction.validate_block(metric, weights, predictor, block).result()
 
 
 class RowsOnTasks:
     """Partitions that workers have loaded; see `cluster.partitions`."""
 
-    def __init__(self, tasks: Executor, loaded: partitions.Loaded, dtype: str):
+    def __init__(self, tasks: Executor, loaded: loading.Loaded, dtype: str):
         self.tasks = tasks
         self.loaded = loaded
         self.dtype = dtype
@@ -176,9 +178,7 @@ class RowsOnTasks:
 
         name: the transport that is wanted, PEER or TASKS; it will be TASKS where workers cannot be connected.
         """
-        shards = partitions.shards(
-            self.tasks, self.loaded, job.replicas, partial(make_shard, encoder, weights)
-        )
+        shards = make_shards(self.tasks, self.loaded, job.replicas, partial(make_shard, encoder, weights))
         if name == auto.PEER:
             peers = OnPeers(job, strategy, self.tasks, shards)
             try:
@@ -233,7 +233,7 @@ def _check_held_out(n_rows: int) -> None:
         )
 
 
-def _summary(summarize: Callable, block: partitions.Block):
+def _summary(summarize: Callable, block: Block):
     return summarize(block.y, block.weight)
 
 
@@ -254,7 +254,7 @@ def score_parts(
     def add_blocks(graph: Graph) -> list:
         settings = (parts[0].names, predictor.network.dtype, feature_names)
         return [
-            graph.add("dasknn-load", partial(partitions.load_checked, number, *settings), *part.add_to(graph))
+            graph.add("dasknn-load", partial(loading.load_checked, number, *settings), *part.add_to(graph))
             for number, part in enumerate(parts)
         ]
 
@@ -283,5 +283,5 @@ def sum_over_blocks(tasks: Executor, function: Callable, model, add_blocks: Call
 
 
 def _of_partition(number: int, function: Callable, model, block):
-    with partitions.in_partition(number):
+    with in_partition(number):
         return function(model, block)

@@ -32,14 +32,17 @@ from sklearn.utils.validation import (
 )
 
 from dasknn import callbacks as cb
-from dasknn import conversion, features, prediction, strategies, targets
+from dasknn import conversion, prediction, strategies
 from dasknn.callbacks import checkpoints, progress
 from dasknn.callbacks.announcements import Announcements
 from dasknn.callbacks.checkpoints import Checkpoints
-from dasknn.cluster import inputs, partitions
 from dasknn.cluster.connect import connect
 from dasknn.cluster.executor import MAX_FAULTS, Executor
 from dasknn.cluster.origins import Placed
+from dasknn.data import inputs, loading, partitions, targets
+from dasknn.data.blocks import cast, refuse_kinds
+from dasknn.data.columns import check_columns, dtype_of, validated
+from dasknn.data.targets import ClassWeights
 from dasknn.datasets import RowsInProcess, RowsOnTasks, score_parts
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob, TrainState, WarmUp
@@ -54,7 +57,6 @@ from dasknn.scores import R2, Accuracy
 from dasknn.sklearn_losses import BinaryLogLoss, CategoricalLogLoss, HalfPoisson, SklearnLoss, SquaredError
 from dasknn.sklearn_rules import InverseScaling, Patience
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, auto
-from dasknn.targets import ClassWeights
 from dasknn.training import Face, Training
 from dasknn.transports import random_memory, recall_random
 
@@ -264,7 +266,7 @@ class _MLP(Placed, BaseEstimator):
                 if keeper is not None and (found := keeper.found) is not None:
                     # The cluster may have another size now; what the user leaves to it stays as it was.
                     replicas, n_parts = replicas or found.replicas, found.face.get("n_parts", n_parts)
-                read = partial(self._read_on, tasks, dtype or features.dtype_of(X), n_parts, verbose)
+                read = partial(self._read_on, tasks, dtype or dtype_of(X), n_parts, verbose)
             rows = read(X, y, sample_weight, reset=not going_on)
             # L-BFGS takes the gradient over all rows, wherever they are; a block of a stream is as it comes.
             if self.solver != "lbfgs" and (distributed or not incremental):
@@ -376,16 +378,16 @@ class _MLP(Placed, BaseEstimator):
 
     def _read_in_process(self, dtype: str | None, X, y, sample_weight=None, *, reset: bool) -> RowsInProcess:
         y = _checked_targets(X, y, sample_weight)
-        X, y = features.validated(
+        X, y = validated(
             self, X, y=y, multi_output=True, y_numeric=isinstance(self, RegressorMixin), reset=reset
         )
         if sparse.issparse(y):
             y = y.toarray()
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        X = partitions.cast(X, dtype or X.dtype)
+        X = cast(X, dtype or X.dtype)
         if sample_weight is not None:
-            partitions.refuse_kinds("sample_weight", sample_weight)
+            refuse_kinds("sample_weight", sample_weight)
             sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
             if not sample_weight.any():
                 raise ValueError("Sample weights must contain at least one non-zero number.")
@@ -403,13 +405,13 @@ class _MLP(Placed, BaseEstimator):
         *,
         reset: bool,
     ) -> RowsOnTasks:
-        features.check_columns(self, X, reset=reset)
+        check_columns(self, X, reset=reset)
         self._require_targets(y)
         names = list(X.columns) if partitions.is_dataframe(X) else None
         parts = partitions.parts(X, y, sample_weight, 1 if partitions.is_distributed(X) else n_parts)
         shown = verbose > 1 or (verbose > 0 and progress.can_move())
         with progress.loading_bar(len(parts), shown, stays=self.verbose == 2) as on_partition:
-            loaded = partitions.load(
+            loaded = loading.load(
                 tasks, parts, dtype, self._summarize().of, feature_names=names, on_partition=on_partition
             )
         return RowsOnTasks(tasks, loaded, dtype)
@@ -771,9 +773,9 @@ class _MLP(Placed, BaseEstimator):
         predictor = self._predictor()
         (X,) = inputs.admit(X)
         if partitions.is_distributed(X):
-            features.check_columns(self, X, reset=False)
+            check_columns(self, X, reset=False)
             return prediction.lazily(predictor, method, X, columns)
-        return getattr(predictor, method)(features.validated(self, X, reset=False))
+        return getattr(predictor, method)(validated(self, X, reset=False))
 
     def _columns_of_outputs(self) -> list | None:
         """Return the names of the columns of predictions in a dataframe, None for a series."""
@@ -783,7 +785,7 @@ class _MLP(Placed, BaseEstimator):
 
     def _score_where_data_is(self, X, y, sample_weight) -> float:
         predictor = self._predictor()
-        features.check_columns(self, X, reset=False)
+        check_columns(self, X, reset=False)
         self._require_targets(y)
         parts = partitions.parts(X, y, sample_weight)
         names = list(X.columns) if partitions.is_dataframe(X) else None
@@ -1199,8 +1201,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
         X, y, sample_weight = inputs.admit(X, y, sample_weight)
         if partitions.is_distributed(X, y, sample_weight):
             return self._score_where_data_is(X, y, sample_weight)
-        partitions.refuse_kinds("y", y, "cV")
-        partitions.refuse_kinds("sample_weight", sample_weight)
+        refuse_kinds("y", y, "cV")
+        refuse_kinds("sample_weight", sample_weight)
         y = _checked_targets(X, y, sample_weight)
         return super().score(X, y, sample_weight)
 
@@ -1332,8 +1334,8 @@ class MLPRegressor(RegressorMixin, _MLP):
         X, y, sample_weight = inputs.admit(X, y, sample_weight)
         if partitions.is_distributed(X, y, sample_weight):
             return self._score_where_data_is(X, y, sample_weight)
-        partitions.refuse_kinds("y", y)
-        partitions.refuse_kinds("sample_weight", sample_weight)
+        refuse_kinds("y", y)
+        refuse_kinds("sample_weight", sample_weight)
         y = _checked_targets(X, y, sample_weight)
         return super().score(X, y, sample_weight)
 

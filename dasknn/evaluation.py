@@ -22,12 +22,15 @@ from sklearn.base import is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from dasknn import features, measures, slicing
-from dasknn.cluster import inputs, partitions
+from dasknn import measures, slicing
 from dasknn.cluster.connect import connect
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph, merge_tree
 from dasknn.cluster.local import LocalExecutor
+from dasknn.data import inputs, partitions
+from dasknn.data.blocks import Block, cast, in_partition, load_block, refuse_problems, select
+from dasknn.data.columns import check_columns
+from dasknn.data.targets import ClassEncoder, as_numbers
 from dasknn.engine.outputs import MARGINS, PROBABILITIES, Outputs, from_signs
 from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.exceptions import PartitionError
@@ -39,7 +42,6 @@ from dasknn.resampling import Draws, Moments, PartSums, SliceSums, interval, int
 from dasknn.responses import bare, place_of
 from dasknn.sequential import Sequential
 from dasknn.slicing import Buckets, Slices
-from dasknn.targets import ClassEncoder, as_numbers
 
 # Plain data is cut into parts of so many rows: a constant, so that draws do not depend on the machine.
 _ROWS_OF_PART = 65_536
@@ -494,7 +496,7 @@ class _Plan:
 
     def outcomes(self, number: int, respondents, *values) -> _Outcomes:
         """Ask the models about a partition. PartitionError: bad data."""
-        with partitions.in_partition(number):
+        with in_partition(number):
             return self._outcomes(number, respondents, *values)
 
     def _outcomes(self, number: int, respondents, *values) -> _Outcomes:
@@ -510,15 +512,15 @@ class _Plan:
         # y and weights are looked at as everywhere, beside an X without columns.
         names = (("X",), ("y",), ("weight",)) if columns["weight"] is not None else (("X",), ("y",))
         rows = (np.empty((n_rows, 0)), columns["y"], columns["weight"])[: len(names)]
-        block = partitions.load_block(names, np.float64, None, *rows)
-        partitions.refuse_problems(block)
+        block = load_block(names, np.float64, None, *rows)
+        refuse_problems(block)
         problem = respondents[0].problem
         assert block.y is not None, "there is no evaluation without y"
         y = _targets(problem, block.y)
         found = self._found(X, beside)
         if self.feature_names is not None:
             own = [name for name in X.columns if not str(name).startswith(_FOR_SLICES)]
-            X = partitions.select(X[own] if len(own) < len(X.columns) else X, self.feature_names)
+            X = select(X[own] if len(own) < len(X.columns) else X, self.feature_names)
         if not n_rows:
             return _Outcomes(number, y, (), block.weight, found)
         answers = tuple(respondent.answers(X) for respondent in respondents)
@@ -553,7 +555,7 @@ class _Plan:
 
     def sums(self, outcomes: _Outcomes, edges: dict) -> PartSums:
         """Return the sums of a partition. PartitionError: too many values, or own metrics that fail."""
-        with partitions.in_partition(outcomes.number):
+        with in_partition(outcomes.number):
             return self._sums(outcomes, edges)
 
     def _sums(self, outcomes: _Outcomes, edges: dict) -> PartSums:
@@ -661,7 +663,7 @@ class _Network:
         return self.says is not None and self.says.has_probabilities
 
     def answers(self, X) -> Answers:
-        values = partitions.cast(partitions.flat_rows(X), self.predictor.network.dtype)
+        values = cast(partitions.flat_rows(X), self.predictor.network.dtype)
         self._check(values)
         outputs = self.predictor.outputs(values)
         if self.says is None:
@@ -672,7 +674,7 @@ class _Network:
     def _check(self, values) -> None:
         """PartitionError: NaN or infinity; it names the column."""
         try:
-            partitions.refuse_problems(partitions.Block(values, None, None))
+            refuse_problems(Block(values, None, None))
         except PartitionError:
             if self.names is None:
                 raise
@@ -740,7 +742,7 @@ def _asked(models: Sequence[Any], X, y, pos_label) -> tuple[list[Any], Any]:
 def _mlp(model, X, pos_label) -> _Network:
     predictor = model._predictor()
     try:
-        features.check_columns(model, X if hasattr(X, "ndim") else np.asarray(X), reset=False)
+        check_columns(model, X if hasattr(X, "ndim") else np.asarray(X), reset=False)
     except ValueError as error:
         error.add_note("Columns to slice by that the model must not see go to slice_data.")
         raise

@@ -13,9 +13,9 @@ from math import prod
 from sklearn.pipeline import Pipeline
 
 from dasknn import estimators, sequential
+from dasknn.data.preprocessing import TablePreprocessor
 from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.exceptions import ModelFileError
-from dasknn.preprocessing import TablePreprocessor
 from dasknn.saving import safetensors_file, schema
 from dasknn.sequential import Sequential
 

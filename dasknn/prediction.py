@@ -12,10 +12,11 @@ import dask.array as da
 import numpy as np
 from scipy.special import entr
 
-from dasknn.cluster import partitions
 from dasknn.cluster.blas import single_blas_thread
+from dasknn.data import loading, partitions
+from dasknn.data.blocks import Block, cast, refuse_problems
+from dasknn.data.targets import ClassEncoder, ClassWeights, MultilabelEncoder, NumberEncoder, as_numbers
 from dasknn.engine.network import Network
-from dasknn.targets import ClassEncoder, ClassWeights, MultilabelEncoder, NumberEncoder, as_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,7 @@ class Predictor:
 
     def outputs(self, X) -> np.ndarray:
         """Return the mean of the members' outputs (n, n_outputs) for X (n, p), dense or CSR."""
-        X = partitions.cast(X, self.network.dtype)
+        X = cast(X, self.network.dtype)
         total = self.network.predict(self.members[0], X)
         for params in self.members[1:]:
             total += self.network.predict(params, X)
@@ -42,7 +43,7 @@ class Predictor:
 
     def mean_and_std(self, X) -> np.ndarray:
         """Return mean and standard deviation of the members' outputs, side by side (n, 2 * n_outputs)."""
-        X = partitions.cast(X, self.network.dtype)
+        X = cast(X, self.network.dtype)
         outputs = np.stack([self.network.predict(params, X) for params in self.members])
         return np.hstack([self.outputs(X), outputs.std(axis=0)])
 
@@ -128,7 +129,7 @@ def _on_frame(method, columns, dtype, feature_names, X, predictor, partition_inf
 
 def _on_block(method, feature_names, number, X, predictor):
     """Apply a method of the predictor to X, in columns of these names. PartitionError: bad data."""
-    block = partitions.load_checked(number, (("X",),), predictor.network.dtype, feature_names, X)
+    block = loading.load_checked(number, (("X",),), predictor.network.dtype, feature_names, X)
     with single_blas_thread:
         return getattr(predictor, method)(block.X)
 
@@ -141,14 +142,14 @@ def _frame(values, index, columns, dtype):
     return pd.DataFrame(values, index=index, columns=columns)
 
 
-def score_block(metric, weights: ClassWeights | None, predictor: Predictor, block: partitions.Block):
+def score_block(metric, weights: ClassWeights | None, predictor: Predictor, block: Block):
     """Return the metric, mergeable, of the predictions for one block. PartitionError: bad data.
 
     weights of classes, if any, are multiplied into those of rows.
     """
     y, weight = block.y, block.weight
     assert y is not None, "a score needs targets"
-    partitions.refuse_problems(block)
+    refuse_problems(block)
     if weights is not None:
         weight = weights.rows(y, weight)
     return _score(metric, predictor, y, predictor.predict(block.X), weight)
@@ -180,14 +181,14 @@ class Validation:
         return self.score.result(), self.loss_sum / self.weight if self.weight else float("nan")
 
 
-def validate_block(metric, weights: ClassWeights | None, predictor: Predictor, block: partitions.Block):
+def validate_block(metric, weights: ClassWeights | None, predictor: Predictor, block: Block):
     """Return the Validation of one block. PartitionError: bad data. Arguments as for `score_block`.
 
     The loss is that of the network, without penalties; NaN where a label is none of the model's.
     """
     y, weight = block.y, block.weight
     assert y is not None, "a validation needs targets"
-    partitions.refuse_problems(block)
+    refuse_problems(block)
     if weights is not None:
         weight = weights.rows(y, weight)
     outputs = predictor.outputs(block.X)
@@ -237,9 +238,9 @@ class Evaluation:
         return {"loss": float(loss) + penalty, **self.metrics.results(sums[2:])}
 
 
-def evaluate_block(weights, evaluation: Evaluation, block: partitions.Block) -> np.ndarray:
+def evaluate_block(weights, evaluation: Evaluation, block: Block) -> np.ndarray:
     """Return `Evaluation.sums` of a block. PartitionError: bad data. weights of classes, or None."""
-    partitions.refuse_problems(block)
+    refuse_problems(block)
     y, weight = block.y, block.weight
     assert y is not None, "an evaluation needs targets"
     if weights is not None:

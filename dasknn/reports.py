@@ -12,11 +12,11 @@ from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
 from dasknn import pipelines, sequential
-from dasknn.cluster import partitions
 from dasknn.cluster.connect import connect
 from dasknn.cluster.faults import JOINED, RETIRED
+from dasknn.data import partitions
+from dasknn.data.preprocessing import Categories, Numbers, TablePreprocessor
 from dasknn.datasets import score_parts
-from dasknn.preprocessing import Categories, Numbers, TablePreprocessor
 from dasknn.responses import place_of
 from dasknn.saving import safetensors_file
 from dasknn.scores import R2, Accuracy

@@ -18,16 +18,17 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 from sklearn.utils.validation import check_is_fitted
 
-from dasknn.cluster import partitions
 from dasknn.cluster.connect import connect
 from dasknn.cluster.local import LocalExecutor
 from dasknn.cluster.origins import Placed
 from dasknn.curves import LabelCounts, count_rows
+from dasknn.data import partitions
+from dasknn.data.blocks import select
+from dasknn.data.targets import as_array
 from dasknn.engine.outputs import MARGINS, Outputs, from_signs
 from dasknn.losses import NUMBERS
 from dasknn.prediction import Predictor
 from dasknn.stack import Stack
-from dasknn.targets import as_array
 
 # More lines than this cannot be told apart.
 MOST_CURVES = 28
@@ -188,7 +189,7 @@ def counted(count: Callable, responder, X, y, sample_weight, place: Mapping[str,
 
 def _with_columns(count: Callable, names: list | None, responder, X, y, weight) -> list:
     # A Dask dataframe may announce its columns in another order than its partitions have them.
-    return count(responder, partitions.select(X, names), y, weight)
+    return count(responder, select(X, names), y, weight)
 
 
 def check_lengths(**columns) -> None:

@@ -19,14 +19,16 @@ import numpy as np
 from sklearn.utils import Tags, TargetTags
 
 from dasknn import callbacks as cb
-from dasknn import features, keras_files, layers, losses, metrics, optimizers, prediction, strategies
+from dasknn import keras_files, layers, losses, metrics, optimizers, prediction, strategies
 from dasknn.callbacks import checkpoints, progress
 from dasknn.callbacks.announcements import Announcements
-from dasknn.cluster import inputs, partitions
 from dasknn.cluster.connect import connect
 from dasknn.cluster.executor import MAX_FAULTS, Executor
 from dasknn.cluster.local import LocalExecutor
 from dasknn.cluster.origins import Placed
+from dasknn.data import inputs, loading, partitions
+from dasknn.data.blocks import load_block, refuse_problems
+from dasknn.data.columns import check_names, names_of, refuse_text
 from dasknn.datasets import RowsOnTasks, make_shard
 from dasknn.engine import updater
 from dasknn.engine.state import TrainingJob, TrainState
@@ -34,13 +36,13 @@ from dasknn.exceptions import ModelFileError
 from dasknn.handles import OptimizerHandle
 from dasknn.layers import Input
 from dasknn.metrics import MetricSet
+from dasknn.models.targets import LabelWeights, LossEncoder
 from dasknn.prediction import Evaluation, Predictor
 from dasknn.regularizers import BatchL2
 from dasknn.saving import safetensors_file, schema, storage
 from dasknn.stack import DTYPE, Stack
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, auto
 from dasknn.strategies.local_trainer import LocalTrainer
-from dasknn.targets import LabelWeights, LossEncoder
 from dasknn.training import Face, Training
 
 # Names of losses that the shape of y chooses.
@@ -355,7 +357,7 @@ class Sequential(Placed, Stack):
             x = self._ready(x)
             settings = self._settle_loss(y)
             self._warn_of_one_class()
-            names = features.names_of(x)
+            names = names_of(x)
             network = self._built_network()
             encoder = self._encoder(counts_labels=class_weight is not None)
             replicas = self._replicas(is_distributed, len(tasks.slots()), batch_size)
@@ -566,8 +568,8 @@ class Sequential(Placed, Stack):
             raise ValueError("Expected x, an array or dataframe of inputs, received None.")
         x = inputs.admitted("x", x)
         if partitions.is_dataframe(x):
-            features.refuse_text(x)
-            features.check_names(getattr(self, "feature_names_in_", names), x)
+            refuse_text(x)
+            check_names(getattr(self, "feature_names_in_", names), x)
             shape: tuple[int, ...] = (len(x.columns),)
         else:
             x = x if hasattr(x, "ndim") else np.asarray(x)
@@ -606,7 +608,7 @@ class Sequential(Placed, Stack):
         parts = partitions.parts(x, y, sample_weight, 1 if is_distributed else n_parts)
         shown = bool(verbose) and is_distributed and progress.can_move()
         with progress.loading_bar(len(parts), shown) as on_partition:
-            loaded = partitions.load(
+            loaded = loading.load(
                 tasks, parts, DTYPE, encoder.summarize, feature_names=names, on_partition=on_partition
             )
         return RowsOnTasks(tasks, loaded, DTYPE)
@@ -712,7 +714,7 @@ class Sequential(Placed, Stack):
         weights = (
             None if class_weight is None else LabelWeights.checked(class_weight, DTYPE, encoder.n_labels)
         )
-        names = features.names_of(x)
+        names = names_of(x)
         x, y, sample_weight = _cast(x, y, sample_weight)
         shard = make_shard(encoder, weights, x, y, sample_weight)
         job = self._job(None, 1, encoder.summarize(y, sample_weight), shuffle=False)
@@ -1202,8 +1204,8 @@ def _cast(x, y, sample_weight):
     columns = {"X": x, "y": _plain(y)}
     if sample_weight is not None:
         columns["weight"] = _plain(sample_weight)
-    block = partitions.load_block(tuple((name,) for name in columns), DTYPE, None, *columns.values())
-    partitions.refuse_problems(block)
+    block = load_block(tuple((name,) for name in columns), DTYPE, None, *columns.values())
+    refuse_problems(block)
     return block.X, block.y, block.weight
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import dasknn
 from dasknn import MLPRegressor, Sequential
-from dasknn.cluster import partitions
+from dasknn.data import loading, shards
 from dasknn.layers import Dense, Input
 from dasknn.optimizers import SGD
 from dasknn.strategies import GradientAveraging, Strategy
@@ -64,9 +64,9 @@ class Fit:
         X, y = self.data()
         with pytest.MonkeyPatch.context() as patch:
             if self.streamed:
-                patch.setattr(partitions, "_MEMORY_SHARE", 1e-12)
+                patch.setattr(loading, "_MEMORY_SHARE", 1e-12)
             if self.cut:
-                patch.setattr(partitions, "_SHARD_BYTES", 1)
+                patch.setattr(shards, "_SHARD_BYTES", 1)
             if self.api == "estimator":
                 model = MLPRegressor(
                     hidden_layer_sizes=(2,),

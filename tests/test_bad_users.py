@@ -28,7 +28,7 @@ from test_peers import assert_workers_clean
 import dasknn
 from dasknn import GradientAveraging, MLPClassifier, MLPRegressor, Sequential, WeightAveraging
 from dasknn.callbacks import Callback, EarlyStopping
-from dasknn.cluster import partitions
+from dasknn.data import loading, shards
 from dasknn.exceptions import NonFiniteLossError
 from dasknn.layers import Dense, Input
 
@@ -416,8 +416,8 @@ def test_a_source_that_fails_in_a_later_epoch_ends_the_training_with_its_last_wh
 ):
     client = request.getfixturevalue("client") if place in ("tasks", "peer") else None
     # Nothing fits in memory, so each epoch reads again, partition by partition.
-    monkeypatch.setattr(partitions, "_MEMORY_SHARE", 0)
-    monkeypatch.setattr(partitions, "_SHARD_BYTES", 0)
+    monkeypatch.setattr(loading, "_MEMORY_SHARE", 0)
+    monkeypatch.setattr(shards, "_SHARD_BYTES", 0)
     whole = da.from_array(X, chunks=(CHUNK // 2, -1)), da.from_array(Y, chunks=CHUNK // 2)
     source = whole[0].map_blocks(partial(reads, str(tmp_path), 15), meta=np.empty((0, 0)))
     new = partial(new_model, face, place, GradientAveraging(replicas=2))

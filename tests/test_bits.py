@@ -18,7 +18,7 @@ import threadpoolctl
 
 import dasknn
 from dasknn import MLPClassifier, MLPRegressor, Sequential
-from dasknn.cluster import partitions
+from dasknn.data import loading, shards
 from dasknn.layers import BatchNormalization, Dense, Dropout, Input
 from dasknn.strategies import GradientAveraging, OuterNesterov, PredictionAveraging, WeightAveraging
 from dasknn.strategies.compression import Float16, PowerSGD
@@ -105,8 +105,8 @@ def train(way):
     weight = weight if settings.pop("weighted", False) else None
     with pytest.MonkeyPatch.context() as patch:
         if way.data == "streamed":
-            patch.setattr(partitions, "_MEMORY_SHARE", 1e-12)
-            patch.setattr(partitions, "_SHARD_BYTES", 1)
+            patch.setattr(loading, "_MEMORY_SHARE", 1e-12)
+            patch.setattr(shards, "_SHARD_BYTES", 1)
         fit = fit_sequential if way.model.startswith("sequential") else fit_estimator
         return np.atleast_2d(fit(way, X, y, weight, settings))
 

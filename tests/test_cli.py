@@ -19,8 +19,8 @@ from conftest import bits
 from sklearn.pipeline import Pipeline
 
 import dasknn
-from dasknn import tables
 from dasknn.cli import nn
+from dasknn.data import readers
 from dasknn.options import slices_of
 from dasknn.saving import safetensors_file
 
@@ -438,9 +438,9 @@ def test_csv_is_read_with_any_usual_separator_and_compression(run, tmp_path, nam
 
 
 def test_fractions_and_missing_values_may_come_late_in_a_csv(monkeypatch, tmp_path):
-    monkeypatch.setattr(tables, "_SAMPLE_ROWS", 2)
+    monkeypatch.setattr(readers, "_SAMPLE_ROWS", 2)
     (tmp_path / "t.csv").write_text("id,x,b,y\n1,1,True,0\n2,2,False,1\n3,1.5,,0\n4,,True,1\n")
-    frame = tables.read([str(tmp_path / "t.csv")], tables.Wanted("y", kept=["id"])).compute()
+    frame = readers.read([str(tmp_path / "t.csv")], readers.Wanted("y", kept=["id"])).compute()
     assert frame["x"].tolist()[:3] == [1, 2, 1.5]
     assert frame["x"].isna().sum() == frame["b"].isna().sum() == 1
     # Labels and what is only kept stay whole numbers.
@@ -448,7 +448,7 @@ def test_fractions_and_missing_values_may_come_late_in_a_csv(monkeypatch, tmp_pa
 
 
 def test_a_column_of_csv_that_becomes_text_late_is_read_as_text_where_it_is_named(run, monkeypatch, tmp_path):
-    monkeypatch.setattr(tables, "_SAMPLE_ROWS", 2)
+    monkeypatch.setattr(readers, "_SAMPLE_ROWS", 2)
     pd.DataFrame({"code": ["1", "2", "x", "1"], "y": list("abab")}).to_csv(tmp_path / "t.csv", index=False)
     words = ["train", tmp_path / "t.csv", "--epochs", 1, "--output", tmp_path / "m"]
     for target in ("y", "code"):

@@ -15,11 +15,11 @@ from distributed import Client, Event, wait
 
 from dasknn import MLPClassifier, MLPRegressor
 from dasknn.callbacks import Callback, LambdaCallback
-from dasknn.cluster import partitions
 from dasknn.cluster.blas import single_blas_thread
 from dasknn.cluster.distributed import ClusterExecutor
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.local import LocalExecutor
+from dasknn.data import loading
 from dasknn.exceptions import ClusterTimeoutError
 
 STRATEGIES = ["gradients", "weights", "predictions"]
@@ -103,7 +103,7 @@ def test_any_order_of_arrival_gives_the_same_bits(client, data, local_bits, stra
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_streamed_data_gives_the_bits_of_data_in_memory(client, data, local_bits, strategy, monkeypatch):
-    monkeypatch.setattr(partitions, "_MEMORY_SHARE", 1e-9)
+    monkeypatch.setattr(loading, "_MEMORY_SHARE", 1e-9)
     assert bits(fit(strategy, data)) == local_bits[strategy]
 
 

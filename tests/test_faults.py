@@ -23,12 +23,13 @@ from distributed import Client, LocalCluster, wait
 
 from dasknn import Checkpoint, MLPClassifier, Sequential, WeightAveraging, layers
 from dasknn.callbacks import Callback
-from dasknn.cluster import faults, partitions
+from dasknn.cluster import faults
 from dasknn.cluster.distributed import ClusterExecutor
 from dasknn.cluster.faults import JOINED, LOST, RETIRED, SILENT
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.local import LocalExecutor
 from dasknn.cluster.placement import place
+from dasknn.data import loading, shards
 from dasknn.exceptions import (
     ClusterTimeoutError,
     DataLostError,
@@ -235,8 +236,8 @@ def test_a_sequential_model_tells_of_faults_in_its_history(client, data):
 
 def stream(monkeypatch):
     """Read data anew whenever an epoch comes to it, each partition by itself."""
-    monkeypatch.setattr(partitions, "_MEMORY_SHARE", 1e-9)
-    monkeypatch.setattr(partitions, "_SHARD_BYTES", 1)
+    monkeypatch.setattr(loading, "_MEMORY_SHARE", 1e-9)
+    monkeypatch.setattr(shards, "_SHARD_BYTES", 1)
 
 
 # --- too much ---------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from test_bad_users import FACES, FRAME, N, X, Y, fit, new_model, on_dask
 
 import dasknn
 from dasknn import MLPClassifier, MLPRegressor, TablePreprocessor
-from dasknn.cluster import inputs
+from dasknn.data import inputs
 
 
 class DataArray:

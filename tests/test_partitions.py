@@ -16,12 +16,14 @@ from scipy import sparse
 
 from dasknn import MLPClassifier
 from dasknn.callbacks import LambdaCallback
-from dasknn.cluster import partitions
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.local import LocalExecutor
+from dasknn.data import loading, partitions
+from dasknn.data import shards as shards_module
+from dasknn.data.shards import deal, make_shards
+from dasknn.data.targets import ClassSummary, NumberSummary
 from dasknn.engine.state import Shard
 from dasknn.exceptions import PartitionError
-from dasknn.targets import ClassSummary, NumberSummary
 
 N = 60
 
@@ -36,13 +38,13 @@ def table(seed=0):
 
 def loaded(X, y, weight=None, summarize=ClassSummary.of, n_parts=1, names=None):
     parts = partitions.parts(X, y, weight, n_parts)
-    return partitions.load(LocalExecutor(), parts, "float64", summarize, names)
+    return loading.load(LocalExecutor(), parts, "float64", summarize, names)
 
 
 def shards_of(data, replicas):
     """Return {shard: Shard} and the replicas' lists of shards."""
     encoder = data.targets.encoder("float64")
-    made = partitions.shards(
+    made = make_shards(
         LocalExecutor(), data, replicas, lambda X, y, weight: Shard(X, encoder.encode(y), weight)
     )
     return made._in_memory, made
@@ -148,7 +150,7 @@ def test_nullable_labels_in_several_columns_and_mixed_kinds_of_labels():
 def test_every_row_is_dealt_out_once_and_evenly(rows, replicas):
     if sum(rows) < replicas:
         return
-    dealt = partitions.deal(rows, replicas)
+    dealt = deal(rows, replicas)
     slices = sorted((piece.block, piece.begin, piece.end) for replica in dealt for piece in replica)
     reached = dict.fromkeys(range(len(rows)), 0)
     for block, begin, end in slices:
@@ -161,7 +163,7 @@ def test_every_row_is_dealt_out_once_and_evenly(rows, replicas):
 
 
 def test_equal_partitions_are_not_cut():
-    dealt = partitions.deal([50] * 6, 3)
+    dealt = deal([50] * 6, 3)
     assert [[piece.block for piece in replica] for replica in dealt] == [[0, 3], [1, 4], [2, 5]]
 
 
@@ -355,8 +357,8 @@ def test_data_that_does_not_fit_in_half_of_memory_is_streamed(limit, streamed):
     X, y = plain()
     parts = partitions.parts(da.from_array(X, chunks=(10, -1)), da.from_array(y, chunks=10))
     tasks = SmallMemory(limit)
-    data = partitions.load(tasks, parts, "float64", ClassSummary.of)
-    made = partitions.shards(tasks, data, 2, partial(Shard))
+    data = loading.load(tasks, parts, "float64", ClassSummary.of)
+    made = make_shards(tasks, data, 2, partial(Shard))
     assert made.streamed is streamed
     assert bool(made._in_memory) is not streamed
 
@@ -423,8 +425,8 @@ def test_a_streamed_partition_that_changes_is_named(where, change, tmp_path, mon
         request.getfixturevalue("client")
         # Each partition is a shard. Workers that are connected hold two, and so read each in every epoch.
         settings = {"transport": "peer", "batch_size": 30}
-        monkeypatch.setattr(partitions, "_SHARD_BYTES", 1)
-    monkeypatch.setattr(partitions, "_MEMORY_SHARE", 1e-9)
+        monkeypatch.setattr(shards_module, "_SHARD_BYTES", 1)
+    monkeypatch.setattr(loading, "_MEMORY_SHARE", 1e-9)
     # Read when it is loaded, and for the first epoch.
     X, y = unsteady_frame(tmp_path / "count", 2, change)
     epochs = []
@@ -443,7 +445,7 @@ def test_a_streamed_partition_that_changes_is_named(where, change, tmp_path, mon
 
 
 def test_a_streamed_partition_that_stays_as_it_is_is_trained_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(partitions, "_MEMORY_SHARE", 1e-9)
+    monkeypatch.setattr(loading, "_MEMORY_SHARE", 1e-9)
     X, y = unsteady_frame(tmp_path / "count", 2, lambda part: part)
     MLPClassifier((4,), max_iter=3, strategy="gradients", replicas=2, transport="tasks").fit(X, y)
     assert (tmp_path / "count").stat().st_size == 4
@@ -454,7 +456,7 @@ def test_a_streamed_partition_that_stays_as_it_is_is_trained_on(tmp_path, monkey
 def test_a_streamed_partition_is_checked_before_it_is_split(side, change, tmp_path):
     tasks = SmallMemory(1)
     X, y = unsteady_frame(tmp_path / "count", 1, change)
-    data = partitions.load(
+    data = loading.load(
         tasks, partitions.parts(X, y), "float64", ClassSummary.of, feature_names=["a", "b", "c"]
     )  # fmt: skip
     left, held_out = data.hold_out(tasks, 0.2, seed=0)
@@ -483,7 +485,7 @@ def test_a_streamed_partition_with_other_columns_is_named(tmp_path):
     widths = Unsteady(str(tmp_path / "count"), 1, lambda block: np.ones((4, 2)))
     X = da.concatenate([da.ones((4, 3)), da.ones((4, 3)).map_blocks(widths, meta=np.ones((1, 1)))])
     tasks = SmallMemory(1)
-    data = partitions.load(tasks, partitions.parts(X, np.arange(8) % 2), "float64", ClassSummary.of)
+    data = loading.load(tasks, partitions.parts(X, np.arange(8) % 2), "float64", ClassSummary.of)
     with pytest.raises(PartitionError, match="Partition 1 had 3 features when it was first read, and has 2"):
         tasks.run(graph := Graph(), data.add_blocks(graph))
 
@@ -519,7 +521,7 @@ def sides_of(rows, fraction, seed, limit=10**6):
     """Return the two sides of a split of X = 0, 1, 2, ... with these rows a partition, as lists of blocks."""
     X = da.from_array(np.arange(sum(rows), dtype=float)[:, None], chunks=(tuple(rows), 1))
     tasks = SmallMemory(limit)
-    data = partitions.load(
+    data = loading.load(
         tasks, partitions.parts(X, X[:, 0] % 2), "float64", ClassSummary.of
     )  # fmt: skip
     sides = []

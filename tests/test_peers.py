@@ -28,11 +28,12 @@ from dasknn import (
     WeightAveraging,
 )
 from dasknn.callbacks import Callback
-from dasknn.cluster import collective, partitions, process_group
+from dasknn.cluster import collective, process_group
 from dasknn.cluster.comm import core, tcp
 from dasknn.cluster.comm import dask as comm_dask
 from dasknn.cluster.comm.core import DASK, SOCKET
 from dasknn.cluster.distributed import ClusterExecutor
+from dasknn.data import loading, shards
 from dasknn.exceptions import LinkError
 
 ON_BOTH = {
@@ -139,12 +140,12 @@ def test_any_assignment_of_replicas_and_both_algorithms_give_the_same_bits(
 
 @pytest.mark.parametrize("strategy", ON_BOTH)
 def test_streamed_data_gives_the_bits_of_data_in_memory(client, data, local_bits, strategy, monkeypatch):
-    monkeypatch.setattr(partitions, "_MEMORY_SHARE", 1e-9)
+    monkeypatch.setattr(loading, "_MEMORY_SHARE", 1e-9)
     # Small shards, so that an epoch takes several waves.
-    monkeypatch.setattr(partitions, "_SHARD_BYTES", 20_000)
+    monkeypatch.setattr(shards, "_SHARD_BYTES", 20_000)
     in_waves = fit(strategy, data)
     assert in_waves.transport_ == "peer"
-    monkeypatch.setattr(partitions, "_MEMORY_SHARE", 0.5)
+    monkeypatch.setattr(loading, "_MEMORY_SHARE", 0.5)
     assert bits(fit(strategy, data)) == bits(in_waves)
 
 

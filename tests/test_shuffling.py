@@ -239,12 +239,12 @@ def test_rows_travel_between_workers_by_p2p(client):
 
 
 def test_streamed_training_reads_a_shuffled_dataframe_again(client, monkeypatch):
-    from dasknn.cluster import partitions
+    from dasknn.data import loading
 
     fit = MLPClassifier((3,), max_iter=2, random_state=0, strategy="gradients", replicas=2).fit
     X, y = dasknn.shuffle(*in_frames(), random_state=0)
     held = fit(X, y).coefs_[0].copy()
-    monkeypatch.setattr(partitions, "_MEMORY_SHARE", 1e-9)
+    monkeypatch.setattr(loading, "_MEMORY_SHARE", 1e-9)
     assert_array_equal(fit(X, y).coefs_[0], held)
 
 

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 import dasknn
-from dasknn import skew
+from dasknn.data import skew
+from dasknn.data.targets import ClassSummary, NumberSummary
 from dasknn.exceptions import DataSkewWarning
 from dasknn.layers import Dense, Input
-from dasknn.targets import ClassSummary, NumberSummary
 
 CLASSES = {
     "two": [0.5, 0.5],

@@ -6,8 +6,8 @@ import fsspec
 import pandas as pd
 import pytest
 
-from dasknn import tables
-from dasknn.tables import Wanted
+from dasknn.data import readers
+from dasknn.data.readers import Wanted
 
 LOGS = {
     "Delta Lake": "_delta_log/00000000000000000000.json",
@@ -45,9 +45,9 @@ def lake(request, tmp_path):
 def test_files_of_a_table_with_a_log_are_refused(lake, kind, inside):
     write_table(f"{lake}/table", kind)
     with pytest.raises(ValueError, match=rf"those of a {kind} table, \S*lake/table, some of which"):
-        tables.read([f"{lake}/table{inside}"], Wanted())
+        readers.read([f"{lake}/table{inside}"], Wanted())
     with pytest.raises(ValueError, match=kind):
-        tables.read([f"{lake}/table{inside}"], Wanted(), form="parquet")
+        readers.read([f"{lake}/table{inside}"], Wanted(), form="parquet")
 
 
 def test_a_table_with_a_log_among_others_is_refused(lake):
@@ -55,7 +55,7 @@ def test_a_table_with_a_log_among_others_is_refused(lake):
     write_table(f"{lake}/two", "Delta Lake")
     for paths in ([lake], [f"{lake}/one", f"{lake}/two"], [f"{lake}/*/c.parquet"]):
         with pytest.raises(ValueError, match=r"a Delta Lake table, \S*two"):
-            tables.read(list(map(str, paths)), Wanted())
+            readers.read(list(map(str, paths)), Wanted())
 
 
 def test_plain_parquet_is_read_whatever_lies_beside_it(lake):
@@ -67,6 +67,6 @@ def test_plain_parquet_is_read_whatever_lies_beside_it(lake):
     write_table(f"{lake}/one/_delta_log", parts=["g=4/e.parquet"])
     for form in (None, "parquet"):
         paths = [f"{lake}/one/*/*.parquet"] if form is None else [f"{lake}/one"]
-        frame = tables.read(paths, Wanted(), form).compute()
+        frame = readers.read(paths, Wanted(), form).compute()
         assert frame["g"].tolist() == [1, 1, 1, 2, 2, 2]
-    assert len(tables.read([f"{lake}/one/g=1/a.parquet"], Wanted())) == 3
+    assert len(readers.read([f"{lake}/one/g=1/a.parquet"], Wanted())) == 3

@@ -19,9 +19,10 @@ from distributed.comm import CommClosedError
 import dasknn
 from dasknn import MLPClassifier, Sequential, TablePreprocessor, layers
 from dasknn.callbacks import LambdaCallback
-from dasknn.cluster import clock, partitions, waiting
+from dasknn.cluster import clock, waiting
 from dasknn.cluster.connect import connect
 from dasknn.cluster.distributed import ClusterExecutor
+from dasknn.data import loading
 from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError, WorkerLeftError
 from dasknn.plots import ConfusionMatrixDisplay
 
@@ -154,7 +155,7 @@ def slow_data():
 
 def once_loading(monkeypatch, function):
     """Call a function when partitions have begun to load for the first time."""
-    start, n_started = partitions._Loading._start, []
+    start, n_started = loading._Loading._start, []
 
     def watch(self, *args):
         started = start(self, *args)
@@ -163,7 +164,7 @@ def once_loading(monkeypatch, function):
             function()
         return started
 
-    monkeypatch.setattr(partitions._Loading, "_start", watch)
+    monkeypatch.setattr(loading._Loading, "_start", watch)
 
 
 def test_a_worker_that_stops_while_partitions_load_is_left_out(crew, slow_data, monkeypatch):

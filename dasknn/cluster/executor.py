@@ -243,7 +243,7 @@ class Executor(ABC):
     def run_epoch(self, strategy, job, state, shards, on_wave: Callable[[Any], None]):
         """Run one epoch of a strategy; return the state after it.
 
-        shards (`partitions.Shards`) puts the data into graphs. on_wave sees the state after each wave.
+        shards (`shards.Shards`) puts the data into graphs. on_wave sees the state after each wave.
         """
         rounds = strategy.rounds(job, shards.rows_of_replicas(), state.epoch)
         most = max(1, _MOST_TASKS_IN_WAVE // (job.replicas + 1))

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from dasknn.data.targets import ClassSummary
 from dasknn.exceptions import DataSkewWarning
-from dasknn.targets import ClassSummary
 
 # Warn beyond this: 0 is what chance gives, 1 is sorted data (in two partitions, about 0.5).
 _MOST_DISTANCE = 0.4

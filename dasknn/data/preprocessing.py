@@ -24,14 +24,14 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from dasknn.cluster import inputs, partitions
 from dasknn.cluster.connect import connect
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.origins import Placed
+from dasknn.data import inputs, partitions
+from dasknn.data.targets import has_decimals, is_decimal
 from dasknn.exceptions import PartitionError
 from dasknn.saving import schema
 from dasknn.saving.serialization import did_you_mean
-from dasknn.targets import has_decimals, is_decimal
 
 # More distinct values than this are not even counted, whatever becomes of rare ones.
 _MOST_VALUES = 100_000

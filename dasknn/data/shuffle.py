@@ -25,7 +25,8 @@ from dask.delayed import delayed
 from dask.highlevelgraph import HighLevelGraph
 from sklearn.utils import check_random_state
 
-from dasknn.cluster import partitions
+from dasknn.data import partitions
+from dasknn.data.blocks import concatenate, select
 from dasknn.exceptions import PartitionError
 
 # First numbers of the seed sequences, other ones than those of `strategies`.
@@ -127,7 +128,7 @@ def _keyed(seed: int, names: list[list | None], number: int, frames: Sequence[An
     n_rows = len(frames[0])
     columns: list[Any] = []
     for frame, announced in zip(frames, names, strict=True):
-        frame = partitions.select(frame, announced)
+        frame = select(frame, announced)
         if len(frame) != n_rows:
             raise PartitionError(
                 f"Partition {number}: the first collection has {n_rows} rows, another one {len(frame)}."
@@ -212,7 +213,7 @@ def _cut(seed: int, number: int, sizes: tuple[int, ...], chunk) -> list:
 
 def _joined(seed: int, number: int, *pieces):
     """Return the rows of all pieces in random order."""
-    rows = partitions.concatenate(list(pieces))
+    rows = concatenate(list(pieces))
     return rows[np.random.default_rng([seed, _NEW_CHUNK, number]).permutation(rows.shape[0])]
 
 

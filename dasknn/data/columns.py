@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-from dasknn.cluster import partitions
+from dasknn.data import partitions
+from dasknn.data.blocks import columns_of_text, refuse_kinds
 
 
 def check_columns(estimator, X, reset: bool) -> None:
@@ -107,23 +108,23 @@ def validated(estimator, X, **settings) -> Any:
         refuse_text(X)
     elif getattr(getattr(X, "dtype", None), "kind", "O") != "c":
         # Of complex numbers scikit-learn speaks itself.
-        partitions.refuse_kinds("X", X)
+        refuse_kinds("X", X)
     if settings.get("y") is not None:
-        partitions.refuse_kinds("y", settings["y"], "mM" if settings.get("y_numeric") else "")
+        refuse_kinds("y", settings["y"], "mM" if settings.get("y_numeric") else "")
     try:
         found = validate_data(estimator, X, **settings)
         _check_numbered(estimator, X, settings.get("reset", True))
         return found
     except (TypeError, ValueError) as error:
         is_of_dtypes = isinstance(error, TypeError) or "could not convert" in str(error)
-        if partitions.is_dataframe(X) and is_of_dtypes and (names := partitions.columns_of_text(X)):
+        if partitions.is_dataframe(X) and is_of_dtypes and (names := columns_of_text(X)):
             raise ValueError(_refusal(names)) from error
         raise
 
 
 def refuse_text(X) -> None:
     """ValueError: a dataframe with columns that are no numbers; it names them."""
-    if names := partitions.columns_of_text(X):
+    if names := columns_of_text(X):
         raise ValueError(_refusal(names))
 
 

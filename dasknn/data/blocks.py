@@ -1,0 +1,292 @@
+"""Blocks: the rows of one partition as arrays, cast and checked where they are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from dask.base import is_dask_collection
+from scipy import sparse
+
+from dasknn.data import inputs
+from dasknn.data.partitions import argument_name, columns_of, is_dataframe, to_array
+from dasknn.data.targets import first_missing, has_decimals, is_decimal
+from dasknn.exceptions import PartitionError
+
+# Kinds of dtypes that numpy turns into numbers without a word: dates, durations, complex numbers, records.
+_NO_NUMBERS = "mMcV"
+
+
+@dataclass(frozen=True)
+class Block:
+    """One partition, cast: X (n, p) C-ordered or CSR, y (n,) or (n, k) as it came, weight (n,) or None.
+
+    problem: why it cannot be trained on, where that was looked for.
+    """
+
+    X: Any
+    y: np.ndarray | None
+    weight: np.ndarray | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class BlockInfo:
+    """What the driver learns of a block; `problem` says why it cannot be trained on."""
+
+    n_rows: int
+    n_features: int
+    nbytes: int
+    weight_sum: float
+    targets: Any = None
+    problem: str | None = None
+
+
+def load_block(names, dtype, feature_names: list | None, *values) -> Block:
+    """Return the Block that the values of the sources of a Part make; X in that dtype.
+
+    PartitionError: what is not of rows of numbers, y that is not of targets, rows in two orders.
+    """
+    columns = columns_of(names, values)
+    given = [name for group in names for name in group]
+    for name in given:
+        if columns[name] is None:
+            raise PartitionError(f"{argument_name(name)} is None: expected an array or dataframe of rows.")
+    inputs.check_order({argument_name(name): columns[name] for name in given})
+    y, weight = columns["y"], columns["weight"]
+    return Block(
+        cast(select(columns["X"], feature_names), dtype),
+        None if y is None else _targets(y),
+        None if weight is None else _weights(weight, dtype),
+    )
+
+
+@contextmanager
+def in_partition(number: int) -> Iterator[None]:
+    """Say which partition it was, if something is wrong with it."""
+    try:
+        yield
+    except ValueError as error:
+        told = str(error)
+        raise PartitionError(
+            told if told.startswith("Partition ") else f"Partition {number}: {told}"
+        ) from error
+    except Exception as error:
+        error.add_note(f"This happened with partition {number}.")
+        raise
+
+
+def _targets(y) -> np.ndarray:
+    # Dates may be labels. Who wants numbers refuses them.
+    refuse_kinds("y", y, "cV")
+    y = to_array("y", y)
+    if y.ndim not in (1, 2) or y.shape[1:] == (0,):
+        raise PartitionError(f"Expected y of shape (n,) or (n, k), received shape {y.shape}.")
+    return y
+
+
+def _weights(weight, dtype) -> np.ndarray:
+    refuse_kinds("sample_weight", weight)
+    weight = _one_column(_numbers("sample_weight", to_array("sample_weight", weight), dtype))
+    if weight.ndim != 1:
+        raise PartitionError(f"Expected sample_weight of shape (n,), received shape {weight.shape}.")
+    return weight
+
+
+def load_and_look(names, dtype, feature_names: list | None, *values) -> Block:
+    """Return the Block that the values make, with its problem if it has one.
+
+    It is found here, since a scheduler that computes a lost block again calls nothing else.
+    """
+    try:
+        block = load_block(names, dtype, feature_names, *values)
+    except PartitionError as error:
+        return Block(np.empty((0, 0), dtype), None, None, str(error))
+    return replace(block, problem=_problem(block, feature_names))
+
+
+def check_again(number: int, shape: tuple[int, int], block: Block) -> None:
+    """Raise PartitionError for a block that may have been computed again, and is not what it was.
+
+    shape: of X, when it was first read.
+    """
+    if block.problem:
+        raise PartitionError(f"Partition {number}: {block.problem}")
+    for what, before, now in zip(("rows", "features"), shape, block.X.shape, strict=True):
+        if now != before:
+            raise PartitionError(
+                f"Partition {number} had {before} {what} when it was first read, and has {now} now. Training "
+                "goes over the data many times: its source must give the same rows each time; persist it "
+                "or write it to Parquet once."
+            )
+
+
+def _one_column(values: np.ndarray) -> np.ndarray:
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+
+
+def select(X, feature_names: list | None):
+    """Return the columns of a dataframe in this order. PartitionError: one of them is missing.
+
+    A Dask dataframe may announce its columns in another order than its partitions have them: X - X.mean()
+    does.
+    """
+    if feature_names is None or not is_dataframe(X) or list(X.columns) == feature_names:
+        return X
+    missing = [name for name in feature_names if name not in X.columns]
+    if missing or len(X.columns) != len(feature_names):
+        raise PartitionError(
+            f"Expected the columns {feature_names} that the dataframe announces, received {list(X.columns)}."
+        )
+    return X[feature_names]
+
+
+def cast(X, dtype):
+    """Return X (n, p) as a C-ordered array or CSR matrix of that dtype; not copied where it is one.
+
+    PartitionError: X of another shape, or of anything but numbers.
+    """
+    if not hasattr(X, "dtype") and not is_dataframe(X):
+        X = to_array("X", X)
+    if X.ndim != 2:
+        raise PartitionError(
+            f"Expected X of shape (n, p), received shape {X.shape}. Reshape it with X.reshape(-1, 1) if it "
+            "has a single feature."
+        )
+    refuse_kinds("X", X)
+    return _numbers("X", X, dtype)
+
+
+def _numbers(name: str, data, dtype):
+    """Return data as numbers of that dtype. PartitionError: it holds something else."""
+    if sparse.issparse(data):
+        return data.tocsr().astype(dtype, copy=False)
+    try:
+        if hasattr(data, "to_numpy"):
+            # Missing values of every kind become NaN, which is looked for afterwards.
+            data = data.to_numpy(dtype=dtype, na_value=np.nan)
+        return np.ascontiguousarray(data, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise PartitionError(
+            f"Expected numbers in {name}, received {_strange(data)}. Encode what is none, or drop it."
+        ) from error
+
+
+def _strange(data) -> str:
+    """Say what of data is not of numbers."""
+    if is_dataframe(data):
+        return "columns " + ", ".join(f"{name!r} ({kind})" for name, kind in columns_of_text(data).items())
+    for value in np.asarray(data).reshape(-1):
+        try:
+            # None is a missing number.
+            float(0 if value is None else value)
+        except (TypeError, ValueError):
+            return f"{value!r:.80} (dtype {data.dtype})"
+    return f"dtype {data.dtype}"
+
+
+def columns_of_text(X) -> dict[str, str]:
+    """Return the columns of a dataframe that hold anything but numbers, with their dtypes."""
+    strange = {}
+    for position, (name, kind) in enumerate(X.dtypes.items()):
+        if getattr(kind, "kind", "O") in "biuf" or is_decimal(kind):
+            continue
+        # Of objects on a cluster nobody knows here what they are.
+        if is_dask_collection(X) or not has_decimals(X.iloc[:, position]):
+            strange[str(name)] = str(kind)
+    return strange
+
+
+def refuse_kinds(name: str, data, kinds: str = _NO_NUMBERS) -> None:
+    """Raise PartitionError for data of these kinds of dtypes, and for values behind a mask.
+
+    Data without a dtype is passed over.
+    """
+    dtypes = dict(data.dtypes) if is_dataframe(data) else {None: getattr(data, "dtype", None)}
+    for column, dtype in dtypes.items():
+        if getattr(dtype, "kind", "O") in kinds:
+            where = "" if column is None else f", column {column!r}"
+            raise PartitionError(
+                f"Expected numbers in {name}{where}, received dtype {dtype}. Use real numbers: of dates "
+                "the days since the first one, of complex numbers their parts as columns."
+            )
+    if isinstance(data, np.ma.MaskedArray) and (mask := np.ma.getmaskarray(data)).any():
+        row = int(np.argwhere(mask)[0][0]) if data.ndim else 0
+        raise PartitionError(f"{name} holds a masked value in row {row}. {_REMEDY}")
+
+
+def inspect(summarize, block: Block) -> BlockInfo:
+    n_rows, n_features = block.X.shape
+    info = partial(BlockInfo, n_rows, n_features, _nbytes(block))
+    if block.problem:
+        return info(0.0, problem=block.problem)
+    try:
+        targets = None if block.y is None else summarize(block.y, block.weight)
+    except ValueError as error:
+        return info(0.0, problem=str(error))
+    return info(float(n_rows if block.weight is None else block.weight.sum()), targets)
+
+
+def refuse_problems(block: Block, feature_names: list | None = None) -> None:
+    """Raise PartitionError for a block that holds NaN or infinity, or whose rows do not match."""
+    if problem := _problem(block, feature_names):
+        raise PartitionError(problem)
+
+
+def _problem(block: Block, feature_names) -> str | None:
+    X, weight = block.X, block.weight
+    columns = [("y", block.y), ("sample_weight", weight)]
+    for name, column in columns:
+        if column is not None and len(column) != X.shape[0]:
+            return f"X has {X.shape[0]} rows, {name} has {len(column)}."
+    values = X.data if sparse.issparse(X) else X
+    # The sum is finite if all values are, up to overflow, and takes no memory.
+    if not np.isfinite(values.sum(dtype=np.float64)) and not np.isfinite(values).all():
+        return _first_bad(X, feature_names)
+    for name, column in columns:
+        if column is not None and (row := first_missing(column)) is not None:
+            remedy = "Drop rows without a target." if name == "y" else _REMEDY
+            return f"{name} holds {column[row]} in row {row}. {remedy}"
+    if weight is not None and len(weight) and weight.min() < 0:
+        row = int(weight.argmin())
+        return f"sample_weight holds {weight[row]} in row {row}; expected >= 0."
+    return None
+
+
+_REMEDY = "Expected finite numbers: drop such rows, or fill them (dask.dataframe's fillna, or an imputer)."
+
+
+def _first_bad(X, feature_names) -> str:
+    if sparse.issparse(X):
+        X = X.tocoo()
+        at = int(np.isfinite(X.data).argmin())
+        row, column, value = X.row[at], X.col[at], X.data[at]
+    else:
+        row, column = np.unravel_index(np.isfinite(X).argmin(), X.shape)
+        value = X[row, column]
+    name = f"column {column}" if feature_names is None else f"column {feature_names[column]!r}"
+    if not sparse.issparse(X) and X.shape[0] > 1 and not np.isfinite(X[:, column]).any():
+        name += (
+            ", and in all other rows of the partition (was a constant column divided by its deviation, 0?)"
+        )
+    return f"X holds {value} in row {row}, {name}. {_REMEDY}"
+
+
+def _nbytes(block: Block) -> int:
+    X = block.X
+    arrays = [X.data, X.indices, X.indptr] if sparse.issparse(X) else [X]
+    arrays += [array for array in (block.y, block.weight) if array is not None]
+    return sum(array.nbytes for array in arrays)
+
+
+def concatenate(arrays: list):
+    """Return the rows of dense or sparse arrays together; of none, None."""
+    if len(arrays) < 2:
+        return arrays[0] if arrays else None
+    if sparse.issparse(arrays[0]):
+        return sparse.vstack(arrays, format="csr")
+    return np.concatenate(arrays)

@@ -1,0 +1,364 @@
+"""Loading: partitions become blocks, and the driver learns what each of them holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+from dask.base import is_dask_collection
+
+from dasknn.cluster.executor import Executor
+from dasknn.cluster.graph import Graph, graph_of
+from dasknn.cluster.local import LocalExecutor
+from dasknn.cluster.placement import place
+from dasknn.data.blocks import (
+    Block,
+    BlockInfo,
+    check_again,
+    in_partition,
+    inspect,
+    load_and_look,
+    load_block,
+    refuse_problems,
+)
+from dasknn.data.partitions import Part
+from dasknn.exceptions import PartitionError
+
+# First number of the seed sequence of rows held out; those of `strategies` are other ones.
+_HELD_OUT_STREAM = 4
+# Share of the workers' memory that the data may take; Dask spills from 0.6 on.
+_MEMORY_SHARE = 0.5
+
+
+# --- load --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which rows of each block are held out: so many, whatever the other blocks hold.
+
+    seed: what chooses them; None: the last ones.
+    """
+
+    seed: int | None
+    n_held_out: tuple[int, ...]
+    held_out: bool
+
+    def take(self, number: int, shape: tuple[int, int]) -> Callable[[Block], Block]:
+        """Return what takes the rows of this side from block `number`, whose X has this shape."""
+        # It goes with each task, so it must know of no other blocks.
+        return partial(_take_side, self.seed, number, self.n_held_out[number], self.held_out, shape)
+
+
+def _take_side(
+    seed: int | None, number: int, n_held_out: int, held_out: bool, shape: tuple[int, int], block: Block
+) -> Block:
+    """Return a block with the rows of one side alone, in order. PartitionError: it is not what it was."""
+    check_again(number, shape, block)
+    n_rows = block.X.shape[0]
+    if seed is None:
+        order = np.arange(n_rows)[::-1]
+    else:
+        order = np.random.default_rng([seed, _HELD_OUT_STREAM, number]).permutation(n_rows)
+    rows = np.sort(order[:n_held_out] if held_out else order[n_held_out:])
+    columns = (block.X, block.y, block.weight)
+    return Block(*(None if column is None else column[rows] for column in columns))
+
+
+@dataclass
+class Loaded:
+    """What load found: infos of all blocks, and the blocks themselves where they fit in memory.
+
+    split: take the rows of one side of it from each block. taken: the split whose side is all that the blocks
+    hold. shapes: of X in each block, before any split.
+    """
+
+    parts: list[Part]
+    load_block: Callable
+    infos: list[BlockInfo]
+    blocks: list[Any] | None
+    shapes: tuple[tuple[int, int], ...]
+    split: Split | None = None
+    taken: Split | None = None
+
+    def repair(self, tasks: Executor) -> None:
+        """Load anew what is lost for good of the blocks that are held."""
+        if not self.blocks:
+            return
+        lost = [number for number, is_lost in enumerate(tasks.broken(self.blocks)) if is_lost]
+        if lost:
+            graph, source = Graph(), replace(self, blocks=None, split=self.taken)
+            wanted = [source.add_block(graph, number) for number in lost]
+            tasks.drop([self.blocks[number] for number in lost])
+            for number, held in zip(lost, tasks.start(graph, wanted), strict=True):
+                self.blocks[number] = held
+
+    def add_block(self, graph: Graph, number: int, home: str | None = None) -> Any:
+        """Return a reference to a block: as it is held, or to be loaded and checked again."""
+        if self.blocks is not None:
+            block = self.blocks[number]
+        else:
+            sources = self.parts[number].add_to(graph)
+            load_again = partial(_load_again, self.load_block, number, self.shapes[number])
+            block = graph.add("dasknn-load", load_again, *sources, home=home)
+        if self.split is None:
+            return block
+        return graph.add("dasknn-split", self.split.take(number, self.shapes[number]), block, home=home)
+
+    def hold_out(self, tasks: Executor, fraction: float, seed: int) -> tuple[Loaded, Loaded]:
+        """Return (what is left to train on, what is held out), from each block in proportion to its rows.
+
+        Rows stay where they are. In all, the share is rounded up, as in scikit-learn.
+        """
+        rows = np.cumsum([0, *(info.n_rows for info in self.infos)])
+        # Exact for the whole, and within one row for each block.
+        edges = rows * math.ceil(rows[-1] * fraction) // max(int(rows[-1]), 1)
+        return self._split(tasks, seed, tuple(int(n) for n in np.diff(edges)))
+
+    def hold_out_last(self, tasks: Executor, n_held_out: int) -> tuple[Loaded, Loaded]:
+        """Return (what is left to train on, the last n_held_out rows); rows stay where they are."""
+        ends = np.cumsum([0, *(info.n_rows for info in self.infos)])
+        of_blocks = np.diff(np.maximum(ends, self.n_rows - n_held_out))
+        return self._split(tasks, None, tuple(int(n) for n in of_blocks))
+
+    def _split(self, tasks: Executor, seed: int | None, n_held_out: tuple[int, ...]) -> tuple[Loaded, Loaded]:
+        left, held_out = (
+            replace(
+                self,
+                split=Split(seed, n_held_out, side),
+                infos=_infos_of_side(self.infos, n_held_out, side),
+            )
+            for side in (False, True)
+        )
+        if self.blocks is not None:
+            graph = Graph()
+            held_out.blocks = tasks.start(graph, held_out.add_blocks(graph))
+            held_out.split, held_out.taken = None, held_out.split
+        return left, held_out
+
+    def part_with(self, key) -> int | None:
+        """Return the number of the first partition that the task with this key is part of."""
+        for number, part in enumerate(self.parts):
+            for source in filter(is_dask_collection, part.sources):
+                if key == source.key or key in graph_of(source):
+                    return number
+        return None
+
+    def add_blocks(self, graph: Graph) -> list[Any]:
+        """Return references to all blocks."""
+        return [self.add_block(graph, number) for number in range(len(self.parts))]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all blocks."""
+        return sum(info.n_rows for info in self.infos)
+
+    @property
+    def targets(self):
+        """Summary of y over all blocks."""
+        return reduce(add, (info.targets for info in self.infos))
+
+
+def _infos_of_side(infos: list[BlockInfo], n_held_out: Sequence[int], held_out: bool) -> list[BlockInfo]:
+    sides = []
+    for info, n in zip(infos, n_held_out, strict=True):
+        n_rows = n if held_out else info.n_rows - n
+        sides.append(replace(info, n_rows=n_rows, nbytes=info.nbytes * n_rows // max(info.n_rows, 1)))
+    return sides
+
+
+def load(
+    tasks: Executor,
+    data: Sequence[Part],
+    dtype: str,
+    summarize: Callable[[np.ndarray, np.ndarray | None], Any],
+    feature_names: list | None = None,
+    on_partition: Callable[[], Any] = lambda: None,
+) -> Loaded:
+    """Compute, cast, check and count every partition, where it is.
+
+    summarize(y, weight) returns a mergeable summary of a part of y, or raises ValueError. on_partition is
+    called after each partition. Raises PartitionError for a partition that holds NaN or infinity, differs in
+    features, or whose rows do not match.
+    """
+    to_block = partial(load_and_look, data[0].names, dtype, feature_names)
+    loading = _Loading(tasks, data, to_block, summarize, on_partition)
+    for first in range(0, len(data), tasks.at_once):
+        loading.load(range(first, min(first + tasks.at_once, len(data))))
+    infos = [loading.infos[number] for number in range(len(data))]
+    _check_together(infos)
+    shapes = tuple((info.n_rows, info.n_features) for info in infos)
+    return Loaded(loading.parts(), to_block, infos, loading.in_order(), shapes)
+
+
+class _Loading:
+    """Partitions on their way into memory: what is there of each already, whatever faults have cost."""
+
+    def __init__(self, tasks: Executor, data: Sequence[Part], to_block: Callable, summarize, on_partition):
+        self._tasks, self._data, self._to_block = tasks, data, to_block
+        self._summarize, self._on_partition = summarize, on_partition
+        self._budget = _Budget(tasks, len(data))
+        self.infos: dict[int, BlockInfo] = {}
+        # None: memory does not hold all of them.
+        self._blocks: dict[int, Any] | None = {}
+        # By column, what is held of plain data; None for a Dask collection.
+        self._sent: list[list[Any] | None] = []
+
+    def load(self, numbers: Sequence[int]) -> None:
+        """Load these partitions, and look at each."""
+        # No place is given to blocks: they come to be where their data is.
+        self._tasks.again(lambda: self._attempt(numbers))
+
+    def parts(self) -> list[Part]:
+        """Return where each partition comes from; what was sent from here is not sent again."""
+        self._tasks.keep([held for column in self._sent for held in column or ()])
+        return [self._part(number) for number in range(len(self._data))]
+
+    def in_order(self) -> list[Any] | None:
+        """Return the blocks that are held, None where they do not fit."""
+        return None if self._blocks is None else [self._blocks[number] for number in range(len(self._data))]
+
+    def _attempt(self, numbers: Sequence[int]) -> None:
+        self._send()
+        self._let_broken_go()
+        unseen = [number for number in numbers if number not in self.infos]
+        missing = unseen if self._blocks is None else [n for n in numbers if n not in self._blocks]
+        held = {} if self._blocks is None else self._blocks
+        graph = Graph()
+        loads = {n: graph.add("dasknn-load", self._to_block, *self._part(n).add_to(graph)) for n in missing}
+        looks = [
+            graph.add("dasknn-inspect", partial(inspect, self._summarize), loads.get(n, held.get(n)))
+            for n in unseen
+        ]
+        wanted = [] if self._blocks is None else list(loads.values())
+        started = self._start(graph, wanted + looks, missing)
+        if self._blocks is not None:
+            self._blocks.update(zip(missing, started, strict=False))
+        infos = started[len(wanted) :]
+        try:
+            for position, info in self._tasks.fetch(infos):
+                self._take(unseen[position], info)
+        except Exception as error:
+            if (failed := getattr(error, "held_position", None)) is not None:
+                error.add_note(f"This happened while partition {unseen[failed]} was loaded.")
+            raise
+        finally:
+            self._tasks.drop(infos)
+
+    def _start(self, graph: Graph, wanted: list, missing: Sequence[int]) -> list[Any]:
+        try:
+            return self._tasks.start(graph, wanted)
+        except Exception as error:
+            if isinstance(self._tasks, LocalExecutor):
+                parts = [self._part(number) for number in missing]
+                failed = _first_that_fails(self._tasks, self._to_block, parts)
+                if failed is not None:
+                    error.add_note(f"This happened while partition {missing[failed]} was loaded.")
+            raise
+
+    def _take(self, number: int, info: BlockInfo) -> None:
+        if info.problem:
+            raise PartitionError(f"Partition {number}: {info.problem}")
+        self.infos[number] = info
+        self._budget.add(info.nbytes)
+        self._on_partition()
+        if self._blocks is not None and self._budget.is_exceeded():
+            self._tasks.drop(list(self._blocks.values()))
+            self._blocks = None
+
+    def _let_broken_go(self) -> None:
+        if not self._blocks:
+            return
+        broken = zip(list(self._blocks), self._tasks.broken(list(self._blocks.values())), strict=True)
+        self._tasks.drop([self._blocks.pop(number) for number, is_broken in broken if is_broken])
+
+    def _send(self) -> None:
+        """Send what is not a Dask collection to the workers, spread over them, unless it is there."""
+        homes = place(self._tasks.slots(), len(self._data))
+        for at, values in enumerate(zip(*(part.sources for part in self._data), strict=True)):
+            if at == len(self._sent):
+                self._sent.append(None if is_dask_collection(values[0]) else self._tasks.put(values, homes))
+            elif (held := self._sent[at]) is not None:
+                for number, is_broken in enumerate(self._tasks.broken(held)):
+                    if is_broken:
+                        (held[number],) = self._tasks.put([values[number]], [homes[number]])
+
+    def _part(self, number: int) -> Part:
+        part = self._data[number]
+        sources = (
+            source if held is None else held[number]
+            for source, held in zip(part.sources, self._sent, strict=True)
+        )
+        return Part(tuple(sources), part.names)
+
+
+def _first_that_fails(tasks: LocalExecutor, to_block: Callable, batch: Sequence[Part]) -> int | None:
+    """Return the position of the first part that cannot be loaded: Dask's local scheduler names no task."""
+    for position, part in enumerate(batch):
+        graph = Graph()
+        try:
+            tasks.start(graph, [graph.add("dasknn-load", to_block, *part.add_to(graph))])
+        except Exception:
+            return position
+    return None
+
+
+class _Budget:
+    """How much of the workers' memory data may take, and whether so many partitions are too much."""
+
+    # After so many partitions it is plain whether all of them are twice too much.
+    _SAMPLE = 8
+
+    def __init__(self, tasks: Executor, n_parts: int):
+        self._tasks, self._n_parts = tasks, n_parts
+        self._n_bytes = self._n_seen = 0
+        self._limit = 0.0
+
+    def add(self, n_bytes: int) -> None:
+        """Count a partition."""
+        self._n_bytes += n_bytes
+        self._n_seen += 1
+        if self._n_seen.bit_count() == 1:
+            # Again and again: a worker may just have imported what takes much of its memory.
+            self._limit = _MEMORY_SHARE * self._tasks.memory_limit()
+
+    def is_exceeded(self) -> bool:
+        """Return whether they do not fit, or all of them plainly will not."""
+        in_all = self._n_bytes / self._n_seen * self._n_parts
+        return self._n_bytes > self._limit or (self._n_seen >= self._SAMPLE and in_all > 2 * self._limit)
+
+
+def load_checked(number: int, names, dtype, feature_names: list | None, *values) -> Block:
+    """Return the Block of a partition that is looked at once. PartitionError, which names it: bad data."""
+    with in_partition(number):
+        block = load_block(names, dtype, feature_names, *values)
+        refuse_problems(block, feature_names)
+    return block
+
+
+def _load_again(load: Callable, number: int, shape: tuple[int, int], *values) -> Block:
+    """Return a block that was loaded before. PartitionError: it is not what it was."""
+    block = load(*values)
+    check_again(number, shape, block)
+    return block
+
+
+def _check_together(infos: list[BlockInfo]) -> None:
+    if sum(info.n_rows for info in infos) == 0:
+        raise ValueError(
+            f"Expected at least one row to learn from, found 0 samples in {len(infos)} partitions."
+        )
+    widths = [(i, info.n_features) for i, info in enumerate(infos) if info.n_rows]
+    at_first, first = widths[0]
+    for i, width in widths:
+        if width != first:
+            raise PartitionError(
+                f"Partition {at_first} of X has {first} features, partition {i} has {width}."
+            )
+    if sum(info.weight_sum for info in infos) == 0:
+        raise ValueError("Sample weights must contain at least one non-zero number.")

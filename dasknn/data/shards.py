@@ -1,0 +1,245 @@
+"""Shards: rows dealt out to replicas, held where they are trained on, or made again each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from dasknn.cluster.executor import Executor
+from dasknn.cluster.graph import Graph
+from dasknn.data.blocks import Block, check_again, concatenate
+from dasknn.data.loading import Loaded
+from dasknn.exceptions import PartitionError
+
+# Slices that follow one another are put together up to this size: fewer tasks, better shuffling.
+_SHARD_BYTES = 32 * 2**20
+# A border between replicas snaps to one between partitions when that is this close, as a share of the rows
+# of a replica: most data is then read once only.
+_SNAP = 0.05
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Rows begin to end of a block."""
+
+    block: int
+    begin: int
+    end: int
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.end - self.begin
+
+
+# --- deal --------------------------------------------------------------------------------------------
+
+
+def deal(rows: Sequence[int], replicas: int) -> list[list[Slice]]:
+    """Deal blocks with these numbers of rows out to replicas: slices, in order, evenly by rows.
+
+    Replica r takes blocks r, r + replicas, r + 2 replicas, ..., so that sorted data is mixed; a block at
+    a border between two replicas is cut. Empty blocks vanish.
+    """
+    order = [i for first in range(replicas) for i in range(first, len(rows), replicas) if rows[i]]
+    starts = np.cumsum([0, *(rows[block] for block in order)])
+    total = int(starts[-1])
+    cuts = [0]
+    for replica in range(1, replicas):
+        cut = total * replica // replicas
+        nearest = int(starts[np.abs(starts - cut).argmin()])
+        cuts.append(nearest if abs(nearest - cut) <= _SNAP * total / replicas else cut)
+    cuts.append(total)
+
+    dealt: list[list[Slice]] = []
+    for first, last in pairwise(cuts):
+        overlapping = range(
+            int(np.searchsorted(starts, first, side="right")) - 1, int(np.searchsorted(starts, last))
+        )
+        dealt.append(
+            [
+                Slice(
+                    order[i], max(first - int(starts[i]), 0), min(last, int(starts[i + 1])) - int(starts[i])
+                )
+                for i in overlapping
+            ]
+        )
+    return dealt
+
+
+def _shards_of(slices: list[Slice], bytes_per_row: float) -> list[list[Slice]]:
+    """Put slices that follow one another together while they are small."""
+    shards: list[list[Slice]] = []
+    n_rows = 0
+    for piece in slices:
+        if shards and (n_rows + piece.n_rows) * bytes_per_row <= _SHARD_BYTES:
+            shards[-1].append(piece)
+            n_rows += piece.n_rows
+        else:
+            shards.append([piece])
+            n_rows = piece.n_rows
+    return shards
+
+
+# --- shards ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Shards:
+    """The data of a training, dealt out to replicas; numbers of shards count over all replicas.
+
+    streamed: shards are computed again in each epoch, since memory does not hold all of them.
+    """
+
+    tasks: Executor
+    loaded: Loaded
+    make_shard: Callable
+    streamed: bool
+    slices: list[list[Slice]] = field(default_factory=list)
+    replicas: list[list[int]] = field(default_factory=list)
+    _in_memory: dict[int, Any] = field(default_factory=dict)
+    _placed: dict[int, Any] = field(default_factory=dict)
+
+    def rows_of_replicas(self) -> list[dict[int, int]]:
+        """Return, for each replica, the number of rows of each of its shards."""
+        return [
+            {shard: sum(piece.n_rows for piece in self.slices[shard]) for shard in shards}
+            for shards in self.replicas
+        ]
+
+    def spread(self) -> None:
+        """Make all shards, each at the home of its replica, and let the blocks go."""
+        self._hold(
+            set(), {shard for own in self.replicas for shard in own}, self.tasks.homes(len(self.replicas))
+        )
+        # From here on the blocks live only as long as the tasks above need them.
+        self.tasks.drop(self.loaded.blocks or [])
+        self.loaded.blocks = None
+
+    def add_to(self, graph: Graph, shard: int, home) -> Any:
+        """Add to a graph what makes a shard; return a reference to it."""
+        pieces = self.slices[shard]
+        blocks = [self.loaded.add_block(graph, piece.block, home) for piece in pieces]
+        # Whole blocks of what is split have been checked already.
+        shapes = [
+            (self.loaded.infos[piece.block].n_rows, self.loaded.infos[piece.block].n_features)
+            for piece in pieces
+        ]
+        make = partial(_make_shard, self.make_shard, pieces, shapes)
+        return graph.add("dasknn-shard", make, *blocks, home=home)
+
+    def hold_for(self, wave, homes) -> dict[int, Any]:
+        """Return what is in memory of the shards of a wave of rounds.
+
+        When streamed, those are the shards that the next wave goes on with; others are let go.
+        """
+        if not self.streamed:
+            return self._in_memory
+        rows = {shard: n for replica in self.rows_of_replicas() for shard, n in replica.items()}
+        last = {
+            piece.shard: piece
+            for pieces_of_replicas in wave
+            for pieces in pieces_of_replicas
+            for piece in pieces
+        }
+        unfinished = {shard for shard, piece in last.items() if piece.end < rows[shard]}
+        return self._hold(set(last), unfinished, homes)
+
+    def hold(self, wanted: set[int], homes) -> dict[int, Any]:
+        """Return these shards, held in memory; when streamed, all others are let go."""
+        if self.streamed:
+            self._hold(wanted, wanted, homes)
+        with self.named():
+            self.tasks.wait_for([self._in_memory[shard] for shard in wanted])
+        return self._in_memory
+
+    def repair(self) -> None:
+        """Make anew what was lost for good, and what only workers could bring that do not answer."""
+        found = self.tasks.broken(list(self._in_memory.values()))
+        broken = {shard for shard, is_broken in zip(self._in_memory, found, strict=True) if is_broken}
+        if broken:
+            self._hold(set(self._in_memory) - broken, broken, self.tasks.homes(len(self.replicas)))
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Say which partition it was, if computing one of them raises an exception."""
+        try:
+            yield
+        except Exception as error:
+            cause = getattr(error, "cause", None)
+            if (number := self.loaded.part_with(cause)) is not None:
+                error.add_note(f"This happened while partition {number} was read again.")
+            raise
+
+    def _hold(self, kept: set[int], wanted: set[int], homes) -> dict[int, Any]:
+        """Let go of all but the kept, and make the wanted; return what is in memory then."""
+        self.tasks.drop([held for shard, held in self._in_memory.items() if shard not in kept])
+        self._in_memory = {shard: held for shard, held in self._in_memory.items() if shard in kept}
+        missing = sorted(wanted - set(self._in_memory))
+        if missing:
+            graph = Graph()
+            replica_of = {shard: replica for replica, own in enumerate(self.replicas) for shard in own}
+            self._placed.update({shard: homes[replica_of[shard]] for shard in missing})
+            keys = [self.add_to(graph, shard, self._placed[shard]) for shard in missing]
+            self._in_memory.update(zip(missing, self.tasks.start(graph, keys), strict=True))
+        return self._in_memory
+
+
+def _make_shard(make, pieces: list[Slice], shapes: list[tuple[int, int]], *blocks: Block):
+    columns: list[list] = [[], [], []]
+    for piece, shape, block in zip(pieces, shapes, blocks, strict=True):
+        check_again(piece.block, shape, block)
+        for column, data in zip(columns, (block.X, block.y, block.weight), strict=True):
+            if data is not None:
+                column.append(_copy_of_rows(data, piece.begin, piece.end))
+    try:
+        return make(*(concatenate(column) for column in columns))
+    except ValueError:
+        _raise_for_piece(make, pieces, blocks)
+        raise
+
+
+def _raise_for_piece(make, pieces: list[Slice], blocks: Sequence[Block]) -> None:
+    """Raise PartitionError for the first piece that cannot be made alone."""
+    for piece, block in zip(pieces, blocks, strict=True):
+        columns = (block.X, block.y, block.weight)
+        try:
+            make(*(None if data is None else data[piece.begin : piece.end] for data in columns))
+        except ValueError as error:
+            raise PartitionError(f"Partition {piece.block}: {error}") from None
+
+
+def _copy_of_rows(data, begin: int, end: int):
+    if begin == 0 and end == data.shape[0]:
+        return data
+    # A view would keep the whole block in memory.
+    return data[begin:end].copy()
+
+
+def make_shards(tasks: Executor, loaded: Loaded, replicas: int, make_shard: Callable) -> Shards:
+    """Deal loaded data out to replicas and put it in place.
+
+    make_shard(X, y, weight) encodes. ValueError: fewer rows than replicas.
+    """
+    if loaded.n_rows < replicas:
+        raise ValueError(
+            f"Expected at least one row for each of {replicas} replicas, received {loaded.n_rows}. "
+            "Use fewer replicas."
+        )
+    result = Shards(tasks, loaded, make_shard, streamed=loaded.blocks is None)
+    rows = [info.n_rows for info in loaded.infos]
+    bytes_per_row = sum(info.nbytes for info in loaded.infos) / loaded.n_rows
+    for slices in deal(rows, replicas):
+        made = _shards_of(slices, bytes_per_row)
+        first = len(result.slices)
+        result.slices += made
+        result.replicas.append(list(range(first, first + len(made))))
+    if not result.streamed:
+        result.spread()
+    return result
