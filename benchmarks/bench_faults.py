@@ -78,7 +78,7 @@ def run(transport, function=None):
     cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=60)
     with cluster, Client(cluster) as client:
         # A process that imports for the first time would be timed, too.
-        client.run(lambda: __import__("dasknn.transports"))
+        client.run(lambda: __import__("dasknn.training.transport"))
         return train(client, transport, N_EPOCHS, [InTheMiddle(function)])
 
 

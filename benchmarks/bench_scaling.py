@@ -21,7 +21,7 @@ from dasknn.cluster.collective import Group
 from dasknn.cluster.distributed import ClusterExecutor
 from dasknn.cluster.graph import Graph
 from dasknn.engine.state import Shard
-from dasknn.transports import Wave, train_wave
+from dasknn.training.peers import Wave, train_wave
 
 HIDDEN = (128, 64)
 CASES = [

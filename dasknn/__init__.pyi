@@ -13,7 +13,6 @@ from . import (
     schedules,
     strategies,
 )
-from .advice import recommend
 from .callbacks.checkpoints import Checkpoint
 from .compression import PowerSGD
 from .data.preprocessing import TablePreprocessor
@@ -42,6 +41,7 @@ from .strategies import (
     WeightAveraging,
 )
 from .thresholds import ThresholdError, assert_thresholds
+from .training.recommend import recommend
 
 __version__: str
 

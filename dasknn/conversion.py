@@ -16,10 +16,10 @@ from dasknn.engine.network import Network
 from dasknn.exceptions import ModelFileError
 from dasknn.layers import Dense
 from dasknn.losses import Loss
-from dasknn.prediction import Predictor
 from dasknn.saving import schema, snapshots
 from dasknn.strategies import OuterNesterov, Strategy
 from dasknn.strategies.compression import Float16, PowerSGD
+from dasknn.training.prediction import Predictor
 
 # Settings that a strategy may hold.
 _SETTINGS = (OuterNesterov, Float16, PowerSGD)

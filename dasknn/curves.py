@@ -28,7 +28,6 @@ _N_SCORES = 2**17
 _MOST_BINS, _FEWEST_BINS = 2**15, 2**10
 # More distinct labels than this are no classes, or make no picture.
 _MOST_LABELS = 1_000
-_MERGE_WIDTH = 8
 
 
 def bins_for(n_curves: int) -> int:
@@ -258,10 +257,7 @@ def count_rows(tasks: Executor, parts: Sequence[Part], count: Callable, model: A
             for number, part in enumerate(parts)
         ]
         # By a tree on the workers: this process gets the counts of all rows, not those of each partition.
-        while len(found) > 1:
-            groups = range(0, len(found), _MERGE_WIDTH)
-            found = [graph.add("dasknn-merge", _merged, *found[i : i + _MERGE_WIDTH]) for i in groups]
-        return found
+        return graph.add_tree(_merged, found)
 
     return tasks.values_of(add_counts)[0]
 

@@ -32,7 +32,7 @@ from sklearn.utils.validation import (
 )
 
 from dasknn import callbacks as cb
-from dasknn import conversion, prediction, strategies
+from dasknn import conversion, strategies
 from dasknn.callbacks import checkpoints, progress
 from dasknn.callbacks.announcements import Announcements
 from dasknn.callbacks.checkpoints import Checkpoints
@@ -43,22 +43,23 @@ from dasknn.data import inputs, loading, partitions, targets
 from dasknn.data.blocks import cast, refuse_kinds
 from dasknn.data.columns import check_columns, dtype_of, validated
 from dasknn.data.targets import ClassWeights
-from dasknn.datasets import RowsInProcess, RowsOnTasks, score_parts
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob, TrainState, WarmUp
 from dasknn.exceptions import ModelFileError, NonFiniteLossError
 from dasknn.initializers import VarianceScaling
 from dasknn.layers import Dense
 from dasknn.optimizers import LBFGS, SGD, Adam, Optimizer
-from dasknn.prediction import Predictor
 from dasknn.regularizers import BatchL2
 from dasknn.saving import safetensors_file, schema
 from dasknn.scores import R2, Accuracy
 from dasknn.sklearn_losses import BinaryLogLoss, CategoricalLogLoss, HalfPoisson, SklearnLoss, SquaredError
 from dasknn.sklearn_rules import InverseScaling, Patience
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, auto
-from dasknn.training import Face, Training
-from dasknn.transports import random_memory, recall_random
+from dasknn.training import prediction
+from dasknn.training.datasets import RowsInProcess, RowsOnTasks, score_parts
+from dasknn.training.in_process import random_memory, recall_random
+from dasknn.training.loop import Face, Training
+from dasknn.training.prediction import Predictor
 
 # What callbacks and history_ have of validation rows.
 _VALIDATED = ("validation_score", "val_loss")

@@ -36,16 +36,15 @@ from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.exceptions import PartitionError
 from dasknn.losses import CLASSES, NUMBERS
 from dasknn.measures import BINARY, MULTICLASS, REGRESSION, Answers, Ledger, Problem
-from dasknn.prediction import Predictor
 from dasknn.ranking import Tally
 from dasknn.resampling import Draws, Moments, PartSums, SliceSums, interval, interval_of_none, sum_slices
 from dasknn.responses import bare, place_of
 from dasknn.sequential import Sequential
 from dasknn.slicing import Buckets, Slices
+from dasknn.training.prediction import Predictor
 
 # Plain data is cut into parts of so many rows: a constant, so that draws do not depend on the machine.
 _ROWS_OF_PART = 65_536
-_MERGE_WIDTH = 8
 # Models of more bytes go to one worker first, not into the graph.
 _INLINE_BYTES = 5_000_000
 # What columns of slice_data are called while they travel with X.
@@ -333,14 +332,7 @@ def _add_sums(tasks: Executor, graph: Graph, plan: _Plan, respondents, parts) ->
 
 def _merged(graph: Graph, wanted: list):
     """Add what merges neighbors, a few at a time; return a reference to the sum of all."""
-    # A power of two at a time, so that all of it is one binary tree in the order of partitions.
-    while len(wanted) > 1:
-        groups = range(0, len(wanted), _MERGE_WIDTH)
-        wanted = [
-            graph.add("dasknn-merge", partial(merge_tree, _add), *wanted[i : i + _MERGE_WIDTH])
-            for i in groups
-        ]
-    return wanted[0]
+    return graph.add_tree(partial(merge_tree, _add), wanted)[0]
 
 
 def _add(a, b):

@@ -27,8 +27,8 @@ from dasknn.data.blocks import select
 from dasknn.data.targets import as_array
 from dasknn.engine.outputs import MARGINS, Outputs, from_signs
 from dasknn.losses import NUMBERS
-from dasknn.prediction import Predictor
 from dasknn.stack import Stack
+from dasknn.training.prediction import Predictor
 
 # More lines than this cannot be told apart.
 MOST_CURVES = 28

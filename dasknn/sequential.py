@@ -19,7 +19,7 @@ import numpy as np
 from sklearn.utils import Tags, TargetTags
 
 from dasknn import callbacks as cb
-from dasknn import keras_files, layers, losses, metrics, optimizers, prediction, strategies
+from dasknn import keras_files, layers, losses, metrics, optimizers, strategies
 from dasknn.callbacks import checkpoints, progress
 from dasknn.callbacks.announcements import Announcements
 from dasknn.cluster.connect import connect
@@ -29,7 +29,6 @@ from dasknn.cluster.origins import Placed
 from dasknn.data import inputs, loading, partitions
 from dasknn.data.blocks import load_block, refuse_problems
 from dasknn.data.columns import check_names, names_of, refuse_text
-from dasknn.datasets import RowsOnTasks, make_shard
 from dasknn.engine import updater
 from dasknn.engine.state import TrainingJob, TrainState
 from dasknn.exceptions import ModelFileError
@@ -37,13 +36,15 @@ from dasknn.handles import OptimizerHandle
 from dasknn.layers import Input
 from dasknn.metrics import MetricSet
 from dasknn.models.targets import LabelWeights, LossEncoder
-from dasknn.prediction import Evaluation, Predictor
 from dasknn.regularizers import BatchL2
 from dasknn.saving import safetensors_file, schema, storage
 from dasknn.stack import DTYPE, Stack
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, auto
 from dasknn.strategies.local_trainer import LocalTrainer
-from dasknn.training import Face, Training
+from dasknn.training import prediction
+from dasknn.training.datasets import RowsOnTasks, make_shard
+from dasknn.training.loop import Face, Training
+from dasknn.training.prediction import Evaluation, Predictor
 
 # Names of losses that the shape of y chooses.
 _BY_THE_DATA = ("crossentropy", "ce")

@@ -9,7 +9,7 @@ import pytest
 from dasknn import MLPClassifier
 from dasknn.callbacks import LambdaCallback
 from dasknn.cluster.clock import Clock
-from dasknn.transports import OnPeers, Report
+from dasknn.training.peers import OnPeers, Report
 
 ROADS = {
     "peers": {"transport": "peer", "strategy": "gradients"},

@@ -108,7 +108,7 @@ def test_streamed_data_gives_the_bits_of_data_in_memory(client, data, local_bits
 
 
 def test_large_states_travel_apart_and_give_the_same_bits(client, data, local_bits, monkeypatch):
-    monkeypatch.setattr("dasknn.cluster.executor._INLINE_BYTES", 100)
+    monkeypatch.setattr("dasknn.training.tasks._INLINE_BYTES", 100)
     assert {training: bits(fit(training, data)) for training in TRAININGS} == local_bits
 
 

@@ -195,7 +195,7 @@ def test_a_worker_killed_before_or_after_a_round_changes_no_bit(client, data, ca
 
 def test_a_worker_that_dies_with_the_state_changes_no_bit(client, data, calm_bits, monkeypatch):
     # Large states are on a worker, too.
-    monkeypatch.setattr("dasknn.cluster.executor._INLINE_BYTES", 0)
+    monkeypatch.setattr("dasknn.training.tasks._INLINE_BYTES", 0)
     worker = next(iter(pids(client)))
     client.run(die_in_a_round, workers=[worker])
     assert bits(fit("gradients on tasks", data)) == calm_bits["gradients on tasks"]
@@ -372,7 +372,7 @@ def sleepers(trio):
     """A client of the trio; wakes all of them in the end, and fails the test that has cost one of them."""
     with Client(trio) as client:
         # A process that imports what it needs for the first time may not answer for seconds, either.
-        client.run(lambda: __import__("dasknn.transports"))
+        client.run(lambda: __import__("dasknn.training.transport"))
         before = pids(client)
         yield client
         wake(*before.values())

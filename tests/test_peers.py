@@ -151,12 +151,12 @@ def test_streamed_data_gives_the_bits_of_data_in_memory(client, data, local_bits
 
 def test_waves_of_any_length_give_the_same_bits(client, data, local_bits, monkeypatch):
     for rounds in (1, 5):
-        monkeypatch.setattr("dasknn.transports.OnPeers._FIRST_WAVE", rounds)
+        monkeypatch.setattr("dasknn.training.peers.OnPeers._FIRST_WAVE", rounds)
         assert {strategy: bits(fit(strategy, data)) for strategy in STRATEGIES} == local_bits
 
 
 def test_states_too_large_for_a_message_give_the_same_bits(client, data, local_bits, monkeypatch):
-    monkeypatch.setattr("dasknn.cluster.executor._GIVEN_BYTES", 10)
+    monkeypatch.setattr("dasknn.training.peers._GIVEN_BYTES", 10)
     assert bits(fit("gradients", data)) == local_bits["gradients"]
 
 
@@ -532,7 +532,7 @@ def test_no_endpoint_connection_or_thread_is_left(client, data, kind, end):
 def test_an_aborted_wave_ends_within_seconds(client, data):
     # A wave that would take minutes.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dasknn.transports.OnPeers._FIRST_WAVE", 10**9)
+        patch.setattr("dasknn.training.peers.OnPeers._FIRST_WAVE", 10**9)
         X = da.concatenate([data[0]] * 200)
         y = da.concatenate([data[1]] * 200)
         interrupt = Later(3, lambda: os.kill(os.getpid(), signal.SIGINT))

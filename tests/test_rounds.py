@@ -11,7 +11,7 @@ from test_strategies import STRATEGIES, job_of, rows, run_round
 
 from dasknn.engine.state import in_proportion
 from dasknn.strategies import GradientAveraging, OuterNesterov, PredictionAveraging, WeightAveraging
-from dasknn.transports import OnPeers
+from dasknn.training.peers import OnPeers
 
 # Two epochs, and nothing to learn.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

@@ -1,7 +1,7 @@
 """What happens around training, on the driver: Keras's callbacks, for both faces, and whatever users add.
 
 A callback has Keras's methods; those it does not define do nothing. `training` is the running
-`training.Training`, `model` the estimator or `Sequential` being fitted, which has the weights of the last
+`loop.Training`, `model` the estimator or `Sequential` being fitted, which has the weights of the last
 whole epoch.
 """
 

@@ -1,14 +1,7 @@
-"""The only place that submits tasks.
+"""The only place that submits tasks: runs graphs, and repeats what a fault of the cluster has cost.
 
-A training is a value (the state), handed from wave to wave. A wave is a graph of some rounds:
-
-    state ──┬── visit(shard 0) ── visit(shard 3) ── finish ──┐
-            ├── visit(shard 1) ──────────────────── finish ──┼── merge ── apply ── state of the next round
-            └── visit(shard 2) ── visit(shard 4) ── finish ──┘
-
-Only the last state of a wave comes back to the driver, and nothing of the wave stays behind. Rounds that
-follow one another inside a graph spare the way through the client, which is half the cost of a round.
-`ClusterTasks` runs graphs on a distributed cluster, `LocalTasks` on Dask's local scheduler.
+An `Executor` knows graphs, held results and workers, and nothing of what is trained. `LocalExecutor` runs
+graphs on Dask's local scheduler, `ClusterExecutor` on a distributed cluster; `connect` finds the right one.
 """
 
 from __future__ import annotations
@@ -17,25 +10,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import suppress
-from functools import partial
-from itertools import islice
 from typing import Any
 
 from dask._task_spec import TaskRef
 
 from dasknn.cluster.faults import JOINED, LOST, RETIRED, Event, FaultLog, changes, pause_before
-from dasknn.cluster.graph import Graph, merge_tree
+from dasknn.cluster.graph import Graph
 from dasknn.cluster.placement import Home, place
 
-# A state of more bytes goes to one worker first, not into the graph.
-_INLINE_BYTES = 1_000_000
-# States of so many bytes, for all workers together, travel with the tasks that begin from them.
-_GIVEN_BYTES = 5_000_000
-# Contributions that one task merges: a power of two, so that the binary tree stays what it is.
-_MERGE_WIDTH = 8
-# A wave should last about this long: short enough to show progress, long enough to hide the client.
-_WAVE_SECONDS = 1.0
-_MOST_TASKS_IN_WAVE = 2_000
 # By default, a fit survives so many faults of the cluster.
 MAX_FAULTS = 10
 #: Topic of the scheduler's events under which trainings tell of themselves.
@@ -58,8 +40,6 @@ class Executor(ABC):
         # The epoch that was begun last, if any was, and seconds that faults have cost since.
         self._epoch: int | None = None
         self._lost = 0.0
-        #: Seconds of a round, in the fastest wave so far.
-        self._pace: float | None = None
 
     @abstractmethod
     def slots(self) -> list[str | None]:
@@ -240,59 +220,6 @@ class Executor(ABC):
         reasons = {event.what for event in self._changes if event.what != JOINED}
         return reasons == {RETIRED}
 
-    def run_epoch(self, strategy, job, state, shards, on_wave: Callable[[Any], None]):
-        """Run one epoch of a strategy; return the state after it.
-
-        shards (`shards.Shards`) puts the data into graphs. on_wave sees the state after each wave.
-        """
-        rounds = strategy.rounds(job, shards.rows_of_replicas(), state.epoch)
-        most = max(1, _MOST_TASKS_IN_WAVE // (job.replicas + 1))
-        size = min(8, most)
-        self.rebalance(job.replicas)
-        while wave := list(islice(rounds, size)):
-            begin = time.perf_counter()
-            usual = None if self._pace is None else self._pace * len(wave)
-            state = self._run_wave(add_rounds, strategy, job, state, shards, wave, usual)
-            on_wave(state)
-            seconds = time.perf_counter() - begin
-            self._pace = min(seconds / len(wave), self._pace or float("inf"))
-            # How rounds are cut into waves changes no bit, so it may follow the clock.
-            size = max(1, min(most, 4 * size, round(size * _WAVE_SECONDS / max(seconds, 1e-3))))
-        return state
-
-    def total(self, strategy, job, state, shards):
-        """Return what all replicas bring to the first round of an epoch, merged; nothing is applied."""
-        self.rebalance(job.replicas)
-        wave = [next(iter(strategy.rounds(job, shards.rows_of_replicas(), state.epoch)))]
-        return self._run_wave(add_total, strategy, job, state, shards, wave)
-
-    def _run_wave(self, add, strategy, job, state, shards, wave, usual=None):
-        def attempt(homes, ready):
-            graph, scattered = Graph(), []
-            shards.repair()
-            held = shards.hold_for(wave, homes)
-            try:
-                # states: what each replica begins with, a reference into the graph or a held result
-                states, scattered = self._states(graph, strategy, state, job.replicas)
-                last = add(graph, strategy, job, states, wave, shards, held, homes)
-                ready()
-                with shards.named():
-                    (result,) = self.run(graph, [last])
-                # Dask makes good by itself what a worker takes with it: who was lost in the meantime?
-                self.homes(job.replicas)
-            finally:
-                self.drop(scattered)
-            return result
-
-        return self.retry(job.replicas, state.epoch, attempt, usual)
-
-    def give(self, state, n: int) -> tuple[list[Any], list[Any]]:
-        """Return a state as an argument for each of n tasks, and what to drop afterwards."""
-        if n * (state.params.nbytes + state.slots.nbytes) <= _GIVEN_BYTES:
-            return [state] * n, []
-        held = self.put([state], [None])
-        return held * n, held
-
     #: Exceptions that mean that the cluster failed, not the task.
     faults: tuple[type[BaseException], ...] = ()
     #: Workers that did not answer, and get no work.
@@ -308,78 +235,8 @@ class Executor(ABC):
     def explain_loss(self, error: BaseException) -> None:
         """Raise DataLostError if the fault took data that cannot be computed again."""
 
-    def _states(self, graph: Graph, strategy, state, replicas: int):
-        shares = [strategy.share(state, replica) for replica in range(replicas)]
-        whole_is_shared = all(share is state for share in shares)
-        values = [state] if whole_is_shared else [state, *shares]
-        if state.params.nbytes + state.slots.nbytes > _INLINE_BYTES:
-            nodes = scattered = self.put(values, [None] * len(values))
-        else:
-            nodes, scattered = [graph.add_value("dasknn-state", value) for value in values], []
-        if whole_is_shared:
-            nodes = nodes * (replicas + 1)
-        return nodes, scattered
-
     def __enter__(self):
         return self
 
     def __exit__(self, *exc_info):
         self.close()
-
-
-def add_rounds(graph: Graph, strategy, job, states, wave, shards, held, homes) -> TaskRef:
-    """Add the rounds of a wave, one after the other; return a reference to the state after the last.
-
-    states[0] is the whole state, states[1 + r] what replica r sees of it.
-    """
-    apply = partial(_apply, strategy, job)
-    whole, seen = states[0], states[1:]
-    references: dict[int, Any] = dict(held)
-    for pieces_of_replicas in wave:
-        contributions = _add_round(graph, strategy, job, seen, pieces_of_replicas, shards, references, homes)
-        whole = graph.add("dasknn-apply", apply, whole, *contributions, home=homes[0])
-        seen = [whole] * job.replicas
-    return whole
-
-
-def add_total(graph: Graph, strategy, job, states, wave, shards, held, homes) -> TaskRef:
-    """Add the one round of a wave; return a reference to its merged contributions, which are not applied."""
-    contributions = _add_round(graph, strategy, job, states[1:], wave[0], shards, dict(held), homes)
-    merge = partial(merge_tree, strategy.merge)
-    return graph.add("dasknn-merge", merge, *contributions, home=homes[0])
-
-
-def _add_round(graph: Graph, strategy, job, seen, pieces_of_replicas, shards, references, homes) -> list:
-    """Add a round; return references to at most _MERGE_WIDTH contributions."""
-    visit, finish = partial(strategy.visit, job), partial(strategy.finish, job)
-    merge = partial(merge_tree, strategy.merge)
-    contributions = []
-    for replica, pieces in enumerate(pieces_of_replicas):
-        carry, home = None, homes[replica]
-        for piece in pieces:
-            if piece.shard not in references:
-                references[piece.shard] = shards.add_to(graph, piece.shard, home)
-            last = finish if piece is pieces[-1] else None
-            carry = graph.add(
-                strategy.task_name,
-                partial(_visit, visit, last),
-                *(seen[replica], carry, references[piece.shard], piece),
-                home=home,
-            )
-        if carry is not None:
-            contributions.append(carry)
-    while len(contributions) > _MERGE_WIDTH:
-        groups = range(0, len(contributions), _MERGE_WIDTH)
-        contributions = [
-            graph.add("dasknn-merge", merge, *contributions[i : i + _MERGE_WIDTH]) for i in groups
-        ]
-    return contributions
-
-
-def _visit(visit, finish, state, carry, shard, piece):
-    carry = visit(state, carry, shard, piece)
-    return carry if finish is None else finish(state, carry)
-
-
-def _apply(strategy, job, state, *contributions):
-    return strategy.apply(job, state, merge_tree(strategy.merge, *contributions))

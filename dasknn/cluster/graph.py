@@ -13,12 +13,15 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dasknn.cluster.blas import single_blas_thread
 from dasknn.cluster.renaming import names_again, renamed
 
+# Results that one task merges: a power of two, so that the binary tree stays what it is.
+MERGE_WIDTH = 8
+
 
 class Graph:
     """Tasks to submit together: names, functions, arguments, and the worker each should run on.
 
     `add` returns a reference by which other tasks take the result as an argument. Arguments are such
-    references, held results (`Tasks.start`), or plain objects, passed as they are.
+    references, held results (`Executor.start`), or plain objects, passed as they are.
     """
 
     def __init__(self):
@@ -59,6 +62,16 @@ class Graph:
         graph = delayed.__dask_graph__()
         self._sources.setdefault(id(graph), (graph, set()))[1].add(delayed.key)
         return TaskRef(delayed.key)
+
+    def add_tree(self, merge: Callable, references: list[TaskRef], most: int = 1) -> list[TaskRef]:
+        """Add tasks merge(*results) of neighbors, a few at a time; return at most `most` references.
+
+        With a `merge` that adds up by `merge_tree`, all of it is one binary tree, in the order of references.
+        """
+        while len(references) > most:
+            groups = range(0, len(references), MERGE_WIDTH)
+            references = [self.add("dasknn-merge", merge, *references[i : i + MERGE_WIDTH]) for i in groups]
+        return references
 
     def _key(self, name: str) -> str:
         return f"{name}-{self.run}-{len(self.tasks)}"

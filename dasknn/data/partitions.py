@@ -268,8 +268,8 @@ def _check_number(name: str, own: Sequence[Any], n_parts: int) -> None:
     if len(own) != n_parts:
         raise ValueError(
             f"X has {n_parts} partitions, {argument_name(name)} has {len(own)}, and not all of their "
-            "lengths are known. Pass columns of the dataframe that X comes from as they are, df[...] without .values or "
-            "to_dask_array(), or call compute_chunk_sizes() on arrays."
+            "lengths are known. Pass columns of the dataframe that X comes from as they are, df[...] without "
+            ".values or to_dask_array(), or call compute_chunk_sizes() on arrays."
         )
 
 

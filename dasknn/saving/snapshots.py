@@ -125,7 +125,7 @@ def _check(description: dict[str, Any]) -> None:
 
 
 def snapshot(training) -> Snapshot:
-    """Return a `training.Training` as it is between two epochs."""
+    """Return a `loop.Training` as it is between two epochs."""
     arrays: dict[str, np.ndarray] = {}
     callbacks: list[dict[str, Any]] = []
     if training.history:

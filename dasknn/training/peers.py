@@ -1,251 +1,33 @@
-"""Where the rounds of an epoch run: in this process, by tasks on a cluster, or between its workers.
-
-Transports decide nothing that could change a bit; strategies do.
-"""
+"""Rounds between workers: one task on each, which exchange vectors among themselves."""
 
 from __future__ import annotations
 
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
-from sklearn.utils import shuffle
 
 from dasknn.cluster.collective import Group, Part
 from dasknn.cluster.process_group import ProcessGroup
 from dasknn.engine.schedule import ShardCursor
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, merge_numbers
-from dasknn.engine.workspace import Workspace, loss_and_grad
 from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError
-from dasknn.saving import snapshots
-from dasknn.strategies import GradientAveraging, Strategy, auto
-from dasknn.strategies.local_trainer import LocalTrainer, batch_bounds
+from dasknn.strategies import Strategy, auto
+from dasknn.training.tasks import OnTasks
+from dasknn.training.transport import Transport, layout_of
 
-OnWave = Callable[[TrainState], None]
 # Operations a second of a very slow worker.
 _SLOWEST = 1e8
-# (mean loss without penalties, gradient summed over the rows, weight of the rows)
-LossAndGrad = tuple[float, np.ndarray, float]
 
 
-class Transport(Protocol):
-    """Runs the rounds of an epoch somewhere."""
-
-    #: PROCESS, TASKS or PEER of `choice`.
-    name: str
-    job: TrainingJob
-    n_samples: int
-
-    def epoch(self, state: TrainState, on_wave: OnWave) -> TrainState:
-        """Return the state after one epoch; on_wave hears of the state now and then."""
-        ...  # pragma: no cover
-
-    def loss_and_grad(self, state: TrainState) -> LossAndGrad:
-        """Return mean loss, summed gradient and weight over all rows, for the parameters of the state."""
-        ...  # pragma: no cover
-
-    def layout(self) -> dict[str, Any]:
-        """Return how the data lies and who learns from which of it, as far as bits depend on it; in JSON's
-        types.
-        """
-        ...  # pragma: no cover
-
-    def memory(self) -> dict[str, np.ndarray]:
-        """Return what it remembers from epoch to epoch, besides the state."""
-        return {}
-
-    def events(self) -> list[dict]:
-        """Return what has happened to the cluster since the last call; see `cluster.faults.Event`."""
-        return []
-
-    def spent(self) -> dict[str, tuple[float, float]]:
-        """Return what workers have spent on the epoch, by address: seconds of computing, of communication.
-
-        The rest of the time they waited.
-        """
-        return {}
-
-    def recall(self, memory: dict[str, np.ndarray]) -> None:
-        """Take over what the same transport of an interrupted training remembered."""
-        return
-
-    def close(self) -> None:
-        """End what it keeps between epochs."""
-        return
-
-
-class InProcess(Transport):
-    """Trains one replica in this process, with scikit-learn's own order of random draws.
-
-    The running order of rows is shuffled again in each epoch by random_state, as scikit-learn does, so
-    that the same seed gives scikit-learn's own numbers.
-    """
-
-    name = auto.PROCESS
-    _BATCHES_IN_WAVE = 64
-
-    def __init__(
-        self, job: TrainingJob, shard: Shard, random_state: np.random.RandomState, held_out: int = 0
-    ):
-        """held_out: a checksum of the rows that were set aside, 0 if there are none."""
-        self.job = job
-        self.n_samples = len(shard)
-        self._held_out = held_out
-        self._shard = shard
-        self._random_state = random_state
-        self._order = np.arange(len(shard))
-        self._all_rows: Workspace | None = None
-
-    def layout(self):
-        """See Transport.layout."""
-        return {
-            "trains": "in this process",
-            "rows": self.n_samples,
-            "choice of rows held out": self._held_out,
-        }
-
-    def memory(self):
-        """See Transport.memory: the running order of rows, and where random draws stand."""
-        return {"order": self._order, **random_memory(self._random_state)}
-
-    def recall(self, memory):
-        """See Transport.recall."""
-        order = np.asarray(memory["order"])
-        if order.dtype.kind != "i" or not np.array_equal(np.sort(order), np.arange(self.n_samples)):
-            raise ValueError(f"Expected an order of {self.n_samples} rows, received another.")
-        self._order = order
-        recall_random(self._random_state, memory)
-
-    def epoch(self, state, on_wave):
-        """See Transport.epoch."""
-        if self.job.shuffle:
-            self._order = shuffle(self._order, random_state=self._random_state)
-        batch_size = self.job.batch_size or self.n_samples
-        trainer = LocalTrainer(self.job, state)
-        wave = self._BATCHES_IN_WAVE * batch_size
-        for begin in range(0, self.n_samples, wave):
-            order = self._order[begin : begin + wave]
-            trainer.train(self._shard, order, batch_bounds(len(order), batch_size))
-            on_wave(trainer.state())
-        return trainer.state()
-
-    def loss_and_grad(self, state):
-        """See Transport.loss_and_grad."""
-        shard, network = self._shard, self.job.network
-        weight_sum = len(shard) if shard.weight is None else float(shard.weight.sum())
-        if sparse.issparse(shard.X):
-            # Some rows at a time: all of them would be dense at once.
-            loss_sum, grad = loss_and_grad(network, state.params, shard.X, shard.y, shard.weight)
-            return loss_sum / weight_sum, grad, weight_sum
-        if self._all_rows is None:
-            self._all_rows = Workspace(network, len(shard))
-            self._all_rows.take(shard.X, shard.y, shard.weight, slice(0, len(shard)))
-        grad = np.empty(network.n_params, network.dtype)
-        loss = self._all_rows.mean_loss_and_grad(network.views(state.params), network.views(grad))
-        return loss, grad, weight_sum
-
-
-def random_memory(rng: np.random.RandomState) -> dict[str, np.ndarray]:
-    """Return where random draws stand. ValueError: draws of another kind than NumPy's own."""
-    state = rng.get_state(legacy=False)
-    if state["bit_generator"] != "MT19937":
-        raise ValueError(
-            f"A training can be kept whose random_state is a RandomState of MT19937, received one of "
-            f"{state['bit_generator']}. Pass a number."
-        )
-    drawn = np.array([state["has_gauss"], state["gauss"]], np.float64)
-    return {"keys": state["state"]["key"], "position": np.array([state["state"]["pos"]]), "drawn": drawn}
-
-
-def recall_random(rng: np.random.RandomState, memory: Mapping[str, np.ndarray]) -> None:
-    """Make random draws go on where they stood. ValueError: that is nowhere."""
-    has_gauss, gauss = memory["drawn"]
-    n_keys = len(random_memory(rng)["keys"])
-    if np.shape(memory["keys"]) != (n_keys,) or not 0 <= memory["position"][0] <= n_keys:
-        # NumPy would read what lies behind its keys.
-        raise ValueError("Expected random draws that stand somewhere, received others.")
-    rng.set_state(
-        {
-            "bit_generator": "MT19937",
-            "state": {"key": memory["keys"], "pos": int(memory["position"][0])},
-            "has_gauss": int(has_gauss),
-            "gauss": float(gauss),
-        }
-    )
-
-
-def _layout_of(strategy: Strategy, shards) -> dict[str, Any]:
-    """Return the layout of data that is dealt out to replicas."""
-    settings = snapshots.described(strategy)
-    # However many replicas the strategy asks for, the job has their number.
-    settings = {name: value for name, value in settings.items() if name not in ("replicas", "members")}
-    split, rows = shards.loaded.split, [list(own.values()) for own in shards.rows_of_replicas()]
-    return {
-        "trains": "by replicas",
-        "strategy": settings,
-        "rows": sum(map(sum, rows)),
-        "partition": [{"rows": info.n_rows} for info in shards.loaded.infos],
-        "choice of rows held out": 0 if split is None or split.seed is None else split.seed,
-        "shards": zlib.crc32(str(rows).encode()),
-    }
-
-
-class OnTasks(Transport):
-    """Trains by rounds of tasks; see `cluster.tasks`."""
-
-    name = auto.TASKS
-
-    def __init__(self, job: TrainingJob, strategy: Strategy, tasks, shards):
-        self.job = job
-        self.n_samples = sum(sum(rows.values()) for rows in shards.rows_of_replicas())
-        self._strategy = strategy
-        self._tasks = tasks
-        self._shards = shards
-        tasks.start_clock()
-
-    def epoch(self, state, on_wave):
-        """See Transport.epoch."""
-        sent = self._bytes_between_workers(state)
-        state = self._tasks.run_epoch(self._strategy, self.job, state, self._shards, on_wave)
-        return replace(state, bytes_sent=sent)
-
-    def layout(self):
-        """See Transport.layout."""
-        return _layout_of(self._strategy, self._shards)
-
-    def events(self):
-        """See Transport.events."""
-        return self._tasks.log.take()
-
-    def spent(self):
-        """See Transport.spent."""
-        return self._tasks.spent()
-
-    def _bytes_between_workers(self, state: TrainState) -> int:
-        """Return the bytes that tasks hand to tasks on other workers in an epoch, each at its home."""
-        homes = self._tasks.homes(self.job.replicas)
-        away = [replica for replica, home in enumerate(homes) if home != homes[0]]
-        rows = [sum(own.values()) for own in self._shards.rows_of_replicas()]
-        n_rounds = self._strategy.schedule(self.job, rows).n_rounds
-        # Where a batch has fewer rows than there are replicas, some bring nothing to a round.
-        n_sent = sum(min(n_rounds, rows[replica]) for replica in away)
-        up = n_sent * self._strategy.contribution_length(self.job) * state.params.itemsize
-        down = {homes[replica]: self._strategy.share(state, replica) for replica in away}
-        return up + n_rounds * sum(share.params.nbytes + share.slots.nbytes for share in down.values())
-
-    def loss_and_grad(self, state):
-        """See Transport.loss_and_grad."""
-        # One round of all rows, as they lie.
-        job = replace(self.job, batch_size=None, shuffle=False)
-        total: Contribution = self._tasks.total(GradientAveraging(), job, state, self._shards)
-        return total.loss_sum / total.weight_sum, total.vector, total.weight_sum
+# States of so many bytes, for all workers together, travel with the tasks that begin from them.
+_GIVEN_BYTES = 5_000_000
 
 
 class OnPeers(Transport):
@@ -350,7 +132,7 @@ class OnPeers(Transport):
         ready()
         held = self._shards.hold(shards, homes)
         threads = Counter(self._tasks.slots())
-        states, scattered = self._tasks.give(state, len(members.addresses))
+        states, scattered = self._give(state, len(members.addresses))
         args = []
         for rank, address in enumerate(members.addresses):
             own = [
@@ -368,6 +150,13 @@ class OnPeers(Transport):
             self._tasks.drop(scattered)
         self._count(results, members.addresses)
         return _agreed(results, members.addresses)
+
+    def _give(self, state: TrainState, n: int) -> tuple[list[Any], list[Any]]:
+        """Return a state as an argument for each of n tasks, and what to drop afterwards."""
+        if n * (state.params.nbytes + state.slots.nbytes) <= _GIVEN_BYTES:
+            return [state] * n, []
+        held = self._tasks.put([state], [None])
+        return held * n, held
 
     def _count(self, reports: list[Report], addresses: Sequence[str | None]) -> None:
         # A round ends for all at once: who came last had to wait for nobody, and only exchanged.
@@ -394,7 +183,7 @@ class OnPeers(Transport):
 
     def layout(self):
         """See Transport.layout."""
-        return _layout_of(self._strategy, self._shards)
+        return layout_of(self._strategy, self._shards)
 
     def events(self):
         """See Transport.events."""

@@ -23,7 +23,7 @@ from dasknn.engine.state import TrainState
 from dasknn.exceptions import NonFiniteLossError
 from dasknn.optimizers import LBFGS
 from dasknn.saving import schema
-from dasknn.transports import Transport
+from dasknn.training.transport import Transport
 
 
 def loss_of(state: TrainState) -> dict[str, float]:

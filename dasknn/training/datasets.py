@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from dasknn import prediction
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
 from dasknn.data import loading, partitions, skew
@@ -31,7 +30,10 @@ from dasknn.data.targets import ClassWeights
 from dasknn.engine.state import Shard, TrainingJob
 from dasknn.exceptions import LinkError
 from dasknn.strategies import Strategy, auto
-from dasknn.transports import InProcess, OnPeers, OnTasks
+from dasknn.training import prediction
+from dasknn.training.in_process import InProcess
+from dasknn.training.peers import OnPeers
+from dasknn.training.tasks import OnTasks
 
 
 class RowsInProcess:

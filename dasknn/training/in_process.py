@@ -1,0 +1,115 @@
+"""Rounds in this process, with scikit-learn's order of random draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils import shuffle
+
+from dasknn.engine.state import Shard, TrainingJob
+from dasknn.engine.workspace import Workspace, loss_and_grad
+from dasknn.strategies import auto
+from dasknn.strategies.local_trainer import LocalTrainer, batch_bounds
+from dasknn.training.transport import Transport
+
+
+class InProcess(Transport):
+    """Trains one replica in this process, with scikit-learn's own order of random draws.
+
+    The running order of rows is shuffled again in each epoch by random_state, as scikit-learn does, so
+    that the same seed gives scikit-learn's own numbers.
+    """
+
+    name = auto.PROCESS
+    _BATCHES_IN_WAVE = 64
+
+    def __init__(
+        self, job: TrainingJob, shard: Shard, random_state: np.random.RandomState, held_out: int = 0
+    ):
+        """held_out: a checksum of the rows that were set aside, 0 if there are none."""
+        self.job = job
+        self.n_samples = len(shard)
+        self._held_out = held_out
+        self._shard = shard
+        self._random_state = random_state
+        self._order = np.arange(len(shard))
+        self._all_rows: Workspace | None = None
+
+    def layout(self):
+        """See Transport.layout."""
+        return {
+            "trains": "in this process",
+            "rows": self.n_samples,
+            "choice of rows held out": self._held_out,
+        }
+
+    def memory(self):
+        """See Transport.memory: the running order of rows, and where random draws stand."""
+        return {"order": self._order, **random_memory(self._random_state)}
+
+    def recall(self, memory):
+        """See Transport.recall."""
+        order = np.asarray(memory["order"])
+        if order.dtype.kind != "i" or not np.array_equal(np.sort(order), np.arange(self.n_samples)):
+            raise ValueError(f"Expected an order of {self.n_samples} rows, received another.")
+        self._order = order
+        recall_random(self._random_state, memory)
+
+    def epoch(self, state, on_wave):
+        """See Transport.epoch."""
+        if self.job.shuffle:
+            self._order = shuffle(self._order, random_state=self._random_state)
+        batch_size = self.job.batch_size or self.n_samples
+        trainer = LocalTrainer(self.job, state)
+        wave = self._BATCHES_IN_WAVE * batch_size
+        for begin in range(0, self.n_samples, wave):
+            order = self._order[begin : begin + wave]
+            trainer.train(self._shard, order, batch_bounds(len(order), batch_size))
+            on_wave(trainer.state())
+        return trainer.state()
+
+    def loss_and_grad(self, state):
+        """See Transport.loss_and_grad."""
+        shard, network = self._shard, self.job.network
+        weight_sum = len(shard) if shard.weight is None else float(shard.weight.sum())
+        if sparse.issparse(shard.X):
+            # Some rows at a time: all of them would be dense at once.
+            loss_sum, grad = loss_and_grad(network, state.params, shard.X, shard.y, shard.weight)
+            return loss_sum / weight_sum, grad, weight_sum
+        if self._all_rows is None:
+            self._all_rows = Workspace(network, len(shard))
+            self._all_rows.take(shard.X, shard.y, shard.weight, slice(0, len(shard)))
+        grad = np.empty(network.n_params, network.dtype)
+        loss = self._all_rows.mean_loss_and_grad(network.views(state.params), network.views(grad))
+        return loss, grad, weight_sum
+
+
+def random_memory(rng: np.random.RandomState) -> dict[str, np.ndarray]:
+    """Return where random draws stand. ValueError: draws of another kind than NumPy's own."""
+    state = rng.get_state(legacy=False)
+    if state["bit_generator"] != "MT19937":
+        raise ValueError(
+            f"A training can be kept whose random_state is a RandomState of MT19937, received one of "
+            f"{state['bit_generator']}. Pass a number."
+        )
+    drawn = np.array([state["has_gauss"], state["gauss"]], np.float64)
+    return {"keys": state["state"]["key"], "position": np.array([state["state"]["pos"]]), "drawn": drawn}
+
+
+def recall_random(rng: np.random.RandomState, memory: Mapping[str, np.ndarray]) -> None:
+    """Make random draws go on where they stood. ValueError: that is nowhere."""
+    has_gauss, gauss = memory["drawn"]
+    n_keys = len(random_memory(rng)["keys"])
+    if np.shape(memory["keys"]) != (n_keys,) or not 0 <= memory["position"][0] <= n_keys:
+        # NumPy would read what lies behind its keys.
+        raise ValueError("Expected random draws that stand somewhere, received others.")
+    rng.set_state(
+        {
+            "bit_generator": "MT19937",
+            "state": {"key": memory["keys"], "pos": int(memory["position"][0])},
+            "has_gauss": int(has_gauss),
+            "gauss": float(gauss),
+        }
+    )
