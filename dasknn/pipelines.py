@@ -12,9 +12,9 @@ from math import prod
 
 from sklearn.pipeline import Pipeline
 
-from dasknn import estimators, sequential
+from dasknn import sequential
 from dasknn.data.preprocessing import TablePreprocessor
-from dasknn.estimators import MLPClassifier, MLPRegressor
+from dasknn.estimators import MLPClassifier, MLPRegressor, conversion, persistence
 from dasknn.exceptions import ModelFileError
 from dasknn.saving import safetensors_file, schema
 from dasknn.sequential import Sequential
@@ -47,7 +47,7 @@ def save(model, path: str | os.PathLike) -> None:
     if isinstance(network, Sequential):
         description, arrays = sequential.parts_of(network)
     else:
-        description, arrays = estimators.parts_of(network)
+        description, arrays = conversion.parts_of(network)
     names = [name for name, _ in model.steps]
     steps = [{"name": names[0], "kind": TABLE, **table.describe()}, {**description, "name": names[1]}]
     safetensors_file.write(path, {"kind": PIPELINE, "steps": steps, "versions": _versions()}, arrays)
@@ -69,7 +69,7 @@ def load(path: str | os.PathLike, custom_objects=None) -> Network | TablePreproc
         with schema.refusing(path, "a table", _REMEDY):
             return TablePreprocessor.from_description(description)
     if kind != PIPELINE:
-        return estimators.from_parts(description, arrays, path)
+        return persistence.from_parts(description, arrays, path)
     with schema.refusing(path, "a table and a network", _REMEDY):
         _STEPS(description, "")
         first, second = description["steps"]
@@ -81,7 +81,7 @@ def load(path: str | os.PathLike, custom_objects=None) -> Network | TablePreproc
         network: Network = sequential.from_parts(second, arrays, path, custom_objects=custom_objects)
         n_inputs = prod((network.input_shape or (None, 0))[1:])
     else:
-        network = estimators.from_parts(second, arrays, path)
+        network = persistence.from_parts(second, arrays, path)
         n_inputs = network.n_features_in_
     if len(table.get_feature_names_out()) != n_inputs:
         raise ModelFileError(

@@ -16,9 +16,9 @@ from dasknn.cluster.connect import connect
 from dasknn.cluster.faults import JOINED, RETIRED
 from dasknn.data import partitions
 from dasknn.data.preprocessing import Categories, Numbers, TablePreprocessor
+from dasknn.estimators.scores import R2, Accuracy
 from dasknn.responses import place_of
 from dasknn.saving import safetensors_file
-from dasknn.scores import R2, Accuracy
 from dasknn.training.datasets import score_parts
 
 # Values of a column that are shown.

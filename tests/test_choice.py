@@ -15,9 +15,9 @@ from dasknn import (
     WeightAveraging,
 )
 from dasknn.engine.network import Network
+from dasknn.estimators.losses import CategoricalLogLoss
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
-from dasknn.sklearn_losses import CategoricalLogLoss
 from dasknn.strategies import auto
 
 PEER, TASKS = auto.PEER, auto.TASKS

@@ -14,11 +14,11 @@ from dasknn import activations
 from dasknn.engine.network import Network
 from dasknn.engine.updater import Updater
 from dasknn.engine.workspace import Workspace, loss_and_grad
+from dasknn.estimators.losses import BinaryLogLoss, CategoricalLogLoss, HalfPoisson, SquaredError
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
 from dasknn.optimizers import SGD, Adam
 from dasknn.regularizers import BatchL2
-from dasknn.sklearn_losses import BinaryLogLoss, CategoricalLogLoss, HalfPoisson, SquaredError
 
 N_ROWS, N_INPUTS, N_OUTPUTS = 12, 5, 3
 HIDDEN = ("identity", "relu", "tanh", "logistic", "softmax")

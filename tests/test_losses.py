@@ -14,8 +14,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from dasknn import layers, losses
 from dasknn.engine.network import Network
 from dasknn.engine.workspace import loss_and_grad
+from dasknn.estimators.losses import CategoricalLogLoss
 from dasknn.layers import Dense
-from dasknn.sklearn_losses import CategoricalLogLoss
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "losses_and_metrics.json").read_text())
 WEIGHT = np.array(GOLDEN["weight"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, r2_score
 
-from dasknn.scores import R2, Accuracy
+from dasknn.estimators.scores import R2, Accuracy
 
 EDGES = [(0, 7), (7, 7), (7, 60), (60, 100)]
 

@@ -13,11 +13,11 @@ from dasknn.engine.network import Network
 from dasknn.engine.schedule import Piece
 from dasknn.engine.state import Contribution, Shard, TrainingJob, WarmUp
 from dasknn.engine.workspace import loss_and_grad
+from dasknn.estimators.losses import CategoricalLogLoss
 from dasknn.initializers import GlorotUniform
 from dasknn.layers import Dense
 from dasknn.optimizers import Adam
 from dasknn.regularizers import BatchL2
-from dasknn.sklearn_losses import CategoricalLogLoss
 from dasknn.strategies import GradientAveraging, OuterNesterov, PredictionAveraging, WeightAveraging, get
 from dasknn.strategies.compression import Float16, PowerSGD
 

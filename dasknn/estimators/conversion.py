@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
+from copy import copy
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
+import sklearn.neural_network
 from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.validation import check_is_fitted
 
 from dasknn import strategies
 from dasknn.data import targets
@@ -17,13 +21,20 @@ from dasknn.exceptions import ModelFileError
 from dasknn.layers import Dense
 from dasknn.losses import Loss
 from dasknn.saving import schema, snapshots
-from dasknn.strategies import OuterNesterov, Strategy
+from dasknn.strategies import OuterNesterov, Strategy, auto
 from dasknn.strategies.compression import Float16, PowerSGD
 from dasknn.training.prediction import Predictor
 
 # Settings that a strategy may hold.
 _SETTINGS = (OuterNesterov, Float16, PowerSGD)
 
+#: What solver="lbfgs" leaves undefined, as in scikit-learn.
+ABSENT_AFTER_LBFGS = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_")
+# Attributes of a fitted estimator that scikit-learn's has, too.
+_SHARED_ATTRIBUTES = (
+    *("loss_", "n_iter_", "t_", *ABSENT_AFTER_LBFGS),
+    *("n_features_in_", "feature_names_in_", "classes_", "n_layers_", "n_outputs_", "out_activation_"),
+)
 _LOSSES = schema.each(schema.number())
 # Attributes of a fitted estimator that are kept as they are; `strategy_`, `history_` and others have names of
 # their own in a description.
@@ -31,7 +42,6 @@ FITTED: dict[str, schema.Check] = {
     "loss_": schema.number(),
     "n_iter_": schema.integer(),
     "t_": schema.integer(),
-    # What solver="lbfgs" leaves undefined, as in scikit-learn.
     "loss_curve_": _LOSSES,
     "best_loss_": schema.optional(schema.number()),
     "validation_scores_": schema.optional(_LOSSES),
@@ -77,16 +87,43 @@ _ESTIMATOR = schema.record(
 )
 
 
-def describe(predictor: Predictor) -> dict[str, Any]:
-    """Return what a predictor is, but for its members, in JSON's types."""
+def parts_of(model) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return (description in JSON's types, arrays) of a fitted estimator: what its file holds."""
+    predictor = model._predictor()
     network = predictor.network
     layers: list[Any] = list(network.layers)
-    return {
+    description = {
         "dtype": network.dtype,
         "layers": [[layer.units, layer.activation.name] for layer in layers],
         "n_features_in": network.n_inputs,
         "targets": _describe_encoder(predictor.encoder),
+        "kind": type(model).__name__,
+        "parameters": _parameters_of(model),
+        "feature_names_in": [str(name) for name in getattr(model, "feature_names_in_", [])],
+        "feature_numbers_in": vars(model).get("_numbered"),
+        "fitted": {name: getattr(model, name) for name in FITTED if hasattr(model, name)},
+        "strategy": None if model.strategy_ is None else to_json(model.strategy_),
+        "history": model.history_,
     }
+    return description, {"members": predictor.members}
+
+
+def restore(model, description: Mapping[str, Any], members: np.ndarray) -> None:
+    """Make an estimator the fitted one that `parts_of` saw. ModelFileError: members do not fit the layers."""
+    encoder = _encoder_from(description, members.nbytes)
+    model._set_predictor(_predictor_from(description, model._loss(encoder), encoder, members))
+    model.n_features_in_ = model._network_.n_inputs
+    if description["feature_names_in"]:
+        model.feature_names_in_ = np.array(description["feature_names_in"], dtype=object)
+    # Files of older versions do not have them.
+    model._numbered = description.get("feature_numbers_in")
+    model.strategy_ = from_json(description["strategy"])
+    model.history_ = description["history"]
+    # Files that callbacks wrote while training ran may lack some of them.
+    model.n_iter_, model.t_, model.interrupted_ = len(model.history_), 0, False
+    model.__dict__.update(description["fitted"])
+    if not isinstance(encoder, targets.NumberEncoder):
+        model.classes_ = encoder.classes
 
 
 def check(description: dict[str, Any], where: str = "") -> None:
@@ -108,8 +145,8 @@ def check(description: dict[str, Any], where: str = "") -> None:
         )
 
 
-def encoder_from(description: dict[str, Any], n_bytes: int = 0):
-    """Return the encoder of targets that `describe` saw. n_bytes: of what else there is in its file."""
+def _encoder_from(description: Mapping[str, Any], n_bytes: int = 0):
+    """Return the encoder of targets that `parts_of` saw. n_bytes: of what else there is in its file."""
     found, dtype = description["targets"], description["dtype"]
     if found["kind"] == "numbers":
         return targets.NumberEncoder(found["n_outputs"], dtype)
@@ -119,8 +156,8 @@ def encoder_from(description: dict[str, Any], n_bytes: int = 0):
     return targets.ClassEncoder(classes, dtype)
 
 
-def predictor_from(description: dict[str, Any], loss: Loss, encoder, members: np.ndarray) -> Predictor:
-    """Return the predictor that `describe` saw. ModelFileError: members that do not fit the layers."""
+def _predictor_from(description: Mapping[str, Any], loss: Loss, encoder, members: np.ndarray) -> Predictor:
+    """Return the predictor that `parts_of` saw. ModelFileError: members that do not fit the layers."""
     layers = tuple(Dense(units, name) for units, name in description["layers"])
     network = Network(description["n_features_in"], layers, loss, description["dtype"])
     if members.ndim != 2 or not len(members) or members.shape[1] != network.n_params:
@@ -159,7 +196,7 @@ def to_json(value):
     return value
 
 
-def parameters_of(estimator) -> dict[str, Any]:
+def _parameters_of(estimator) -> dict[str, Any]:
     """Return the parameters of an estimator in JSON's types, without those that JSON does not have."""
     found = {}
     for name, value in estimator.get_params().items():
@@ -188,7 +225,32 @@ def from_json(value):
 # --- scikit-learn ------------------------------------------------------------------------------------
 
 
-def to_sklearn(predictor: Predictor, estimator) -> None:
+def to_sklearn(model):
+    """Return a fitted estimator of scikit-learn with the predictions of a fitted model.
+
+    Its parameters are those that scikit-learn knows. ValueError: an ensemble, which has no twin there.
+    """
+    predictor = model._predictor()
+    if len(predictor.members) > 1:
+        raise ValueError(
+            f"scikit-learn's MLP is one network, and this is an ensemble of {len(predictor.members)}. "
+            "Convert each of members_: the mean of their outputs is that of the ensemble."
+        )
+    kind = getattr(sklearn.neural_network, type(model)._twin)
+    known = kind().get_params()
+    parameters = {name: value for name, value in model.get_params().items() if name in known}
+    if parameters["batch_size"] == "full":
+        parameters["batch_size"] = "auto"
+    parameters["verbose"] = parameters["verbose"] or False
+    twin = kind(**parameters)
+    for name in _SHARED_ATTRIBUTES:
+        if hasattr(model, name):
+            setattr(twin, name, copy(getattr(model, name)))
+    _give_weights(predictor, twin)
+    return twin
+
+
+def _give_weights(predictor: Predictor, estimator) -> None:
     """Give a scikit-learn estimator the weights of a predictor of one member; they are its own then."""
     views = predictor.network.views(predictor.members[0])
     estimator.coefs_ = [W for W, _ in views]
@@ -205,8 +267,22 @@ def to_sklearn(predictor: Predictor, estimator) -> None:
     estimator._label_binarizer = LabelBinarizer().fit(examples)
 
 
-def describe_sklearn(estimator) -> tuple[dict[str, Any], np.ndarray]:
-    """Return (description as of `describe`, members (1, n_params)) of a fitted scikit-learn MLP."""
+def from_sklearn(kind, estimator):
+    """Return a fitted model of that kind with the weights of a fitted scikit-learn MLP."""
+    check_is_fitted(estimator)
+    known = kind().get_params()
+    model = kind(**{name: value for name, value in estimator.get_params().items() if name in known})
+    restore(model, *_parts_of_sklearn(estimator))
+    for name in _SHARED_ATTRIBUTES:
+        if hasattr(estimator, name):
+            setattr(model, name, copy(getattr(estimator, name)))
+    model.replicas_, model.interrupted_ = 1, False
+    model.transport_, model.strategy_reason_ = auto.PROCESS, "none: trained by scikit-learn"
+    return model
+
+
+def _parts_of_sklearn(estimator) -> tuple[dict[str, Any], np.ndarray]:
+    """Return (description as of `parts_of`, members (1, n_params)) of a fitted scikit-learn MLP."""
     parts = [*estimator.coefs_, *estimator.intercepts_]
     members = np.concatenate([np.ravel(part) for part in parts])[np.newaxis]
     units = [W.shape[1] for W in estimator.coefs_]
@@ -222,5 +298,11 @@ def describe_sklearn(estimator) -> tuple[dict[str, Any], np.ndarray]:
         "layers": [list(layer) for layer in zip(units, activations, strict=True)],
         "n_features_in": estimator.coefs_[0].shape[0],
         "targets": _describe_encoder(encoder),
+        "feature_names_in": [],
+        "fitted": {},
+        "strategy": None,
+        "history": [
+            {"epoch": i + 1, "loss": loss} for i, loss in enumerate(getattr(estimator, "loss_curve_", []))
+        ],
     }
     return description, members

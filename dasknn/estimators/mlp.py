@@ -1,13 +1,12 @@
-"""scikit-learn's MLPClassifier and MLPRegressor, for Dask data too."""
+"""What scikit-learn's classifier and regressor have in common, for Dask data too."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isnan
@@ -15,15 +14,12 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-import sklearn.neural_network
 from scipy import sparse
 from scipy.optimize import OptimizeResult
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, InvalidParameterError, Options, StrOptions
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -32,7 +28,7 @@ from sklearn.utils.validation import (
 )
 
 from dasknn import callbacks as cb
-from dasknn import conversion, strategies
+from dasknn import strategies
 from dasknn.callbacks import checkpoints, progress
 from dasknn.callbacks.announcements import Announcements
 from dasknn.callbacks.checkpoints import Checkpoints
@@ -45,15 +41,15 @@ from dasknn.data.columns import check_columns, dtype_of, validated
 from dasknn.data.targets import ClassWeights
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob, TrainState, WarmUp
-from dasknn.exceptions import ModelFileError, NonFiniteLossError
+from dasknn.estimators import conversion
+from dasknn.estimators.losses import SklearnLoss
+from dasknn.estimators.stopping import InverseScaling, Patience
+from dasknn.exceptions import NonFiniteLossError
 from dasknn.initializers import VarianceScaling
 from dasknn.layers import Dense
 from dasknn.optimizers import LBFGS, SGD, Adam, Optimizer
 from dasknn.regularizers import BatchL2
 from dasknn.saving import safetensors_file, schema
-from dasknn.scores import R2, Accuracy
-from dasknn.sklearn_losses import BinaryLogLoss, CategoricalLogLoss, HalfPoisson, SklearnLoss, SquaredError
-from dasknn.sklearn_rules import InverseScaling, Patience
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, auto
 from dasknn.training import prediction
 from dasknn.training.datasets import RowsInProcess, RowsOnTasks, score_parts
@@ -91,7 +87,7 @@ class _Attributes(cb.Callback):
         self._note(self.training)
 
 
-def _takes_steps(estimator) -> bool:
+def takes_steps(estimator) -> bool:
     """Return whether the solver trains on mini-batches; AttributeError, in scikit-learn's words, if not."""
     if estimator.solver == "lbfgs":
         raise AttributeError(
@@ -111,13 +107,13 @@ def _one_validation(validation_data, X_val, y_val, sample_weight_val) -> tuple:
     return (X_val, y_val) if sample_weight_val is None else (X_val, y_val, sample_weight_val)
 
 
-def _checked_targets(X, y, sample_weight):
+def checked_targets(X, y, sample_weight):
     """Return plain y, decimals as numbers. ValueError: rows whose index says that they were mixed."""
     inputs.check_order({"X": X, "y": y, "sample_weight": sample_weight})
     return targets.as_array(y) if targets.has_decimals(y) else y
 
 
-class _MLP(Placed, BaseEstimator):
+class BaseMLP(Placed, BaseEstimator):
     """What the classifier and the regressor share."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -378,7 +374,7 @@ class _MLP(Placed, BaseEstimator):
             raise
 
     def _read_in_process(self, dtype: str | None, X, y, sample_weight=None, *, reset: bool) -> RowsInProcess:
-        y = _checked_targets(X, y, sample_weight)
+        y = checked_targets(X, y, sample_weight)
         X, y = validated(
             self, X, y=y, multi_output=True, y_numeric=isinstance(self, RegressorMixin), reset=reset
         )
@@ -681,7 +677,7 @@ class _MLP(Placed, BaseEstimator):
 
     def _kept(self, going_on: bool) -> dict[str, Any]:
         """Return what an earlier fit has left that this one adds to."""
-        names = ("t_", *_ABSENT_AFTER_LBFGS) if going_on else ()
+        names = ("t_", *conversion.ABSENT_AFTER_LBFGS) if going_on else ()
         return {"earlier": {name: getattr(self, name) for name in names if hasattr(self, name)}}
 
     def _go_on_drawing(self, rng: np.random.RandomState, keeper: Checkpoints) -> np.random.RandomState:
@@ -716,7 +712,7 @@ class _MLP(Placed, BaseEstimator):
         self.n_iter_ = len(epochs)
         self.interrupted_ = training.interrupted
         self.t_ = 0
-        for name in _ABSENT_AFTER_LBFGS:
+        for name in conversion.ABSENT_AFTER_LBFGS:
             self.__dict__.pop(name, None)
         self.__dict__.update(training.face.kept["earlier"])
         scores = [entry["validation_score"] for entry in epochs if "validation_score" in entry]
@@ -823,77 +819,14 @@ class _MLP(Placed, BaseEstimator):
         path that ends as a file of Keras's.
         """
         _check_path(path)
-        safetensors_file.write(path, *parts_of(self))
-
-    def _describe(self, predictor: Predictor) -> dict[str, Any]:
-        return {
-            **conversion.describe(predictor),
-            "kind": type(self).__name__,
-            "parameters": conversion.parameters_of(self),
-            "feature_names_in": [str(name) for name in getattr(self, "feature_names_in_", [])],
-            "feature_numbers_in": vars(self).get("_numbered"),
-            "fitted": {name: getattr(self, name) for name in conversion.FITTED if hasattr(self, name)},
-            "strategy": None if self.strategy_ is None else conversion.to_json(self.strategy_),
-            "history": self.history_,
-        }
-
-    def _restore(self, description, members: np.ndarray) -> None:
-        encoder = conversion.encoder_from(description, members.nbytes)
-        self._set_predictor(conversion.predictor_from(description, self._loss(encoder), encoder, members))
-        self.n_features_in_ = self._network_.n_inputs
-        if description["feature_names_in"]:
-            self.feature_names_in_ = np.array(description["feature_names_in"], dtype=object)
-        # Files of older versions do not have them.
-        self._numbered = description.get("feature_numbers_in")
-        self.strategy_ = conversion.from_json(description["strategy"])
-        self.history_ = description["history"]
-        # Files that callbacks wrote while training ran may lack some of them.
-        self.n_iter_, self.t_, self.interrupted_ = len(self.history_), 0, False
-        self.__dict__.update(description["fitted"])
-        if not isinstance(encoder, targets.NumberEncoder):
-            self.classes_ = encoder.classes
+        safetensors_file.write(path, *conversion.parts_of(self))
 
     def to_sklearn(self):
         """Return a fitted estimator of scikit-learn with the same predictions, for tools that expect one.
 
         Its parameters are those that scikit-learn knows. ValueError: an ensemble, which has none.
         """
-        predictor = self._predictor()
-        if len(predictor.members) > 1:
-            raise ValueError(
-                f"scikit-learn's MLP is one network, and this is an ensemble of {len(predictor.members)}. "
-                "Convert each of members_: the mean of their outputs is that of the ensemble."
-            )
-        kind = getattr(sklearn.neural_network, type(self)._twin)
-        known = kind().get_params()
-        parameters = {name: value for name, value in self.get_params().items() if name in known}
-        if parameters["batch_size"] == "full":
-            parameters["batch_size"] = "auto"
-        parameters["verbose"] = parameters["verbose"] or False
-        twin = kind(**parameters)
-        for name in _SHARED_ATTRIBUTES:
-            if hasattr(self, name):
-                setattr(twin, name, copy(getattr(self, name)))
-        conversion.to_sklearn(predictor, twin)
-        return twin
-
-    @classmethod
-    def _from_sklearn(cls, estimator):
-        check_is_fitted(estimator)
-        known = cls().get_params()
-        model = cls(**{name: value for name, value in estimator.get_params().items() if name in known})
-        description, members = conversion.describe_sklearn(estimator)
-        history = [
-            {"epoch": i + 1, "loss": loss} for i, loss in enumerate(getattr(estimator, "loss_curve_", []))
-        ]
-        description |= {"feature_names_in": [], "fitted": {}, "strategy": None, "history": history}
-        model._restore(description, members)
-        for name in _SHARED_ATTRIBUTES:
-            if hasattr(estimator, name):
-                setattr(model, name, copy(getattr(estimator, name)))
-        model.replicas_, model.interrupted_ = 1, False
-        model.transport_, model.strategy_reason_ = auto.PROCESS, "none: trained by scikit-learn"
-        return model
+        return conversion.to_sklearn(self)
 
     def __sklearn_is_fitted__(self):
         return "_members" in vars(self)
@@ -922,493 +855,13 @@ def _check_path(path: str | os.PathLike) -> None:
 
 # What fit has learned of the data, besides the weights. _numbered: columns that are called by integers.
 _OF_THE_DATA = ("n_features_in_", "feature_names_in_", "_numbered", "target_name_", "classes_")
-# What solver="lbfgs" leaves undefined, as in scikit-learn.
-_ABSENT_AFTER_LBFGS = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_")
 # What checkpoints keep of an earlier fit, and of this one's random draws.
 _KEPT = schema.record(
     {
         "earlier": schema.record(
-            {}, {name: conversion.FITTED[name] for name in ("t_", *_ABSENT_AFTER_LBFGS)}
+            {}, {name: conversion.FITTED[name] for name in ("t_", *conversion.ABSENT_AFTER_LBFGS)}
         ),
         "n_parts": schema.integer(1),
     },
     {"random": schema.anything},
 )
-_NUMBERS = ("loss_", "n_iter_", "t_", *_ABSENT_AFTER_LBFGS)
-_SHARED_ATTRIBUTES = (
-    *_NUMBERS,
-    *("n_features_in_", "feature_names_in_", "classes_", "n_layers_", "n_outputs_", "out_activation_"),
-)
-
-
-class MLPClassifier(ClassifierMixin, _MLP):
-    """Multi-layer perceptron classifier: scikit-learn's, for data on a Dask cluster too.
-
-    Parameters
-    ----------
-    hidden_layer_sizes : array-like of int, default=(100,)
-        Units of each hidden layer.
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
-        Activation of the hidden layers.
-    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
-        Optimizer. 'lbfgs' takes all rows in each iteration, of which history_ has an entry.
-    alpha : float, default=0.0001
-        Strength of the L2 penalty.
-    batch_size : int, 'auto' or 'full', default='auto'
-        Rows of one step over all replicas. 'auto': 200, or all rows if fewer, as for plain data; in an epoch
-        of more than 250 such steps up to 200 a replica, as long as 250 remain, and with
-        strategy='weights' always 200 a replica; the learning rate grows with it, see learning_rate_init.
-        'full': all rows, one step an epoch. Members of an ensemble take steps of batch_size rows each.
-    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
-        Schedule of the learning rate, for solver='sgd'.
-    learning_rate_init : float, default=0.001
-        Initial learning rate. With batch_size='auto' it is that of 200 rows: training with R times as many
-        uses R times as much (solver='adam': the square root of R times), which the first epoch works up to.
-    power_t : float, default=0.5
-        Exponent of 'invscaling'.
-    max_iter : int, default=200
-        Most epochs, or iterations of lbfgs.
-    shuffle : bool, default=True
-        Whether rows are visited in a new order in each epoch.
-    random_state : int, RandomState instance or None, default=None
-        Seed of initial weights and of the order of rows.
-    tol : float, default=1e-4
-        Training stops when the loss has not fallen (early_stopping: the score has not risen) by tol for
-        n_iter_no_change epochs. lbfgs: when no element of the gradient exceeds tol.
-    verbose : bool, int or None, default=None
-        True or 1: scikit-learn's lines. 2: a progress bar, also while data is loaded and within an epoch.
-        None: the bar for Dask data in terminals and notebooks, nothing elsewhere and for plain data. Bars go
-        to stderr. False or 0: nothing.
-    warm_start : bool, default=False
-        Whether fit goes on from the weights of the fit before.
-    momentum, nesterovs_momentum : float, default=0.9; bool, default=True
-        For solver='sgd'.
-    early_stopping : bool, default=False
-        Whether rows are held out, whose score decides when to stop and which epoch's weights to keep. From
-        plain data they are drawn as in scikit-learn, from Dask data from each partition in proportion.
-        fit(validation_data=...) takes their place.
-    validation_fraction : float, default=0.1
-        Share of the rows to hold out.
-    beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
-        For solver='adam'.
-    n_iter_no_change : int, default=10
-        See tol.
-    max_fun : int, default=15000
-        Most evaluations of the loss by solver='lbfgs'.
-    class_weight : dict of label to weight, 'balanced' or None, default=None
-        Factors of the weights of rows. 'balanced': rows / (n_classes * rows of the class), over the whole of
-        y, with rows counted by their weights.
-    strategy : 'auto', 'gradients', 'weights', 'predictions' or an object of `dasknn.strategies`
-        What replicas average. 'auto': plain data trains in this process; Dask data by weights every 16 steps
-        with an outer Nesterov step, or by gradients where an epoch has few steps, all rows are one step, or
-        the solver is 'sgd' and gradients are cheap to exchange. It depends on settings and sizes alone;
-        strategy_reason_ says why.
-    replicas : int or None, default=None
-        Number of replicas that train side by side. For given partitions, replicas and random_state, the
-        result is the same to the last bit on any cluster. None: one for each thread of the cluster, but no
-        more than leave each 32 rows of a step, or, where each takes steps of its own, ten steps.
-    transport : 'auto', 'peer' or 'tasks', default='auto'
-        How averages travel: between the workers themselves, or as tasks through the scheduler. The result is
-        the same to the last bit. 'auto': 'peer' for rounds shorter than 100 ms, where workers reach one
-        another.
-    dtype : 'float32', 'float64' or None, default=None
-        Numbers to compute in. None: float32 if X is, else float64.
-    callbacks : list of `callbacks.Callback`, one of them, or None, default=None
-        Told what happens; they run in the process that called fit.
-
-    Attributes
-    ----------
-    classes_ : array (n_classes,)
-        Labels, sorted.
-    coefs_, intercepts_ : lists of arrays
-        Weights (n_inputs, units) and biases (units,), layer by layer; an ensemble has none.
-    members_ : list of fitted estimators
-        The members of an ensemble.
-    loss_, best_loss_, loss_curve_ : float, float, list of float
-        Mean training loss of the last, the best and of each epoch; lbfgs has loss_ alone.
-    history_ : list of dicts
-        One an epoch: epoch, loss, learning_rate, n_samples, bytes_sent between workers, seconds, ...
-    n_iter_, t_ : int
-        Epochs, and rows seen.
-    validation_scores_, best_validation_score_ : list of float, float
-        Accuracy on rows held out, of each epoch and the best.
-    n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_
-        As in scikit-learn.
-    target_name_ : str
-        The name of y, where it is a series that has one.
-    interrupted_ : bool
-        Whether Ctrl-C ended training before max_iter or the stopping rule did.
-    replicas_, strategy_, transport_ : int, strategy or None, str
-        What training used; strategy_ is None for training in this process.
-    strategy_reason_ : str
-        Why it was this strategy, in words.
-    """
-
-    _parameter_constraints: ClassVar[dict] = {
-        **_MLP._parameter_constraints,
-        "class_weight": [dict, StrOptions({"balanced"}), None],
-    }
-    _metric = Accuracy
-    _twin = "MLPClassifier"
-
-    def __init__(
-        self,
-        hidden_layer_sizes=(100,),
-        activation="relu",
-        *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=None,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        class_weight=None,
-        strategy="auto",
-        replicas=None,
-        transport="auto",
-        dtype=None,
-        callbacks=None,
-    ):
-        super().__init__(
-            hidden_layer_sizes=hidden_layer_sizes,
-            activation=activation,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            max_fun=max_fun,
-            class_weight=class_weight,
-            strategy=strategy,
-            replicas=replicas,
-            transport=transport,
-            dtype=dtype,
-            callbacks=callbacks,
-        )
-
-    @available_if(_takes_steps)
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
-        """Train for one epoch on X (n, p), y and sample_weight, going on from what was learned; return self.
-
-        classes: all labels that will ever come; needed in the first call. Data as for fit. The optimizer
-        goes on where it was, and the learning rate with it.
-        """
-        _check_partial_fit_first_call(self, classes)
-        return self._fit(X, y, sample_weight, incremental=True)
-
-    def _loss(self, encoder):
-        if isinstance(encoder, targets.MultilabelEncoder) or encoder.n_outputs == 1:
-            return BinaryLogLoss()
-        return CategoricalLogLoss()
-
-    def _summarize(self):
-        return targets.ClassSummary
-
-    def _learn_targets(self, summary, dtype, incremental):
-        # The first call of partial_fit has set them, too.
-        known = vars(self).get("classes_")
-        if known is None or not (self.warm_start or incremental):
-            self.classes_ = summary.labels
-            return summary.encoder(dtype)
-        if self.warm_start and set(summary.labels) != set(known):
-            raise ValueError(
-                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
-                f"Previously got {known}, `y` has {summary.labels}"
-            )
-        if not set(summary.labels) <= set(known):
-            raise ValueError(
-                f"`y` has classes not in `self.classes_`. `self.classes_` has {known}. 'y' has "
-                f"{summary.labels}."
-            )
-        kind = targets.MultilabelEncoder if summary.multilabel else targets.ClassEncoder
-        return kind(known, dtype)
-
-    def _class_weights(self, summary, encoder, incremental):
-        if self.class_weight is None:
-            return None
-        if not isinstance(encoder, targets.ClassEncoder):
-            raise ValueError(
-                "class_weight is for one label a row, received multi-label data. Use sample_weight."
-            )
-        if incremental and self.class_weight == "balanced":
-            raise ValueError(
-                "class_weight='balanced' is not for partial_fit, which sees a part of y. Pass a dict: "
-                "sklearn.utils.class_weight.compute_class_weight('balanced', classes=classes, y=y) of all y."
-            )
-        return ClassWeights.of(self.class_weight, summary, encoder)
-
-    def predict(self, X):
-        """Return labels for X (n, p): (n,), or indicators (n, k) of multi-label data.
-
-        A numpy array for data in this process; for a Dask array a Dask array, for a Dask dataframe a
-        Dask series (multi-label: a dataframe), not yet computed.
-        """
-        return self._predict("predict", X, self._columns_of_outputs())
-
-    def predict_proba(self, X):
-        """Return the probability of each class, (n, n_classes) in the order of classes_.
-
-        As for predict, lazily for Dask collections; for a dataframe, a dataframe with a column a class, named
-        by its label as text.
-        """
-        check_is_fitted(self)
-        return self._predict("predict_proba", X, list(self.classes_))
-
-    def predict_log_proba(self, X):
-        """Return the logarithm of predict_proba."""
-        check_is_fitted(self)
-        return self._predict("predict_log_proba", X, list(self.classes_))
-
-    def predictive_entropy(self, X):
-        """Return how uncertain predictions are (n,): the entropy of predict_proba in nats.
-
-        Of multi-label data, summed over labels. Lazily for Dask collections, as for predict. For an ensemble
-        it counts what the members disagree about, too (Lakshminarayanan et al. 2017).
-        """
-        return self._predict("predictive_entropy", X)
-
-    def score(self, X, y, sample_weight=None):
-        """Return accuracy on X (n, p), y and sample_weight; Dask collections are scored where they are."""
-        X, y, sample_weight = inputs.admit(X, y, sample_weight)
-        if partitions.is_distributed(X, y, sample_weight):
-            return self._score_where_data_is(X, y, sample_weight)
-        refuse_kinds("y", y, "cV")
-        refuse_kinds("sample_weight", sample_weight)
-        y = _checked_targets(X, y, sample_weight)
-        return super().score(X, y, sample_weight)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags
-
-
-class MLPRegressor(RegressorMixin, _MLP):
-    """Multi-layer perceptron regressor: scikit-learn's, for data on a Dask cluster too.
-
-    loss : {'squared_error', 'poisson'}, default='squared_error'. The other parameters and attributes are
-    those of MLPClassifier, but for `class_weight` and `classes_`.
-    """
-
-    _parameter_constraints: ClassVar[dict] = {
-        **_MLP._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "poisson"})],
-    }
-    _metric = R2
-    _twin = "MLPRegressor"
-
-    def __init__(
-        self,
-        loss="squared_error",
-        hidden_layer_sizes=(100,),
-        activation="relu",
-        *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=None,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        strategy="auto",
-        replicas=None,
-        transport="auto",
-        dtype=None,
-        callbacks=None,
-    ):
-        super().__init__(
-            loss=loss,
-            hidden_layer_sizes=hidden_layer_sizes,
-            activation=activation,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            max_fun=max_fun,
-            strategy=strategy,
-            replicas=replicas,
-            transport=transport,
-            dtype=dtype,
-            callbacks=callbacks,
-        )
-
-    @available_if(_takes_steps)
-    def partial_fit(self, X, y, sample_weight=None):
-        """Train for one epoch on X (n, p), y and sample_weight, going on from what was learned; return self.
-
-        Data as for fit. The optimizer goes on where it was, and the learning rate with it.
-        """
-        return self._fit(X, y, sample_weight, incremental=True)
-
-    def predict(self, X, return_std=False):
-        """Return predictions for X (n, p): (n,), or (n, k) for several outputs.
-
-        A numpy array for data in this process; for a Dask array a Dask array, for a Dask dataframe a
-        Dask series (several outputs: a dataframe), not yet computed.
-
-        return_std: of an ensemble, return (predictions, standard deviation of the members' predictions),
-        two of a kind. ValueError: one network, which has no such deviation.
-        """
-        columns = self._columns_of_outputs()
-        if not return_std:
-            return self._predict("predict", X, columns)
-        if len(self._members) == 1:
-            raise ValueError(
-                "return_std=True needs an ensemble, received one network. Fit with "
-                "strategy=PredictionAveraging(members=5)."
-            )
-        both = self._predict("mean_and_std", X, list(range(2 * self.n_outputs_)))
-        return tuple(self._part_of(both, first) for first in (0, self.n_outputs_))
-
-    def _part_of(self, both, first: int):
-        """Return one output as a vector, several as a table, from columns side by side."""
-        several = self.n_outputs_ > 1
-        if not partitions.is_dataframe(both):
-            return both[:, first : first + self.n_outputs_] if several else both[:, first]
-        if not several:
-            return both[str(first)].rename(None)
-        names = {str(first + number): str(number) for number in range(self.n_outputs_)}
-        return both[list(names)].rename(columns=names)
-
-    def score(self, X, y, sample_weight=None):
-        """Return R^2 on X (n, p), y and sample_weight; Dask collections are scored where they are."""
-        X, y, sample_weight = inputs.admit(X, y, sample_weight)
-        if partitions.is_distributed(X, y, sample_weight):
-            return self._score_where_data_is(X, y, sample_weight)
-        refuse_kinds("y", y)
-        refuse_kinds("sample_weight", sample_weight)
-        y = _checked_targets(X, y, sample_weight)
-        return super().score(X, y, sample_weight)
-
-    def _validate_params(self):
-        try:
-            super()._validate_params()
-        except InvalidParameterError as error:
-            if isinstance(self.loss, str):
-                raise
-            raise InvalidParameterError(
-                f"{error} The first argument of MLPRegressor is its loss, as in scikit-learn. Name that of "
-                f"layers: MLPRegressor(hidden_layer_sizes={self.loss!r})."
-            ) from None
-
-    def _loss(self, encoder):
-        return HalfPoisson() if self.loss == "poisson" else SquaredError()
-
-    def _summarize(self):
-        return targets.NumberSummary
-
-    def _learn_targets(self, summary, dtype, incremental):
-        if self.loss == "poisson" and summary.least < 0:
-            raise ValueError(f"loss='poisson' expects y >= 0, received {summary.least}.")
-        return summary.encoder(dtype)
-
-
-def load(path: str | os.PathLike) -> MLPClassifier | MLPRegressor:
-    """Return the fitted model that `save` wrote. Executes no code from the file.
-
-    FileNotFoundError: no such file. ModelFileError: a file that is damaged, not ours, or too new.
-    """
-    return from_parts(*safetensors_file.read(path), path)
-
-
-def parts_of(model: MLPClassifier | MLPRegressor) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return (description in JSON's types, arrays) of a fitted model: what its file holds."""
-    predictor = model._predictor()
-    return model._describe(predictor), {"members": predictor.members}
-
-
-def from_parts(
-    description: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: str | os.PathLike
-) -> MLPClassifier | MLPRegressor:
-    """Return the fitted model that these are the parts of. ModelFileError, naming the path: another kind."""
-    kinds = {kind.__name__: kind for kind in (MLPClassifier, MLPRegressor)}
-    kind = kinds.get(str(description.get("kind")))
-    if kind is None or "members" not in arrays:
-        raise ModelFileError(
-            f"Expected a model of kind {' or '.join(kinds)} in {path}, received "
-            f"{str(description.get('kind'))[:60]!r}. Use the version of dasknn that wrote it."
-        )
-    with schema.refusing(path, "a model", "Use the version of dasknn that wrote it."):
-        conversion.check(dict(description))
-        model = kind(
-            **{name: conversion.from_json(value) for name, value in description["parameters"].items()}
-        )
-        model._validate_params()
-        model._restore(description, arrays["members"])
-    return model
-
-
-def from_sklearn(estimator) -> MLPClassifier | MLPRegressor:
-    """Return a model with the weights of a fitted scikit-learn MLPClassifier or MLPRegressor.
-
-    Of its optimizer nothing is kept: partial_fit begins with a new one.
-
-    TypeError: another estimator. NotFittedError: one that is not fitted.
-    """
-    for kind in (MLPClassifier, MLPRegressor):
-        if isinstance(estimator, getattr(sklearn.neural_network, kind._twin)):
-            return kind._from_sklearn(estimator)
-    raise TypeError(
-        "Expected sklearn.neural_network.MLPClassifier or MLPRegressor, received "
-        f"{type(estimator).__module__}.{type(estimator).__name__}."
-    )

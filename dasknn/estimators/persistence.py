@@ -1,0 +1,53 @@
+"""Fitted estimators in files, and as copies of scikit-learn's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import sklearn.neural_network
+
+from dasknn.estimators import conversion
+from dasknn.estimators.classifier import MLPClassifier
+from dasknn.estimators.regressor import MLPRegressor
+from dasknn.exceptions import ModelFileError
+from dasknn.saving import schema
+
+
+def from_parts(
+    description: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: str | os.PathLike
+) -> MLPClassifier | MLPRegressor:
+    """Return the fitted model that these are the parts of. ModelFileError, naming the path: another kind."""
+    kinds = {kind.__name__: kind for kind in (MLPClassifier, MLPRegressor)}
+    kind = kinds.get(str(description.get("kind")))
+    if kind is None or "members" not in arrays:
+        raise ModelFileError(
+            f"Expected a model of kind {' or '.join(kinds)} in {path}, received "
+            f"{str(description.get('kind'))[:60]!r}. Use the version of dasknn that wrote it."
+        )
+    with schema.refusing(path, "a model", "Use the version of dasknn that wrote it."):
+        conversion.check(dict(description))
+        model = kind(
+            **{name: conversion.from_json(value) for name, value in description["parameters"].items()}
+        )
+        model._validate_params()
+        conversion.restore(model, description, arrays["members"])
+    return model
+
+
+def from_sklearn(estimator) -> MLPClassifier | MLPRegressor:
+    """Return a model with the weights of a fitted scikit-learn MLPClassifier or MLPRegressor.
+
+    Of its optimizer nothing is kept: partial_fit begins with a new one.
+
+    TypeError: another estimator. NotFittedError: one that is not fitted.
+    """
+    for kind in (MLPClassifier, MLPRegressor):
+        if isinstance(estimator, getattr(sklearn.neural_network, kind._twin)):
+            return conversion.from_sklearn(kind, estimator)
+    raise TypeError(
+        "Expected sklearn.neural_network.MLPClassifier or MLPRegressor, received "
+        f"{type(estimator).__module__}.{type(estimator).__name__}."
+    )
