@@ -22,8 +22,7 @@ from .evaluation import compare, evaluate
 from .exceptions import DataSkewWarning
 from .layers import Input
 from .measures import RowMetric
-from .pipelines import load, save
-from .sequential import (
+from .models import (
     Sequential,
     from_keras,
     load_model,
@@ -31,6 +30,7 @@ from .sequential import (
     set_random_seed,
     to_keras,
 )
+from .pipelines import load, save
 from .slicing import Buckets
 from .strategies import (
     GradientAveraging,

@@ -36,10 +36,10 @@ from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.exceptions import PartitionError
 from dasknn.losses import CLASSES, NUMBERS
 from dasknn.measures import BINARY, MULTICLASS, REGRESSION, Answers, Ledger, Problem
+from dasknn.models.sequential import Sequential
 from dasknn.ranking import Tally
 from dasknn.resampling import Draws, Moments, PartSums, SliceSums, interval, interval_of_none, sum_slices
 from dasknn.responses import bare, place_of
-from dasknn.sequential import Sequential
 from dasknn.slicing import Buckets, Slices
 from dasknn.training.prediction import Predictor
 

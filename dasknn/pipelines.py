@@ -12,12 +12,13 @@ from math import prod
 
 from sklearn.pipeline import Pipeline
 
-from dasknn import sequential
 from dasknn.data.preprocessing import TablePreprocessor
-from dasknn.estimators import MLPClassifier, MLPRegressor, conversion, persistence
+from dasknn.estimators import MLPClassifier, MLPRegressor, conversion
+from dasknn.estimators import persistence as estimator_files
 from dasknn.exceptions import ModelFileError
+from dasknn.models import Sequential
+from dasknn.models import persistence as model_files
 from dasknn.saving import safetensors_file, schema
-from dasknn.sequential import Sequential
 
 PIPELINE = "Pipeline"
 TABLE = TablePreprocessor.__name__
@@ -27,7 +28,7 @@ _STEPS = schema.record(
 )
 _REMEDY = "Use the version of dasknn that wrote it."
 
-Network = MLPClassifier | MLPRegressor | Sequential
+Model = MLPClassifier | MLPRegressor | Sequential
 
 
 def save(model, path: str | os.PathLike) -> None:
@@ -37,7 +38,7 @@ def save(model, path: str | os.PathLike) -> None:
     and one of the others. A Sequential alone is written as its own `save` does, and read by
     `dasknn.load_model`. TypeError: another model. NotFittedError: a model that is not fitted.
     """
-    if isinstance(model, Network):
+    if isinstance(model, Model):
         model.save(path)
         return
     if isinstance(model, TablePreprocessor):
@@ -45,7 +46,7 @@ def save(model, path: str | os.PathLike) -> None:
         return
     table, network = steps_of(model)
     if isinstance(network, Sequential):
-        description, arrays = sequential.parts_of(network)
+        description, arrays = model_files.parts_of(network)
     else:
         description, arrays = conversion.parts_of(network)
     names = [name for name, _ in model.steps]
@@ -53,7 +54,7 @@ def save(model, path: str | os.PathLike) -> None:
     safetensors_file.write(path, {"kind": PIPELINE, "steps": steps, "versions": _versions()}, arrays)
 
 
-def load(path: str | os.PathLike, custom_objects=None) -> Network | TablePreprocessor | Pipeline:
+def load(path: str | os.PathLike, custom_objects=None) -> Model | TablePreprocessor | Pipeline:
     """Return the fitted model that `save`, or the model's own, wrote. Executes no code from the file.
 
     custom_objects: names to functions and classes that losses and metrics of a Sequential are made of.
@@ -69,7 +70,7 @@ def load(path: str | os.PathLike, custom_objects=None) -> Network | TablePreproc
         with schema.refusing(path, "a table", _REMEDY):
             return TablePreprocessor.from_description(description)
     if kind != PIPELINE:
-        return persistence.from_parts(description, arrays, path)
+        return estimator_files.from_parts(description, arrays, path)
     with schema.refusing(path, "a table and a network", _REMEDY):
         _STEPS(description, "")
         first, second = description["steps"]
@@ -78,10 +79,12 @@ def load(path: str | os.PathLike, custom_objects=None) -> Network | TablePreproc
             raise schema.Mismatch(f"expected two names of steps, received {first['name']!r} twice")
         table = TablePreprocessor.from_description(first)
     if second["kind"] == Sequential.__name__:
-        network: Network = sequential.from_parts(second, arrays, path, custom_objects=custom_objects)
+        network: Model = model_files.from_parts(
+            Sequential, second, arrays, path, custom_objects=custom_objects
+        )
         n_inputs = prod((network.input_shape or (None, 0))[1:])
     else:
-        network = persistence.from_parts(second, arrays, path)
+        network = estimator_files.from_parts(second, arrays, path)
         n_inputs = network.n_features_in_
     if len(table.get_feature_names_out()) != n_inputs:
         raise ModelFileError(
@@ -91,11 +94,11 @@ def load(path: str | os.PathLike, custom_objects=None) -> Network | TablePreproc
     return Pipeline([(first["name"], table), (second["name"], network)])
 
 
-def steps_of(model) -> tuple[TablePreprocessor, Network]:
+def steps_of(model) -> tuple[TablePreprocessor, Model]:
     """Return the two steps of a pipeline. TypeError: another model."""
     if isinstance(model, Pipeline):
         steps = [step for _, step in model.steps]
-        if len(steps) == 2 and isinstance(steps[0], TablePreprocessor) and isinstance(steps[1], Network):
+        if len(steps) == 2 and isinstance(steps[0], TablePreprocessor) and isinstance(steps[1], Model):
             return steps[0], steps[1]
         received = f"a Pipeline of {', '.join(type(step).__name__ for step in steps)}"
     else:

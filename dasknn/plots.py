@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dasknn.cluster import faults
 from dasknn.curves import BinnedScores, LabelCounts, ScoreCounts, bins_for
+from dasknn.models.sequential import Sequential
 from dasknn.responses import (
     Curves,
     check_lengths,
@@ -35,7 +36,6 @@ from dasknn.responses import (
     rows_for,
 )
 from dasknn.saving.serialization import did_you_mean
-from dasknn.sequential import Sequential
 
 __all__ = [
     "CalibrationDisplay",

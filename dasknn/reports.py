@@ -11,12 +11,13 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
-from dasknn import pipelines, sequential
+from dasknn import pipelines
 from dasknn.cluster.connect import connect
 from dasknn.cluster.faults import JOINED, RETIRED
 from dasknn.data import partitions
 from dasknn.data.preprocessing import Categories, Numbers, TablePreprocessor
 from dasknn.estimators.scores import R2, Accuracy
+from dasknn.models import loading, sequential
 from dasknn.responses import place_of
 from dasknn.saving import safetensors_file
 from dasknn.training.datasets import score_parts
@@ -219,11 +220,11 @@ def text_of_evaluation(table) -> str:
 def of_file(path: str) -> dict[str, Any]:
     """Return what is in the file of a model. FileNotFoundError, ModelFileError: as for loading it."""
     if path.endswith(".keras"):
-        return {"file": path, **_of_sequential(sequential.load_model(path, compile=False))}
+        return {"file": path, **_of_sequential(loading.load_model(path, compile=False))}
     description, arrays = safetensors_file.read(path)
     kind = description.get("kind")
     if kind == sequential.Sequential.__name__:
-        return {"file": path, **_of_sequential(sequential.load_model(path, compile=False))}
+        return {"file": path, **_of_sequential(loading.load_model(path, compile=False))}
     if kind not in (pipelines.PIPELINE, pipelines.TABLE, "MLPClassifier", "MLPRegressor"):
         # A checkpoint, weights alone: what can be said without knowing more.
         shapes = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}

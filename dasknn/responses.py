@@ -27,7 +27,7 @@ from dasknn.data.blocks import select
 from dasknn.data.targets import as_array
 from dasknn.engine.outputs import MARGINS, Outputs, from_signs
 from dasknn.losses import NUMBERS
-from dasknn.stack import Stack
+from dasknn.models.layer_stack import Stack
 from dasknn.training.prediction import Predictor
 
 # More lines than this cannot be told apart.

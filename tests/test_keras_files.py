@@ -13,8 +13,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dasknn
-from dasknn import Input, Sequential, keras_files, layers, losses, optimizers, schedules
+from dasknn import Input, Sequential, layers, losses, optimizers, schedules
 from dasknn.exceptions import ModelFileError
+from dasknn.models import keras_format, persistence
 
 GOLDEN = Path(__file__).parent / "golden"
 LAYERS = {
@@ -218,7 +219,7 @@ def test_a_file_of_keras_gives_the_state_of_its_optimizer(golden):
     for slot, kind in zip(model._slots, ("momentum", "velocity"), strict=True):
         found = {
             f"{model._network.layers[variable.layer].name}_{variable.name}": variable.view(slot)
-            for variable in model._ordered_variables()
+            for variable in persistence.ordered_variables(model)
         }
         assert list(found) == list(golden["slots"][kind])
         for name, expected in golden["slots"][kind].items():
@@ -533,18 +534,18 @@ def test_groups_are_named_by_class_and_number_not_by_layer(tmp_path):
 
 def test_what_follows_from_the_step_is_written_for_keras():
     product = np.prod([0.9 * (1 - 0.5 * 0.96**step) for step in (1, 2, 3)])
-    *_, found = keras_files.optimizer_variables(optimizers.Nadam(), [], np.zeros((2, 0)), 3, 0.001)
+    *_, found = keras_format.optimizer_variables(optimizers.Nadam(), [], np.zeros((2, 0)), 3, 0.001)
     assert_allclose(found, product, rtol=1e-6)
 
 
 @pytest.mark.parametrize("place", [2, 2 + 2 * 2], ids=["Keras 3.9", "Keras 3.15"])
 def test_what_follows_from_the_step_may_stand_first_or_last(place, rows):
     model = train(make([], optimizers.Nadam()), rows)
-    state, slots = model._optimizer_state(), model._slots.copy()
+    state, slots = persistence.optimizer_state(model), model._slots.copy()
     state.insert(place, state.pop())
     found = np.zeros_like(slots)
-    variables = model._ordered_variables()
-    step, rate = keras_files.restore_optimizer(model.optimizer.settings, variables, found, state)
+    variables = persistence.ordered_variables(model)
+    step, rate = keras_format.restore_optimizer(model.optimizer.settings, variables, found, state)
     assert (step, rate) == (8, None)
     assert_array_equal(found, slots)
 

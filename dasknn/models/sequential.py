@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from inspect import isfunction
 from math import prod
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn.utils import Tags, TargetTags
 
 from dasknn import callbacks as cb
-from dasknn import keras_files, layers, losses, metrics, optimizers, strategies
+from dasknn import layers, losses, metrics, optimizers, strategies
 from dasknn.callbacks import checkpoints, progress
 from dasknn.callbacks.announcements import Announcements
 from dasknn.cluster.connect import connect
@@ -27,18 +25,32 @@ from dasknn.cluster.executor import MAX_FAULTS, Executor
 from dasknn.cluster.local import LocalExecutor
 from dasknn.cluster.origins import Placed
 from dasknn.data import inputs, loading, partitions
-from dasknn.data.blocks import load_block, refuse_problems
 from dasknn.data.columns import check_names, names_of, refuse_text
 from dasknn.engine import updater
 from dasknn.engine.state import TrainingJob, TrainState
-from dasknn.exceptions import ModelFileError
-from dasknn.handles import OptimizerHandle
 from dasknn.layers import Input
 from dasknn.metrics import MetricSet
+from dasknn.models import persistence
+from dasknn.models.arguments import (
+    TARGET_NAMES,
+    check_fit,
+    checked_batch_size,
+    checked_path,
+    flat_columns,
+    lines_of,
+    one_block,
+    refuse_steps,
+    report,
+    reshaped,
+    scalar_or_list,
+)
+from dasknn.models.compile import BY_THE_DATA, Compiled, described_metric, listed, looked_up
+from dasknn.models.layer_stack import DTYPE, Stack
+from dasknn.models.persistence import MODEL_ENDINGS, WEIGHTS_ENDINGS
 from dasknn.models.targets import LabelWeights, LossEncoder
+from dasknn.models.views import OptimizerHandle
 from dasknn.regularizers import BatchL2
-from dasknn.saving import safetensors_file, schema, storage
-from dasknn.stack import DTYPE, Stack
+from dasknn.saving import schema
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, auto
 from dasknn.strategies.local_trainer import LocalTrainer
 from dasknn.training import prediction
@@ -46,12 +58,8 @@ from dasknn.training.datasets import RowsOnTasks, make_shard
 from dasknn.training.loop import Face, Training
 from dasknn.training.prediction import Evaluation, Predictor
 
-# Names of losses that the shape of y chooses.
-_BY_THE_DATA = ("crossentropy", "ce")
 # Where the rules choose, a replica has at least so many rows of a step.
 _LEAST_ROWS_OF_STEP = 8
-# What y and sample_weight are called at the door.
-_TARGETS = ("y", "sample_weight")
 _NO_PENALTY = BatchL2(0.0)
 
 # Seeds of models that are created: a stream that `set_random_seed` begins anew.
@@ -66,16 +74,6 @@ def set_random_seed(seed: int) -> None:
     _seeds = np.random.default_rng(seed)
 
 
-class _Compiled(NamedTuple):
-    """What `compile` was given, looked up."""
-
-    optimizer: Any
-    loss: Any
-    metrics: tuple
-    weighted_metrics: tuple
-    transport: str
-
-
 class Sequential(Placed, Stack):
     """A stack of layers that trains where the data is; methods, arguments and words are Keras's.
 
@@ -88,7 +86,7 @@ class Sequential(Placed, Stack):
         self._strategy = strategies.in_scope()
         #: What was done in the scope that the strategy is of.
         self._scoped = "created"
-        self._compiled: _Compiled | None = None
+        self._compiled: Compiled | None = None
         self._training: Training | None = None
         #: Set by callbacks: end training after the running epoch.
         self.stop_training = False
@@ -129,12 +127,12 @@ class Sequential(Placed, Stack):
             optimizer = optimizer.settings
         if isinstance(loss, list | tuple) and len(loss) == 1:
             loss = loss[0]
-        is_open = isinstance(loss, str) and loss.lower() in _BY_THE_DATA
-        self._compiled = _Compiled(
+        is_open = isinstance(loss, str) and loss.lower() in BY_THE_DATA
+        self._compiled = Compiled(
             optimizers.get(optimizer),
             loss if is_open else losses.get(loss),
-            tuple(_listed(metrics)),
-            tuple(_listed(weighted_metrics)),
+            tuple(listed(metrics)),
+            tuple(listed(weighted_metrics)),
             transport,
         )
         self._loss = None if is_open else self._compiled.loss
@@ -143,12 +141,12 @@ class Sequential(Placed, Stack):
             self._rebuild()
             self._metric_set()
 
-    def _settle_loss(self, y) -> _Compiled:
+    def _settle_loss(self, y) -> Compiled:
         """Return what the model was compiled with; which cross-entropy it is, the shape of y says."""
         settings = self._settings("loss")
         if isinstance(settings.loss, str) and y is not None:
             n_outputs = self._built_network().n_outputs
-            shape = np.shape(_plain(y)) if not hasattr(y, "ndim") else (None, *tuple(y.shape)[1:])
+            shape = np.shape(flat_columns(y)) if not hasattr(y, "ndim") else (None, *tuple(y.shape)[1:])
             kind: type = losses.CategoricalCrossentropy
             if n_outputs == 1:
                 kind = losses.BinaryCrossentropy
@@ -193,12 +191,12 @@ class Sequential(Placed, Stack):
         """Names of what `evaluate` returns."""
         return ["loss", *(name for name, _, _ in self._metric_set().entries)]
 
-    def _settings(self, what: str) -> _Compiled:
+    def _settings(self, what: str) -> Compiled:
         if self._compiled is None:
             raise AttributeError(f"You must call `compile()` before using `{what}`.")
         return self._compiled
 
-    def _check_compiled(self, method: str) -> _Compiled:
+    def _check_compiled(self, method: str) -> Compiled:
         if self._compiled is None:
             raise ValueError(f"You must call `compile()` before calling `{method}()`.")
         if self._compiled.loss is None:
@@ -344,12 +342,12 @@ class Sequential(Placed, Stack):
         for callback in callbacks:
             if isinstance(callback, cb.ModelCheckpoint):
                 # Now, not after the first epoch.
-                _path(callback.filepath, True, _WEIGHTS if callback.save_weights_only else _MODELS)
-        _check_fit(
-            epochs, initial_epoch, steps_per_epoch, validation_split, validation_steps, validation_freq
-        )
+                checked_path(
+                    callback.filepath, True, WEIGHTS_ENDINGS if callback.save_weights_only else MODEL_ENDINGS
+                )
+        check_fit(epochs, initial_epoch, steps_per_epoch, validation_split, validation_steps, validation_freq)
         is_distributed = partitions.is_distributed(x, y, sample_weight)
-        batch_size = _batch_size(batch_size)
+        batch_size = checked_batch_size(batch_size)
         keeper = checkpoints.begin(checkpoint, resume)
         given = tuple(validation_data) if isinstance(validation_data, list | tuple) else ()
         data = (x, y, sample_weight, *given)
@@ -416,11 +414,11 @@ class Sequential(Placed, Stack):
                     *([] if keeper is None else [keeper]),
                     *callbacks,
                     self.history,
-                    *_lines(verbose, n_steps),
+                    *lines_of(verbose, n_steps),
                     Announcements(tasks),
                 ],
                 Face(
-                    partial(_report, job.metrics),
+                    partial(report, job.metrics),
                     self._validate(encoder, held_out, held_out_summary, validation_freq),
                     () if held_out is None else tuple(f"val_{name}" for name in self.metrics_names),
                     self._take,
@@ -604,7 +602,7 @@ class Sequential(Placed, Stack):
         if y is None:
             raise ValueError("Expected y, an array of targets, received None.")
         names = list(x.columns) if partitions.is_dataframe(x) else None
-        y, sample_weight = (_plain(data) for data in inputs.admit(y, sample_weight, names=_TARGETS))
+        y, sample_weight = (flat_columns(data) for data in inputs.admit(y, sample_weight, names=TARGET_NAMES))
         is_distributed = partitions.is_distributed(x)
         parts = partitions.parts(x, y, sample_weight, 1 if is_distributed else n_parts)
         shown = bool(verbose) and is_distributed and progress.can_move()
@@ -643,7 +641,7 @@ class Sequential(Placed, Stack):
         is.
         """
         self._check_compiled("evaluate")
-        _refuse_steps("steps", steps)
+        refuse_steps("steps", steps)
         watchers = cb.CallbackList(callbacks, self)
         watchers.tell("on_test_begin", {})
         began = time.perf_counter()
@@ -657,8 +655,8 @@ class Sequential(Placed, Stack):
             metric_set = self._metric_set(rows.summary(encoder.summarize))
             logs = rows.evaluate(Evaluation(self._predictor(encoder), metric_set))
         watchers.tell("on_test_end", dict(logs))
-        progress.print_keras_line(verbose, -(-rows.n_rows // _batch_size(batch_size)), began, logs)
-        return logs if return_dict else _scalar_or_list(logs)
+        progress.print_keras_line(verbose, -(-rows.n_rows // checked_batch_size(batch_size)), began, logs)
+        return logs if return_dict else scalar_or_list(logs)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """Return the outputs (n, units) of x; of Dask data lazily: a Dask array, or a dataframe for a
@@ -666,7 +664,7 @@ class Sequential(Placed, Stack):
 
         A model that is not built yet is built for x, as in Keras. ValueError: x has other shapes.
         """
-        _refuse_steps("steps", steps)
+        refuse_steps("steps", steps)
         watchers = cb.CallbackList(callbacks, self)
         x = self._ready(x)
         predictor = self._predictor(self._encoder())
@@ -677,7 +675,7 @@ class Sequential(Placed, Stack):
         began = time.perf_counter()
         outputs = predictor.outputs(x)
         watchers.tell("on_predict_end", {})
-        progress.print_keras_line(verbose, -(-len(outputs) // _batch_size(batch_size)), began, {})
+        progress.print_keras_line(verbose, -(-len(outputs) // checked_batch_size(batch_size)), began, {})
         return self._shaped(outputs)
 
     def _shaped(self, outputs):
@@ -686,9 +684,9 @@ class Sequential(Placed, Stack):
         if len(shape) == 1:
             return outputs
         if isinstance(outputs, np.ndarray):
-            return _reshaped(outputs, shape)
+            return reshaped(outputs, shape)
         return outputs.map_blocks(
-            _reshaped,
+            reshaped,
             shape,
             dtype=outputs.dtype,
             chunks=(outputs.chunks[0], *((n,) for n in shape)),
@@ -716,7 +714,7 @@ class Sequential(Placed, Stack):
             None if class_weight is None else LabelWeights.checked(class_weight, DTYPE, encoder.n_labels)
         )
         names = names_of(x)
-        x, y, sample_weight = _cast(x, y, sample_weight)
+        x, y, sample_weight = one_block(x, y, sample_weight)
         shard = make_shard(encoder, weights, x, y, sample_weight)
         job = self._job(None, 1, encoder.summarize(y, sample_weight), shuffle=False)
         state = self._begin(job, GradientAveraging(), 1).begin_epoch(0)
@@ -724,8 +722,8 @@ class Sequential(Placed, Stack):
         trainer = LocalTrainer(job, state)
         trainer.train(shard, slice(0, len(shard)), [0, len(shard)])
         self._take(trainer.state())
-        logs = _report(job.metrics, trainer.state())
-        return logs if return_dict else _scalar_or_list(logs)
+        logs = report(job.metrics, trainer.state())
+        return logs if return_dict else scalar_or_list(logs)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """Return loss and metrics of one batch of plain data."""
@@ -733,11 +731,11 @@ class Sequential(Placed, Stack):
         x = self._ready(x)
         self._settle_loss(y)
         encoder = self._encoder()
-        x, y, sample_weight = _cast(x, y, sample_weight)
+        x, y, sample_weight = one_block(x, y, sample_weight)
         metric_set = self._metric_set(encoder.summarize(y, sample_weight))
         evaluation = Evaluation(self._predictor(encoder), metric_set)
         logs = evaluation.results(evaluation.sums(x, encoder.encode(y), sample_weight))
-        return logs if return_dict else _scalar_or_list(logs)
+        return logs if return_dict else scalar_or_list(logs)
 
     def predict_on_batch(self, x) -> np.ndarray:
         """Return the outputs (n, units) of plain x."""
@@ -818,8 +816,8 @@ class Sequential(Placed, Stack):
             if isinstance(settings.loss, losses.Loss)
             else settings.loss,
             "loss_weights": None,
-            "metrics": [_described_metric(metric) for metric in settings.metrics] or None,
-            "weighted_metrics": [_described_metric(metric) for metric in settings.weighted_metrics] or None,
+            "metrics": [described_metric(metric) for metric in settings.metrics] or None,
+            "weighted_metrics": [described_metric(metric) for metric in settings.weighted_metrics] or None,
             "run_eagerly": False,
             "steps_per_execution": 1,
             "jit_compile": "auto",
@@ -828,7 +826,7 @@ class Sequential(Placed, Stack):
     def compile_from_config(self, config: dict[str, Any], custom_objects=None) -> None:
         """Compile as `get_compile_config` described it; custom_objects: names to functions and classes."""
         known = ("optimizer", "loss", "metrics", "weighted_metrics")
-        self.compile(**{name: _looked_up(config.get(name), custom_objects or {}) for name in known})
+        self.compile(**{name: looked_up(config.get(name), custom_objects or {}) for name in known})
 
     def save(self, filepath, overwrite: bool = True, include_optimizer: bool = True) -> None:
         """Write layers, weights, what it was compiled with and the optimizer's state to one file.
@@ -837,33 +835,11 @@ class Sequential(Placed, Stack):
         ensembles. The file comes to be as a whole or not at all. FileExistsError: it is there, and overwrite
         is False.
         """
-        self._check_built()
-        path = _path(filepath, overwrite, _MODELS)
-        if path.endswith(".keras"):
-            state = self._optimizer_state() if include_optimizer else []
-            weights = self._by_layer(self._params_of_one())
-            columns = self.feature_names_in_.tolist() if hasattr(self, "feature_names_in_") else None
-            keras_files.write(path, keras_files.KerasFile(self._whole_config(), weights, state, columns))
-            return
-        safetensors_file.write(path, *parts_of(self, include_optimizer))
-
-    def _whole_config(self) -> dict[str, Any]:
-        """Return layers, the shape of inputs and what it was compiled with, as Keras's files say it."""
-        config = self._described() | {"build_config": {"input_shape": list(self.input_shape or ())}}
-        if self._compiled is not None:
-            config["compile_config"] = self.get_compile_config()
-        return config
+        persistence.save(self, filepath, overwrite, include_optimizer)
 
     def save_weights(self, filepath, overwrite: bool = True) -> None:
         """Write the weights alone: ".weights.h5", which Keras reads (needs h5py), or ".safetensors"."""
-        path = _path(filepath, overwrite, _WEIGHTS)
-        if path.endswith(".h5"):
-            weights = self._by_layer(self._params_of_one())
-            file = keras_files.KerasFile({}, weights, self._optimizer_state())
-            keras_files.write_weights(path, file, self._names())
-            return
-        arrays = {f"{number:06d}": weight for number, weight in enumerate(self.get_weights())}
-        safetensors_file.write(path, {"kind": "weights"}, arrays)
+        persistence.save_weights(self, filepath, overwrite)
 
     def load_weights(self, filepath, skip_mismatch: bool = False) -> None:
         """Read weights that `save_weights` or Keras's wrote, or those of a whole model's file.
@@ -871,61 +847,7 @@ class Sequential(Placed, Stack):
         skip_mismatch: leave out layers whose weights do not fit, and warn; not of ".safetensors".
         ValueError, or its kind ModelFileError: weights that are missing or of other shapes.
         """
-        self._check_built()
-        path = os.fspath(filepath)
-        if path.endswith(".safetensors"):
-            description, arrays = safetensors_file.read(path)
-            if description.get("kind") == "Sequential":
-                self.set_weights(from_parts(description, arrays, path, compile=False).get_weights())
-                return
-            if description.get("kind") != "weights":
-                raise ModelFileError(f"Expected weights in {path}, received {description.get('kind')!r}.")
-            with schema.refusing(path, "weights of this model", ""):
-                self.set_weights([arrays[name] for name in sorted(arrays)])
-            return
-        read = keras_files.read if path.endswith(".keras") else keras_files.read_weights
-        self._load_by_layer(read(path, self._names()).weights, skip_mismatch)
-
-    def _load_by_layer(self, by_layer: dict[str, list[np.ndarray]], skip_mismatch: bool = False) -> None:
-        params = self._params_of_one().copy()
-        views = self._views(params)
-        keras_files.assign(views, keras_files.fitting(views, by_layer) if skip_mismatch else by_layer)
-        self._replace_members(params[np.newaxis])
-
-    def _names(self) -> list[tuple[str, str]]:
-        """Return class and name of each layer, from which Keras makes the names in its weight files."""
-        return [(type(layer).__name__, layer.name or "") for layer in self._layers]
-
-    def _optimizer_state(self) -> list[np.ndarray]:
-        """Return what Keras keeps of an optimizer; nothing where there is none."""
-        if self._compiled is None:
-            return []
-        params, slots = self._params_of_one(), self._slots
-        if slots is None:
-            slots = updater.initial_slots(self._compiled.optimizer, params)
-        # An ensemble of one has its slots as (1, n_slots, n).
-        slots = slots.reshape(-1, len(params))
-        return keras_files.optimizer_variables(
-            self._compiled.optimizer, self._ordered_variables(), slots, self._step, self._learning_rate
-        )
-
-    def _ordered_variables(self) -> list[updater.Variable]:
-        """Return what is learned, in Keras's order: layer by layer."""
-        network = self._built_network()
-        order = {(i, w.name): (i, k) for i, ws in enumerate(network.weights) for k, w in enumerate(ws)}
-        learned = [variable for variable in network.variables if variable.is_learned]
-        return sorted(learned, key=lambda variable: order[variable.layer, variable.name])
-
-    def _restore_optimizer(self, state: list[np.ndarray]) -> None:
-        if not state or self._compiled is None:
-            return
-        slots = updater.initial_slots(self._compiled.optimizer, self._params_of_one())
-        self._step, rate = keras_files.restore_optimizer(
-            self._compiled.optimizer, self._ordered_variables(), slots, state
-        )
-        self._slots = slots
-        if rate is not None:
-            self._rate = rate
+        persistence.load_weights(Sequential, self, filepath, skip_mismatch)
 
     # --- in scikit-learn's pipelines ---------------------------------------------------------------
 
@@ -939,281 +861,5 @@ class Sequential(Placed, Stack):
         return f"<Sequential name={self.name}, built={self.built}>"
 
 
-# --- loading -----------------------------------------------------------------------------------------
-
-
-def load_model(filepath, custom_objects=None, compile: bool = True, safe_mode: bool = True) -> Sequential:
-    """Return the model that `Sequential.save` or Keras's `model.save` wrote, compiled as it was.
-
-    custom_objects: names to functions and classes that losses and metrics of it are made of.
-
-    FileNotFoundError: no such file. ModelFileError, a ValueError: a damaged file, layers or settings that are
-    not known, weights that are missing or of another shape.
-    """
-    path = os.fspath(filepath)
-    if path.endswith(".safetensors"):
-        return from_parts(*safetensors_file.read(path), path, compile, custom_objects)
-    found = keras_files.read(path)
-    with schema.refusing(path, _MODEL, _REMEDY):
-        check = partial(keras_files.check_shapes, by_layer=found.weights)
-        model = _from_config(found.config, compile, check, custom_objects)
-        if model.built:
-            model._load_by_layer(found.weights)
-            model._restore_optimizer(found.optimizer)
-        model._learn_names(found.columns)
-    return model
-
-
-def model_from_json(json_string: str, custom_objects=None) -> Sequential:
-    """Return a model with the layers that `to_json` described, and new weights."""
-    with schema.refusing("The string", _MODEL, "Use to_json of a Sequential."):
-        return _from_config(schema.parse(json_string), compile=False)
-
-
-def _from_config(
-    config: dict[str, Any], compile: bool = True, check: Callable | None = None, custom_objects=None
-) -> Sequential:
-    """Return the model that was described. ModelFileError: it cannot be made here.
-
-    check: hears the shapes of all weights by layer, before there are any: so no file makes absurd arrays.
-    """
-    schema.table(schema.anything)(config, "config")
-    if config.get("class_name") != "Sequential":
-        raise ModelFileError(
-            f"Expected a Sequential model, received a {config.get('class_name')!r}: dasknn has no other."
-        )
-    try:
-        model, shape = Sequential._unbuilt(config["config"])
-        if check is not None:
-            check(model._weight_shapes(shape))
-        if shape is not None:
-            model.build(shape)
-        if compile and (settings := config.get("compile_config")):
-            model.compile_from_config(settings, custom_objects)
-    except ModelFileError:
-        raise
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise ModelFileError(
-            f"The model in the file cannot be made here: {error} load_model takes losses and metrics of "
-            f"yours "
-            "as custom_objects; with compile=False it leaves out optimizer, loss and metrics."
-        ) from error
-    return model
-
-
-# Endings of files.
-_MODELS, _WEIGHTS = (".keras", ".safetensors"), (".weights.h5", ".safetensors")
 # What checkpoints keep, besides the training.
 _KEPT = schema.record({"seed": schema.optional(schema.integer(0, 2**128)), "n_fits": schema.integer()})
-_MODEL, _REMEDY = "a model", "Save the model again."
-_PARTS = schema.record(
-    {
-        "kind": schema.text,
-        "config": schema.table(schema.anything),
-        "step": schema.integer(),
-        "learning_rate": schema.optional(schema.number()),
-    },
-    {"feature_names_in": schema.each(schema.text)},
-    others=schema.anything,
-)
-
-
-def parts_of(
-    model: Sequential, include_optimizer: bool = True
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return (description in JSON's types, arrays) of a built model: what its file holds."""
-    model._check_built()
-    assert model._members is not None
-    arrays = {"members": model._members}
-    description = {
-        "kind": Sequential.__name__,
-        "config": model._whole_config(),
-        "step": model._step,
-        "learning_rate": None if model._rate is None else float(model._rate),
-    }
-    if hasattr(model, "feature_names_in_"):
-        description["feature_names_in"] = model.feature_names_in_.tolist()
-    if include_optimizer and model._slots is not None:
-        arrays["slots"] = model._slots
-    return description, arrays
-
-
-def from_parts(
-    description, arrays, path: str | os.PathLike, compile: bool = True, custom_objects=None
-) -> Sequential:
-    """Return the model that these are the parts of. ModelFileError, naming the path: another kind."""
-    if description.get("kind") != Sequential.__name__:
-        raise ModelFileError(
-            f"Expected a Sequential in {path}, received {str(description.get('kind'))[:60]!r}. Use "
-            "dasknn.load."
-        )
-    with schema.refusing(path, _MODEL, _REMEDY):
-        _PARTS(description, "")
-        members, slots = arrays["members"], arrays.get("slots")
-        model = _from_config(description["config"], compile, partial(_check_members, members), custom_objects)
-        if slots is not None:
-            _check_slots(slots, members)
-        model._members = members
-        model._step, model._rate = description["step"], description["learning_rate"]
-        model._slots = slots if compile else None
-        model._learn_names(description.get("feature_names_in"))
-    return model
-
-
-def _check_members(members: np.ndarray, shapes: dict[str, list[tuple[int, ...]]]) -> None:
-    n_params = sum(prod(shape) for of_layer in shapes.values() for shape in of_layer)
-    if members.ndim != 2 or not len(members) or members.shape[1] != n_params or members.dtype != DTYPE:
-        raise ModelFileError(
-            f"Expected parameters of shape (members, {n_params}) and of {DTYPE} for the layers described, "
-            f"received {members.shape} of {members.dtype}."
-        )
-
-
-def _check_slots(slots: np.ndarray, members: np.ndarray) -> None:
-    fits = slots.ndim in (2, 3) and slots.shape[-1] == members.shape[1] and slots.dtype == DTYPE
-    if not fits or (slots.ndim == 3 and len(slots) != len(members)):
-        raise ModelFileError(
-            f"Expected an optimizer's state for parameters of shape {members.shape}, received "
-            f"{slots.shape} of {slots.dtype}."
-        )
-
-
-def from_keras(model) -> Sequential:
-    """Return a Sequential with the layers, weights and compiled settings of one of Keras's.
-
-    ModelFileError: layers that dasknn does not have.
-    """
-    config = {"class_name": type(model).__name__, "config": model.get_config()}
-    if getattr(model, "compiled", False):
-        config["compile_config"] = model.get_compile_config()
-    found = _from_config(config)
-    if found.built:
-        found._load_by_layer({layer.name: layer.get_weights() for layer in model.layers})
-    return found
-
-
-def to_keras(model: Sequential):
-    """Return one of Keras's models with the same layers, weights and compiled settings.
-
-    ImportError: no Keras.
-    """
-    return keras_files.to_keras(model._described(), model.get_compile_config(), model.get_weights())
-
-
-# --- arguments ---------------------------------------------------------------------------------------
-
-
-def _listed(wanted) -> list:
-    if wanted is None:
-        return []
-    if isinstance(wanted, dict):
-        raise ValueError(f"Expected a list of metrics, since there is one output, received {wanted!r}.")
-    if not isinstance(wanted, list | tuple):
-        return [wanted]
-    return [metric for item in wanted for metric in (item if isinstance(item, list | tuple) else [item])]
-
-
-def _described_metric(metric):
-    if isfunction(metric):
-        return {
-            "module": "builtins",
-            "class_name": "function",
-            "config": metric.__name__,
-            "registered_name": "function",
-        }
-    return metric if isinstance(metric, str | dict) else metrics.serialize(metrics.resolve(metric, None, 1))
-
-
-def _looked_up(described, custom_objects: dict[str, Any]):
-    """Return what a description stands for among objects of the user's; other functions by their names."""
-    if isinstance(described, list | tuple):
-        return [_looked_up(item, custom_objects) for item in described]
-    if isinstance(described, str):
-        return custom_objects.get(described, described)
-    if not isinstance(described, dict):
-        return described
-    if described.get("class_name") == "function":
-        return _looked_up(str(described.get("config")), custom_objects)
-    kind = custom_objects.get(str(described.get("class_name")))
-    return described if kind is None else kind.from_config(described["config"])
-
-
-def _batch_size(batch_size) -> int:
-    if batch_size is None:
-        return 32
-    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise ValueError(f"Expected batch_size to be an integer of at least 1, received {batch_size!r}.")
-    return int(batch_size)
-
-
-def _check_fit(
-    epochs, initial_epoch, steps_per_epoch, validation_split, validation_steps, validation_freq
-) -> None:
-    for name, value in (("epochs", epochs), ("initial_epoch", initial_epoch)):
-        if not isinstance(value, int | np.integer) or value < 0:
-            raise ValueError(f"Expected {name} to be an integer of at least 0, received {value!r}.")
-    is_list = isinstance(validation_freq, Collection) and not isinstance(validation_freq, str)
-    frequencies = list(validation_freq) if is_list else [validation_freq]
-    if not all(isinstance(number, int | np.integer) and number >= 1 for number in frequencies):
-        raise ValueError(
-            "Expected validation_freq to be an integer of at least 1, every how many epochs, or the numbers "
-            f"of epochs, from 1, received {validation_freq!r}."
-        )
-    if steps_per_epoch is not None and steps_per_epoch < 1:
-        raise ValueError(f"Expected steps_per_epoch to be at least 1, received {steps_per_epoch!r}.")
-    if not 0 <= validation_split < 1:
-        raise ValueError(f"Expected validation_split to be in [0, 1), received {validation_split!r}.")
-    _refuse_steps("validation_steps", validation_steps)
-
-
-def _refuse_steps(name: str, steps) -> None:
-    if steps is not None:
-        raise ValueError(f"Expected {name}=None: all rows are used, received {steps!r}. Pass fewer rows.")
-
-
-def _lines(verbose, n_steps: int) -> list[cb.Callback]:
-    shown = 1 if verbose == "auto" else int(verbose)
-    return [progress.KerasLines(n_steps, bar=shown == 1)] if shown else []
-
-
-def _report(metric_set: MetricSet | None, state: TrainState) -> dict[str, Any]:
-    """Return what callbacks hear of a state."""
-    found = {} if metric_set is None else metric_set.results(state.metric_sums)
-    return {"loss": state.loss, **found}
-
-
-def _scalar_or_list(logs: dict[str, Any]):
-    values = list(logs.values())
-    return values if len(values) > 1 else values[0]
-
-
-def _plain(column):
-    """Return a list as an array, and an array of rows (n, ...) as (n, k); whatever else as it is."""
-    column = np.asarray(column) if isinstance(column, list | tuple) else column
-    return partitions.flat_rows(column) if getattr(column, "ndim", 1) > 2 else column
-
-
-def _reshaped(block: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return block.reshape(len(block), *shape)
-
-
-def _cast(x, y, sample_weight):
-    """Return plain data as a block has them. ValueError: lengths that differ; PartitionError: bad numbers."""
-    if y is None:
-        raise ValueError("Expected y, an array of targets, received None.")
-    y, sample_weight = inputs.admit(y, sample_weight, names=_TARGETS)
-    columns = {"X": x, "y": _plain(y)}
-    if sample_weight is not None:
-        columns["weight"] = _plain(sample_weight)
-    block = load_block(tuple((name,) for name in columns), DTYPE, None, *columns.values())
-    refuse_problems(block)
-    return block.X, block.y, block.weight
-
-
-def _path(filepath, overwrite: bool, endings: tuple[str, ...]) -> str:
-    path = os.fspath(filepath)
-    if not path.endswith(endings):
-        raise ValueError(f"Expected a path that ends in {' or '.join(endings)}, received {path!r}.")
-    if not overwrite and storage.exists(path):
-        raise FileExistsError(f"{path} exists. Pass overwrite=True, or another name.")
-    return path

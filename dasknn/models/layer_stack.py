@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from dasknn import layers as layer_kinds
-from dasknn import summary
 from dasknn.engine.network import Network
-from dasknn.handles import LayerHandle
 from dasknn.layers import Input, Layer
+from dasknn.models import summary
+from dasknn.models.views import LayerHandle
 from dasknn.saving.serialization import snake_case
 
 DTYPE = "float32"
