@@ -18,10 +18,12 @@ from .compression import PowerSGD
 from .data.preprocessing import TablePreprocessor
 from .data.shuffle import shuffle
 from .estimators import MLPClassifier, MLPRegressor, from_sklearn
-from .evaluation import compare, evaluate
+from .evaluation.evaluate import compare, evaluate
+from .evaluation.metrics import RowMetric
+from .evaluation.slicing import Buckets
+from .evaluation.thresholds import ThresholdError, assert_thresholds
 from .exceptions import DataSkewWarning
 from .layers import Input
-from .measures import RowMetric
 from .models import (
     Sequential,
     from_keras,
@@ -31,7 +33,6 @@ from .models import (
     to_keras,
 )
 from .pipelines import load, save
-from .slicing import Buckets
 from .strategies import (
     GradientAveraging,
     MirroredStrategy,
@@ -40,7 +41,6 @@ from .strategies import (
     PredictionAveraging,
     WeightAveraging,
 )
-from .thresholds import ThresholdError, assert_thresholds
 from .training.recommend import recommend
 
 __version__: str

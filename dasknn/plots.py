@@ -21,20 +21,19 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from dasknn.cluster import faults
-from dasknn.curves import BinnedScores, LabelCounts, ScoreCounts, bins_for
-from dasknn.models.sequential import Sequential
-from dasknn.responses import (
+from dasknn.evaluation.counts import (
     Curves,
+    LabelCounts,
     check_lengths,
     count_given_labels,
     count_labels,
     counted,
     curves_of_model,
     curves_of_scores,
-    place_of,
-    responder_of,
-    rows_for,
 )
+from dasknn.evaluation.responders import place_of, responder_of, rows_for
+from dasknn.evaluation.score_sketch import BinnedScores, ScoreCounts, bins_for
+from dasknn.models.sequential import Sequential
 from dasknn.saving.serialization import did_you_mean
 
 __all__ = [

@@ -17,8 +17,8 @@ from dasknn.cluster.faults import JOINED, RETIRED
 from dasknn.data import partitions
 from dasknn.data.preprocessing import Categories, Numbers, TablePreprocessor
 from dasknn.estimators.scores import R2, Accuracy
+from dasknn.evaluation.responders import place_of
 from dasknn.models import loading, sequential
-from dasknn.responses import place_of
 from dasknn.saving import safetensors_file
 from dasknn.training.datasets import score_parts
 

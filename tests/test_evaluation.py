@@ -29,10 +29,16 @@ from sklearn.svm import LinearSVC
 
 import dasknn
 from dasknn import Buckets, Input, MLPClassifier, MLPRegressor, RowMetric, Sequential, TablePreprocessor
+from dasknn.evaluation.bootstrap import Draws, Ranking, draws, sum_slices
+from dasknn.evaluation.score_sketch import (
+    Tally,
+    average_precision,
+    keys_of_numbers,
+    keys_of_probabilities,
+    roc_auc,
+)
 from dasknn.exceptions import PartitionError
 from dasknn.layers import Dense
-from dasknn.ranking import Tally, average_precision, keys_of_numbers, keys_of_probabilities, roc_auc
-from dasknn.resampling import Draws, Ranking, draws, sum_slices
 
 N = 1200
 
@@ -412,7 +418,7 @@ def test_a_cluster_gives_the_bits_of_the_local_scheduler(cluster, monkeypatch):
         on_cluster = evaluated(frames())
         # Wherever partitions are.
         elsewhere = evaluated(client.persist(frames(), workers=list(client.scheduler_info()["workers"])[:1]))
-        monkeypatch.setattr("dasknn.evaluation._INLINE_BYTES", 0)
+        monkeypatch.setattr("dasknn.evaluation.plan._INLINE_BYTES", 0)
         with_a_large_model = evaluated(frames())
         assert_nothing_left(client)
     assert_frame_equal(with_a_large_model, here, check_exact=True)

@@ -15,7 +15,7 @@ import dasknn
 from dasknn import MLPClassifier, MLPRegressor, Sequential, TablePreprocessor, layers
 from dasknn.cluster.connect import connect
 from dasknn.cluster.origins import Selection, selection
-from dasknn.responses import place_of
+from dasknn.evaluation.responders import place_of
 
 CHUNKS = ((60, 30, 60, 50), -1)
 

@@ -22,7 +22,8 @@ from sklearn.preprocessing import StandardScaler
 
 from dasknn import MLPClassifier, MLPRegressor, Sequential
 from dasknn.callbacks import Callback
-from dasknn.curves import LabelCounts, ScoreCounts, bins_for
+from dasknn.evaluation.counts import LabelCounts
+from dasknn.evaluation.score_sketch import ScoreCounts, bins_for
 from dasknn.layers import Dense
 from dasknn.plots import (
     CalibrationDisplay,

@@ -185,7 +185,7 @@ def from_parts(
 
 
 def from_config(
-    kind: type,
+    kind: Any,
     config: dict[str, Any],
     compile: bool = True,
     check: Callable | None = None,

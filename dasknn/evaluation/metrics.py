@@ -18,9 +18,9 @@ from math import inf, prod
 
 import numpy as np
 
-from dasknn import ranking
+from dasknn.evaluation import score_sketch
+from dasknn.evaluation.bootstrap import Ranking
 from dasknn.metrics.regression import deviation_of
-from dasknn.resampling import Ranking
 from dasknn.saving.serialization import did_you_mean
 
 BINARY, MULTICLASS, REGRESSION = "binary classification", "multiclass classification", "regression"
@@ -322,9 +322,9 @@ def _named() -> dict[str, Metric]:
         Metric("accuracy", _CLASSES, ("counts",), _accuracy, trials=_rows),
         Metric("balanced_accuracy", _CLASSES, ("counts",), _balanced_accuracy),
         Metric("positive_rate", (BINARY,), ("counts",), _positive_rate, greater_is_better=None, trials=_rows),
-        Metric("roc_auc", (BINARY,), curve=ranking.roc_auc, needs_proba=True),
-        Metric("roc_auc_ovr", _CLASSES, curve=ranking.roc_auc, needs_proba=True),
-        Metric("average_precision", (BINARY,), curve=ranking.average_precision, needs_proba=True),
+        Metric("roc_auc", (BINARY,), curve=score_sketch.roc_auc, needs_proba=True),
+        Metric("roc_auc_ovr", _CLASSES, curve=score_sketch.roc_auc, needs_proba=True),
+        Metric("average_precision", (BINARY,), curve=score_sketch.average_precision, needs_proba=True),
         _loss("log_loss", _CLASSES, "log_loss", inf),
         _loss("brier_score_loss", _CLASSES, "brier", 2.0),
         Metric(
@@ -533,7 +533,7 @@ class Ledger:
         """Return what is ranked: the probabilities of the positive class, or of each."""
         weight = np.ones(len(y)) if weight is None else weight.astype(np.float64)
         return [
-            Ranking(ranking.keys_of_probabilities(_proba(answers)[:, number]), y == number, weight)
+            Ranking(score_sketch.keys_of_probabilities(_proba(answers)[:, number]), y == number, weight)
             for number in self.ranked_classes
         ]
 

@@ -11,9 +11,154 @@ depends on the distinct keys of all of them alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+# Distinct scores that are kept apart, for all curves of a picture together.
+_N_SCORES = 2**17
+# A single curve has at most so many bins, and one of many at least so many.
+_MOST_BINS, _FEWEST_BINS = 2**15, 2**10
+
+
+def bins_for(n_curves: int) -> int:
+    """Return the number of bins that each of so many curves may have."""
+    return min(_MOST_BINS, max(_FEWEST_BINS, _N_SCORES // max(n_curves, 1)))
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreCounts:
+    """What positive and negative rows weigh at each score: scores (m,) ascending, positive, negative (m,).
+
+    n_rows: rows that weigh anything. n_bins: up to twice as many distinct scores are kept as they are; of
+    more, neighbors share a bin, at their mean. A bin holds equal shares of the positive and the negative
+    weight together: where few rows are positive, the curve is as fine as elsewhere.
+    """
+
+    scores: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
+    n_rows: int
+    n_bins: int = _MOST_BINS
+
+    @classmethod
+    def of(cls, is_positive, scores, weight=None, n_bins: int = _MOST_BINS) -> ScoreCounts:
+        """is_positive (n,) bool; scores (n,) finite; weight (n,) >= 0 or None."""
+        scores = np.asarray(scores, dtype=np.float64)
+        weight = np.ones(len(scores)) if weight is None else np.asarray(weight, dtype=np.float64)
+        positive = np.where(is_positive, weight, 0.0)
+        return _sorted(scores, positive, weight - positive, int(np.count_nonzero(weight)), n_bins)
+
+    @classmethod
+    def merged(cls, parts: Sequence[ScoreCounts]) -> ScoreCounts:
+        """Return the counts of all rows of the parts."""
+        scores, positive, negative = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("scores", "positive", "negative")
+        )
+        return _sorted(scores, positive, negative, sum(part.n_rows for part in parts), parts[0].n_bins)
+
+    @property
+    def totals(self) -> tuple[float, float]:
+        """Weight of all positive rows, and of all negative ones."""
+        return float(self.positive.sum()), float(self.negative.sum())
+
+    def as_rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return (is_positive, score, weight): a few rows that weigh what all rows do, for scikit-learn."""
+        is_positive = np.repeat([True, False], len(self.scores))
+        return is_positive, np.tile(self.scores, 2), np.concatenate([self.positive, self.negative])
+
+    def quantiles(self, shares: np.ndarray) -> np.ndarray:
+        """Return the scores below which these shares of the weight lie, interpolated as numpy does."""
+        weight = self.positive + self.negative
+        ends = np.cumsum(weight)
+        # As many rows of the mean weight: numpy places the first at 0 and the last at 1.
+        a_row = ends[-1] / self.n_rows
+        begins = ends - weight
+        last_rows = np.maximum(ends - a_row, begins)
+        positions = np.column_stack([begins, last_rows]).ravel()
+        return np.interp(shares * last_rows[-1], positions, np.repeat(self.scores, 2))
+
+    def binned(self, edges: np.ndarray) -> BinnedScores:
+        """Return the sums of bins between these edges."""
+        weight = self.positive + self.negative
+        return BinnedScores.of_sums(self.scores, weight, self.positive, edges)
+
+
+def _sorted(scores, positive, negative, n_rows: int, n_bins: int) -> ScoreCounts:
+    """Return counts of scores in any order, several of which may be equal."""
+    kept = np.flatnonzero(positive + negative)
+    kept = kept[np.argsort(scores[kept], kind="stable")]
+    scores, positive, negative = scores[kept], positive[kept], negative[kept]
+    if len(scores):
+        begins = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))
+        scores, positive, negative = (
+            scores[begins],
+            np.add.reduceat(positive, begins),
+            np.add.reduceat(negative, begins),
+        )
+    if len(scores) > 2 * n_bins:
+        scores, positive, negative = _in_bins(scores, positive, negative, n_bins)
+    return ScoreCounts(scores, positive, negative, n_rows, n_bins)
+
+
+def _in_bins(scores, positive, negative, n_bins: int):
+    """Put neighboring scores together, so that at most n_bins are left."""
+    shares = sum(part / total for part in (positive, negative) if (total := part.sum()))
+    ends = np.cumsum(shares)
+    # By their middles: a score that many rows have does not draw its neighbors into its bin.
+    bins = ((ends - shares / 2) / ends[-1] * n_bins).astype(np.intp)
+    begins = np.flatnonzero(np.concatenate([[True], bins[1:] != bins[:-1]]))
+    weight = positive + negative
+    means = np.add.reduceat(scores * weight, begins) / np.add.reduceat(weight, begins)
+    return means, np.add.reduceat(positive, begins), np.add.reduceat(negative, begins)
+
+
+@dataclass(frozen=True, eq=False)
+class BinnedScores:
+    """Sums over the rows of each bin: their weight, weight * score, and the weight of positive rows; (m,)."""
+
+    weight: np.ndarray
+    score_sum: np.ndarray
+    positive: np.ndarray
+
+    @classmethod
+    def of(cls, is_positive, scores, weight, edges: np.ndarray) -> BinnedScores:
+        """is_positive, scores (n,); weight (n,) or None; edges (m + 1,): a bin holds its right edge."""
+        scores = np.asarray(scores, dtype=np.float64)
+        weight = np.ones(len(scores)) if weight is None else np.asarray(weight, dtype=np.float64)
+        return cls.of_sums(scores, weight, np.where(is_positive, weight, 0.0), edges)
+
+    @classmethod
+    def of_sums(cls, scores, weight, positive, edges: np.ndarray) -> BinnedScores:
+        """scores (n,), what all rows weigh at each, and what positive ones do."""
+        bins = np.searchsorted(edges[1:-1], scores)
+        return cls(
+            *(np.bincount(bins, values, len(edges) - 1) for values in (weight, weight * scores, positive))
+        )
+
+    @classmethod
+    def merged(cls, parts: Sequence[BinnedScores]) -> BinnedScores:
+        """Return the sums over all rows of the parts."""
+        return cls(
+            *(
+                np.sum([getattr(part, name) for part in parts], axis=0)
+                for name in ("weight", "score_sum", "positive")
+            )
+        )
+
+    @property
+    def totals(self) -> tuple[float, float]:
+        """Weight of all positive rows, and of all negative ones."""
+        positive = float(self.positive.sum())
+        return positive, float(self.weight.sum()) - positive
+
+    def curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return (share of positive rows, mean score) of each bin that holds any."""
+        held = self.weight > 0
+        return self.positive[held] / self.weight[held], self.score_sum[held] / self.weight[held]
+
 
 # A tally has at most so many distinct values before it drops digits.
 MOST_DISTINCT = 100_000

@@ -1,182 +1,178 @@
-"""What classifiers say of rows, and what it comes to: labels and scores, counted where the rows are.
+"""Counts from which curves and confusion matrices follow, made where the rows are, and merged.
 
-A responder (Classifier, Network, Given) goes to the workers and says, of a partition of X, scores (n, k), a
-column for each of its classes, or labels (n,).
+    partition (X, y, weight)  ──  counts ──┐
+    partition (X, y, weight)  ──  counts ──┼── merged, eight at a time ── counts of all rows
+    partition (X, y, weight)  ──  counts ──┘
+
+Their size does not grow with the number of rows.
 """
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.base import is_classifier
-from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
-from sklearn.utils.validation import check_is_fitted
+from sklearn.exceptions import UndefinedMetricWarning
 
 from dasknn.cluster.connect import connect
+from dasknn.cluster.executor import Executor
+from dasknn.cluster.graph import Graph
 from dasknn.cluster.local import LocalExecutor
-from dasknn.cluster.origins import Placed
-from dasknn.curves import LabelCounts, count_rows
 from dasknn.data import partitions
 from dasknn.data.blocks import select
-from dasknn.data.targets import as_array
-from dasknn.engine.outputs import MARGINS, Outputs, from_signs
-from dasknn.losses import NUMBERS
-from dasknn.models.layer_stack import Stack
-from dasknn.training.prediction import Predictor
+from dasknn.data.partitions import Part, columns_of, n_samples
+from dasknn.data.targets import as_array, first_missing
+from dasknn.engine.outputs import MARGINS, from_signs
+from dasknn.evaluation.responders import (
+    ANYWHERE,
+    Classifier,
+    Given,
+    Network,
+    place_of,
+    responder_of,
+    rows_for,
+)
+from dasknn.exceptions import PartitionError
+
+# More distinct labels than this are no classes, or make no picture.
+_MOST_LABELS = 1_000
+
+
+@dataclass(frozen=True, eq=False)
+class LabelCounts:
+    """What rows weigh by true and predicted label: labels (k,) sorted; matrix (k, k), rows by true label."""
+
+    labels: np.ndarray
+    matrix: np.ndarray
+
+    @classmethod
+    def of(cls, y_true, y_pred, weight=None) -> LabelCounts:
+        """y_true, y_pred (n,) of labels; weight (n,) or None. ValueError: what is not labels of one kind."""
+        labels = _union([_distinct(y_true), _distinct(y_pred)])
+        k = len(labels)
+        cells = np.searchsorted(labels, y_true) * k + np.searchsorted(labels, y_pred)
+        if weight is not None:
+            weight = np.asarray(weight, dtype=np.float64)
+        return cls(labels, np.bincount(cells, weight, k * k).astype(np.float64).reshape(k, k))
+
+    @classmethod
+    def merged(cls, parts: Sequence[LabelCounts]) -> LabelCounts:
+        """Return the counts of all rows of the parts. ValueError: their labels are of several kinds."""
+        labels = _union([part.labels for part in parts])
+        matrix = np.zeros((len(labels), len(labels)))
+        for part in parts:
+            at = np.searchsorted(labels, part.labels)
+            matrix[np.ix_(at, at)] += part.matrix
+        return cls(labels, matrix)
+
+    def of_labels(self, labels: Sequence) -> np.ndarray:
+        """Return the matrix of these labels in this order, 0 for those that no row has."""
+        known = {label: i for i, label in enumerate(self.labels.tolist())}
+        wanted = [known.get(label) for label in np.asarray(labels).tolist()]
+        here = [i for i, number in enumerate(wanted) if number is not None]
+        at = [number for number in wanted if number is not None]
+        matrix = np.zeros((len(wanted), len(wanted)))
+        matrix[np.ix_(here, here)] = self.matrix[np.ix_(at, at)]
+        return matrix
+
+
+def _distinct(labels: np.ndarray) -> np.ndarray:
+    if labels.dtype.kind == "f" and np.any(labels != np.floor(labels)):
+        fraction = labels[labels != np.floor(labels)][0]
+        raise ValueError(
+            f"Expected labels of classes, received numbers with fractions such as {fraction:g}. Scores and "
+            "probabilities are for RocCurveDisplay, PrecisionRecallDisplay and CalibrationDisplay."
+        )
+    try:
+        return np.unique(labels)
+    except TypeError:
+        raise ValueError(
+            f"Expected labels of one kind, received several, such as {labels[:5].tolist()}."
+        ) from None
+
+
+def _union(several: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the sorted distinct labels of all. ValueError: of several kinds, or too many for classes."""
+    several = [labels for labels in several if len(labels)] or list(several[:1])
+    text = [labels.dtype.kind in "OUST" for labels in several]
+    if any(text) and not all(text):
+        examples = {is_text: labels[0] for is_text, labels in zip(text, several, strict=True)}
+        raise ValueError(
+            f"Expected labels of one kind, received text such as {str(examples[True])!r} and numbers such as "
+            f"{examples[False]}."
+        )
+    union = np.unique(np.concatenate(several))
+    if len(union) > _MOST_LABELS:
+        raise ValueError(
+            f"Expected classes, received more than {_MOST_LABELS} distinct labels, such as "
+            f"{union[:3].tolist()}."
+        )
+    return union
+
+
+# --- over partitions ---------------------------------------------------------------------------------
+
+
+def count_rows(tasks: Executor, parts: Sequence[Part], count: Callable, model: Any) -> list:
+    """Return the merged counts of all parts. count(model, X, y, weight) returns a list of them for one.
+
+    y and weight (n,) or None. PartitionError: rows that do not match, missing targets, weights below 0; the
+    partition is named, in a note for what `count` raises.
+    """
+
+    def add_counts(graph: Graph) -> list[Any]:
+        given = graph.add_value("dasknn-model", model)
+        found: list[Any] = [
+            graph.add("dasknn-count", partial(_count, count, part.names, number), given, *part.add_to(graph))
+            for number, part in enumerate(parts)
+        ]
+        # By a tree on the workers: this process gets the counts of all rows, not those of each partition.
+        return graph.add_tree(_merged, found)
+
+    return tasks.values_of(add_counts)[0]
+
+
+def _count(count: Callable, names, number: int, model, *values) -> list:
+    columns = columns_of(names, values)
+    X, y, weight = columns["X"], as_array(columns["y"]), columns["weight"]
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if weight is not None:
+        weight = as_array(weight).reshape(-1).astype(np.float64)
+    if problem := _problem(n_samples(X), y, weight):
+        raise PartitionError(f"Partition {number}: {problem}")
+    try:
+        return count(model, X, y, weight)
+    except Exception as error:
+        error.add_note(f"This happened in partition {number}.")
+        raise
+
+
+def _problem(n_rows: int, y: np.ndarray, weight: np.ndarray | None) -> str | None:
+    for name, column in (("targets", y), ("sample weights", weight)):
+        if column is not None and len(column) != n_rows:
+            return f"expected as many {name} as rows, {n_rows}, received {len(column)}."
+    if (row := first_missing(y)) is not None:
+        return f"the target in row {row} is {y[row]}. Drop such rows."
+    if weight is not None and not np.all((weight >= 0) & (weight < np.inf)):
+        row = int(np.argmin((weight >= 0) & (weight < np.inf)))
+        return f"the sample weight in row {row} is {weight[row]:g}; expected finite numbers >= 0."
+    return None
+
+
+def _merged(*several: list) -> list:
+    return [type(counts[0]).merged(counts) for counts in zip(*several, strict=True)]
+
 
 # More lines than this cannot be told apart.
 MOST_CURVES = 28
-# See `place_of`: no model says otherwise.
-_ANYWHERE: Mapping[str, Any] = {"client": None}
 
 
-@dataclass(frozen=True)
-class Classifier:
-    """A fitted classifier, as workers get it. classes: those of the columns of its scores.
-
-    multilabel: a row has any number of them. method: predict_proba or decision_function.
-    """
-
-    model: Any
-    classes: np.ndarray
-    multilabel: bool
-    method: str
-
-    def scores(self, X) -> np.ndarray:
-        """Return (n, k): a column a class."""
-        scores = np.asarray(getattr(self.model, self.method)(X))
-        return np.column_stack([-scores, scores]) if scores.ndim == 1 else scores
-
-    def labels(self, X) -> np.ndarray:
-        """Return labels (n,)."""
-        return np.asarray(self.model.predict(X))
-
-
-@dataclass(frozen=True)
-class Network:
-    """What a Sequential predicts, if that is labels or classes: those are 0, 1, ..."""
-
-    predictor: Predictor
-    says: Outputs
-
-    @property
-    def classes(self) -> np.ndarray:
-        """Numbers of the classes."""
-        return self.says.classes
-
-    @property
-    def multilabel(self) -> bool:
-        """Whether a row has any number of them."""
-        return self.says.is_multilabel
-
-    def scores(self, X) -> np.ndarray:
-        """Return probabilities or margins (n, k): a column a class."""
-        return self.says.scores(self.predictor.outputs(X))
-
-    def labels(self, X) -> np.ndarray:
-        """Return labels (n,)."""
-        return self.says.labels(self.scores(X))
-
-
-@dataclass(frozen=True)
-class Given:
-    """Scores that a user has already: X are they. binary: 0, 1 or -1 are the only targets there may be.
-
-    as_text: classes are names of columns, so targets are compared with them as text.
-    """
-
-    classes: np.ndarray
-    multilabel: bool = False
-    binary: bool = False
-    as_text: bool = False
-
-    def scores(self, X) -> np.ndarray:
-        """Return (n, k): a column a class."""
-        scores = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
-        return scores.reshape(len(scores), -1)
-
-
-def responder_of(model, method: str = "auto") -> Classifier | Network:
-    """Return what says scores and labels of rows. NotFittedError; ValueError: it is not a classifier."""
-    if isinstance(model, Stack):
-        return _network(model, method)
-    if isinstance(model, type) or not hasattr(model, "predict"):
-        raise TypeError(
-            f"Expected a fitted classifier (an estimator, a Pipeline or a Sequential), received "
-            f"{model!r:.80}."
-        )
-    check_is_fitted(model)
-    if not is_classifier(model):
-        raise ValueError(
-            f"Expected a classifier, received {type(model).__name__}, which predicts numbers. Of those, "
-            "LearningCurveDisplay and SlicesDisplay show something."
-        )
-    methods = ["predict_proba", "decision_function"] if method == "auto" else [method]
-    found = [name for name in methods if hasattr(model, name)]
-    if not found:
-        raise ValueError(f"Expected a model with {' or '.join(methods)}, received {type(model).__name__}.")
-    classes = np.asarray(getattr(model, "classes_", ()))
-    last = model[-1] if hasattr(model, "steps") else model
-    multilabel = getattr(last, "out_activation_", None) == "logistic" and getattr(last, "n_outputs_", 1) > 1
-    if classes.ndim != 1 or not len(classes):
-        raise ValueError(
-            f"Expected a {type(model).__name__} with classes_ (k,), received one with {classes.shape}."
-        )
-    return Classifier(bare(model), classes, multilabel, found[0])
-
-
-def _network(model, method: str) -> Network:
-    if not model.built:
-        raise NotFittedError("This Sequential is not built yet. Call 'fit' first.")
-    network = model._built_network()
-    says = Outputs.of_network(network)
-    if says.of == NUMBERS:
-        raise ValueError(
-            "Expected a Sequential that says classes: one whose last layer has activation='sigmoid' or "
-            "'softmax', or that was compiled with a loss of them, such as "
-            f"BinaryCrossentropy(from_logits=True); received loss={network.loss!r} and "
-            f"activation={network.layers[-1].activation_name!r}."
-        )
-    if method == "predict_proba" and not says.has_probabilities:
-        raise ValueError(
-            f"Expected a Sequential of probabilities, received one with loss={network.loss!r}, whose outputs "
-            "are margins. Train with a crossentropy."
-        )
-    return Network(Predictor(network, model._members, None), says)
-
-
-def bare(model):
-    """Return a model of ours, or a Pipeline of one, as it can travel: callbacks may hold what cannot."""
-    light = copy.copy(model)
-    if hasattr(model, "steps"):
-        light.steps = [*model.steps[:-1], (model.steps[-1][0], bare(model.steps[-1][1]))]
-    elif hasattr(model, "history_"):
-        light.callbacks, light.history_ = None, []
-    else:
-        return model
-    return light
-
-
-def rows_for(model, X):
-    """Return X as a model takes it. ValueError: a Sequential takes other shapes."""
-    return model._ready(X) if isinstance(model, Stack) else X  # type: ignore[attr-defined]
-
-
-def place_of(model) -> dict[str, Any]:
-    """Return where a model, or the last step of a Pipeline, was told to run: settings of `connect`."""
-    last = model[-1] if hasattr(model, "steps") else model
-    # What models of others call so may mean something else.
-    is_ours = isinstance(last, Placed | Stack)
-    return {name: getattr(last, name, None) if is_ours else None for name in ("client", "workers")}
-
-
-def counted(count: Callable, responder, X, y, sample_weight, place: Mapping[str, Any] = _ANYWHERE) -> list:
+def counted(count: Callable, responder, X, y, sample_weight, place: Mapping[str, Any] = ANYWHERE) -> list:
     """Return what count(responder, X, y, weight) comes to over all rows, counted where they are."""
     if partitions.is_distributed(X, y, sample_weight):
         parts = partitions.parts(X, y, sample_weight)
@@ -308,7 +304,7 @@ def _columns_of(responder: Classifier | Network | Given, pos_label) -> list[int]
     return [1] if len(classes) == 2 and not responder.multilabel else list(range(len(classes)))
 
 
-def _curves(count, responder, columns: list[int], X, y, sample_weight, place=_ANYWHERE) -> Curves:
+def _curves(count, responder, columns: list[int], X, y, sample_weight, place=ANYWHERE) -> Curves:
     if len(columns) > MOST_CURVES:
         raise ValueError(
             f"Expected at most {MOST_CURVES} classes to draw a curve each, received {len(columns)}. Choose "

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dasknn.ranking import Tally, equal_frequency_edges, keys_of_numbers
+from dasknn.evaluation.score_sketch import Tally, equal_frequency_edges, keys_of_numbers
 from dasknn.saving.serialization import did_you_mean
 
 # A slice with more values than this was hardly meant.

@@ -19,7 +19,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import sparse
 
-from dasknn.ranking import Tally, cells, level_for
+from dasknn.evaluation.score_sketch import Tally, cells, level_for
 
 # First number of the seed sequence, other than those of `strategies` and `shuffling`.
 _STREAM = 201

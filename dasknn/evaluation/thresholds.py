@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dasknn import measures
+from dasknn.evaluation import metrics as evaluation_metrics
 from dasknn.saving.serialization import did_you_mean
 
 _COMPARISONS = {">=": ge, "<=": le, ">": gt, "<": lt}
@@ -112,7 +112,7 @@ def _checks(evaluation, metric: str, wanted) -> list[tuple[str, float]]:
 
 
 def _direction(evaluation, metric: str) -> str:
-    known = {name: one.greater_is_better for name, one in measures.METRICS.items()}
+    known = {name: one.greater_is_better for name, one in evaluation_metrics.METRICS.items()}
     known |= evaluation.attrs.get("greater_is_better", {})
     of = metric
     for ending in ("_difference", "_a", "_b"):

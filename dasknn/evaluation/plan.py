@@ -1,0 +1,278 @@
+"""The plan of an evaluation: what tasks compute of each partition, and how their sums merge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import cloudpickle
+import numpy as np
+
+from dasknn.cluster.executor import Executor
+from dasknn.cluster.graph import Graph, merge_tree
+from dasknn.data import inputs, partitions
+from dasknn.data.blocks import in_partition, load_block, refuse_problems, select
+from dasknn.data.targets import ClassEncoder, as_numbers
+from dasknn.engine.outputs import from_signs
+from dasknn.evaluation import metrics as evaluation_metrics
+from dasknn.evaluation import slicing
+from dasknn.evaluation.bootstrap import (
+    Draws,
+    Moments,
+    PartSums,
+    sum_slices,
+)
+from dasknn.evaluation.estimates import Slice
+from dasknn.evaluation.metrics import REGRESSION, Answers, Ledger, Problem
+from dasknn.evaluation.score_sketch import Tally
+from dasknn.evaluation.slicing import Buckets, Slices
+from dasknn.exceptions import PartitionError
+
+# Models of more bytes go to one worker first, not into the graph.
+_INLINE_BYTES = 5_000_000
+# What columns of slice_data are called while they travel with X.
+FOR_SLICES = "dasknn slice_data "
+
+
+def run(tasks: Executor, plan: Plan, respondents, parts) -> tuple[PartSums, dict]:
+    """Return the sums of all partitions, and the edges of buckets."""
+    found = tasks.values_of(lambda graph: _add_sums(tasks, graph, plan, respondents, parts))
+    return tuple(found)  # type: ignore[return-value]
+
+
+def _add_sums(tasks: Executor, graph: Graph, plan: Plan, respondents, parts) -> list[Any]:
+    size = len(cloudpickle.dumps(respondents))
+    given = (
+        graph.add_value("dasknn-model", respondents)
+        if size <= _INLINE_BYTES
+        else tasks.put([respondents], [None])[0]
+    )
+    sources = [part.add_to(graph) for part in parts]
+    if plan.open_buckets:
+        outcomes = [
+            graph.add("dasknn-predict", plan.outcomes, number, given, *own)
+            for number, own in enumerate(sources)
+        ]
+        tallies = _merged(graph, [graph.add("dasknn-tally", plan.tallies, outcome) for outcome in outcomes])
+        edges = graph.add("dasknn-edges", plan.edges, tallies)
+        wanted = [graph.add("dasknn-evaluate", plan.sums, outcome, edges) for outcome in outcomes]
+    else:
+        edges = graph.add("dasknn-edges", plan.edges, ())
+        wanted = [
+            graph.add("dasknn-evaluate", plan.sums_at_once, number, given, *own)
+            for number, own in enumerate(sources)
+        ]
+    return [_merged(graph, wanted), edges]
+
+
+def _merged(graph: Graph, wanted: list):
+    """Add what merges neighbors, a few at a time; return a reference to the sum of all."""
+    return graph.add_tree(partial(merge_tree, _add), wanted)[0]
+
+
+def _add(a, b):
+    if isinstance(a, tuple):
+        return tuple(x + y for x, y in zip(a, b, strict=True))
+    return a + b
+
+
+def in_order(slices: Slices, sums: PartSums, edges: dict, orders: dict) -> list[Slice]:
+    ordered = []
+    for dimensions, found in zip(slices, sums.slices, strict=True):
+        slicing.check_number(", ".join(map(_said, dimensions)), len(found), [])
+        values = slicing.in_order(found, [orders[dimension] for dimension in dimensions])
+        names = [slicing.described(dimensions, one, edges) for one in values]
+        if len(set(names)) < len(names):
+            # The text "1" and the number 1 are two slices.
+            names = [slicing.described(dimensions, one, edges, exactly=True) for one in values]
+        ordered += [Slice(name, found[one]) for name, one in zip(names, values, strict=True)]
+    return ordered
+
+
+def _said(dimension) -> str:
+    return str(slicing.column_of(dimension))
+
+
+@dataclass(frozen=True, eq=False)
+class _Outcomes:
+    """What is kept of a partition: codes or numbers y, answers of each model, weight (n,) or None.
+
+    columns: for each dimension codes (n,) and values; of Buckets numbers (n,).
+    """
+
+    number: int
+    y: np.ndarray
+    answers: tuple[Answers, ...]
+    weight: np.ndarray | None
+    columns: dict[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What workers do with a partition. names: what its sources bring; feature_names: columns of X."""
+
+    ledgers: tuple[Ledger, ...]
+    slices: Slices
+    names: tuple[tuple[str, ...], ...]
+    feature_names: list | None
+    seed: int
+    n_bootstrap: int
+
+    @property
+    def open_buckets(self) -> list[Buckets]:
+        """Buckets whose edges are to be found."""
+        return [one for one in self._buckets if one.needs_edges]
+
+    @property
+    def _buckets(self) -> list[Buckets]:
+        return [one for one in slicing.dimensions_of(self.slices) if isinstance(one, Buckets)]
+
+    def outcomes(self, number: int, respondents, *values) -> _Outcomes:
+        """Ask the models about a partition. PartitionError: bad data."""
+        with in_partition(number):
+            return self._outcomes(number, respondents, *values)
+
+    def _outcomes(self, number: int, respondents, *values) -> _Outcomes:
+        columns = {"slice_data": None, **partitions.columns_of(self.names, values)}
+        X, beside = columns["X"], columns["slice_data"]
+        if X is None:
+            raise PartitionError("X is None: expected an array or dataframe of rows.")
+        n_rows = partitions.n_samples(X)
+        n_beside = getattr(X, "attrs", {}).get(FOR_SLICES, n_rows) if beside is None else len(beside)
+        if n_beside != n_rows:
+            raise PartitionError(f"X has {n_rows} rows, slice_data has {n_beside}.")
+        inputs.check_order({name: columns[name] for name in columns if columns[name] is not None})
+        # y and weights are looked at as everywhere, beside an X without columns.
+        names = (("X",), ("y",), ("weight",)) if columns["weight"] is not None else (("X",), ("y",))
+        rows = (np.empty((n_rows, 0)), columns["y"], columns["weight"])[: len(names)]
+        block = load_block(names, np.float64, None, *rows)
+        refuse_problems(block)
+        problem = respondents[0].problem
+        assert block.y is not None, "there is no evaluation without y"
+        y = _targets(problem, block.y)
+        found = self._found(X, beside)
+        if self.feature_names is not None:
+            own = [name for name in X.columns if not str(name).startswith(FOR_SLICES)]
+            X = select(X[own] if len(own) < len(X.columns) else X, self.feature_names)
+        if not n_rows:
+            return _Outcomes(number, y, (), block.weight, found)
+        answers = tuple(respondent.answers(X) for respondent in respondents)
+        for answer in answers:
+            _check_answers(problem, answer, n_rows)
+        return _Outcomes(number, y, answers, block.weight, found)
+
+    def _found(self, X, beside) -> dict:
+        found: dict[Any, Any] = {}
+        for dimension in slicing.dimensions_of(self.slices):
+            name = slicing.column_of(dimension)
+            if beside is not None and name in beside.columns:
+                column = beside[name]
+            elif f"{FOR_SLICES}{name}" in X.columns:
+                column = X[f"{FOR_SLICES}{name}"]
+            else:
+                column = X[name]
+            if isinstance(dimension, Buckets):
+                found[dimension] = dimension.numbers(column)
+            else:
+                found[dimension] = slicing.column_values(name, column)
+        return found
+
+    def tallies(self, outcomes: _Outcomes) -> tuple[Tally, ...]:
+        """Return how many rows each number has, of each column whose edges are to be found."""
+        return tuple(one.tally(outcomes.columns[one]) for one in self.open_buckets)
+
+    def edges(self, tallies: Sequence[Tally]) -> dict[Buckets, tuple[float, ...]]:
+        """Return the edges of all buckets."""
+        edges = {one: one.n for one in self._buckets if not one.needs_edges}
+        return edges | {one: one.edges(tally) for one, tally in zip(self.open_buckets, tallies, strict=True)}  # type: ignore[return-value]
+
+    def sums(self, outcomes: _Outcomes, edges: dict) -> PartSums:
+        """Return the sums of a partition. PartitionError: too many values, or own metrics that fail."""
+        with in_partition(outcomes.number):
+            return self._sums(outcomes, edges)
+
+    def _sums(self, outcomes: _Outcomes, edges: dict) -> PartSums:
+        n_rows = len(outcomes.y)
+        if not n_rows:
+            return PartSums(tuple({} for _ in self.slices))
+        # A center near the mean keeps the digits of squares.
+        center = outcomes.y.mean(axis=0) if self.ledgers[0].problem.kind == REGRESSION else np.zeros(1)
+        asked = list(zip(self.ledgers, outcomes.answers, strict=True))
+
+        def blocks_of(rows: slice) -> list[np.ndarray]:
+            weight = None if outcomes.weight is None else outcomes.weight[rows]
+            return [
+                ledger.block(outcomes.y[rows], answers[rows], weight, center) for ledger, answers in asked
+            ]
+
+        rankings = [
+            ranking
+            for ledger, answers in asked
+            for ranking in ledger.rankings(outcomes.y, answers, outcomes.weight)
+        ]
+        columns = {
+            dimension: dimension.codes(found, edges[dimension]) if isinstance(dimension, Buckets) else found
+            for dimension, found in outcomes.columns.items()
+        }
+        groups = []
+        for dimensions in self.slices:
+            codes, values = slicing.combined([columns[one] for one in dimensions], n_rows)
+            slicing.check_number(", ".join(map(_said, dimensions)), len(values), values)
+            groups.append((codes, values))
+        draws = Draws(self.seed, outcomes.number, self.n_bootstrap)
+        return sum_slices(blocks_of, rankings, groups, draws, self._moments(center))
+
+    def sums_at_once(self, number: int, respondents, *values) -> PartSums:
+        """Return the sums of a partition, whose buckets have known edges."""
+        return self.sums(self.outcomes(number, respondents, *values), self.edges(()))
+
+    def _moments(self, center: np.ndarray) -> tuple[Moments, ...]:
+        found = []
+        for block, ledger in enumerate(self.ledgers):
+            columns = ledger.columns
+            if evaluation_metrics.TARGETS in columns:
+                begin, q = columns[evaluation_metrics.TARGETS].start, len(center)
+                found.append(
+                    Moments(block, columns[evaluation_metrics.WEIGHT].start, begin, begin + q, center)
+                )
+        return tuple(found)
+
+
+def _targets(problem: Problem, y: np.ndarray) -> np.ndarray:
+    """Return numbers of classes (n,), or numbers (n, q). ValueError: y that does not go with the model."""
+    if problem.classes is None:
+        numbers = as_numbers(y).astype(np.float64).reshape(len(y), -1)
+        if numbers.shape[1] != problem.n_outputs:
+            raise ValueError(f"Expected y with {problem.n_outputs} columns, received {numbers.shape[1]}.")
+        return numbers
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    k = len(problem.classes)
+    if y.ndim == 2:
+        if problem.one_hot and y.shape[1] == k and np.all((y == 0) | (y == 1)) and np.all(y.sum(axis=1) == 1):
+            return y.argmax(axis=1)
+        raise ValueError(
+            f"Expected one label a row, received y with {y.shape[1]} columns. Of multi-label data evaluate "
+            "one column after the other, with a function of labels as the model."
+        )
+    if not len(y):
+        return np.empty(0, dtype=np.intp)
+    if problem.signed:
+        y = from_signs(y)
+    return ClassEncoder(problem.classes, "float64").numbers(y)
+
+
+def _check_answers(problem: Problem, answers: Answers, n_rows: int) -> None:
+    columns = () if problem.classes is not None else (problem.n_outputs,)
+    expected = {"predictions": (answers.labels, (n_rows, *columns))}
+    if answers.proba is not None:
+        assert problem.classes is not None
+        expected["probabilities"] = (answers.proba, (n_rows, len(problem.classes)))
+    for name, (found, shape) in expected.items():
+        if found.shape != shape:
+            raise ValueError(f"Expected {name} of shape {shape} from the model, received {found.shape}.")
+        if found.dtype.kind == "f" and not np.isfinite(found).all():
+            row = int(np.argwhere(~np.isfinite(found))[0][0])
+            raise ValueError(f"The model's {name} are not finite in row {row}.")
