@@ -29,6 +29,7 @@ from dasknn.callbacks import Callback, announcements
 from dasknn.callbacks.announcements import Announcements
 from dasknn.cluster.distributed import ClusterExecutor
 from dasknn.cluster.executor import TOPIC
+from dasknn.dashboard import server
 from dasknn.layers import Dense, Input
 
 SETTINGS = {
@@ -487,7 +488,7 @@ def test_a_prefix_of_the_dashboard_is_one_of_the_page():
     ],
 )
 def test_the_url_goes_where_the_link_of_the_dashboard_goes(link, prefix, url):
-    assert dashboard._address(link, prefix) == url
+    assert server._address(link, prefix) == url
 
 
 def test_the_url_follows_dask_config(client):
@@ -546,7 +547,7 @@ def test_viewers_that_leave_leave_nothing_behind(monkeypatch):
             super().__init__(board)
             pages.add(self)
 
-    monkeypatch.setattr(dashboard, "Page", Counted)
+    monkeypatch.setattr(server, "Page", Counted)
     application = dask.config.get("distributed.scheduler.dashboard.bokeh-application")
     quickly = application | {"unused_session_lifetime_milliseconds": 10}
     with (
