@@ -20,8 +20,8 @@ from sklearn.pipeline import Pipeline
 
 import dasknn
 from dasknn.cli import nn
+from dasknn.cli.options import slices_of
 from dasknn.data import readers
-from dasknn.options import slices_of
 from dasknn.saving import safetensors_file
 
 DASK = [sys.executable, "-W", "ignore", "-m", "dask"]

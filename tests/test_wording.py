@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dasknn import wording
+from dasknn.cli import wording
 
 PACKAGE = Path(wording.__file__).parent
 

@@ -34,9 +34,6 @@ _COLORS = {
 _DETAILS = {"epoch", "n_samples", "learning_rate", "bytes_sent", "seconds", "rows_per_second"}
 
 
-# --- in a browser ------------------------------------------------------------------------------------
-
-
 class Page:
     """The models of one viewer's document, and what keeps them up to date."""
 

@@ -35,9 +35,6 @@ _HELD_OUT_STREAM = 4
 _MEMORY_SHARE = 0.5
 
 
-# --- load --------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Split:
     """Which rows of each block are held out: so many, whatever the other blocks hold.

@@ -16,8 +16,6 @@ from dasknn.evaluation.bootstrap import (
 from dasknn.evaluation.metrics import Ledger
 from dasknn.evaluation.slicing import Buckets
 
-# --- the pass over the data --------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class Settings:

@@ -30,8 +30,6 @@ from dasknn.models.layer_stack import Stack
 from dasknn.models.sequential import Sequential
 from dasknn.training.prediction import Predictor
 
-# --- models ------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, eq=False)
 class NetworkResponder:

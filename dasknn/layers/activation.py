@@ -11,8 +11,6 @@ from dasknn import activations
 from dasknn.activations import Activation as Function
 from dasknn.layers.layer import Bound, Layer, expect_at_least_0, flat
 
-# --- functions of each number, or of each row ----------------------------------------------------------
-
 
 class _Elementwise(Layer):
     """A layer without weights that applies a function."""

@@ -10,8 +10,6 @@ import numpy as np
 from dasknn import constraints, initializers, regularizers
 from dasknn.layers.layer import Bound, Layer, Weight, flat
 
-# --- normalization -------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class _Normalization(Layer):

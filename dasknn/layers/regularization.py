@@ -9,8 +9,6 @@ import numpy as np
 
 from dasknn.layers.layer import Bound, Layer, expect_at_least_0
 
-# --- noise -------------------------------------------------------------------------------------------
-
 
 class _Noise(Layer):
     """A layer that changes nothing once training is over."""

@@ -8,8 +8,6 @@ import numpy as np
 
 from dasknn.losses.loss import LABELS, ElementwiseLoss, OneHotLoss
 
-# --- margins ------------------------------------------------------------------------------------------------
-
 
 def _signs(y):
     """Return targets of 0 and 1 as -1 and 1, others as they are.

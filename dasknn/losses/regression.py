@@ -8,8 +8,6 @@ import numpy as np
 
 from dasknn.losses.loss import EPSILON, Bound, BufferedLoss, ElementwiseLoss, RowLoss
 
-# --- regression ---------------------------------------------------------------------------------------------
-
 
 class _BoundMeanSquaredError(Bound):
     def allocate(self, n_rows, n_outputs, dtype):

@@ -27,8 +27,6 @@ from dasknn.losses.regression import (
 )
 from dasknn.saving.serialization import Kinds
 
-# --- names --------------------------------------------------------------------------------------------------
-
 _SHORT: dict[str, type[Loss]] = {
     "bce": BinaryCrossentropy,
     "kld": KLDivergence,

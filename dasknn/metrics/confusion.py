@@ -18,9 +18,6 @@ _NOTHING = -1e10
 EPSILON = 1e-7
 
 
-# --- counts by thresholds -----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Thresholds:
     """T thresholds; an output is positive at those that are below it.

@@ -10,8 +10,6 @@ import numpy as np
 from dasknn.metrics.confusion import EPSILON
 from dasknn.metrics.metric import Metric
 
-# --- scores -------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class FBetaScore(Metric):

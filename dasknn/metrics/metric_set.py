@@ -12,8 +12,6 @@ import numpy as np
 from dasknn.metrics.metric import Metric, less_center
 from dasknn.saving.serialization import snake_case
 
-# --- several metrics ----------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class MetricSet:

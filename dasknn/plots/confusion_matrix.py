@@ -14,9 +14,7 @@ from dasknn.evaluation.counts import (
     counted,
 )
 from dasknn.evaluation.responders import place_of, responder_of, rows_for
-from dasknn.plots.style import _axes, pyplot
-
-# --- confusion matrix --------------------------------------------------------------------------------
+from dasknn.plots.style import axes_for, pyplot
 
 
 class ConfusionMatrixDisplay(sklearn.metrics.ConfusionMatrixDisplay):
@@ -83,7 +81,7 @@ class ConfusionMatrixDisplay(sklearn.metrics.ConfusionMatrixDisplay):
         """Draw it on ax, or on a new figure; settings as in scikit-learn. Returns self."""
         # Numbers of ten classes and more need room.
         size = max(5.0, 0.55 * len(self.confusion_matrix))
-        return super().plot(ax=_axes(ax, figsize=(1.2 * size, size)), **settings)
+        return super().plot(ax=axes_for(ax, figsize=(1.2 * size, size)), **settings)
 
 
 def _normalized(matrix: np.ndarray, normalize: str | None) -> np.ndarray:

@@ -16,9 +16,7 @@ from dasknn.evaluation.counts import (
     curves_of_scores,
 )
 from dasknn.evaluation.score_sketch import BinnedScores, ScoreCounts, bins_for
-from dasknn.plots.style import GRAY, SQUARE, Drawn, _axes, legend, pyplot
-
-# --- curves of scores --------------------------------------------------------------------------------
+from dasknn.plots.style import GRAY, SQUARE, Drawn, axes_for, legend, pyplot
 
 
 def _count_scores(n_curves: int, is_positive, scores, weight) -> ScoreCounts:
@@ -173,7 +171,7 @@ class RocCurveDisplay(_ScoreCurves):
             )
 
         names = _names(self.name if name is None else name, len(fpr))
-        _draw_curves(self, make, names, _axes(ax, figsize=SQUARE), kwargs, despine=despine)
+        _draw_curves(self, make, names, axes_for(ax, figsize=SQUARE), kwargs, despine=despine)
         self.chance_level_ = None
         if plot_chance_level:
             style = {"color": GRAY, "linestyle": "--", "linewidth": 1, "label": "Chance level (AUC = 0.5)"}
@@ -251,7 +249,7 @@ class PrecisionRecallDisplay(_ScoreCurves):
             )
 
         names = _names(self.name if name is None else name, len(precision))
-        drawn = _draw_curves(self, make, names, _axes(ax, figsize=SQUARE), kwargs, despine=despine)
+        drawn = _draw_curves(self, make, names, axes_for(ax, figsize=SQUARE), kwargs, despine=despine)
         self.chance_level_ = None
         if plot_chance_level and shares[0] is not None:
             style = {"linestyle": "--", "linewidth": 1, **(chance_level_kw or {})}
@@ -356,7 +354,7 @@ class CalibrationDisplay(Drawn):
             )
 
         names = _names(self.name if name is None else name, len(prob_true))
-        _draw_curves(self, make, names, _axes(ax, figsize=SQUARE), kwargs, ref_line=ref_line)
+        _draw_curves(self, make, names, axes_for(ax, figsize=SQUARE), kwargs, ref_line=ref_line)
         # A probability and a share: the reference is the diagonal of a square.
         self.ax_.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
         legend(self.ax_, "best")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dasknn.plots.style import ABOVE, BLACK, BLUE, GRAY, RED, Drawn, _axes
+from dasknn.plots.style import ABOVE, BLACK, BLUE, GRAY, RED, Drawn, axes_for
 from dasknn.saving.serialization import did_you_mean
-
-# --- slices ------------------------------------------------------------------------------------------
 
 
 class SlicesDisplay(Drawn):
@@ -90,7 +88,7 @@ class SlicesDisplay(Drawn):
     def plot(self, ax=None, **kwargs):
         """Draw it on ax, or on a new figure; kwargs: properties of dots and intervals. Returns self."""
         n = len(self.names)
-        self.ax_ = _axes(ax, figsize=(7.0, 1.4 + 0.28 * n))
+        self.ax_ = axes_for(ax, figsize=(7.0, 1.4 + 0.28 * n))
         self.figure_ = self.ax_.figure
         places = np.arange(n)
         known = ~np.isnan(self.values)

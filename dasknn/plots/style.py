@@ -29,9 +29,6 @@ ABOVE = {
 }
 
 
-# --- what is drawn on --------------------------------------------------------------------------------
-
-
 def pyplot():
     try:
         import matplotlib.pyplot
@@ -42,7 +39,7 @@ def pyplot():
     return matplotlib.pyplot
 
 
-def _axes(ax, **settings):
+def axes_for(ax, **settings):
     """Return ax, or the axes of a new figure, whose lines take colors that everyone can tell apart."""
     plt = pyplot()
     if ax is not None:

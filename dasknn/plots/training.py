@@ -24,13 +24,11 @@ from dasknn.plots.style import (
     RED,
     SKY,
     Drawn,
-    _axes,
+    axes_for,
     pyplot,
     whole_numbers,
 )
 from dasknn.saving.serialization import did_you_mean
-
-# --- trainings ---------------------------------------------------------------------------------------
 
 # What a history says of an epoch besides losses and metrics.
 _NO_METRICS = {
@@ -284,7 +282,7 @@ class EpochTimesDisplay(Drawn):
         """
         n = len(self.names)
         size = (7.0, 1.2 + 0.3 * min(n, 12) + 0.16 * max(n - 12, 0)) if self.by == "worker" else (7.0, 3.6)
-        self.ax_ = _axes(ax, figsize=size)
+        self.ax_ = axes_for(ax, figsize=size)
         self.figure_ = self.ax_.figure
         draw = self._bars_of_workers if self.by == "worker" else self._bars_of_epochs
         self.bars_ = draw(kwargs)

@@ -21,8 +21,6 @@ from dasknn.exceptions import LinkError
 _MOST_WAITING = 256
 
 
-# --- Dask's comms -------------------------------------------------------------------------------------
-
 _OPERATION = "dasknn_frame"
 # Taken again by whatever the garbage collector closes meanwhile.
 _handlers_lock = threading.RLock()

@@ -39,9 +39,6 @@ _NONCE_BYTES = MAC_BYTES = 32
 _HELLO = struct.Struct(f"<4s16sII{_NONCE_BYTES}s{MAC_BYTES}s")
 
 
-# --- sockets ------------------------------------------------------------------------------------------
-
-
 class SocketLink(Link):
     """A plain TCP connection, used from one thread; the kernel keeps the deadlines."""
 

@@ -6,6 +6,8 @@ used.
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
 _COMMANDS = ("evaluate", "inspect", "predict", "recommend", "train")
@@ -20,9 +22,7 @@ class _Lazily(click.Group):
     def get_command(self, ctx, cmd_name):
         if cmd_name not in _COMMANDS:
             return None
-        from dasknn import commands
-
-        return getattr(commands, cmd_name)
+        return getattr(import_module(f"dasknn.cli.{cmd_name}"), cmd_name)
 
 
 @click.group(cls=_Lazily)

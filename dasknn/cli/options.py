@@ -11,9 +11,9 @@ import click
 
 import dasknn
 from dasknn import strategies
+from dasknn.cli.wording import in_shell
 from dasknn.saving import storage
 from dasknn.saving.serialization import did_you_mean
-from dasknn.wording import in_shell
 
 
 def _options(*options):

@@ -1,0 +1,99 @@
+"""dask nn predict"""
+
+from __future__ import annotations
+
+import click
+import fsspec
+
+from dasknn.cli.options import (
+    Names,
+    cluster_options,
+    data_argument,
+    format_option,
+    quiet_option,
+)
+from dasknn.cli.session import client_of, columns_of, friendly_errors, read_for, read_model, with_index
+from dasknn.saving import storage
+
+
+@click.command()
+@click.argument("model_file", metavar="MODEL")
+@data_argument
+@click.option(
+    "--output",
+    required=True,
+    help="Folder (or fsspec URL) to write Parquet files to, or one file that ends in .csv.",
+)
+@click.option("--proba", is_flag=True, help="Write a column of probabilities for each class, too.")
+@click.option("--keep", multiple=True, type=Names(), help="Columns of DATA to write, too: id,name.")
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@format_option
+@quiet_option
+@cluster_options
+def predict(**options) -> None:
+    """Predict with a saved MODEL for the files DATA: tables as they were trained on.
+
+    Example: dask nn predict model.safetensors 'new/*.csv' --keep id --output predictions.csv
+    """
+    with friendly_errors():
+        model, output = read_model(options["model_file"]), options["output"]
+        if not options["overwrite"] and _is_filled(output):
+            raise click.ClickException(
+                f"Expected nothing, or an empty folder, at {output}, found files. Name another, or add "
+                "--overwrite."
+            )
+        if output.endswith(".csv"):
+            storage.check_folder(output)
+        if options["proba"] and not hasattr(model, "predict_proba"):
+            raise click.UsageError("--proba is for classifiers; this model predicts numbers.")
+        with client_of(options):
+            kept = [name for names in options["keep"] for name in names]
+            frame = read_for(model, options, kept=kept)
+            frame = with_index(frame, kept)
+            names = columns_of(model, frame, kept)
+            predictions = _predictions(model, frame, names, kept, options["proba"])
+            has_index = frame.index.name not in (None, *kept)
+            if output.endswith(".csv"):
+                predictions.to_csv(output, single_file=True, index=has_index)
+            else:
+                predictions.to_parquet(output, write_index=has_index, overwrite=options["overwrite"])
+            click.echo(f"predictions written to {output}")
+
+
+def _predictions(model, frame, names: list[str], kept: list[str], proba: bool):
+    """Return a Dask dataframe: columns that are kept, predictions, probabilities."""
+    import dask.dataframe as dd
+    import pandas as pd
+
+    frame = frame[list(dict.fromkeys([*names, *kept]))]
+    # From here on partitions stay as they are: those of files, Dask may fuse in another way for each column.
+    frame = dd.from_delayed(frame.to_delayed(), meta=frame._meta, verify_meta=False)
+    predicted = model.predict(frame[names])
+    if predicted.ndim == 1:
+        predicted = predicted.to_frame(name="prediction")
+    else:
+        predicted = predicted.rename(columns={name: f"prediction_{name}" for name in predicted.columns})
+    pieces = [frame[kept], predicted] if kept else [predicted]
+    if proba:
+        chances = model.predict_proba(frame[names])
+        pieces.append(chances.rename(columns={name: f"probability_{name}" for name in chances.columns}))
+    return dd.map_partitions(
+        _side_by_side,
+        *pieces,
+        meta=pd.concat([piece._meta for piece in pieces], axis=1),
+        align_dataframes=False,
+        enforce_metadata=False,
+    )
+
+
+def _side_by_side(*frames):
+    import pandas as pd
+
+    index = frames[0].index
+    # Rows go by their order: an index may hold a label twice.
+    return pd.concat([frame.reset_index(drop=True) for frame in frames], axis=1).set_axis(index)
+
+
+def _is_filled(output: str) -> bool:
+    files, path = fsspec.core.url_to_fs(output)
+    return files.exists(path) and (files.isfile(path) or bool(files.ls(path)))

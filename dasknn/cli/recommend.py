@@ -1,0 +1,59 @@
+"""dask nn recommend"""
+
+from __future__ import annotations
+
+import io
+import sys
+from contextlib import redirect_stdout
+
+import click
+
+import dasknn
+from dasknn.cli import reports
+from dasknn.cli.options import (
+    cluster_options,
+    data_argument,
+    json_option,
+    network_options,
+    quiet_option,
+    table_options,
+    target_option,
+    task_option,
+)
+from dasknn.cli.session import client_of, friendly_errors
+from dasknn.cli.train import Prepared
+
+
+@click.command()
+@data_argument
+@target_option
+@table_options
+@task_option
+@network_options
+@json_option
+@quiet_option
+@cluster_options
+def recommend(**options) -> None:
+    """Measure the cluster, and predict what an epoch of DATA would take with each strategy.
+
+    Trains nothing. Example: dask nn recommend 'adult/*.parquet' --target income --hidden 128,64
+    """
+    with friendly_errors(), client_of(options) as client:
+        prepared = Prepared(options)
+        model = prepared.model(options)
+        with redirect_stdout(io.StringIO() if options["as_json"] else sys.stdout):
+            found = dasknn.recommend(client, model, prepared.numbers(prepared.train)[0])
+        if options["as_json"]:
+            rows = [
+                {
+                    "strategy": repr(row.strategy),
+                    "transport": row.transport,
+                    "seconds": row.seconds,
+                    "bytes_sent": row.bytes_sent,
+                    "is_default": row.is_default,
+                }
+                for row in found.rows
+            ]
+            click.echo(
+                reports.as_json({"rows": rows, "strategy": repr(found.strategy), "reason": found.reason})
+            )

@@ -1,0 +1,183 @@
+"""What commands have in common: a client, files of models, tables for them, errors in the shell's words."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import dask
+from distributed import Client, KilledWorker, LocalCluster
+from sklearn.base import is_classifier
+from sklearn.pipeline import Pipeline
+
+from dasknn import pipelines
+from dasknn.callbacks import progress
+from dasknn.cli.wording import in_shell
+from dasknn.cluster.limits import available_cpus
+from dasknn.data import readers
+from dasknn.data.preprocessing import Categories, TablePreprocessor, require_columns
+
+_CONNECT_SECONDS = 30
+# What pandas says of a CSV file whose columns do not go on as they begin.
+_CSV_ERRORS = ("Unable to parse string", "could not convert string", "cannot safely cast", "bool-like values")
+_CSV_REMEDY = (
+    "If this is a CSV file, a column of it changes its kind after the first 10,000 rows. Name it in "
+    "--categorical, and it is read as text; a target that has fractions needs --task regression."
+)
+# The exit code of a program that Ctrl-C has ended.
+INTERRUPTED = 130
+
+
+def known_columns(frame, names: Sequence[str]) -> list[str]:
+    """Return names of columns. ValueError: some are missing."""
+    require_columns(frame.columns, names)
+    return list(names)
+
+
+def read_model(path: str):
+    model = pipelines.load(path)
+    if isinstance(model, TablePreprocessor):
+        raise ValueError(f"{path} holds a table without a network. Expected a model that predicts.")
+    return model
+
+
+def read_for(model, options: dict[str, Any], target: str | None = None, kept: Sequence[str] = ()):
+    """Return the table of DATA, with the types of columns that a model was trained on."""
+    texts = _columns_of_text(model)
+    if target is not None and is_classifier(model) and isinstance(model.classes_.tolist()[0], str):
+        texts.add(target)
+    wanted = readers.Wanted(target, "test", texts, not is_classifier(model), kept)
+    return readers.read(options["data"], wanted, options["form"])
+
+
+def with_index(frame, names: Sequence[str]):
+    """Return a table whose index is a column, too, if it is among names: by its name, or as "index".
+
+    ValueError: names that are neither.
+    """
+    index = frame.index.name or "index"
+    if index in names and index not in frame.columns:
+        frame = frame.assign(**{index: frame.index})
+    known_columns(frame, names)
+    return frame
+
+
+def _columns_of_text(model) -> set[str]:
+    if not isinstance(model, Pipeline):
+        return set()
+    return {
+        column.name
+        for column in model[0].columns_
+        if isinstance(column, Categories)
+        and any(isinstance(value, str) for value in (*column.values, *column.infrequent))
+    }
+
+
+def columns_of(model, frame, others: Sequence[str]) -> list[str]:
+    """Return the columns that a model takes; of one that knows no names, all but the others."""
+    names = getattr(model, "feature_names_in_", None)
+    if names is None:
+        return [name for name in frame.columns if name not in others]
+    # A table from which the model was trained may go on holding its target.
+    return known_columns(frame, list(names))
+
+
+# --- clusters, and what goes wrong -------------------------------------------------------------------
+
+
+@contextmanager
+def client_of(options: dict[str, Any]) -> Iterator[Any]:
+    """Yield a client of the scheduler, or of a cluster on this machine for as long as it is needed."""
+    scheduler, file = options["scheduler"], options["scheduler_file"]
+    if scheduler is None and file is None and options["workers"] is None:
+        # As Client() does: DASK_SCHEDULER_ADDRESS, for instance.
+        scheduler = dask.config.get("scheduler-address", None)
+    if scheduler is None and file is None:
+        n_workers = options["workers"] or available_cpus()
+        # Ctrl-C is for this process: it ends training in order, while workers would die with tracebacks.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            cluster = LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=1,
+                dashboard_address=":0",
+                # Errors of tasks reach us; workers would write them to the terminal, too, with tracebacks.
+                silence_logs=logging.CRITICAL,
+                # Workers that a nanny starts later, in place of lost ones.
+                preload="import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
+            )
+        finally:
+            signal.signal(signal.SIGINT, handler)
+        with cluster, Client(cluster) as client:
+            say(f"cluster of {n_workers} workers on this machine{_dashboard(client)}", options)
+            yield client
+        return
+    if scheduler is not None and file is not None:
+        raise click.UsageError("Expected --scheduler or --scheduler-file, received both.")
+    if file is not None and not os.path.exists(file):
+        raise click.ClickException(
+            f"Expected a scheduler file at {file}, found none. Start `dask scheduler --scheduler-file "
+            f"{file}`."
+        )
+    where = scheduler or file
+    try:
+        client = Client(scheduler, scheduler_file=file, timeout=_CONNECT_SECONDS)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise click.ClickException(
+            f"Expected a scheduler at {where}, found none within {_CONNECT_SECONDS} s ({error})."
+        ) from error
+    with client:
+        n_workers = len(client.nthreads())
+        say(f"cluster of {n_workers} workers at {where}{_dashboard(client)}", options)
+        if not n_workers:
+            say("waiting for workers: start them with `dask worker`, or press Ctrl-C")
+        yield client
+
+
+def _dashboard(client) -> str:
+    """Return the link to the dashboard, to go into a line; "" where there is none."""
+    try:
+        found = client.run_on_scheduler(_has_dashboard)
+    except Exception:
+        # A scheduler that runs no functions of others; the link is a courtesy.
+        return ""
+    return f", dashboard {client.dashboard_link}" if found else ""
+
+
+def _has_dashboard(dask_scheduler) -> bool:
+    """Return whether a scheduler has pages; one without them has a port all the same."""
+    applications = getattr(dask_scheduler.http_application, "applications", [])
+    return any(path.endswith("/status") for app in applications for path in getattr(app, "app_paths", ()))
+
+
+def say(text: str, options: dict[str, Any] | None = None) -> None:
+    """Write a line to stderr, unless these options say quiet."""
+    if options is None or not options["quiet"]:
+        progress.say(text)
+
+
+@contextmanager
+def friendly_errors() -> Iterator[None]:
+    """Show errors that users can mend as one message without a traceback, and warnings as one line."""
+    try:
+        with warnings.catch_warnings():
+            for noise in (DeprecationWarning, FutureWarning, ResourceWarning):
+                warnings.simplefilter("ignore", noise)
+            if not sys.warnoptions:
+                warnings.showwarning = lambda message, *_: say(f"warning: {in_shell(str(message))}")
+            yield
+    except (ValueError, OSError, ImportError, RuntimeError, KilledWorker) as error:
+        if any(words in str(error) for words in _CSV_ERRORS):
+            error.add_note(_CSV_REMEDY)
+        notes = "\n".join(getattr(error, "__notes__", []))
+        raise click.ClickException(in_shell(f"{error}\n{notes}".rstrip())) from error
+    except KeyboardInterrupt:
+        say("interrupted; nothing was saved")
+        raise SystemExit(INTERRUPTED) from None
