@@ -104,3 +104,35 @@ def params_of(model):
 def bits(model):
     """A name for all parameters of a fitted estimator, to the last bit."""
     return sha256(params_of(model).tobytes()).hexdigest()
+
+
+def left_on_worker(dask_worker):
+    """What a training may leave in a worker's process."""
+    import gc
+    import threading
+
+    from dasknn.cluster.comm import core
+    from dasknn.cluster.comm import dask as comm_dask
+
+    gc.collect()
+    return {
+        "endpoints": len(core._endpoints),
+        "mailrooms": len(comm_dask._mailrooms),
+        "handlers": [name for name in dask_worker.handlers if "dasknn" in name],
+        "threads": [thread.name for thread in threading.enumerate() if "dasknn" in thread.name],
+    }
+
+
+def assert_workers_clean(client):
+    deadline = time.monotonic() + 20
+    while True:
+        left = client.run(left_on_worker)
+        dirty = {
+            at: found
+            for at, found in left.items()
+            if found["endpoints"] or found["mailrooms"] or found["handlers"] or found["threads"]
+        }
+        if not dirty:
+            return
+        assert time.monotonic() < deadline, dirty
+        time.sleep(0.1)

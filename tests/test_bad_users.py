@@ -19,11 +19,10 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import assert_nothing_left, bits, params_of
+from conftest import assert_nothing_left, assert_workers_clean, bits, params_of
 from distributed import Client
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from test_peers import assert_workers_clean
 
 import dasknn
 from dasknn import GradientAveraging, MLPClassifier, MLPRegressor, Sequential, WeightAveraging

@@ -17,7 +17,7 @@ from dasknn.engine.workspace import loss_and_grad
 from dasknn.estimators.losses import CategoricalLogLoss
 from dasknn.layers import Dense
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "losses_and_metrics.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "losses_and_metrics.json").read_text())
 WEIGHT = np.array(GOLDEN["weight"])
 N_ROWS, N_INPUTS, N_OUTPUTS = 12, 5, 3
 

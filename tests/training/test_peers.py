@@ -16,7 +16,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
-from conftest import assert_nothing_left, bits
+from conftest import assert_nothing_left, assert_workers_clean, bits
 from distributed import Client, LocalCluster, Security
 
 from dasknn import (
@@ -468,35 +468,6 @@ def test_two_trainings_at_once_on_one_slot_a_worker_both_end(client, data, local
 
 
 # --- nothing left behind ----------------------------------------------------------------------------
-
-
-def left_on_worker(dask_worker):
-    """What a training may leave in a worker's process."""
-    import gc
-    import threading
-
-    gc.collect()
-    return {
-        "endpoints": len(core._endpoints),
-        "mailrooms": len(comm_dask._mailrooms),
-        "handlers": [name for name in dask_worker.handlers if "dasknn" in name],
-        "threads": [thread.name for thread in threading.enumerate() if "dasknn" in thread.name],
-    }
-
-
-def assert_workers_clean(client):
-    deadline = time.monotonic() + 20
-    while True:
-        left = client.run(left_on_worker)
-        dirty = {
-            at: found
-            for at, found in left.items()
-            if found["endpoints"] or found["mailrooms"] or found["handlers"] or found["threads"]
-        }
-        if not dirty:
-            return
-        assert time.monotonic() < deadline, dirty
-        time.sleep(0.1)
 
 
 class Raise(Callback):

@@ -15,7 +15,7 @@ from dasknn.engine.workspace import GradientSum
 from dasknn.layers import Dense
 from dasknn.metrics import AUC, MetricSet
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "losses_and_metrics.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "losses_and_metrics.json").read_text())
 WEIGHT = np.array(GOLDEN["weight"])
 BATCHES = slice(0, GOLDEN["first_batch"]), slice(GOLDEN["first_batch"], None)
 

@@ -131,9 +131,8 @@ def die_in_a_round():
     import os
     import signal
 
-    import dasknn.cluster.tasks as tasks
-
     import dasknn.cluster.collective as collective
+    import dasknn.training.tasks as tasks
 
     sums, visits = itertools.count(), itertools.count()
     all_reduce, visit = collective.Group.all_reduce, tasks._visit

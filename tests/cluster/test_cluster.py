@@ -83,16 +83,16 @@ def test_any_order_of_arrival_gives_the_same_bits(client, data, local_bits, stra
     def nap_on_worker():
         import random
 
-        import dasknn.cluster.tasks as tasks
+        import dasknn.cluster.graph as graph
 
-        if not hasattr(tasks, "_call_at_once"):
-            tasks._call_at_once = tasks._call
-            tasks._call = lambda *task: (time.sleep(random.random() / 50), tasks._call_at_once(*task))[1]
+        if not hasattr(graph, "_call_at_once"):
+            graph._call_at_once = graph._call
+            graph._call = lambda *task: (time.sleep(random.random() / 50), graph._call_at_once(*task))[1]
 
     def wake_up():
-        import dasknn.cluster.tasks as tasks
+        import dasknn.cluster.graph as graph
 
-        tasks._call = tasks.__dict__.pop("_call_at_once")
+        graph._call = graph.__dict__.pop("_call_at_once")
 
     client.run(nap_on_worker)
     try:

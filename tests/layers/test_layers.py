@@ -34,7 +34,7 @@ from dasknn.losses import MeanSquaredError
 from dasknn.optimizers import SGD
 from dasknn.regularizers import BatchL2
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "layers.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "layers.json").read_text())
 BATCHES, COTANGENT = np.array(GOLDEN["batches"]), np.array(GOLDEN["cotangent"])
 CASES = [
     pytest.param(case, id=f"{case['class_name']}-{number}") for number, case in enumerate(GOLDEN["layers"])

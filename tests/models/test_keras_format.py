@@ -17,7 +17,7 @@ from dasknn import Input, Sequential, layers, losses, optimizers, schedules
 from dasknn.exceptions import ModelFileError
 from dasknn.models import keras_format, persistence
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 LAYERS = {
     "dense": [layers.Dense(4, activation="relu", use_bias=False, kernel_regularizer="l2")],
     "dense with settings of its function": [layers.Dense(4, activation=layers.LeakyReLU(0.2))],
