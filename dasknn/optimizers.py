@@ -287,7 +287,7 @@ class AdamW(Adam):
 
 @dataclass(frozen=True)
 class Adamax(Settings):
-    """Adam with u = max(beta_2 * u, |g|) in place of sqrt(v) (Kingma and Ba 2014, sec. 7)."""
+    """Adam with `u = max(beta_2 * u, |g|)` in place of `sqrt(v)` (Kingma and Ba 2014, sec. 7)."""
 
     beta_1: float = 0.9
     beta_2: float = 0.999

@@ -74,7 +74,7 @@ def _squares(W: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class L1(Regularizer):
-    """l1 * sum(|W|); its derivative at 0 is 0."""
+    """`l1 * sum(|W|)`; its derivative at 0 is 0."""
 
     l1: float = 0.01
 
@@ -87,7 +87,7 @@ class L1(Regularizer):
 
 @dataclass(frozen=True)
 class L2(Regularizer):
-    """l2 * sum(W**2): without the half that scikit-learn's has."""
+    """`l2 * sum(W**2)`: without the half that scikit-learn's has."""
 
     l2: float = 0.01
 
@@ -100,7 +100,7 @@ class L2(Regularizer):
 
 @dataclass(frozen=True)
 class L1L2(Regularizer):
-    """l1 * sum(|W|) + l2 * sum(W**2). By its name alone, "l1l2", it is nothing: both are 0, as in Keras."""
+    """`l1 * sum(|W|) + l2 * sum(W**2)`. By its name alone, "l1l2", it is nothing: both are 0, as in Keras."""
 
     l1: float = 0.0
     l2: float = 0.0

@@ -2,25 +2,21 @@
 
 import importlib
 import inspect
-import re
-from dataclasses import replace
 
-from docutils.utils import new_document
-from myst_parser.mdit_to_docutils.sphinx_ import SphinxRenderer
-from myst_parser.parsers.mdit import create_md_parser
 from sphinx.util import logging
-from sphinx.util.docutils import SphinxDirective
 
 import dasknn
 
 project = "dasknn"
 release = version = dasknn.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["images/*"]
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 smartquotes = False
+# In docstrings, which are in reStructuredText.
+default_role = "code"
 highlight_language = "python"
 
 html_theme = "pydata_sphinx_theme"
@@ -38,13 +34,19 @@ html_theme_options = {
     "show_toc_level": 2,
 }
 
+napoleon_google_docstring = False
+# Types are prose, such as "array (n, p)", and not names to link one by one.
+napoleon_use_param = False
+napoleon_use_rtype = False
+napoleon_custom_sections = [("Attributes", "params_style")]
+
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_class_signature = "mixed"
 python_maximum_signature_line_length = 100
 toc_object_entries_show_parents = "hide"
 
-# What a user may take from each module: subclasses of these, or all that is defined there.
+# What users may import from each module: subclasses of this class, or (None) everything.
 PUBLIC = {
     "callbacks": "Callback",
     "compression": "Compression",
@@ -61,7 +63,7 @@ PUBLIC = {
     "schedules": "LearningRateSchedule",
     "strategies": "Strategy",
 }
-# What the package itself is made of, in those modules.
+# Names in those modules that serve the package itself.
 NOT_FOR_USERS = {
     "dasknn.callbacks.CallbackList",
     "dasknn.callbacks.Monitor",
@@ -72,67 +74,29 @@ NOT_FOR_USERS = {
 }
 
 
-class Markdown(SphinxDirective):
-    """Parses its content as Markdown, in which docstrings are written."""
-
-    has_content = True
-
-    def run(self):
-        # Formulas are full of * and <.
-        config = replace(
-            self.env.myst_config,
-            disable_syntax=["emphasis", "html_inline", "html_block", "link", "reference"],
-        )
-        parser = create_md_parser(config, SphinxRenderer)
-        document = new_document(str(self.env.doc2path(self.env.docname)), self.state.document.settings)
-        parser.options["document"] = document
-        parser.render("\n".join(self.content))
-        return document.children
-
-
-def list_entry(match):
-    """Turn an entry of numpydoc's sections, "names : kind" and indented lines, into an item of a list."""
-    names, _, kind = match[1].partition(" : ")
-    description = " ".join(match[2].split())
-    # Some say what it is in the first line, and go on in the next.
-    goes_on = kind[-1:] in ".,;:" or description[:1].islower()
-    between = " " if goes_on else "\\\n  "
-    return f"- `{names}`: {kind}{between}{description}\n"
-
-
-def as_markdown(docstring):
-    """Return a docstring in Markdown, which it is already but for numpydoc's sections."""
-    prose, *sections = re.split(r"^(\w+)\n-{4,}\n", docstring, flags=re.MULTILINE)
-    for title, body in zip(sections[::2], sections[1::2], strict=True):
-        body = re.sub(r"^(\S.*)\n((?: {4}.*\n|\n(?= {4}))+)", list_entry, body, flags=re.MULTILINE)
-        body = re.sub(r"^(?!- )(\S+(?:, \S+)*) : (.*)", r"- `\1`: \2", body, flags=re.MULTILINE)
-        prose += f"\n```{{rubric}} {title}\n```\n\n{body}"
-    return prose
-
-
-def read_as_markdown(app, what, name, obj, options, lines):
-    """Hand docstrings to `Markdown`; leave out those of modules, which are for those who work on them."""
-    if what == "module":
-        lines.clear()
-    else:
-        text = as_markdown("\n".join(lines) + "\n")
-        lines[:] = [".. markdown::", "", *("   " + line for line in text.splitlines()), ""]
-
-
 def public_names():
-    """Yield the full names of all that users may import."""
+    """Yield the full names of everything that users may import."""
     yield from (f"dasknn.{name}" for name in dasknn.__all__ if not inspect.ismodule(getattr(dasknn, name)))
     for module_name, root_name in PUBLIC.items():
         module = importlib.import_module(f"dasknn.{module_name}")
-        for name, value in vars(module).items():
-            is_own = inspect.isclass(value) or inspect.isfunction(value)
-            is_own = is_own and value.__module__ == module.__name__ and value.__name__ == name
-            if name.startswith("_") or not is_own or name in dasknn.__all__:
-                continue
-            if root_name is None or (
-                inspect.isclass(value) and issubclass(value, getattr(module, root_name))
-            ):
+        for name in names_of(module):
+            value = getattr(module, name)
+            is_class = inspect.isclass(value)
+            is_public = root_name is None or (is_class and issubclass(value, getattr(module, root_name)))
+            # Keras's other names of a class are not documented apart from it.
+            is_own = (is_class or inspect.isfunction(value)) and value.__name__ == name
+            if is_public and is_own and name not in dasknn.__all__:
                 yield f"{module.__name__}.{name}"
+
+
+def names_of(module):
+    """Return `__all__` of a package, or the public names that a module defines."""
+    if hasattr(module, "__all__"):
+        return module.__all__
+    defined = (
+        name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
+    )
+    return [name for name in defined if not name.startswith("_")]
 
 
 def refuse_gaps(app, env):
@@ -140,11 +104,9 @@ def refuse_gaps(app, env):
     described = env.get_domain("py").objects
     for name in sorted(set(public_names()) - NOT_FOR_USERS - set(described)):
         logging.getLogger(__name__).warning(
-            "Expected %s in the reference, found it nowhere. Add it to a page of docs/api.", name
+            "Expected %s in the reference, found it nowhere. Add it to a page in docs/api.", name
         )
 
 
 def setup(app):
-    app.add_directive("markdown", Markdown)
-    app.connect("autodoc-process-docstring", read_as_markdown)
     app.connect("env-check-consistency", refuse_gaps)

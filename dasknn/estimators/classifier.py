@@ -30,7 +30,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
         Activation of the hidden layers.
     solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
-        Optimizer. 'lbfgs' takes all rows in each iteration, of which history_ has an entry.
+        Optimizer. 'lbfgs' takes all rows in each iteration, of which `history_` has an entry.
     alpha : float, default=0.0001
         Strength of the L2 penalty.
     batch_size : int, 'auto' or 'full', default='auto'
@@ -81,7 +81,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         What replicas average. 'auto': plain data trains in this process; Dask data by weights every 16 steps
         with an outer Nesterov step, or by gradients where an epoch has few steps, all rows are one step, or
         the solver is 'sgd' and gradients are cheap to exchange. It depends on settings and sizes alone;
-        strategy_reason_ says why.
+        `strategy_reason_` says why.
     replicas : int or None, default=None
         Number of replicas that train side by side. For given partitions, replicas and random_state, the
         result is the same to the last bit on any cluster. None: one for each thread of the cluster, but no
@@ -104,7 +104,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     members_ : list of fitted estimators
         The members of an ensemble.
     loss_, best_loss_, loss_curve_ : float, float, list of float
-        Mean training loss of the last, the best and of each epoch; lbfgs has loss_ alone.
+        Mean training loss of the last, the best and of each epoch; lbfgs has `loss_` alone.
     history_ : list of dicts
         One an epoch: epoch, loss, learning_rate, n_samples, bytes_sent between workers, seconds, ...
     n_iter_, t_ : int
@@ -118,7 +118,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     interrupted_ : bool
         Whether Ctrl-C ended training before max_iter or the stopping rule did.
     replicas_, strategy_, transport_ : int, strategy or None, str
-        What training used; strategy_ is None for training in this process.
+        What training used; `strategy_` is None for training in this process.
     strategy_reason_ : str
         Why it was this strategy, in words.
     """
@@ -255,7 +255,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return self._predict("predict", X, self._columns_of_outputs())
 
     def predict_proba(self, X):
-        """Return the probability of each class, (n, n_classes) in the order of classes_.
+        """Return the probability of each class, (n, n_classes) in the order of `classes_`.
 
         As for predict, lazily for Dask collections; for a dataframe, a dataframe with a column a class, named
         by its label as text.

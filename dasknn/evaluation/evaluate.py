@@ -56,8 +56,8 @@ def evaluate(
         scikit-learn's `predict` (and `predict_proba`), which is applied to one partition after the other.
     X : Dask or plain dataframe or array (n, p), as the model takes it.
     y : (n,) labels or numbers; of a regression also (n, q).
-    metrics : names as in scikit-learn, functions (y_true, y_pred) -> a number for each row, or `RowMetric`s.
-        None: a few that suit the model.
+    metrics : names as in scikit-learn, functions (y_true, y_pred) -> a number for each row, or objects of
+        class `RowMetric`. None: a few that suit the model.
     slices : what to look at apart: names of columns, `Buckets`, and tuples of these for slices by several.
     sample_weight : (n,) or None, as scikit-learn's metrics take it.
     slice_data : dataframe or series with more columns to slice by, row by row as X; the model does not see

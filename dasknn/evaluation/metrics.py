@@ -140,15 +140,25 @@ _FAMILIES: dict[str, Callable[[Problem, np.ndarray, Answers], np.ndarray]] = {
 class RowMetric:
     """A metric of your own: numbers of each row, which are multiplied with its weight and added up.
 
-    name : what it is called.
-    rows : function (y_true, y_pred) -> numbers (n,), or (n, width). y_true as it came; y_pred what `method`
-        gives, as numpy arrays.
-    value : function (sums (..., width), weight (...)) -> (...), of a whole or of many replicates at once. By
-        default the weighted mean of the first number.
-    width : how many numbers a row.
-    method : "predict" or "predict_proba".
-    greater_is_better : whether `assert_thresholds` asks for more or for less; None: it must be told.
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    rows : callable
+        (y_true, y_pred) -> numbers (n,), or (n, width). y_true as it came; y_pred what `method` gives, as
+        numpy arrays.
+    value : callable or None
+        (sums (..., width), weight (...)) -> (...), of a whole or of many replicates at once. By default the
+        weighted mean of the first number.
+    width : int
+        How many numbers a row.
+    method : {"predict", "predict_proba"}
+        What the model is asked for.
+    greater_is_better : bool or None
+        Whether `assert_thresholds` asks for more or for less; None: it must be told.
 
+    Notes
+    -----
     It must be picklable, as everything that workers compute.
     """
 

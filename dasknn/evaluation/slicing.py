@@ -29,10 +29,16 @@ ALL = "all"
 class Buckets:
     """Slices of a column of numbers.
 
-    column : its name.
-    n : how many buckets, with about as many rows each; or their edges, ascending. A bucket holds its lower
+    Parameters
+    ----------
+    column : str
+        Its name.
+    n : int or sequence of float
+        How many buckets, with about as many rows each; or their edges, ascending. A bucket holds its lower
         edge, not its upper one; rows beyond the edges have buckets of their own.
 
+    Notes
+    -----
     `Buckets("age", 5)`, `Buckets("age", [18, 40, 65])`. Edges that are asked for by number are found in the
     data: they are values of it, exact up to 100,000 distinct ones, and beyond that to some 3 digits. There
     are fewer buckets where one value has more than its share of the rows.

@@ -142,6 +142,8 @@ def as_labels(y_true) -> np.ndarray:
 class RowLoss(Configurable, Loss):
     """A loss given by two functions of the targets y and outputs P (n, k), which work row by row.
 
+    ::
+
         @dataclass(frozen=True)
         class Cubed(RowLoss):
             name: str = "cubed"

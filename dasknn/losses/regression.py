@@ -38,7 +38,7 @@ class MeanSquaredError(BufferedLoss):
 
 @dataclass(frozen=True)
 class MeanAbsoluteError(ElementwiseLoss):
-    """|P - y|, averaged over outputs."""
+    """`|P - y|`, averaged over outputs."""
 
     reduction: str = "sum_over_batch_size"
     name: str = "mean_absolute_error"
@@ -53,7 +53,7 @@ class MeanAbsoluteError(ElementwiseLoss):
 
 @dataclass(frozen=True)
 class MeanAbsolutePercentageError(ElementwiseLoss):
-    """100 |P - y| / |y|, averaged over outputs; |y| is at least 1e-7."""
+    """`100 |P - y| / |y|`, averaged over outputs; `|y|` is at least 1e-7."""
 
     reduction: str = "sum_over_batch_size"
     name: str = "mean_absolute_percentage_error"

@@ -126,7 +126,7 @@ class RocCurveDisplay(_ScoreCurves):
     """The ROC curve of a classifier, one for each class where there are several (one against the rest).
 
     fpr, tpr (m,), roc_auc, name: of a curve, or lists with an item for each curve. pos_label: the class that
-    a single curve is of. Drawn by sklearn.metrics.RocCurveDisplay; line_ is the line, or a list of them.
+    a single curve is of. Drawn by sklearn.metrics.RocCurveDisplay; `line_` is the line, or a list of them.
     """
 
     def __init__(self, *, fpr, tpr, roc_auc=None, name=None, pos_label=None):
@@ -184,7 +184,7 @@ class PrecisionRecallDisplay(_ScoreCurves):
     """Precision against recall of a classifier, a curve for each class where there are several.
 
     precision, recall (m,), average_precision, name, prevalence_pos_label: of a curve, or lists with an item
-    for each curve. Drawn by sklearn.metrics.PrecisionRecallDisplay; line_ is the line, or a list of them.
+    for each curve. Drawn by sklearn.metrics.PrecisionRecallDisplay; `line_` is the line, or a list of them.
     """
 
     def __init__(
@@ -267,7 +267,7 @@ class CalibrationDisplay(Drawn):
     """Whether probabilities are what they say: the share of positive rows in bins of predicted probability.
 
     prob_true, prob_pred (m,), name: of a curve, or lists with an item for each curve. Drawn by
-    sklearn.calibration.CalibrationDisplay; line_ is the line, or a list of them.
+    sklearn.calibration.CalibrationDisplay; `line_` is the line, or a list of them.
     """
 
     def __init__(self, prob_true, prob_pred, *, name=None, pos_label=None):

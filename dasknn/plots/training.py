@@ -81,7 +81,7 @@ class LearningCurveDisplay(Drawn):
 
     entries: of `history_` or `History.entries`. metrics: names of those to show, all by default. Attributes:
     epochs (n,); curves, values (n,) by name, NaN where an epoch has none; learning_rates (n,); events, a dict
-    for each. axes_: the axes from top to bottom: loss, each metric, and the learning rate if it varies.
+    for each. `axes_`: the axes from top to bottom: loss, each metric, and the learning rate if it varies.
     """
 
     def __init__(self, entries: Sequence[Mapping[str, Any]], *, metrics: Iterable[str] | None = None):
@@ -278,7 +278,7 @@ class EpochTimesDisplay(Drawn):
     def plot(self, ax=None, **kwargs):
         """Draw it on ax, or on a new figure; kwargs: properties of the bars. Returns self.
 
-        bars_: a container of bars for each of compute, communication and waiting.
+        `bars_`: a container of bars for each of compute, communication and waiting.
         """
         n = len(self.names)
         size = (7.0, 1.2 + 0.3 * min(n, 12) + 0.16 * max(n - 12, 0)) if self.by == "worker" else (7.0, 3.6)
