@@ -4,7 +4,10 @@ A page is one session: its blocks run in their order, in one process and one new
 them to the cluster that all pages share.
 """
 
+import importlib
+import inspect
 import multiprocessing
+import operator
 import os
 import re
 import signal
@@ -26,12 +29,16 @@ from distributed import LocalCluster
 from markdown_it import MarkdownIt
 from sklearn.exceptions import ConvergenceWarning
 
+import dasknn
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = {"python", "sh", "console"}
 # What is shown and not run: output, files, and directives of Sphinx.
 SHOWN = re.compile(r"text|yaml|toml|dockerfile|\{.*\}")
 NOT_RUN = re.compile(r"<!-- not run: (.+?) -->", re.DOTALL)
+# Settings of Dask's configuration, and the file that they are in.
+NOT_PYTHON = {"dasknn.ports", "dasknn.silence", "dasknn.timeout", "dasknn.yaml"}
 # Pages may start programs, each of which imports what it needs.
 SECONDS = 240
 
@@ -198,3 +205,27 @@ def test_extras_that_are_named_exist():
     text = "".join(page.read_text() for page in PAGES)
     named = {extra for group in re.findall(r"(?:dasknn|\.)\[([\w,]+)\]", text) for extra in group.split(",")}
     assert named <= set(project["optional-dependencies"])
+
+
+def documented_paths(page):
+    """Yield every full name on a page: entries of the reference, and names in prose and code."""
+    text = page.read_text()
+    module = None
+    for directive, name in re.findall(r"^\.\. (currentmodule|auto\w+):: (\S+)", text, re.MULTILINE):
+        if directive == "currentmodule":
+            module = name
+            yield module
+        else:
+            yield f"{module}.{name}"
+    yield from re.findall(r"\bdasknn(?:\.\w+)+", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_documented_paths_can_be_imported(page):
+    for path in sorted(set(documented_paths(page)) - NOT_PYTHON - {"dasknn"}):
+        names = path.split(".")[1:]
+        # Other tests import submodules, which makes them attributes; users may have `import dasknn` alone.
+        assert names[0] in dasknn.__all__, f"{name_of(page)} names {path}, which dasknn/__init__.pyi lacks."
+        found = operator.attrgetter(".".join(names))(dasknn)
+        if inspect.ismodule(found):
+            assert importlib.import_module(path) is found
