@@ -63,9 +63,9 @@ class ClusterExecutor(Executor):
     at_once = 1_000_000
 
     def __init__(self, client, max_faults: int = MAX_FAULTS, selection: Selection | None = None):
-        from distributed.client import FutureCancelledError
-        from distributed.comm import CommClosedError
-        from distributed.scheduler import KilledWorker
+        from distributed import KilledWorker
+
+        from dasknn._compat.distributed import CommClosedError, FutureCancelledError
 
         super().__init__(max_faults)
         if client.status != "running":

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import suppress
 from typing import Any
 
-from dask._task_spec import TaskRef
-
+from dasknn._compat.dask import TaskRef
 from dasknn.cluster.faults import JOINED, LOST, RETIRED, Event, FaultLog, changes, pause_before
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.placement import Home, place

@@ -7,9 +7,9 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
-from dask._task_spec import DataNode, GraphNode, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
+from dasknn._compat.dask import DataNode, GraphNode, Task, TaskRef
 from dasknn.cluster.blas import single_blas_thread
 from dasknn.cluster.renaming import names_again, renamed
 

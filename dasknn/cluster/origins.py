@@ -10,7 +10,8 @@ from typing import Any
 
 import dask
 from dask.base import is_dask_collection
-from sklearn.base import _clone_parametrized
+
+from dasknn._compat.sklearn import _clone_parametrized
 
 _PLACE = ("client", "workers")
 

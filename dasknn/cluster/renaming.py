@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from dask._task_spec import convert_legacy_graph
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
+from dasknn._compat.dask import convert_legacy_graph
 
 # What the names begin with.
 _AGAIN = "dasknn-again"

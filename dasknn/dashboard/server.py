@@ -72,9 +72,9 @@ def _add_page(dask_scheduler) -> str:
     """Add the page to the scheduler's web server, unless it is there; return the prefix of its paths."""
     try:
         from bokeh.server.tornado import BokehTornado
-        from distributed.dashboard.core import BokehApplication
-        from distributed.dashboard.scheduler import template_variables
         from tornado.ioloop import IOLoop
+
+        from dasknn._compat.dashboard import BokehApplication, template_variables
     except ImportError as error:
         raise ImportError(
             f"The scheduler {dask_scheduler.address} has no dashboard: it cannot import bokeh: {error}."
@@ -105,8 +105,7 @@ def _document(board: Board) -> Callable:
     """Return what fills a document for each browser, with the signature that Dask calls."""
 
     def fill(scheduler, extra, doc) -> None:
-        from distributed.dashboard.components import add_periodic_callback
-        from distributed.dashboard.components.scheduler import BOKEH_THEME, env
+        from dasknn._compat.dashboard import BOKEH_THEME, add_periodic_callback, env
 
         page = Page(board)
         page.update()

@@ -19,12 +19,12 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import sklearn.utils
-from dask._task_spec import Task, TaskRef
 from dask.base import is_dask_collection, tokenize
 from dask.delayed import delayed
 from dask.highlevelgraph import HighLevelGraph
 from sklearn.utils import check_random_state
 
+from dasknn._compat.dask import Task, TaskRef
 from dasknn.data import partitions
 from dasknn.data.blocks import concatenate, select
 from dasknn.exceptions import PartitionError

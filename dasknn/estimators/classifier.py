@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from sklearn.base import ClassifierMixin
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call
-from sklearn.utils.validation import (
-    check_is_fitted,
-)
+from sklearn.utils.validation import check_is_fitted
 
+from dasknn._compat.sklearn import StrOptions, _check_partial_fit_first_call
 from dasknn.data import inputs, partitions, targets
 from dasknn.data.blocks import refuse_kinds
 from dasknn.data.targets import ClassWeights

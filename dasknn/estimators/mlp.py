@@ -19,16 +19,17 @@ from scipy.optimize import OptimizeResult
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_is_fitted,
-    column_or_1d,
-)
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from dasknn import callbacks as cb
 from dasknn import strategies
+from dasknn._compat.sklearn import (
+    Interval,
+    Options,
+    StrOptions,
+    _check_optimize_result,
+    _check_sample_weight,
+)
 from dasknn.callbacks import checkpoints, progress
 from dasknn.callbacks.announcements import Announcements
 from dasknn.callbacks.checkpoints import Checkpoints

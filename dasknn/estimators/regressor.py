@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from sklearn.base import RegressorMixin
-from sklearn.utils._param_validation import InvalidParameterError, StrOptions
 from sklearn.utils.metaestimators import available_if
 
+from dasknn._compat.sklearn import InvalidParameterError, StrOptions
 from dasknn.data import inputs, partitions, targets
 from dasknn.data.blocks import refuse_kinds
 from dasknn.estimators.losses import HalfPoisson, SquaredError

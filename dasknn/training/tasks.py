@@ -19,8 +19,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from dask._task_spec import TaskRef
-
+from dasknn._compat.dask import TaskRef
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import MERGE_WIDTH, Graph, merge_tree
 from dasknn.data.shards import Shards

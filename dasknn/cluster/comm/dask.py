@@ -59,7 +59,7 @@ class DaskLink(Link):
         self._loop.call_soon_threadsafe(lambda: asyncio.ensure_future(function(*args)))
 
     async def _write(self, number: int, data) -> None:
-        from distributed.protocol import to_serialize
+        from dasknn._compat.distributed import to_serialize
 
         message = {**self._stamp, "number": number, "data": to_serialize(data)}
         try:
@@ -142,7 +142,7 @@ class DaskEndpoint(Endpoint):
             made.cancel()
 
     async def _make_links(self, rank: int, addresses: dict[int, str]) -> None:
-        from distributed.comm import connect
+        from dasknn._compat.distributed import connect
 
         # What the handler of a peer understands.
         stamp = {
