@@ -1,5 +1,7 @@
 """Errors and warnings that name what was expected, what came and what to do."""
 
+import sys
+
 
 class PartitionError(ValueError):
     """Data that cannot be trained on; the message names the partition and the row."""
@@ -39,3 +41,12 @@ class SchedulerLostError(ConnectionError):
 
 class DataSkewWarning(UserWarning):
     """Partitions whose targets or sizes differ so much that training suffers; the message names a remedy."""
+
+
+def caller_stacklevel() -> int:
+    """Return the `stacklevel` with which a warning points at the code that called dasknn."""
+    ours = ("dasknn", "contextlib")
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ours:
+        level, frame = level + 1, frame.f_back
+    return level

@@ -79,7 +79,7 @@ class CSVLogger(Callback):
             file.truncate(self.size)
             writer = csv.writer(file, delimiter=self.separator, lineterminator="\n")
             if self.keys is None:
-                self.keys = sorted({*logs, *self.training.face.validated})
+                self.keys = sorted({*logs, *self.training.hooks.validated})
                 writer.writerow(["epoch", *self.keys])
             writer.writerow([epoch, *(logs.get(key, "NA") for key in self.keys)])
         if strange := sorted(set(logs) - {*self.keys, *self._left_out}):

@@ -63,7 +63,7 @@ class Monitor(Callback):
     def _comes_later(self) -> bool:
         """Return whether what is followed is to come with the validation of another epoch."""
         training = self.training
-        return self.monitor in training.face.validated and training.n_epochs < training.max_epochs
+        return self.monitor in training.hooks.validated and training.n_epochs < training.max_epochs
 
     def _value(self, logs) -> float | None:
         """Return what is followed, if it is there: a number, or a list of one. ValueError: several numbers.
@@ -219,7 +219,7 @@ class ModelCheckpoint(Monitor):
     def on_train_batch_end(self, batch, logs=None):
         if self.save_freq != "epoch" and batch - self._last_saved >= self.save_freq:
             self._last_saved = batch
-            self.training.face.publish(self.training.running)
+            self.training.hooks.publish(self.training.running)
             self._save(self._epoch, logs, {"batch": batch - self._first_step})
 
     def on_epoch_end(self, epoch, logs=None):

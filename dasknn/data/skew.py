@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from dasknn.data.targets import ClassSummary
-from dasknn.exceptions import DataSkewWarning
+from dasknn.exceptions import DataSkewWarning, caller_stacklevel
 
 # Warn beyond this: 0 is what chance gives, 1 is sorted data (in two partitions, about 0.5).
 _MOST_DISTANCE = 0.4
@@ -109,7 +109,7 @@ def warn_of_skew(
     if of_targets:
         of_targets += f" Mix the rows once: {_shuffled(names)}."
     if found := " ".join(filter(None, [of_targets, of_sizes])):
-        warnings.warn(found, DataSkewWarning, stacklevel=4)
+        warnings.warn(found, DataSkewWarning, stacklevel=caller_stacklevel())
     return of_targets is not None
 
 
@@ -129,7 +129,7 @@ def warn_of_split(left: Sequence[Any], held_out: Sequence[Any], names: Iterable[
         f"validation_split takes the last rows, which differ from those before them: {found}. The validation "
         f"then says little of the model. Mix the rows once: {_shuffled(names)}; or pass validation_data.",
         DataSkewWarning,
-        stacklevel=4,
+        stacklevel=caller_stacklevel(),
     )
 
 

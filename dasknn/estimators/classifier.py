@@ -12,8 +12,9 @@ from dasknn._compat.sklearn import StrOptions, _check_partial_fit_first_call
 from dasknn.data import inputs, partitions, targets
 from dasknn.data.blocks import refuse_kinds
 from dasknn.data.targets import ClassWeights
+from dasknn.estimators.fitting import checked_targets
 from dasknn.estimators.losses import BinaryLogLoss, CategoricalLogLoss
-from dasknn.estimators.mlp import BaseMLP, checked_targets, takes_steps
+from dasknn.estimators.mlp import BaseMLP, takes_steps
 from dasknn.estimators.scores import Accuracy
 
 

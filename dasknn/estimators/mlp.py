@@ -5,87 +5,45 @@ from __future__ import annotations
 import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from functools import partial
-from math import isnan
+from collections.abc import Iterable
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import OptimizeResult
-from sklearn.base import BaseEstimator, RegressorMixin, clone
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
 
 from dasknn import callbacks as cb
 from dasknn import strategies
-from dasknn._compat.sklearn import (
-    Interval,
-    Options,
-    StrOptions,
-    _check_optimize_result,
-    _check_sample_weight,
-)
-from dasknn.callbacks import checkpoints, progress
-from dasknn.callbacks.announcements import Announcements
+from dasknn._compat.sklearn import Interval, Options, StrOptions
+from dasknn.callbacks import checkpoints
 from dasknn.callbacks.checkpoints import Checkpoints
 from dasknn.cluster.connect import connect
-from dasknn.cluster.executor import MAX_FAULTS, Executor
+from dasknn.cluster.executor import MAX_FAULTS
 from dasknn.cluster.origins import Placed
-from dasknn.data import inputs, loading, partitions, targets
-from dasknn.data.blocks import cast, refuse_kinds
-from dasknn.data.columns import check_columns, dtype_of, validated
+from dasknn.data import inputs, partitions, targets
+from dasknn.data.columns import check_columns, validated
 from dasknn.data.targets import ClassWeights
 from dasknn.engine.network import Network
-from dasknn.engine.state import TrainingJob, TrainState, WarmUp
+from dasknn.engine.state import TrainingJob, WarmUp
 from dasknn.estimators import conversion
+from dasknn.estimators.fitting import EstimatorFit, check_path, one_validation, require_targets
 from dasknn.estimators.losses import SklearnLoss
-from dasknn.estimators.stopping import InverseScaling, Patience
-from dasknn.exceptions import NonFiniteLossError
+from dasknn.exceptions import caller_stacklevel
 from dasknn.initializers import VarianceScaling
 from dasknn.layers import Dense
 from dasknn.optimizers import LBFGS, SGD, Adam, Optimizer
 from dasknn.regularizers import BatchL2
-from dasknn.saving import safetensors_file, schema
-from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, auto
+from dasknn.saving import safetensors_file
+from dasknn.strategies import GradientAveraging, Strategy, auto
 from dasknn.training import prediction
-from dasknn.training.datasets import RowsInProcess, RowsOnTasks, score_parts
-from dasknn.training.in_process import random_memory, recall_random
-from dasknn.training.loop import Face, Training
+from dasknn.training.datasets import score_parts
+from dasknn.training.fit import Columns
 from dasknn.training.prediction import Predictor
 
-# What callbacks and history_ have of validation rows.
-_VALIDATED = ("validation_score", "val_loss")
-
-
-@dataclass(frozen=True)
-class _KeptOptimizer:
-    """What partial_fit goes on from, besides the weights."""
-
-    optimizer: Optimizer
-    slots: np.ndarray
-    step: int
-    learning_rate: float
-
-
-class _Attributes(cb.Callback):
-    """Keeps fitted attributes up to date while training runs: what callbacks save after an epoch is whole."""
-
-    def __init__(self, note: Callable[[Training], None]):
-        self._note = note
-
-    def state(self):
-        return None
-
-    def on_train_ready(self, logs=None):
-        self._note(self.training)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._note(self.training)
+# Attributes that say what was learned of the data, besides the weights. _numbered: columns named by integers.
+_OF_THE_DATA = ("n_features_in_", "feature_names_in_", "_numbered", "target_name_", "classes_")
 
 
 def takes_steps(estimator) -> bool:
@@ -95,23 +53,6 @@ def takes_steps(estimator) -> bool:
             f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
         )
     return True
-
-
-def _one_validation(validation_data, X_val, y_val, sample_weight_val) -> tuple:
-    """Return validation data in one. ValueError: it was given twice, or some of it is missing."""
-    if validation_data is not None:
-        raise ValueError("Expected validation_data or X_val and y_val, received both. Leave one of them out.")
-    for name, value in (("X_val", X_val), ("y_val", y_val)):
-        if value is None:
-            given = "y_val" if y_val is not None else "X_val" if X_val is not None else "sample_weight_val"
-            raise ValueError(f"{given} is provided, but {name} was not provided.")
-    return (X_val, y_val) if sample_weight_val is None else (X_val, y_val, sample_weight_val)
-
-
-def checked_targets(X, y, sample_weight):
-    """Return plain y, decimals as numbers. ValueError: rows whose index says that they were mixed."""
-    inputs.check_order({"X": X, "y": y, "sample_weight": sample_weight})
-    return targets.as_array(y) if targets.has_decimals(y) else y
 
 
 class BaseMLP(Placed, BaseEstimator):
@@ -224,7 +165,7 @@ class BaseMLP(Placed, BaseEstimator):
         NonFiniteLossError when training diverges.
         """
         if X_val is not None or y_val is not None or sample_weight_val is not None:
-            validation_data = _one_validation(validation_data, X_val, y_val, sample_weight_val)
+            validation_data = one_validation(validation_data, X_val, y_val, sample_weight_val)
         keeper = checkpoints.begin(checkpoint, resume)
         return self._fit(X, y, sample_weight, validation_data, max_faults=max_faults, keeper=keeper)
 
@@ -240,60 +181,23 @@ class BaseMLP(Placed, BaseEstimator):
     ):
         self._validate_params()
         self._check_settings(validation_data, incremental)
-        going_on = self.__sklearn_is_fitted__() and (self.warm_start or incremental)
-        if not going_on:
-            # Until this fit has come to something, nothing is fitted.
+        is_continued = self.__sklearn_is_fitted__() and (self.warm_start or incremental)
+        if not is_continued:
+            # Until this fit has trained an epoch, nothing is fitted.
             self.__dict__.pop("_members", None)
-        dtype = self.dtype or (self._network_.dtype if going_on else None)
-        X, y, sample_weight = inputs.admit(X, y, sample_weight)
-        validation_data = None if validation_data is None else tuple(inputs.admit(*validation_data))
-        distributed = partitions.is_distributed(X, y, sample_weight)
-        verbose = self._verbosity(distributed)
-        with ExitStack() as stack:
-            if not distributed and self.strategy == "auto":
-                strategy, n_slots, n_parts = None, 1, 1
-                replicas: int | None = 1
-                read: Callable[..., Any] = partial(self._read_in_process, dtype)
-            else:
-                strategy = None if self.strategy == "auto" else strategies.get(self.strategy)
-                replicas = self._replicas(strategy, going_on)
-                data = (X, y, sample_weight, *(validation_data or ()))
-                tasks = stack.enter_context(self._connect(distributed, data, max_faults))
-                n_slots = len(tasks.slots())
-                n_parts = replicas or n_slots
-                if keeper is not None and (found := keeper.found) is not None:
-                    # The cluster may have another size now; what the user leaves to it stays as it was.
-                    replicas, n_parts = replicas or found.replicas, found.face.get("n_parts", n_parts)
-                read = partial(self._read_on, tasks, dtype or dtype_of(X), n_parts, verbose)
-            rows = read(X, y, sample_weight, reset=not going_on)
-            # L-BFGS takes the gradient over all rows, wherever they are; a block of a stream is as it comes.
-            if self.solver != "lbfgs" and (distributed or not incremental):
-                rows.warn_of_skew(is_ours=not distributed)
-            if not going_on:
-                self._learn_name(y)
-            held_out = None
-            if validation_data is not None:
-                if not distributed and partitions.is_distributed(*validation_data):
-                    # They are scored where they are.
-                    tasks = stack.enter_context(self._connect(True, validation_data, max_faults))
-                    read = partial(self._read_on, tasks, rows.dtype, 1, verbose)
-                held_out = self._read_held_out(read, validation_data)
-            given = {"sample_weight": sample_weight is not None}
-            if held_out is not None:
-                given["rows of validation_data"] = held_out.n_rows
-            return self._train(
-                rows,
-                held_out,
-                strategy,
-                replicas,
-                n_slots,
-                going_on,
-                incremental,
-                given,
-                n_parts,
-                keeper,
-                verbose,
-            )
+        data = Columns(*inputs.admit(X, y, sample_weight))
+        validation = None if validation_data is None else Columns(*inputs.admit(*validation_data))
+        EstimatorFit(
+            self,
+            data,
+            validation,
+            None if self.strategy == "auto" else strategies.get(self.strategy),
+            keeper,
+            max_faults,
+            is_partial=incremental,
+            is_continued=is_continued,
+        ).run()
+        return self
 
     def _connect(self, distributed: bool, data: tuple, max_faults: int = MAX_FAULTS):
         return connect(self.client, distributed, max_faults, workers=self.workers, data=data)
@@ -302,7 +206,7 @@ class BaseMLP(Placed, BaseEstimator):
         self._hidden_sizes()
         for callback in cb.as_list(self.callbacks):
             if isinstance(callback, cb.ModelCheckpoint):
-                _check_path(callback.filepath)
+                check_path(os.fspath(callback.filepath))
                 if callback.save_weights_only:
                     raise ValueError(
                         f"{type(self).__name__} is saved as a whole, received "
@@ -318,220 +222,12 @@ class BaseMLP(Placed, BaseEstimator):
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
 
-    def _verbosity(self, distributed: bool) -> int:
-        """Return what to show: 0 nothing, 1 lines, 2 bars."""
-        if self.verbose is None:
-            return 2 if distributed and progress.can_move() else 0
-        return int(self.verbose)
-
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
         sizes = list(sizes) if isinstance(sizes, Iterable) else [sizes]
         if any(size <= 0 for size in sizes):
             raise ValueError("hidden_layer_sizes must be > 0, got %s." % sizes)
         return sizes
-
-    def _replicas(self, strategy: Strategy | None, going_on: bool) -> int | None:
-        """Return the number of replicas, where parameters or an earlier fit say so."""
-        if strategy is None:
-            return self.replicas
-        if self.transport == auto.PEER and isinstance(strategy, PredictionAveraging):
-            raise ValueError(
-                "transport='peer' is for replicas that exchange something, which members of an ensemble do "
-                "not. Use transport='auto'."
-            )
-        if self.transport == auto.TASKS and strategy.remembers:
-            raise ValueError(
-                "Compressed gradients travel between workers themselves, received transport='tasks'. Use "
-                "transport='auto', or leave compression out."
-            )
-        if self.solver == "lbfgs" and not isinstance(strategy, GradientAveraging):
-            raise ValueError(
-                f"solver='lbfgs' needs the gradient over all rows in each iteration, received strategy "
-                f"{strategy.name!r}. Use strategy='gradients', or solver='adam'."
-            )
-        wanted = strategy.replicas or self.replicas
-        if self.replicas not in (None, wanted):
-            raise ValueError(
-                f"Expected replicas={wanted}, as the strategy says, received {self.replicas}. "
-                "Leave replicas out."
-            )
-        if going_on and isinstance(strategy, PredictionAveraging):
-            return wanted or len(self._members)
-        return wanted
-
-    # --- the data ----------------------------------------------------------------------------------
-
-    def _read_held_out(self, read: Callable[..., Any], validation_data):
-        try:
-            return read(*validation_data, reset=False)
-        except (TypeError, ValueError) as error:
-            error.add_note(
-                "This is about validation data, which a Pipeline hands to its last step as it is. Let it "
-                "transform X_val: sklearn.set_config(enable_metadata_routing=True), "
-                f"{type(self).__name__}(...).set_fit_request(X_val=True, y_val=True), "
-                'make_pipeline(..., transform_input=["X_val"]).fit(X, y, X_val=X_val, y_val=y_val).'
-            )
-            raise
-
-    def _read_in_process(self, dtype: str | None, X, y, sample_weight=None, *, reset: bool) -> RowsInProcess:
-        y = checked_targets(X, y, sample_weight)
-        X, y = validated(
-            self, X, y=y, multi_output=True, y_numeric=isinstance(self, RegressorMixin), reset=reset
-        )
-        if sparse.issparse(y):
-            y = y.toarray()
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        X = cast(X, dtype or X.dtype)
-        if sample_weight is not None:
-            refuse_kinds("sample_weight", sample_weight)
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
-            if not sample_weight.any():
-                raise ValueError("Sample weights must contain at least one non-zero number.")
-        return RowsInProcess(X, y, sample_weight)
-
-    def _read_on(
-        self,
-        tasks: Executor,
-        dtype: str,
-        n_parts: int,
-        verbose: int,
-        X,
-        y,
-        sample_weight=None,
-        *,
-        reset: bool,
-    ) -> RowsOnTasks:
-        check_columns(self, X, reset=reset)
-        self._require_targets(y)
-        names = list(X.columns) if partitions.is_dataframe(X) else None
-        parts = partitions.parts(X, y, sample_weight, 1 if partitions.is_distributed(X) else n_parts)
-        shown = verbose > 1 or (verbose > 0 and progress.can_move())
-        with progress.loading_bar(len(parts), shown, stays=self.verbose == 2) as on_partition:
-            loaded = loading.load(
-                tasks, parts, dtype, self._summarize().of, feature_names=names, on_partition=on_partition
-            )
-        return RowsOnTasks(tasks, loaded, dtype)
-
-    def _learn_name(self, y) -> None:
-        """Keep the name of a series y, as scikit-learn keeps those of the columns of X."""
-        name = getattr(y, "name", None) if hasattr(y, "to_frame") else None
-        if isinstance(name, str):
-            self.target_name_ = name
-        else:
-            self.__dict__.pop("target_name_", None)
-
-    def _require_targets(self, y) -> None:
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None. Pass it with X."
-            )
-
-    # --- training ----------------------------------------------------------------------------------
-
-    def _train(
-        self,
-        rows,
-        held_out,
-        strategy: Strategy | None,
-        replicas,
-        n_slots,
-        going_on,
-        incremental,
-        given: dict[str, Any],
-        n_parts: int,
-        keeper: Checkpoints | None,
-        verbose: int,
-    ):
-        summary = rows.summary(self._summarize().of)
-        if held_out is not None:
-            summary.check_held_out(held_out.summary(self._summarize().of))
-        encoder = self._learn_targets(summary, rows.dtype, incremental)
-        class_weights = self._class_weights(summary, encoder, incremental)
-        network = self._network(encoder, rows.dtype)
-
-        # Random draws in scikit-learn's order: parameters, rows held out, orders of rows.
-        rng = check_random_state(self.random_state)
-        members = self._members_for(network) if going_on else network.initial_params(rng)[np.newaxis]
-        kept = self._kept(going_on) | {"n_parts": n_parts}
-        if keeper is not None:
-            rng = self._go_on_drawing(rng, keeper)
-            kept["random"] = random_memory(rng)
-        seed = rows.draw_seed(rng)
-        validate = self._validation(rows, held_out, network, encoder, class_weights)
-
-        replicas = replicas or self._default_replicas(strategy, n_slots, rows.n_rows)
-        sizes = self._sizes(network, rows.n_rows, replicas, strategy)
-        averages, reason = self._choose(rows, strategy, sizes)
-        job = self._job(sizes, seed)
-        state = averages.init_state(job, members[0], replicas)
-        if going_on:
-            job, state = self._go_on(job, state, members, incremental)
-        patience = self._make_patience(going_on)
-        transport = rows.transport(job, averages, encoder, class_weights, self._transport(averages, sizes))
-        self.replicas_, self.transport_ = replicas, transport.name
-        self.strategy_ = None if transport.name == auto.PROCESS else averages
-        self.strategy_reason_ = reason
-        training = Training(
-            self,
-            transport,
-            state,
-            1 if incremental else self.max_iter,
-            [
-                *([] if keeper is None else [keeper]),
-                *self._lines(verbose, incremental),
-                *self._watchers(patience, going_on, job.optimizer.learning_rate),
-                *([Announcements(rows.tasks)] if isinstance(rows, RowsOnTasks) else []),
-            ],
-            Face(
-                validate=validate,
-                validated=() if validate is None else _VALIDATED,
-                publish=partial(self._publish, job.network, encoder),
-                settings=self._settings(encoder, class_weights) | given,
-                kept=kept,
-                check_kept=_KEPT,
-            ),
-            self.history_ if going_on else (),
-        )
-        self.history_ = training.history
-        learn = partial(self._learn, training, encoder, patience)
-        found = None
-        try:
-            if isinstance(job.optimizer, LBFGS):
-                found = training.minimize(job.optimizer)
-            else:
-                training.run()
-        except NonFiniteLossError:
-            # Whoever catches the error finds the weights of the last good epoch.
-            learn()
-            raise
-        learn()
-        if not (training.stop_training or training.interrupted or incremental):
-            self._warn_unless_converged(found)
-        return self
-
-    def _publish(self, network: Network, encoder, state: TrainState) -> None:
-        """Take over what has been learned: callbacks may predict, score and save."""
-        self._set_predictor(Predictor(network, np.atleast_2d(state.params), encoder))
-
-    def _validation(self, rows, held_out, network, encoder, class_weights: ClassWeights | None):
-        """Return a function of the state that scores it: on held_out, or on some rows that it takes away."""
-        if held_out is not None:
-            # Their weights are the user's.
-            class_weights = None
-        elif self.early_stopping and self.solver != "lbfgs":
-            is_binary = isinstance(encoder, targets.ClassEncoder) and encoder.n_outputs == 1
-            held_out = rows.hold_out(self.validation_fraction, encoder if is_binary else None)
-        else:
-            return None
-
-        def validate(state: TrainState) -> dict[str, float]:
-            predictor = Predictor(network, np.atleast_2d(state.params), encoder)
-            found = held_out.validate(self._metric, predictor, class_weights)
-            return dict(zip(_VALIDATED, found, strict=True))
-
-        return validate
 
     def _network(self, encoder, dtype: str) -> Network:
         loss = self._loss(encoder)
@@ -543,14 +239,6 @@ class BaseMLP(Placed, BaseEstimator):
             Dense(int(n), name, kernel_initializer=glorot, bias_initializer=glorot) for n, name in units
         )
         return Network(self.n_features_in_, layers, loss, dtype)
-
-    def _choose(self, rows, strategy: Strategy | None, sizes: auto.Sizes) -> tuple[Strategy, str]:
-        """Return the strategy, and why it is this one."""
-        if strategy is not None:
-            return strategy, f"{strategy.name}: asked for"
-        if isinstance(rows, RowsInProcess):
-            return GradientAveraging(), "none: plain data trains in this process"
-        return self._choose_by_rules(sizes)
 
     def _choose_by_rules(self, sizes: auto.Sizes) -> tuple[Strategy, str]:
         """Return what strategy='auto' is for Dask data, and why."""
@@ -588,7 +276,7 @@ class BaseMLP(Placed, BaseEstimator):
         elif batch_size is not None and batch_size > n_rows:
             warnings.warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-                stacklevel=5,
+                stacklevel=caller_stacklevel(),
             )
             batch_size = n_rows
         return auto.Sizes(network, n_rows, replicas, None if batch_size is None else int(batch_size))
@@ -599,147 +287,6 @@ class BaseMLP(Placed, BaseEstimator):
 
     def _default_replicas(self, strategy: Strategy | None, n_slots: int, n_rows: int) -> int:
         return auto.default_replicas(strategy or GradientAveraging(), n_slots, n_rows, self._wanted_batch())
-
-    def _make_patience(self, going_on: bool) -> Patience:
-        adaptive = self.solver == "sgd" and self.learning_rate == "adaptive"
-        patience = Patience(
-            self.tol, self.n_iter_no_change, adaptive, bool(self.verbose), self.early_stopping
-        )
-        if going_on and hasattr(self, "_patience"):
-            patience.go_on_from(self._patience)
-        return patience
-
-    def _lines(self, verbose: int, incremental: bool) -> list[cb.Callback]:
-        if verbose == 1:
-            return [progress.EpochLines()]
-        # Calls of partial_fit may come by the thousand.
-        return [progress.ProgressBar(stays=bool(self.verbose) or not incremental)] if verbose else []
-
-    def _watchers(self, patience: Patience, going_on: bool, learning_rate: float) -> list[cb.Callback]:
-        watchers: list[cb.Callback] = []
-        if self.solver != "lbfgs":
-            watchers.append(patience)
-        if self.solver == "sgd" and self.learning_rate == "invscaling":
-            rows_seen = self.t_ if going_on else 0
-            watchers.append(InverseScaling(learning_rate, self.power_t, rows_seen))
-        # Before those of users, which may save the model.
-        return [*watchers, _Attributes(partial(self._note, patience)), *cb.as_list(self.callbacks)]
-
-    # --- going on from an earlier fit --------------------------------------------------------------
-
-    def _members_for(self, network: Network) -> np.ndarray:
-        """Return the fitted parameters (m, n_params). ValueError: they are of another network."""
-        if network.shapes != self._network_.shapes:
-            fitted, wanted = ([W for W, _ in net.shapes] for net in (self._network_, network))
-            raise ValueError(
-                f"Expected to go on with the layers that were fitted, {fitted}, received parameters and "
-                f"data for {wanted}. Use fit with warm_start=False to begin anew."
-            )
-        return self._predictor().members.astype(network.dtype, copy=False)
-
-    def _go_on(self, job: TrainingJob, state: TrainState, members: np.ndarray, incremental: bool):
-        """Return job and state with what an earlier fit has left; only partial_fit keeps the optimizer."""
-        if len(members) != len(np.atleast_2d(state.params)):
-            raise ValueError(
-                f"Expected to go on with {len(members)} members, as they were fitted, received a strategy "
-                f"for {len(np.atleast_2d(state.params))}. Keep strategy and replicas, or use fit with "
-                "warm_start=False."
-            )
-        state = replace(state, params=members.reshape(state.params.shape))
-        kept = getattr(self, "_kept_optimizer", None)
-        if not incremental or kept is None:
-            return job, state
-        # Another strategy may have a slot of its own behind those of the optimizer.
-        n_slots = min(kept.slots.shape[-2], state.slots.shape[-2])
-        slots = state.slots.copy()
-        slots[..., :n_slots, :] = kept.slots[..., :n_slots, :]
-        state = replace(state, slots=slots, step=kept.step, learning_rate=kept.learning_rate)
-        return replace(job, optimizer=kept.optimizer), state
-
-    # --- going on from a checkpoint ----------------------------------------------------------------
-
-    def _settings(self, encoder, class_weights: ClassWeights | None) -> dict[str, Any]:
-        """Return what decides about learning, besides what the job and the data say."""
-        settings: dict[str, Any] = {
-            "model": type(self).__name__,
-            "classes": getattr(encoder, "classes", None),
-            "weights of classes": None if class_weights is None else class_weights.values,
-        }
-        if isinstance(self.random_state, Integral):
-            settings["random_state"] = int(self.random_state)
-        if self.solver == "lbfgs":
-            return settings
-        names = ["tol", "n_iter_no_change", "early_stopping"]
-        if self.early_stopping:
-            names.append("validation_fraction")
-        if self.solver == "sgd":
-            names += ["learning_rate", "power_t"] if self.learning_rate == "invscaling" else ["learning_rate"]
-        return settings | {name: getattr(self, name) for name in names}
-
-    def _kept(self, going_on: bool) -> dict[str, Any]:
-        """Return what an earlier fit has left that this one adds to."""
-        names = ("t_", *conversion.ABSENT_AFTER_LBFGS) if going_on else ()
-        return {"earlier": {name: getattr(self, name) for name in names if hasattr(self, name)}}
-
-    def _go_on_drawing(self, rng: np.random.RandomState, keeper: Checkpoints) -> np.random.RandomState:
-        """Return what to draw from: as the training drew that this one goes on from, where there is one."""
-        kept = None if keeper.found is None else keeper.found.face.get("random")
-        if kept is not None:
-            # Without a seed, rng is the one of the whole process.
-            rng = np.random.RandomState() if self.random_state is None else rng
-            with schema.refusing("The checkpoint", "that of this training", ""):
-                recall_random(rng, kept)
-        return rng
-
-    # --- what was learned --------------------------------------------------------------------------
-
-    def _learn(self, training: Training, encoder, patience: Patience) -> None:
-        """Take over what a training has come to, for good."""
-        state, job = training.state, training.transport.job
-        self._publish(job.network, encoder, state)
-        self._note(patience, training)
-        self._kept_optimizer = None
-        if not isinstance(job.optimizer, LBFGS):
-            self._patience = patience
-            self._kept_optimizer = _KeptOptimizer(job.optimizer, state.slots, state.step, state.learning_rate)
-
-    def _note(self, patience: Patience, training: Training) -> None:
-        """Set the fitted attributes, but for the weights, to what a training has come to so far."""
-        state = training.state
-        self.history_ = training.history
-        epochs = training.history[training.n_before :]
-        # L-BFGS may find nothing to do: then there is a loss, but no epoch.
-        self.loss_ = self.history_[-1]["loss"] if self.history_ and not state.n_samples else state.loss
-        self.n_iter_ = len(epochs)
-        self.interrupted_ = training.interrupted
-        self.t_ = 0
-        for name in conversion.ABSENT_AFTER_LBFGS:
-            self.__dict__.pop(name, None)
-        self.__dict__.update(training.face.kept["earlier"])
-        scores = [entry["validation_score"] for entry in epochs if "validation_score" in entry]
-        if scores:
-            self.validation_scores_ = [*(vars(self).get("validation_scores_") or []), *scores]
-            # As in scikit-learn, a score that is NaN is never the best.
-            known = (score for score in self.validation_scores_ if not isnan(score))
-            self.best_validation_score_ = max(known, default=float("-inf"))
-        if isinstance(training.transport.job.optimizer, LBFGS):
-            return
-        if not scores:
-            self.validation_scores_ = self.best_validation_score_ = None
-        self.t_ += len(epochs) * training.n_samples
-        self.loss_curve_ = [*vars(self).get("loss_curve_", []), *(entry["loss"] for entry in epochs)]
-        self.best_loss_ = None if self.early_stopping else patience.best_loss
-
-    def _warn_unless_converged(self, found: OptimizeResult | None) -> None:
-        if found is not None:
-            self.n_iter_ = _check_optimize_result("lbfgs", found, self.max_iter)
-        elif self.n_iter_ == self.max_iter:
-            warnings.warn(
-                f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
-                "optimization hasn't converged yet.",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
 
     def _set_predictor(self, predictor: Predictor) -> None:
         network, members = predictor.network, predictor.members
@@ -784,7 +331,7 @@ class BaseMLP(Placed, BaseEstimator):
     def _score_where_data_is(self, X, y, sample_weight) -> float:
         predictor = self._predictor()
         check_columns(self, X, reset=False)
-        self._require_targets(y)
+        require_targets(self, y)
         parts = partitions.parts(X, y, sample_weight)
         names = list(X.columns) if partitions.is_dataframe(X) else None
         with self._connect(True, (X, y, sample_weight)) as tasks:
@@ -819,7 +366,7 @@ class BaseMLP(Placed, BaseEstimator):
         The optimizer's state is not in it: partial_fit of a loaded model begins with a new one. ValueError: a
         path that ends as a file of Keras's.
         """
-        _check_path(path)
+        check_path(os.fspath(path))
         safetensors_file.write(path, *conversion.parts_of(self))
 
     def to_sklearn(self):
@@ -844,25 +391,3 @@ class BaseMLP(Placed, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _check_path(path: str | os.PathLike) -> None:
-    if os.fspath(path).endswith((".keras", ".h5")):
-        raise ValueError(
-            f"Expected a path such as 'model.safetensors', which is the form of this file, received "
-            f"{os.fspath(path)!r}. Keras's files are for dasknn.Sequential."
-        )
-
-
-# What fit has learned of the data, besides the weights. _numbered: columns that are called by integers.
-_OF_THE_DATA = ("n_features_in_", "feature_names_in_", "_numbered", "target_name_", "classes_")
-# What checkpoints keep of an earlier fit, and of this one's random draws.
-_KEPT = schema.record(
-    {
-        "earlier": schema.record(
-            {}, {name: conversion.FITTED[name] for name in ("t_", *conversion.ABSENT_AFTER_LBFGS)}
-        ),
-        "n_parts": schema.integer(1),
-    },
-    {"random": schema.anything},
-)

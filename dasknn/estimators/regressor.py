@@ -10,8 +10,9 @@ from sklearn.utils.metaestimators import available_if
 from dasknn._compat.sklearn import InvalidParameterError, StrOptions
 from dasknn.data import inputs, partitions, targets
 from dasknn.data.blocks import refuse_kinds
+from dasknn.estimators.fitting import checked_targets
 from dasknn.estimators.losses import HalfPoisson, SquaredError
-from dasknn.estimators.mlp import BaseMLP, checked_targets, takes_steps
+from dasknn.estimators.mlp import BaseMLP, takes_steps
 from dasknn.estimators.scores import R2
 
 

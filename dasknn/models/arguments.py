@@ -16,6 +16,7 @@ from dasknn.engine.state import TrainState
 from dasknn.metrics import MetricSet
 from dasknn.models.layer_stack import DTYPE
 from dasknn.saving import storage
+from dasknn.training.fit import Columns
 
 # What y and sample_weight are called at the door.
 TARGET_NAMES = ("y", "sample_weight")
@@ -47,6 +48,15 @@ def check_fit(
     if not 0 <= validation_split < 1:
         raise ValueError(f"Expected validation_split to be in [0, 1), received {validation_split!r}.")
     refuse_steps("validation_steps", validation_steps)
+
+
+def checked_validation(data) -> Columns:
+    """Return validation_data as columns. ValueError: it is no pair, nor a triple."""
+    if not isinstance(data, list | tuple) or len(data) not in (2, 3):
+        raise ValueError(
+            f"Expected validation_data to be (x, y) or (x, y, sample_weight), received {type(data).__name__}."
+        )
+    return Columns(*data)
 
 
 def refuse_steps(name: str, steps) -> None:

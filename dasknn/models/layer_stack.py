@@ -12,6 +12,7 @@ import numpy as np
 
 from dasknn import layers as layer_kinds
 from dasknn.engine.network import Network
+from dasknn.exceptions import caller_stacklevel
 from dasknn.layers import Input, Layer
 from dasknn.models import summary
 from dasknn.models.views import LayerHandle
@@ -96,7 +97,7 @@ class Stack:
             return
         if layer.input_shape is not None and not self._layers and self._input_shape is None:
             if weights is None:
-                warnings.warn(_HINT, stacklevel=_outside())
+                warnings.warn(_HINT, stacklevel=caller_stacklevel())
             self._input_shape = layer.input_shape
         if self._input_shape is not None:
             # Before anything is changed: it may not take such rows.
@@ -364,13 +365,3 @@ def _assign(views: Sequence[np.ndarray], weights, where: str) -> None:
         raise ValueError(f"Expected weights of {where} of shapes {expected}, received {received}.")
     for view, weight in zip(views, weights, strict=True):
         view[...] = weight
-
-
-def _outside() -> int:
-    """Return the stacklevel of whoever called the package."""
-    import sys
-
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("dasknn"):
-        level, frame = level + 1, frame.f_back
-    return level

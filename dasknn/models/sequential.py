@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from math import prod
 from numbers import Real
 from typing import Any
@@ -19,25 +18,24 @@ from sklearn.utils import Tags, TargetTags
 from dasknn import callbacks as cb
 from dasknn import layers, losses, metrics, optimizers, strategies
 from dasknn.callbacks import checkpoints, progress
-from dasknn.callbacks.announcements import Announcements
 from dasknn.cluster.connect import connect
 from dasknn.cluster.executor import MAX_FAULTS, Executor
 from dasknn.cluster.local import LocalExecutor
 from dasknn.cluster.origins import Placed
-from dasknn.data import inputs, loading, partitions
+from dasknn.data import inputs, partitions
 from dasknn.data.columns import check_names, names_of, refuse_text
 from dasknn.engine import updater
 from dasknn.engine.state import TrainingJob, TrainState
+from dasknn.exceptions import caller_stacklevel
 from dasknn.layers import Input
 from dasknn.metrics import MetricSet
 from dasknn.models import persistence
 from dasknn.models.arguments import (
-    TARGET_NAMES,
     check_fit,
     checked_batch_size,
     checked_path,
+    checked_validation,
     flat_columns,
-    lines_of,
     one_block,
     refuse_steps,
     report,
@@ -45,21 +43,20 @@ from dasknn.models.arguments import (
     scalar_or_list,
 )
 from dasknn.models.compile import BY_THE_DATA, Compiled, described_metric, listed, looked_up
+from dasknn.models.fitting import FitArguments, SequentialFit, continued, read_rows
 from dasknn.models.layer_stack import DTYPE, Stack
 from dasknn.models.persistence import MODEL_ENDINGS, WEIGHTS_ENDINGS
 from dasknn.models.targets import LabelWeights, LossEncoder
 from dasknn.models.views import OptimizerHandle
 from dasknn.regularizers import BatchL2
-from dasknn.saving import schema
-from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, auto
+from dasknn.strategies import GradientAveraging, auto
 from dasknn.strategies.local_trainer import LocalTrainer
 from dasknn.training import prediction
-from dasknn.training.datasets import RowsOnTasks, make_shard
-from dasknn.training.loop import Face, Training
+from dasknn.training.datasets import make_shard
+from dasknn.training.fit import Columns
+from dasknn.training.loop import Training
 from dasknn.training.prediction import Evaluation, Predictor
 
-# Where the rules choose, a replica has at least so many rows of a step.
-_LEAST_ROWS_OF_STEP = 8
 _NO_PENALTY = BatchL2(0.0)
 
 # Seeds of models that are created: a stream that `set_random_seed` begins anew.
@@ -168,7 +165,7 @@ class Sequential(Placed, Stack):
                 f"{what} of one output is the same whatever the weights are, so this model cannot learn. For "
                 "two classes use Dense(1, activation='sigmoid') and loss='binary_crossentropy', or an output "
                 "for each class.",
-                stacklevel=3,
+                stacklevel=caller_stacklevel(),
             )
 
     @property
@@ -346,139 +343,31 @@ class Sequential(Placed, Stack):
                     callback.filepath, True, WEIGHTS_ENDINGS if callback.save_weights_only else MODEL_ENDINGS
                 )
         check_fit(epochs, initial_epoch, steps_per_epoch, validation_split, validation_steps, validation_freq)
-        is_distributed = partitions.is_distributed(x, y, sample_weight)
-        batch_size = checked_batch_size(batch_size)
-        keeper = checkpoints.begin(checkpoint, resume)
-        given = tuple(validation_data) if isinstance(validation_data, list | tuple) else ()
-        data = (x, y, sample_weight, *given)
-        with ExitStack() as stack:
-            tasks = stack.enter_context(self._tasks(is_distributed, data, max_faults))
-            x = self._ready(x)
-            settings = self._settle_loss(y)
-            self._warn_of_one_class()
-            names = names_of(x)
-            network = self._built_network()
-            encoder = self._encoder(counts_labels=class_weight is not None)
-            replicas = self._replicas(is_distributed, len(tasks.slots()), batch_size)
-            if keeper is not None and keeper.found is not None and not self._says_replicas():
-                # The cluster may have another size now; what the user leaves to it stays as it was.
-                replicas = keeper.found.replicas
-            rows = self._read(tasks, encoder, x, y, sample_weight, replicas, verbose=verbose)
-            is_sorted = rows.warn_of_skew(is_ours=not is_distributed)
-            summary = held_out_summary = rows.summary(encoder.summarize)
-            weights = None if class_weight is None else LabelWeights.of(class_weight, summary, DTYPE)
-            held_out = None
-            if validation_data is not None:
-                validation = self._validation(validation_data, names)
-                where = tasks
-                if not is_distributed and partitions.is_distributed(*validation):
-                    # They are evaluated where they are.
-                    where = stack.enter_context(self._tasks(True, validation, max_faults))
-                held_out = self._read(where, encoder, *validation, replicas, verbose=verbose)
-                held_out_summary = held_out.summary(encoder.summarize)
-            elif validation_split:
-                held_out = rows.hold_out_last(validation_split)
-                if not is_sorted:
-                    rows.warn_of_split(held_out, encoder.summarize)
-            if not self._says_replicas():
-                replicas = min(replicas, rows.n_rows)
-            batch_size = min(batch_size, rows.n_rows)
-            sizes = auto.Sizes(network, rows.n_rows, replicas, batch_size)
-            strategy, self.strategy_reason_ = self._choose(sizes)
-            job = self._job(batch_size, replicas, summary, shuffle, steps_per_epoch)
-            state = self._begin(job, strategy, replicas)
-            wanted = (
-                auto.choose_transport(strategy, sizes) if settings.transport == "auto" else settings.transport
-            )
-            transport = rows.transport(job, strategy, encoder, weights, wanted)
-            self.replicas_, self.strategy_, self.transport_ = replicas, strategy, transport.name
-            self.history = cb.History()
-            decisive = {
-                "model": type(self).__name__,
-                "initial_epoch": initial_epoch,
-                "class_weight": None if weights is None else weights.weights,
-                "sample_weight": sample_weight is not None,
-                "validation rows": None if held_out is None else held_out.n_rows,
-                "validation_freq": validation_freq,
-            }
-            # Members of an ensemble take whole steps of their own rows.
-            of_step = strategy.replicas_in_step(replicas)
-            n_steps = -(-rows.n_rows * of_step // (replicas * batch_size))
-            n_steps = min(steps_per_epoch or n_steps, n_steps)
-            training = Training(
-                self,
-                transport,
-                state,
-                max(0, epochs - initial_epoch),
-                [
-                    *([] if keeper is None else [keeper]),
-                    *callbacks,
-                    self.history,
-                    *lines_of(verbose, n_steps),
-                    Announcements(tasks),
-                ],
-                Face(
-                    partial(report, job.metrics),
-                    self._validate(encoder, held_out, held_out_summary, validation_freq),
-                    () if held_out is None else tuple(f"val_{name}" for name in self.metrics_names),
-                    self._take,
-                    {"epochs": epochs, "steps": n_steps, "verbose": verbose},
-                    settings=decisive,
-                    # What the seeds of later fits come from.
-                    kept={"seed": self._seed, "n_fits": self._n_fits},
-                    check_kept=_KEPT,
-                ),
-                first_epoch=initial_epoch,
-            )
-            self._learn_names(names)
-            self._run(training)
+        if validation_data is not None:
+            validation_data = checked_validation(validation_data)
+        arguments = FitArguments(
+            checked_batch_size(batch_size),
+            epochs,
+            verbose,
+            callbacks,
+            validation_split,
+            bool(shuffle),
+            class_weight,
+            initial_epoch,
+            steps_per_epoch,
+            validation_freq,
+        )
+        found = checkpoints.begin(checkpoint, resume)
+        data = Columns(x, y, sample_weight)
+        SequentialFit(self, data, validation_data, arguments, found, max_faults).run()
+        assert self.history is not None
         return self.history
-
-    def _run(self, training: Training) -> None:
-        self.stop_training = False
-        self._n_fits += 1
-        self._training = training
-        try:
-            # Whoever catches an error finds the weights of the last good epoch.
-            training.run()
-        finally:
-            self._training = None
-            kept = training.face.kept
-            self._seed, self._n_fits = kept["seed"], kept["n_fits"] + 1
-        state = training.state
-        optimizer = training.transport.job.optimizer
-        self._take(state)
-        if optimizer.use_ema and state.params.ndim == 1:
-            # As in Keras, what training ends with are the averages.
-            average = updater.averages(optimizer, state.params, state.slots, self._built_network().variables)
-            self._members = average[np.newaxis]
 
     def _take(self, state: TrainState) -> None:
         """Take over what has been learned."""
         self._members = np.atleast_2d(state.params)
         self._slots, self._step = state.slots, state.step
         self._rate = state.learning_rate
-
-    def _begin(self, job: TrainingJob, strategy: Strategy, replicas: int) -> TrainState:
-        """Return the state to begin with: what an earlier fit has left, if it goes with this one."""
-        assert self._members is not None
-        state = strategy.init_state(job, self._members[0], replicas)
-        if state.params.shape == self._members.shape or state.params.ndim == len(self._members) == 1:
-            state = replace(state, params=self._members.reshape(state.params.shape))
-        elif len(self._members) > 1:
-            raise ValueError(
-                f"This model is an ensemble of {len(self._members)} networks, received a strategy for "
-                f"{len(np.atleast_2d(state.params))}. Keep strategy and replicas."
-            )
-        if self._rate is not None:
-            state = replace(state, learning_rate=self._rate)
-        if self._slots is None or self._slots.ndim != state.slots.ndim:
-            return state
-        # Another strategy may have a slot of its own behind those of the optimizer.
-        slots = state.slots.copy()
-        n_slots = min(self._slots.shape[-2], slots.shape[-2])
-        slots[..., :n_slots, :] = self._slots[..., :n_slots, :]
-        return replace(state, slots=slots, step=self._step)
 
     def _job(
         self, batch_size: int | None, replicas: int, summary, shuffle=True, steps_per_epoch=None
@@ -497,54 +386,6 @@ class Sequential(Placed, Stack):
             metrics=metric_set if metric_set.entries else None,
             steps_per_epoch=steps_per_epoch,
         )
-
-    def _validate(self, encoder: LossEncoder, held_out: RowsOnTasks | None, summary, freq) -> Callable | None:
-        """Return a function of the state that gives the logs of validation, in the epochs that have any."""
-        if held_out is None:
-            return None
-        metric_set = self._metric_set(summary)
-
-        def validate(state: TrainState) -> dict[str, float]:
-            number = state.epoch + 1
-            if number not in freq if isinstance(freq, Collection) else number % freq:
-                return {}
-            assert self._training is not None
-            self._training.tell("on_test_begin", logs={})
-            predictor = Predictor(self._built_network(), np.atleast_2d(state.params), encoder)
-            logs = held_out.evaluate(Evaluation(predictor, metric_set))
-            self._training.tell("on_test_end", logs=dict(logs))
-            return {f"val_{name}": value for name, value in logs.items()}
-
-        return validate
-
-    def _replicas(self, is_distributed: bool, n_slots: int, batch_size: int) -> int:
-        if self._strategy is not None:
-            if self._strategy.replicas is not None:
-                return self._strategy.replicas
-            return n_slots if isinstance(self._strategy, PredictionAveraging) else min(n_slots, batch_size)
-        return max(1, min(n_slots, batch_size // _LEAST_ROWS_OF_STEP)) if is_distributed else 1
-
-    def _says_replicas(self) -> bool:
-        """Return whether the number of replicas was asked for."""
-        return self._strategy is not None and self._strategy.replicas is not None
-
-    def _choose(self, sizes: auto.Sizes) -> tuple[Strategy, str]:
-        """Return the strategy, and why it is this one."""
-        transport = self._settings("fit").transport
-        is_synchronized = sizes.network.is_synchronized
-        if self._strategy is not None:
-            if is_synchronized and not (
-                isinstance(self._strategy, GradientAveraging) and transport != auto.TASKS
-            ):
-                raise ValueError(
-                    "BatchNormalization(synchronized=True) needs averaged gradients and the peer transport, "
-                    "received "
-                    f"{self._strategy} and transport={transport!r}. Leave synchronized out."
-                )
-            return self._strategy, f"{self._strategy.name}: asked for by the scope it was {self._scoped} in"
-        if is_synchronized:
-            return GradientAveraging(), "gradients: a layer is synchronized, step by step"
-        return auto.choose_strategy(sizes, auto.TASKS if transport == auto.TASKS else auto.PEER)
 
     # --- data --------------------------------------------------------------------------------------
 
@@ -596,31 +437,6 @@ class Sequential(Placed, Stack):
             #: Names of the columns of the dataframes that it was fitted to; an array has none.
             self.feature_names_in_ = np.array(names, dtype=object)
 
-    def _read(
-        self, tasks: Executor, encoder: LossEncoder, x, y, sample_weight, n_parts: int, *, verbose
-    ) -> RowsOnTasks:
-        if y is None:
-            raise ValueError("Expected y, an array of targets, received None.")
-        names = list(x.columns) if partitions.is_dataframe(x) else None
-        y, sample_weight = (flat_columns(data) for data in inputs.admit(y, sample_weight, names=TARGET_NAMES))
-        is_distributed = partitions.is_distributed(x)
-        parts = partitions.parts(x, y, sample_weight, 1 if is_distributed else n_parts)
-        shown = bool(verbose) and is_distributed and progress.can_move()
-        with progress.loading_bar(len(parts), shown) as on_partition:
-            loaded = loading.load(
-                tasks, parts, DTYPE, encoder.summarize, feature_names=names, on_partition=on_partition
-            )
-        return RowsOnTasks(tasks, loaded, DTYPE)
-
-    def _validation(self, data, names: list[str] | None) -> tuple[Any, Any, Any]:
-        if not isinstance(data, list | tuple) or len(data) not in (2, 3):
-            raise ValueError(
-                f"Expected validation_data to be (x, y) or (x, y, sample_weight), received "
-                f"{type(data).__name__}."
-            )
-        x, y, *weight = data
-        return self._ready(x, names), y, weight[0] if weight else None
-
     def _encoder(self, counts_labels: bool = False) -> LossEncoder:
         return LossEncoder(self._loss, self._built_network().n_outputs, DTYPE, counts_labels)
 
@@ -651,7 +467,7 @@ class Sequential(Placed, Stack):
         data = (x, y, sample_weight)
         with self._tasks(partitions.is_distributed(*data), data) as tasks:
             n_parts = max(1, len(tasks.slots()))
-            rows = self._read(tasks, encoder, x, y, sample_weight, n_parts, verbose=verbose)
+            rows = read_rows(tasks, encoder, Columns(x, y, sample_weight), n_parts, verbose)
             metric_set = self._metric_set(rows.summary(encoder.summarize))
             logs = rows.evaluate(Evaluation(self._predictor(encoder), metric_set))
         watchers.tell("on_test_end", dict(logs))
@@ -717,7 +533,8 @@ class Sequential(Placed, Stack):
         x, y, sample_weight = one_block(x, y, sample_weight)
         shard = make_shard(encoder, weights, x, y, sample_weight)
         job = self._job(None, 1, encoder.summarize(y, sample_weight), shuffle=False)
-        state = self._begin(job, GradientAveraging(), 1).begin_epoch(0)
+        assert self._members is not None
+        state = continued(self, GradientAveraging().init_state(job, self._members[0], 1)).begin_epoch(0)
         self._learn_names(names)
         trainer = LocalTrainer(job, state)
         trainer.train(shard, slice(0, len(shard)), [0, len(shard)])
@@ -859,7 +676,3 @@ class Sequential(Placed, Stack):
 
     def __repr__(self):
         return f"<Sequential name={self.name}, built={self.built}>"
-
-
-# What checkpoints keep, besides the training.
-_KEPT = schema.record({"seed": schema.optional(schema.integer(0, 2**128)), "n_fits": schema.integer()})

@@ -150,7 +150,7 @@ def snapshot(training) -> Snapshot:
         "stopped": bool(training.should_stop or training.has_ended),
         "state": _packed("state", vars(training.state), arrays),
         "transport": _packed("transport", training.transport.memory(), arrays),
-        "face": _packed("face", training.face.kept, arrays),
+        "face": _packed("face", training.hooks.kept, arrays),
         "callbacks": callbacks,
         "history": list(training.history),
     }
@@ -179,7 +179,7 @@ def restore(training, kept: Snapshot, where: str, remedy: str) -> None:
         history = [_from_json(entry) for entry in description["history"]]
         schema.each(EPOCH)(history, "history")
         face, memory = kept.face, _unpacked("transport", description["transport"], arrays)
-        training.face.check_kept(face, "face")
+        training.hooks.check_kept(face, "face")
         states = [
             _unpacked(f"callback.{number}", entry["state"], arrays)
             for number, entry in enumerate(description["callbacks"])
@@ -196,9 +196,9 @@ def restore(training, kept: Snapshot, where: str, remedy: str) -> None:
     )
     training.history[:] = history
     training.stop_training = description["stopped"]
-    training.face.kept.clear()
-    training.face.kept.update(face)
-    training.face.publish(state)
+    training.hooks.kept.clear()
+    training.hooks.kept.update(face)
+    training.hooks.publish(state)
 
 
 def _restored_state(now, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -262,7 +262,7 @@ def fingerprint(training) -> dict[str, Any]:
     job = training.transport.job
     network = job.network
     return {
-        **{name: described(value) for name, value in training.face.settings.items()},
+        **{name: described(value) for name, value in training.hooks.settings.items()},
         "features": network.n_inputs,
         "layer": [described(layer) for layer in network.layers],
         "loss": described(network.loss),

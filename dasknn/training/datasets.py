@@ -1,18 +1,11 @@
-"""What a fit learns from, behind one interface: rows in this process, or partitions on a cluster.
-
-n_rows, dtype, summary(summarize)    what the driver must know of it
-warn_of_skew(is_ours)                say so where partitions differ too much
-draw_seed(rng)                       where further randomness comes from
-hold_out(fraction, encoder)          set rows aside, as another dataset
-transport(job, strategy, ...)        what trains on it
-validate(metric, predictor, ...)     a metric of a model's predictions, and their loss
-"""
+"""What a fit learns from, behind one interface: rows in this process, or partitions on a cluster."""
 
 from __future__ import annotations
 
 import math
 import warnings
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from operator import add
@@ -34,9 +27,55 @@ from dasknn.training import prediction
 from dasknn.training.in_process import InProcess
 from dasknn.training.peers import OnPeers
 from dasknn.training.tasks import OnTasks
+from dasknn.training.transport import Transport
 
 
-class RowsInProcess:
+class Rows(ABC):
+    """Rows of a fit, wherever they are."""
+
+    dtype: str
+
+    @property
+    @abstractmethod
+    def n_rows(self) -> int:
+        """Rows to train on."""
+
+    @abstractmethod
+    def summary(self, summarize: Callable) -> Any:
+        """Return the sum of summarize(y, weight) over all rows."""
+
+    @abstractmethod
+    def warn_of_skew(self, is_ours: bool) -> bool:
+        """Warn where partitions differ much in targets or, unless they are ours, in their numbers of rows.
+
+        Returns whether targets differ.
+        """
+
+    @abstractmethod
+    def draw_seed(self, rng: np.random.RandomState) -> int:
+        """Return the seed of further random streams, drawn from rng where there are any."""
+
+    @abstractmethod
+    def hold_out(self, fraction: float, encoder: Any) -> Rows:
+        """Set random rows aside, where they are; return them. ValueError: fewer than 2 rows."""
+
+    @abstractmethod
+    def transport(
+        self, job: TrainingJob, strategy: Strategy, encoder: Any, weights: Any, name: str
+    ) -> Transport:
+        """Deal the rows out to the replicas of the job; return what trains on them.
+
+        name: the transport that is wanted, PEER or TASKS; it will be TASKS where workers cannot be connected.
+        """
+
+    @abstractmethod
+    def validate(
+        self, metric: Any, predictor: prediction.Predictor, weights: ClassWeights | None = None
+    ) -> tuple[float, float]:
+        """Return the metric of the model's predictions, and their mean loss."""
+
+
+class RowsInProcess(Rows):
     """X (n, p) dense or CSR, y as it came, weight (n,) or None: one replica, no cluster.
 
     Random draws come from one RandomState, in scikit-learn's order.
@@ -50,12 +89,10 @@ class RowsInProcess:
 
     @property
     def n_rows(self) -> int:
-        """Rows to train on."""
         return self.X.shape[0]
 
     @property
-    def dtype(self) -> str:
-        """The dtype of X."""
+    def dtype(self) -> str:  # type: ignore[override]
         return self.X.dtype.name
 
     def summary(self, summarize: Callable):
@@ -103,12 +140,11 @@ class RowsInProcess:
     def validate(
         self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None
     ) -> tuple[float, float]:
-        """Return the metric of the model's predictions, and their mean loss."""
         block = Block(self.X, self.y, self.weight)
         return prediction.validate_block(metric, weights, predictor, block).result()
 
 
-class RowsOnTasks:
+class RowsOnTasks(Rows):
     """Partitions that workers have loaded; see `cluster.partitions`."""
 
     def __init__(self, tasks: Executor, loaded: loading.Loaded, dtype: str):
@@ -119,7 +155,6 @@ class RowsOnTasks:
 
     @property
     def n_rows(self) -> int:
-        """Rows to train on."""
         return self.loaded.n_rows
 
     def summary(self, summarize: Callable):
@@ -127,10 +162,6 @@ class RowsOnTasks:
         return self.loaded.targets
 
     def warn_of_skew(self, is_ours: bool) -> bool:
-        """Warn where partitions differ much in targets or, unless they are ours, in their numbers of rows.
-
-        Returns whether targets differ.
-        """
         infos = self.loaded.infos
         targets, n_rows = [info.targets for info in infos], [info.n_rows for info in infos]
         return skew.warn_of_skew(targets, n_rows, self._names, is_ours)
@@ -176,10 +207,6 @@ class RowsOnTasks:
         return RowsOnTasks(self.tasks, held_out, self.dtype)
 
     def transport(self, job: TrainingJob, strategy: Strategy, encoder, weights, name: str):
-        """Put the rows in place for the replicas of the job; return what trains on them.
-
-        name: the transport that is wanted, PEER or TASKS; it will be TASKS where workers cannot be connected.
-        """
         shards = make_shards(self.tasks, self.loaded, job.replicas, partial(make_shard, encoder, weights))
         if name == auto.PEER:
             peers = OnPeers(job, strategy, self.tasks, shards)
@@ -219,7 +246,6 @@ class RowsOnTasks:
     def validate(
         self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None
     ) -> tuple[float, float]:
-        """Return the metric of the model's predictions, and their mean loss."""
         function = partial(prediction.validate_block, metric, weights)
         return sum_over_blocks(self.tasks, function, predictor, self._add_blocks).result()
 

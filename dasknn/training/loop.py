@@ -20,7 +20,7 @@ from scipy.optimize import OptimizeResult
 
 from dasknn.callbacks import Callback
 from dasknn.engine.state import TrainState
-from dasknn.exceptions import NonFiniteLossError
+from dasknn.exceptions import NonFiniteLossError, caller_stacklevel
 from dasknn.optimizers import LBFGS
 from dasknn.saving import schema
 from dasknn.training.transport import Transport
@@ -41,16 +41,19 @@ def _split(seconds: float, spent: dict[str, tuple[float, float]]) -> dict[str, d
 
 
 @dataclass(frozen=True)
-class Face:
-    """What a face adds to a training.
+class Hooks:
+    """What an API adds to a training.
 
-    report(state): what callbacks hear of it, in the course of an epoch and at its end. validate(state): what
-    they hear besides, once an epoch has ended; validated: the names of that, in epochs that have any.
-    publish(state): gives the model what has been learned, before callbacks look at it. params: what callbacks
-    are told of the settings.
-
-    settings: what must be the same for another training to go on from this one. kept: what the face wants to
-    find again then; a training that goes on has that of the first one in it. check_kept: looks at it before.
+    Attributes
+    ----------
+    report : callable(state) -> logs, during an epoch and at its end
+    validate : callable(state) -> more logs at the end of an epoch, or None
+    validated : names of those logs, for epochs that have any
+    publish : callable(state) that gives the model what was learned, before callbacks look at it
+    params : settings that callbacks see, or None for the number of epochs
+    settings : what must be equal for another training to resume this one
+    kept : what the API stores in a checkpoint; a resumed training finds there what the first one stored
+    check_kept : checks `kept` as it was read from a file
     """
 
     report: Callable[[TrainState], dict[str, float]] = loss_of
@@ -77,7 +80,7 @@ class Training:
         state: TrainState,
         max_epochs: int,
         callbacks: Sequence[Callback] = (),
-        face: Face | None = None,
+        hooks: Hooks | None = None,
         history: Sequence[dict[str, Any]] = (),
         first_epoch: int | None = None,
     ):
@@ -92,7 +95,7 @@ class Training:
         self.interrupted = False
         #: Samples and steps of the running epoch, as far as the driver has heard.
         self.running = state
-        self._model, self.face = model, face or Face()
+        self._model, self.hooks = model, hooks or Hooks()
         #: Whether all epochs have been run, or a callback has stopped them.
         self.is_complete = False
         #: Whether there is nothing left to learn, however many epochs are: SciPy says so.
@@ -103,7 +106,7 @@ class Training:
         self.callbacks = list(callbacks)
         for callback in self.callbacks:
             callback.model, callback.training = model, self
-            callback.params = {"epochs": max_epochs} if self.face.params is None else self.face.params
+            callback.params = {"epochs": max_epochs} if self.hooks.params is None else self.hooks.params
 
     @property
     def n_samples(self) -> int:
@@ -204,7 +207,7 @@ class Training:
                 self.is_complete = True
             except KeyboardInterrupt:
                 self.interrupted = True
-                warnings.warn("Training interrupted by user.", stacklevel=5)
+                warnings.warn("Training interrupted by user.", stacklevel=caller_stacklevel())
             except NonFiniteLossError as error:
                 self.stop_training = True
                 answers = [callback.on_nonfinite_loss(error) for callback in self.callbacks]
@@ -223,7 +226,7 @@ class Training:
     def _publish_restored(self) -> None:
         """Give the model what callbacks have made of the state in the end, such as the best weights."""
         if self.n_epochs:
-            self.face.publish(self.state)
+            self.hooks.publish(self.state)
 
     def _let_callbacks_go(self) -> None:
         self._forget_old_stop()
@@ -242,10 +245,10 @@ class Training:
     def _end_epoch(self, state: TrainState) -> None:
         self._check_finite(state)
         self.state = self.running = state
-        self.face.publish(state)
-        logs = self.face.report(state)
-        if self.face.validate is not None:
-            logs |= self.face.validate(state)
+        self.hooks.publish(state)
+        logs = self.hooks.report(state)
+        if self.hooks.validate is not None:
+            logs |= self.hooks.validate(state)
         seconds = time.perf_counter() - self._began
         entry = {
             "epoch": state.epoch + 1,
@@ -270,7 +273,7 @@ class Training:
         if not np.isfinite(state.loss):
             self._meet_nonfinite(state)
         self.running = state
-        self.tell("on_train_batch_end", state.step, logs=self.face.report(state))
+        self.tell("on_train_batch_end", state.step, logs=self.hooks.report(state))
 
     def _check_finite(self, state: TrainState) -> None:
         if not (np.isfinite(state.loss) and np.isfinite(state.params).all()):
