@@ -692,7 +692,7 @@ def test_other_columns_than_those_of_fit_are_refused(form):
         (FRAME[["a", "b"]], "yet now missing:\n- c"),
         (FRAME.assign(z=1.0), "unseen at fit time:\n- z"),
         (FRAME[["c", "b", "a"]], "must be in the same order"),
-        (FRAME.set_axis(["a", "a", "c"], axis=1), "- 'a' 2 times"),
+        (FRAME.set_axis(["a", "a", "c"], axis=1), "received 'a' 2 times"),
     ):
         with refused(words):
             model.predict(given(frame))
@@ -704,7 +704,7 @@ def test_other_columns_than_those_of_fit_are_refused(form):
 def test_a_name_that_two_columns_have_is_refused_at_fit():
     twice = FRAME.set_axis(["a", "a", "c"], axis=1)
     for X_, y in ((twice, Y), (dd.from_pandas(twice, npartitions=3), on_dask(Y)[0])):
-        with refused("- 'a' 2 times"):
+        with refused("received 'a' 2 times"):
             fit(new_model("scikit-learn"), (X_, y))
 
 

@@ -6,6 +6,7 @@ checked against them, with scikit-learn's own words.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -22,6 +23,7 @@ def check_columns(estimator, X, reset: bool) -> None:
     if partitions.is_dataframe(X):
         refuse_text(X)
         _check_width(estimator, len(X.columns))
+        _check_unique(X)
         validate_data(estimator, X=getattr(X, "_meta", X), skip_check_array=True, reset=reset)
         _check_numbered(estimator, X, reset)
         return
@@ -38,6 +40,16 @@ def check_columns(estimator, X, reset: bool) -> None:
     _check_width(estimator, int(shape[1]), shape[0])
     like = np.empty((1, int(shape[1])), dtype=np.float32)
     validate_data(estimator, X=like, skip_check_array=True, reset=reset)
+
+
+def _check_unique(X) -> None:
+    # scikit-learn does so since 1.9 only.
+    counts = Counter(X.columns)
+    if twice := [f"{name!r} {count} times" for name, count in counts.items() if count > 1]:
+        raise ValueError(
+            f"Expected each column to have a name of its own, received {', '.join(twice)}. "
+            "Rename columns by X.columns = [...], or leave some out."
+        )
 
 
 def names_of(X) -> list[str] | None:
@@ -103,6 +115,8 @@ def validated(estimator, X, **settings) -> Any:
     settings = {"accept_sparse": ["csr", "csc"], "dtype": (np.float64, np.float32), **settings}
     if getattr(X, "ndim", 2) == 1 and hasattr(X, "to_frame"):
         raise ValueError("Expected X of shape (n, p), received a Series. Use X.to_frame().")
+    if partitions.is_dataframe(X):
+        _check_unique(X)
     if partitions.is_dataframe(X) and any(getattr(kind, "kind", "O") in "mM" for kind in X.dtypes):
         # pandas would not promote them together with numbers, and alone they would be taken for numbers.
         refuse_text(X)
