@@ -1,6 +1,7 @@
 """Clusters and data that several test files share. Clusters are real processes unless a name says threads."""
 
 import multiprocessing
+import os
 import signal
 import sys
 import time
@@ -20,6 +21,9 @@ from dasknn.cluster import clock  # noqa: F401
 
 # Tests press Ctrl-C, which programs in the background are started to ignore.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# xdist sets it, and tqdm 4.66 would cut its bars to that width where stderr is no terminal.
+os.environ.pop("COLUMNS", None)
 
 # Worker processes are forked from one that has imported what they need, which takes seconds each time.
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})

@@ -48,12 +48,21 @@ def people(n_rows=600, seed=0):
     return frame
 
 
-def runner():
-    try:
-        # click 8.1 would mix the two streams.
-        return CliRunner(mix_stderr=False)
-    except TypeError:
-        return CliRunner()
+class Runner(CliRunner):
+    """Runs commands in this process; what they write to stderr is kept apart, as click does from 8.2 on."""
+
+    def __init__(self):
+        try:
+            super().__init__(mix_stderr=False)
+        except TypeError:
+            super().__init__()
+
+    @contextmanager
+    def isolation(self, *args, **kwargs):
+        with super().isolation(*args, **kwargs) as streams:
+            # As the stderr of a program; click 8.1 does not flush this one at the end.
+            sys.stderr.reconfigure(line_buffering=True)
+            yield streams
 
 
 @pytest.fixture
@@ -62,7 +71,7 @@ def run(client):
 
     def run(*words, code=0):
         scheduler = [] if words[0] == "inspect" else ["--scheduler", client.scheduler.address]
-        result = runner().invoke(nn, [*map(str, words), *scheduler])
+        result = Runner().invoke(nn, [*map(str, words), *scheduler])
         told = f"{result.stdout}\n{result.stderr}"
         assert result.exit_code == code, (told, result.exception)
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
@@ -103,7 +112,7 @@ def trained(folder, cluster):
         path,
         "--quiet",
     ]
-    result = runner().invoke(nn, [*map(str, words), "--scheduler", cluster.scheduler_address])
+    result = Runner().invoke(nn, [*map(str, words), "--scheduler", cluster.scheduler_address])
     assert result.exit_code == 0, (result.stderr, result.exception)
     return path
 
@@ -159,14 +168,14 @@ def test_a_raw_table_becomes_predictions_on_a_cluster_of_other_processes(folder,
         assert accuracy > 0.85
         predicted = tmp_path / "p.csv"
         words = ["predict", model, folder / "test.parquet", "--keep", "id,income", "--output", predicted]
-        result = runner().invoke(nn, [*map(str, words), *map(str, where)])
+        result = Runner().invoke(nn, [*map(str, words), *map(str, where)])
         assert result.exit_code == 0, (result.stderr, result.exception)
         found = pd.read_csv(predicted)
         assert found["id"].tolist() == people(300, 1)["id"].tolist()
         right = np.average(found["prediction"] == found["income"], weights=people(300, 1)["weight"])
         assert right == pytest.approx(accuracy, abs=1e-4)
         words = ["evaluate", model, folder / "test.parquet", "--weights", "weight"]
-        result = runner().invoke(nn, list(map(str, [*words, "--json", *where])))
+        result = Runner().invoke(nn, list(map(str, [*words, "--json", *where])))
         # A scheduler announces a port for its pages, whether it has some or not.
         assert "dashboard" not in result.stderr
         assert json.loads(result.stdout)["slices"][0]["accuracy"] == pytest.approx(accuracy, abs=1e-4)
@@ -740,6 +749,6 @@ def test_missing_models_columns_and_schedulers_are_explained(run, folder, traine
     people(9).drop(columns="age").to_parquet(tmp_path / "t.parquet")
     assert "Expected column 'age'" in run("predict", trained, tmp_path / "t.parquet", *output, code=1).stderr
     words = ["predict", trained, folder / "train", *output, "--scheduler-file", tmp_path / "s.json"]
-    result = runner().invoke(nn, list(map(str, words)))
+    result = Runner().invoke(nn, list(map(str, words)))
     assert result.exit_code == 1
     assert "Expected a scheduler file at" in result.stderr
