@@ -1,4 +1,4 @@
-"""Keras's layers: what a network is made of."""
+"""Keras's layers, from which networks are built."""
 
 from dasknn.layers.activation import ELU, Activation, LeakyReLU, ReLU, Softmax
 from dasknn.layers.core import Dense, Flatten, Input, InputLayer

@@ -1,4 +1,4 @@
-"""Layers that apply a function to each number, or to each row."""
+"""Layers that apply an activation function."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dasknn.layers.layer import Bound, Layer, expect_at_least_0, flat
 
 
 class _Elementwise(Layer):
-    """A layer without weights that applies a function."""
+    """A layer without weights that applies an activation function."""
 
     @property
     def function(self) -> Function:
-        """What it applies."""
+        """The activation function."""
         raise NotImplementedError
 
     @property
@@ -59,7 +59,13 @@ class _BoundFunction(Bound):
 
 @dataclass(frozen=True)
 class Activation(_Elementwise):
-    """activation(X)."""
+    """Apply an activation function.
+
+    Parameters
+    ----------
+    activation : str or dasknn.activations.Activation
+        The function, or its name.
+    """
 
     activation: Any
     _parts: ClassVar[dict[str, Any]] = {"activation": activations}
@@ -71,7 +77,17 @@ class Activation(_Elementwise):
 
 @dataclass(frozen=True)
 class ReLU(_Elementwise):
-    """max(0, X), with a slope below the threshold and a greatest value, if they are given."""
+    """`max(0, X)`, or `dasknn.activations.relu` with these settings.
+
+    Parameters
+    ----------
+    max_value : float or None, default=None
+        Largest output; None: no limit.
+    negative_slope : float, default=0.0
+        Slope below the threshold.
+    threshold : float, default=0.0
+        Inputs above it are passed on; others become `negative_slope * (X - threshold)`.
+    """
 
     max_value: float | None = None
     negative_slope: float = 0.0
@@ -88,7 +104,13 @@ class ReLU(_Elementwise):
 
 @dataclass(frozen=True)
 class LeakyReLU(_Elementwise):
-    """X where it is positive, negative_slope * X elsewhere (Maas et al. 2013)."""
+    """`X` where X > 0, `negative_slope * X` elsewhere (Maas et al. 2013).
+
+    Parameters
+    ----------
+    negative_slope : float, default=0.3
+        Slope below 0. The function `dasknn.activations.leaky_relu` has another default, 0.2, as in Keras.
+    """
 
     negative_slope: float = 0.3
 
@@ -103,7 +125,13 @@ class LeakyReLU(_Elementwise):
 
 @dataclass(frozen=True)
 class ELU(_Elementwise):
-    """X where it is positive, alpha * (exp(X) - 1) elsewhere (Clevert et al. 2016)."""
+    """`X` where X > 0, `alpha * (exp(X) - 1)` elsewhere (Clevert et al. 2016).
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        Minus the limit for large negative inputs.
+    """
 
     alpha: float = 1.0
 
@@ -114,7 +142,13 @@ class ELU(_Elementwise):
 
 @dataclass(frozen=True)
 class Softmax(_Elementwise):
-    """exp(X) over its sum, in each row."""
+    """`exp(X) / sum(exp(X))` of each row.
+
+    Parameters
+    ----------
+    axis : int, default=-1
+        For compatibility with Keras: rows have one axis.
+    """
 
     axis: int | list[int] = -1
 

@@ -1,4 +1,4 @@
-"""Layers that multiply by a kernel, change the shape, or say what comes in."""
+"""Dense layers, and layers that describe the shapes of rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,25 @@ from dasknn.layers.layer import Bound, Layer, Weight, flat, shape_of_rows
 
 @dataclass(frozen=True)
 class Dense(Layer):
-    """activation(X @ W + b), with W (n_inputs, units) and b (units,)."""
+    """Fully connected layer: `activation(X @ W + b)` with kernel W (n_inputs, units) and bias b (units,).
+
+    Parameters
+    ----------
+    units : int
+        Number of outputs.
+    activation : str, dasknn.activations.Activation or None, default=None
+        Activation function; None: the outputs are the logits.
+    use_bias : bool, default=True
+        Whether there is a bias.
+    kernel_initializer, bias_initializer : str or Initializer, default="glorot_uniform", "zeros"
+        Initial values.
+    kernel_regularizer, bias_regularizer : str, Regularizer or None, default=None
+        Penalties on the weights.
+    activity_regularizer : str, Regularizer or None, default=None
+        Penalty on the outputs.
+    kernel_constraint, bias_constraint : str, Constraint or None, default=None
+        Constraints that hold after each update.
+    """
 
     takes_sparse = True
 
@@ -89,7 +107,7 @@ class Dense(Layer):
 
 
 class _OfKernel(NamedTuple):
-    """Draws a bias with the fans of its kernel, as scikit-learn does."""
+    """Draw a bias with the fans of its kernel, as scikit-learn does."""
 
     initializer: Any
     fan_in: int
@@ -100,7 +118,7 @@ class _OfKernel(NamedTuple):
 
 
 class _BoundDense(Bound):
-    """`forward` keeps A for the way back."""
+    """Dense with its buffers; the backward pass reuses A."""
 
     def __init__(self, layer: Dense, n_rows: int, dtype):
         super().__init__(n_rows, layer.units, dtype)
@@ -131,7 +149,7 @@ class _BoundDense(Bound):
 
 
 class _Shape(Layer):
-    """A layer that a network of flat rows does without."""
+    """A layer that describes shapes only."""
 
     changes_numbers = False
 
@@ -139,12 +157,18 @@ class _Shape(Layer):
         return X
 
     def bind(self, n_rows, n_inputs, dtype):
-        raise TypeError(f"{type(self).__name__} changes shapes alone, and rows of a network are flat.")
+        raise TypeError(f"{type(self).__name__} changes shapes only, and rows inside a network are flat.")
 
 
 @dataclass(frozen=True)
 class Flatten(_Shape):
-    """Rows of any shape become rows of one dimension."""
+    """Reshape rows of any shape to one dimension.
+
+    Parameters
+    ----------
+    data_format : str or None, default=None
+        For compatibility with Keras; ignored.
+    """
 
     data_format: str | None = None
 
@@ -154,7 +178,17 @@ class Flatten(_Shape):
 
 @dataclass(frozen=True)
 class Input(_Shape):
-    """The shape of a row; the first of a model's layers."""
+    """The shape of a row, as the first layer of a model.
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+        Shape of a row, such as `(10,)`.
+    batch_size : int or None, default=None
+        For compatibility with Keras; ignored.
+    batch_shape : tuple or None, default=None
+        `(batch_size, *shape)`, in place of both.
+    """
 
     shape: Any = None
     batch_size: int | None = None
@@ -168,18 +202,18 @@ class Input(_Shape):
                 if value is not None:
                     raise ValueError(
                         f"Input expects {name} or batch_shape, received {name}={value} and "
-                        f"batch_shape={self.batch_shape}. Leave one of them out."
+                        f"batch_shape={self.batch_shape}. Omit one of them."
                     )
             batch_size, *shape = self.batch_shape
             object.__setattr__(self, "batch_size", batch_size)
             object.__setattr__(self, "batch_shape", None)
         if shape is None:
-            raise ValueError("Input expects the shape of a row: Input(shape=(10,)).")
+            raise ValueError("Input expects the shape of a row, such as Input(shape=(10,)); received none.")
         shape = shape_of_rows(shape)
         if self.input_shape is not None and shape_of_rows(self.input_shape) != shape:
             raise ValueError(
                 f"Input expects one shape of a row, received {shape} and input_shape={self.input_shape}. "
-                "Leave input_shape out."
+                "Omit input_shape."
             )
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "input_shape", shape)

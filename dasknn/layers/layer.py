@@ -1,14 +1,14 @@
-"""What a network is made of.
+"""Base classes of layers.
 
-A layer is frozen settings. `weights` says what it keeps in the parameter vector, `outputs` applies it to new
-data, and `bind` gives it the buffers for mini-batches of one size, in which it goes forward and back:
+A layer is a frozen dataclass of settings. `weights` lists its arrays in the parameter vector, `outputs`
+applies it to new data, and `bind` adds the buffers for mini-batches of one size:
 
     A = bound.forward(X, weights, rng)      A (n, units); rng draws masks and noise, None if there are none
-    bound.differentiate_activation()        bound.dA becomes the derivative by the logits; A is spent
-    bound.backward(X, weights, grads, dX)   from bound.dA to the gradients of the weights and, unless None, dX
+    bound.differentiate_activation()        bound.dA becomes the derivative by the logits; overwrites A
+    bound.backward(X, weights, grads, dX)   bound.dA -> gradients of the weights and, unless it is None, dX
 
-Names, arguments, their order and defaults are Keras's. Rows are flat: `Flatten` and `Input` say what shape
-they have outside.
+Names, arguments, their order and defaults are Keras's. Rows are flat inside a network; `Input` and `Flatten`
+describe the shape that they have outside.
 """
 
 from __future__ import annotations
@@ -26,8 +26,22 @@ from dasknn.saving.serialization import check_kinds, check_own_kinds
 class Weight(NamedTuple):
     """An array that a layer keeps in the parameter vector.
 
-    is_kernel: the estimators' penalty takes it. is_learned: whether steps of the optimizer change it, where
-    the layer is trainable; if not, the layer itself says how it drifts.
+    Parameters
+    ----------
+    name : str
+        Name within the layer, such as "kernel".
+    shape : tuple of int
+        Its shape.
+    initializer : Initializer
+        Draws the initial values.
+    is_kernel : bool, default=False
+        Whether the L2 penalty of the estimators includes it.
+    is_learned : bool, default=True
+        Whether the optimizer updates it, if the layer is trainable. If not, `Bound.drift` does.
+    regularizer : Regularizer or None, default=None
+        Penalty on it.
+    constraint : Constraint or None, default=None
+        Applied after each update.
     """
 
     name: str
@@ -39,17 +53,27 @@ class Weight(NamedTuple):
     constraint: Any = None
 
     def draw(self, rng) -> np.ndarray:
-        """Return initial values, float64."""
+        """Return initial values, float64, of this shape."""
         fan_in, fan_out = self.shape if len(self.shape) == 2 else (self.shape[0], self.shape[0])
         return self.initializer.draw(rng, fan_in, fan_out, self.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer(ABC):
-    """What all layers have in common.
+    """Base class of layers.
 
-    input_shape, input_dim: shape of a row, on the first layer of a model. trainable: whether training changes
-    its weights. name: given by the model if None.
+    Parameters
+    ----------
+    input_shape : tuple of int or None, default=None
+        Shape of a row, for the first layer of a model.
+    input_dim : int or None, default=None
+        The same, for rows of one dimension.
+    name : str or None, default=None
+        None: the model chooses one.
+    trainable : bool, default=True
+        Whether training changes the weights of the layer.
+    dtype : None or "float32", default=None
+        For compatibility with Keras; layers compute in the dtype of their model.
     """
 
     input_shape: tuple[int, ...] | None = None
@@ -58,13 +82,13 @@ class Layer(ABC):
     trainable: bool = True
     dtype: Any = None
 
-    #: Settings that `get_config` writes with the `serialize` of these modules.
+    #: Settings that are objects, with the module whose `get` and `serialize` read and write them.
     _parts: ClassVar[dict[str, Any]] = {}
-    #: Whether `outputs` takes sparse rows.
+    #: Whether `outputs` accepts sparse rows.
     takes_sparse: ClassVar[bool] = False
     #: Whether training draws random numbers.
     is_noisy: ClassVar[bool] = False
-    #: False: it says what shape rows have, and a network of flat rows does without it.
+    #: False: the layer describes shapes only, and a network, whose rows are flat, omits it.
     changes_numbers: ClassVar[bool] = True
 
     def __post_init__(self):
@@ -75,13 +99,14 @@ class Layer(ABC):
             shape = shape_of_rows(self.input_dim)
             if self.input_shape not in (None, shape):
                 raise ValueError(
-                    f"{type(self).__name__} expects input_shape or input_dim, received {self.input_shape} "
-                    f"and {self.input_dim}. Leave one of them out."
+                    f"{type(self).__name__} expects input_shape or input_dim, received "
+                    f"input_shape={self.input_shape} and input_dim={self.input_dim}. Omit one of them."
                 )
             object.__setattr__(self, "input_shape", shape)
         if self.dtype not in (None, "float32"):
             raise ValueError(
-                f"Expected dtype None or 'float32', received {self.dtype!r}: layers have no own."
+                f"{type(self).__name__} expects dtype None or 'float32', received {self.dtype!r}. Omit it: "
+                "layers compute in the dtype of their model."
             )
         object.__setattr__(self, "dtype", None)
         for name, module in self._parts.items():
@@ -89,36 +114,42 @@ class Layer(ABC):
 
     @property
     def synchronized(self) -> bool:
-        """Whether it needs sums over the mini-batches of all replicas."""
+        """Whether the layer needs sums over the mini-batches of all replicas."""
         return False
 
     def weights(self, n_inputs: int) -> tuple[Weight, ...]:
-        """Return what it keeps in the parameter vector, for rows of n_inputs."""
+        """Return the arrays that the layer keeps in the parameter vector, for rows of n_inputs numbers."""
         return ()
 
     def n_outputs(self, n_inputs: int) -> int:
-        """Return the width of its outputs."""
+        """Return the number of outputs for rows of n_inputs numbers."""
         return n_inputs
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of a row of outputs, for rows of that shape. ValueError: rows it cannot take."""
+        """Return the shape of a row of outputs for rows of the given shape.
+
+        Raises
+        ------
+        ValueError
+            The layer does not accept rows of this shape.
+        """
         return shape
 
     @property
     def activation_name(self) -> str:
-        """Name of the function that its outputs went through last."""
+        """Name of the activation that produces the outputs."""
         return "identity"
 
     @abstractmethod
     def outputs(self, X, *weights) -> np.ndarray:
-        """Return the outputs for new data X (n, n_inputs), in a new array."""
+        """Return the outputs (n, n_outputs) for new data X (n, n_inputs), as a new array."""
 
     @abstractmethod
     def bind(self, n_rows: int, n_inputs: int, dtype) -> Bound:
-        """Return the layer with the buffers for mini-batches of n_rows."""
+        """Return the layer with buffers for mini-batches of n_rows."""
 
     def get_config(self) -> dict[str, Any]:
-        """Return the settings, as Keras writes them."""
+        """Return the settings as Keras writes them."""
         config: dict[str, Any] = {"name": self.name, "trainable": self.trainable, "dtype": "float32"}
         for setting in fields(self):
             if setting.name in ("input_shape", "input_dim", "name", "trainable", "dtype"):
@@ -134,7 +165,13 @@ class Layer(ABC):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Layer:
-        """Return the layer that `get_config` described. ValueError: settings that it does not know."""
+        """Return the layer that a configuration describes, as `get_config` returns it.
+
+        Raises
+        ------
+        ValueError
+            An unknown setting, or one of Keras's that dasknn does not implement.
+        """
         config = dict(config)
         if (shape := config.pop("batch_input_shape", None)) is not None:
             config["input_shape"] = tuple(shape[1:])
@@ -144,7 +181,7 @@ class Layer(ABC):
         known = {setting.name for setting in fields(cls)}
         for name, default in _ONLY_KERAS.items():
             if name not in known and name in config and config.pop(name) not in default:
-                raise ValueError(f"{cls.__name__} of dasknn knows no {name}. Leave it out.")
+                raise ValueError(f"dasknn's {cls.__name__} does not implement {name}. Omit it.")
         if strange := sorted(set(config) - known):
             raise ValueError(
                 f"{cls.__name__} expects settings among {sorted(known)}, received {', '.join(strange)}."
@@ -153,7 +190,7 @@ class Layer(ABC):
         return cls(dtype=kind, **config)
 
 
-# Settings that Keras writes and that mean nothing here, with the values for which that is true.
+# Settings that Keras writes and dasknn lacks, with the values for which they can be ignored.
 _ONLY_KERAS: dict[str, tuple] = {
     "quantization_config": (None,),
     "lora_rank": (None,),
@@ -175,8 +212,8 @@ def shape_of_rows(shape) -> tuple[int, ...]:
     shape = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
     if not shape or not all(isinstance(n, int | np.integer) and n > 0 for n in shape):
         raise ValueError(
-            f"Expected the shape of a row, such as (10,) for rows of 10 numbers, received {shape}. The "
-            "number of rows does not belong to it."
+            f"Expected the shape of one row, such as (10,) for rows of 10 numbers, received {shape}. "
+            "Do not include the number of rows."
         )
     return tuple(int(n) for n in shape)
 
@@ -191,7 +228,15 @@ def flat(layer: Layer, shape: tuple[int, ...]) -> int:
 
 
 class Bound:
-    """A layer and its buffers for n rows: A and dA (n, units)."""
+    """A layer with buffers for mini-batches of n rows.
+
+    Attributes
+    ----------
+    A : array (n, units)
+        Outputs of the forward pass.
+    dA : array (n, units)
+        Derivative of the loss with respect to the outputs.
+    """
 
     activity_regularizer: Any = None
 
@@ -200,18 +245,21 @@ class Bound:
         self.dA = np.empty((n_rows, n_outputs), dtype)
 
     def forward(self, X, weights, rng) -> np.ndarray:
-        """Return A."""
+        """Compute and return A from X (n, n_inputs)."""
         raise NotImplementedError
 
     def differentiate_activation(self) -> None:
-        """Turn dA, the derivative with respect to A, into that with respect to the logits; A is spent."""
+        """Turn dA from the derivative with respect to A into that with respect to the logits.
+
+        May overwrite A.
+        """
 
     def backward(self, X, weights, grads, dX) -> None:
-        """From dA write the gradients of the weights, summed over rows, and, unless it is None, dX."""
+        """Write the gradients of the weights, summed over rows, into grads; and dX, unless it is None."""
         raise NotImplementedError
 
     def drift(self, weights, grads, divisor: float) -> None:
-        """Write into grads by how much, times divisor, what is not learned falls in this step."""
+        """Write the decrease of weights that are not learned in this step, times divisor, into grads."""
 
 
 def expect_at_least_0(layer: Layer, *names: str) -> None:

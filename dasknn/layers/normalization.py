@@ -1,4 +1,4 @@
-"""Layers that bring numbers to mean 0 and variance 1."""
+"""Layers that normalize to mean 0 and variance 1."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ class _Normalization(Layer):
         super().__post_init__()
         axis = self.axis[0] if isinstance(self.axis, list | tuple) and len(self.axis) == 1 else self.axis
         if axis not in (-1, 1):
-            raise ValueError(f"Expected axis -1, the numbers of a row, received {self.axis}.")
+            raise ValueError(
+                f"{type(self).__name__} expects axis=-1, as rows are flat; received {self.axis!r}. Omit it."
+            )
         object.__setattr__(self, "axis", axis)
 
     def output_shape(self, shape):
@@ -52,13 +54,41 @@ _NORMALIZATION_PARTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class BatchNormalization(_Normalization):
-    """gamma * (X - mean) / sqrt(variance + epsilon) + beta, of the mini-batch (Ioffe and Szegedy 2015).
+    """`gamma * (X - mean) / sqrt(variance + epsilon) + beta`, with statistics of the mini-batch.
 
-    Once training is over, moving averages of means and variances take their place:
-    moving = momentum * moving + (1 - momentum) * that of the batch. Each replica takes the statistics of its
-    own rows of a step (up to 8,192 of a shard at a time); the moving averages of all replicas are averaged.
-    synchronized: take them over the rows of all replicas, where gradients travel between workers
-    (transport "peer"). With trainable=False the moving averages are used, and stay as they are.
+    Parameters
+    ----------
+    axis : int, default=-1
+        For compatibility with Keras: rows have one axis.
+    momentum : float, default=0.99
+        Share of the past in moving averages: `moving = momentum * moving + (1 - momentum) * batch`.
+    epsilon : float, default=0.001
+        Added to the variance.
+    center, scale : bool, default=True
+        Whether there is a beta, and a gamma.
+    beta_initializer, gamma_initializer : str or Initializer, default="zeros", "ones"
+        Initial values.
+    moving_mean_initializer, moving_variance_initializer : str or Initializer, default="zeros", "ones"
+        Initial values of the moving averages.
+    beta_regularizer, gamma_regularizer : str, Regularizer or None, default=None
+        Penalties.
+    beta_constraint, gamma_constraint : str, Constraint or None, default=None
+        Constraints that hold after each update.
+    synchronized : bool, default=False
+        Whether statistics are computed over the rows of all replicas. Requires averaged gradients and the
+        transport "peer".
+
+    Notes
+    -----
+    `evaluate` and `predict` use the moving averages of mean and variance. So does training if
+    `trainable=False`; the moving averages then do not change.
+
+    Each replica computes the statistics of its own rows of a step (up to 8,192 rows of a shard at a time),
+    unless `synchronized`. The moving averages of all replicas are averaged.
+
+    References
+    ----------
+    Ioffe and Szegedy (2015), "Batch normalization".
     """
 
     momentum: float = 0.99
@@ -101,7 +131,7 @@ class BatchNormalization(_Normalization):
 
 
 class _BoundNormalization(Bound):
-    """Keeps the normalized numbers and 1 / sqrt(variance + epsilon) for the way back."""
+    """A normalization with its buffers: normalized inputs and 1 / sqrt(variance + epsilon)."""
 
     def __init__(self, layer, n_rows: int, n_inputs: int, dtype):
         super().__init__(n_rows, n_inputs, dtype)
@@ -117,7 +147,7 @@ class _BoundNormalization(Bound):
         return self.A
 
     def _learn(self, weights, grads) -> None:
-        """Write the gradients of gamma and beta; dA becomes the derivative by the normalized numbers."""
+        """Write the gradients of gamma and beta; dA becomes the derivative by the normalized inputs."""
         if self.scale:
             np.einsum("ij,ij->j", self.dA, self.normal, out=grads[0])
         if self.center:
@@ -127,7 +157,11 @@ class _BoundNormalization(Bound):
 
 
 class BoundBatchNormalization(_BoundNormalization):
-    """Statistics may come from outside: `sums` of this mini-batch, `normalize` by those of all."""
+    """BatchNormalization with its buffers.
+
+    If `synchronized`, the network adds up the `sums` of all replicas before `forward_by`, and their
+    `backward_sums` before `backward_by`.
+    """
 
     def __init__(self, layer: BatchNormalization, n_rows: int, n_inputs: int, dtype):
         super().__init__(layer, n_rows, n_inputs, dtype)
@@ -150,12 +184,12 @@ class BoundBatchNormalization(_BoundNormalization):
         return self._scale_and_shift(weights)
 
     def sums(self, X) -> np.ndarray:
-        """Return (rows, sum of X, sum of X**2), flat float64: they add up over replicas."""
+        """Return the number of rows, sum of X and sum of X**2, as one float64 vector (1 + 2 * n_inputs,)."""
         wide = X.astype(np.float64)
         return np.concatenate([[len(X)], wide.sum(axis=0), np.square(wide).sum(axis=0)])
 
     def forward_by(self, totals: np.ndarray, X, weights) -> np.ndarray:
-        """Return A, with the mean and variance that these sums say."""
+        """Return A, normalized by the mean and variance that follow from these sums."""
         mean, square = totals[1:].reshape(2, -1) / totals[0]
         variance = np.maximum(square - mean**2, 0)
         return self._normalize(X, weights, mean.astype(X.dtype), variance.astype(X.dtype))
@@ -166,14 +200,14 @@ class BoundBatchNormalization(_BoundNormalization):
             self.backward_by(totals, dX)
 
     def backward_sums(self, weights, grads) -> np.ndarray:
-        """Write the gradients of gamma and beta; return sums that `backward_by` needs, flat float64."""
+        """Write the gradients of gamma and beta; return the sums for `backward_by`, a float64 vector."""
         self._learn(weights, grads)
         total = self.dA.sum(axis=0, dtype=np.float64)
         along = np.einsum("ij,ij->j", self.dA, self.normal, dtype=np.float64)
         return np.concatenate([[len(self.dA)], total, along])
 
     def backward_by(self, totals: np.ndarray, dX) -> None:
-        """Write dX, given the sums over all rows that the statistics were taken of."""
+        """Write dX, given the sums over all rows that the statistics were computed from."""
         if not self.frozen:
             mean, along = (totals[1:].reshape(2, -1) / totals[0]).astype(self.dA.dtype)
             np.subtract(self.dA, mean, out=self.dA)
@@ -190,7 +224,27 @@ class BoundBatchNormalization(_BoundNormalization):
 
 @dataclass(frozen=True)
 class LayerNormalization(_Normalization):
-    """gamma * (X - mean) / sqrt(variance + epsilon) + beta, of each row (Ba et al. 2016)."""
+    """`gamma * (X - mean) / sqrt(variance + epsilon) + beta`, with statistics of each row.
+
+    Parameters
+    ----------
+    axis : int, default=-1
+        For compatibility with Keras: rows have one axis.
+    epsilon : float, default=0.001
+        Added to the variance.
+    center, scale : bool, default=True
+        Whether there is a beta, and a gamma.
+    beta_initializer, gamma_initializer : str or Initializer, default="zeros", "ones"
+        Initial values.
+    beta_regularizer, gamma_regularizer : str, Regularizer or None, default=None
+        Penalties.
+    beta_constraint, gamma_constraint : str, Constraint or None, default=None
+        Constraints that hold after each update.
+
+    References
+    ----------
+    Ba et al. (2016), "Layer normalization".
+    """
 
     epsilon: float = 1e-3
     center: bool = True

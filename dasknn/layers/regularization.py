@@ -1,4 +1,4 @@
-"""Layers of noise, which work in training only."""
+"""Layers that add noise during training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dasknn.layers.layer import Bound, Layer, expect_at_least_0
 
 
 class _Noise(Layer):
-    """A layer that changes nothing once training is over."""
+    """A layer that is active during training only."""
 
     is_noisy = True
 
@@ -21,10 +21,21 @@ class _Noise(Layer):
 
 @dataclass(frozen=True)
 class Dropout(_Noise):
-    """Sets a share of all numbers to 0 and divides the others by 1 - rate (Srivastava et al. 2014).
+    """Set a random share of the inputs to 0 and divide the others by `1 - rate`, during training only.
 
-    seed: taken for the sake of Keras's signature; masks follow from the seed of the training, the step and
-    the rows, so that a step that is repeated draws them again.
+    Parameters
+    ----------
+    rate : float
+        Share of the inputs to set to 0, in [0, 1].
+    noise_shape : None, default=None
+        For compatibility with Keras.
+    seed : default=None
+        For compatibility with Keras; ignored. Masks follow from the seed of the training, the step and the
+        rows, so that a step that is repeated after a fault draws the same masks.
+
+    References
+    ----------
+    Srivastava et al. (2014), "Dropout: a simple way to prevent neural networks from overfitting".
     """
 
     rate: float
@@ -34,23 +45,26 @@ class Dropout(_Noise):
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.rate <= 1:
-            raise ValueError(f"Expected rate to be in [0, 1], received {self.rate}.")
+            raise ValueError(f"Dropout expects rate to be in [0, 1], received {self.rate}.")
         if self.noise_shape is not None:
-            raise ValueError("Expected noise_shape=None, as rows are flat: each number has its own mask.")
+            raise ValueError(
+                f"Dropout expects noise_shape=None, received {self.noise_shape!r}. Omit it: each number of a "
+                "row is dropped independently."
+            )
 
     def bind(self, n_rows, n_inputs, dtype):
         return _BoundDropout(self.rate, n_rows, n_inputs, dtype)
 
 
 class _BoundFactor(Bound):
-    """Multiplies by random factors."""
+    """A layer that multiplies by random factors, with its buffers."""
 
     def __init__(self, n_rows: int, n_inputs: int, dtype):
         super().__init__(n_rows, n_inputs, dtype)
         self.factor = np.empty_like(self.A)
 
     def draw(self, rng) -> None:
-        """Draw self.factor."""
+        """Draw the factors into self.factor."""
         raise NotImplementedError
 
     def forward(self, X, weights, rng):
@@ -76,7 +90,19 @@ class _BoundDropout(_BoundFactor):
 
 @dataclass(frozen=True)
 class GaussianDropout(_Noise):
-    """Multiplies by normal numbers of mean 1 and variance rate / (1 - rate) (Srivastava et al. 2014)."""
+    """Multiply by normal random numbers of mean 1 and variance `rate / (1 - rate)`, during training only.
+
+    Parameters
+    ----------
+    rate : float
+        The rate of the Dropout layer with the same variance, in [0, 1).
+    seed : default=None
+        For compatibility with Keras; ignored, as in `Dropout`.
+
+    References
+    ----------
+    Srivastava et al. (2014), section 10.
+    """
 
     rate: float
     seed: Any = None
@@ -84,7 +110,7 @@ class GaussianDropout(_Noise):
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.rate < 1:
-            raise ValueError(f"Expected rate to be in [0, 1), received {self.rate}.")
+            raise ValueError(f"GaussianDropout expects rate to be in [0, 1), received {self.rate}.")
 
     def bind(self, n_rows, n_inputs, dtype):
         return _BoundGaussianDropout((self.rate / (1 - self.rate)) ** 0.5, n_rows, n_inputs, dtype)
@@ -103,7 +129,15 @@ class _BoundGaussianDropout(_BoundFactor):
 
 @dataclass(frozen=True)
 class GaussianNoise(_Noise):
-    """Adds normal numbers of mean 0 and that standard deviation. seed: see Dropout."""
+    """Add normal random numbers of mean 0, during training only.
+
+    Parameters
+    ----------
+    stddev : float
+        Their standard deviation.
+    seed : default=None
+        For compatibility with Keras; ignored, as in `Dropout`.
+    """
 
     stddev: float
     seed: Any = None

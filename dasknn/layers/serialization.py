@@ -1,4 +1,4 @@
-"""Layers as configurations, and back."""
+"""Layers to and from Keras's configurations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CLASSES["InputLayer"] = Input
 
 
 def serialize(layer: Layer) -> dict[str, Any]:
-    """Return the layer in Keras's form for configurations."""
+    """Return the configuration of a layer, in Keras's form."""
     name = "InputLayer" if isinstance(layer, Input) else type(layer).__name__
     return {
         "module": "keras.layers",
@@ -32,8 +32,16 @@ def serialize(layer: Layer) -> dict[str, Any]:
 
 
 def deserialize(config: dict[str, Any]) -> Layer:
-    """Return the layer of that configuration. ValueError: an unknown kind, or settings it does not know."""
+    """Return the layer that a configuration describes.
+
+    Raises
+    ------
+    ValueError
+        An unknown class, or unknown settings.
+    """
     name = config.get("class_name")
     if name not in _CLASSES:
-        raise ValueError(f"Expected a layer among {', '.join(sorted(_CLASSES))}, received {name!r}.")
+        raise ValueError(
+            f"Expected a layer among {', '.join(sorted(_CLASSES))}, received class_name {name!r}."
+        )
     return _CLASSES[name].from_config(config["config"])

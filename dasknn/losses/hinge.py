@@ -1,4 +1,4 @@
-"""Losses of margins: outputs that have the sign of their targets, or more than that."""
+"""Losses of margins: outputs whose sign is the prediction."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dasknn.losses.loss import LABELS, ElementwiseLoss, OneHotLoss
 
 
 def _signs(y):
-    """Return targets of 0 and 1 as -1 and 1, others as they are.
+    """Return targets of 0 and 1 as -1 and 1, others unchanged.
 
-    As in Keras, a mini-batch is looked at as a whole. Targets of -1 and 1 are safe: all of them 1 stays so.
+    As in Keras, the whole mini-batch decides. Targets of -1 and 1 are safe: if all are 1, they stay 1.
     """
     return 2 * y - 1 if np.all((y == 0) | (y == 1)) else y
 
 
 @dataclass(frozen=True)
 class Hinge(ElementwiseLoss):
-    """max(1 - y P, 0), averaged over outputs; y of -1 and 1, or of 0 and 1."""
+    """`max(1 - y * P, 0)`, averaged over outputs; y are -1 and 1, or 0 and 1."""
 
     judges = LABELS
     takes_margins = True
@@ -37,7 +37,7 @@ class Hinge(ElementwiseLoss):
 
 @dataclass(frozen=True)
 class SquaredHinge(ElementwiseLoss):
-    """max(1 - y P, 0)^2, averaged over outputs; y of -1 and 1, or of 0 and 1."""
+    """`max(1 - y * P, 0)**2`, averaged over outputs; y are -1 and 1, or 0 and 1."""
 
     judges = LABELS
     takes_margins = True
@@ -55,7 +55,7 @@ class SquaredHinge(ElementwiseLoss):
 
 @dataclass(frozen=True)
 class CategoricalHinge(OneHotLoss):
-    """max(1 + max((1 - y) P) - sum(y P), 0) over the classes; y one-hot."""
+    """`max(1 + max((1 - y) * P) - sum(y * P), 0)` over the classes; y is one-hot."""
 
     takes_margins = True
     reduction: str = "sum_over_batch_size"

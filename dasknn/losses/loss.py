@@ -1,15 +1,15 @@
-"""Losses: the summed loss of a mini-batch, and its derivative. Names, arguments and rules are Keras's.
+"""Base classes of losses: the summed loss of a mini-batch, and its derivative.
 
 `Loss.bind` makes a `BoundLoss` for mini-batches of one size:
 
     loss_sum = bound(P, y, weight, out=dP)
 
-P (n, k) are the network's outputs; dP becomes the derivative with respect to the logits of the last
-activation when `to_logits`, else with respect to P. Everything is a *sum* over rows, times weight (n,) or
-(None) 1; `Loss.divisor` says what the sum over a batch is divided by, so that replicas add shares of both.
+P (n, k) are the outputs of the network. dP becomes the derivative with respect to the logits of the last
+activation if `to_logits`, else with respect to P. Both are *sums* over rows, times weight (n,) or (None) 1.
+`Loss.divisor` returns the number to divide them by, so that sums and divisors of replicas add up.
 
-y (n, k) has the dtype of P, or is labels (n,) of integers where the loss `takes_labels`. Losses whose
-derivative is a few lines give it row by row (`RowLoss`); the four that nearly everybody uses have buffers.
+y (n, k) has the dtype of P; if the loss `takes_labels`, y (n,) are integers. Names, arguments and rules are
+Keras's. Most losses compute the derivative row by row (`RowLoss`); the four most used have buffers.
 """
 
 from __future__ import annotations
@@ -22,61 +22,86 @@ import numpy as np
 
 from dasknn.saving.serialization import Configurable
 
-# Keras keeps probabilities, and what it divides by, this far from 0.
+# Keras keeps probabilities and divisors at least this far from 0.
 EPSILON = 1e-7
 _OVER_ROWS = ("sum_over_batch_size", "mean")
 _OVER_WEIGHTS = "mean_with_sample_weight"
-#: What losses take outputs for.
+# How losses read the outputs of a row: see Loss.judges.
 NUMBERS, LABELS, CLASSES = "numbers", "labels", "classes"
 
 
 class BoundLoss(Protocol):
-    """One loss with what it needs for n rows and k outputs; called once per step."""
+    """A loss with its buffers for n rows and k outputs; called once per step."""
 
-    #: Whether the derivative is that with respect to the logits.
+    #: Whether the derivative is with respect to the logits, not the outputs.
     to_logits: bool
 
     @abstractmethod
     def __call__(self, P: np.ndarray, y: Any, weight: np.ndarray | None, out: np.ndarray) -> float:
-        """Return the weighted sum of the losses of the rows; write its derivative (n, k) into out."""
+        """Return the weighted sum of the losses of all rows; write its derivative (n, k) into out."""
 
     def mean(self, P: np.ndarray, y: Any, weight: np.ndarray | None) -> float:
-        """Return the weighted mean over rows; takes memory."""
+        """Return the weighted mean over rows; allocates an array of the size of P."""
         return self(P, y, weight, np.empty_like(P)) / (len(P) if weight is None else float(weight.sum()))
 
 
 class Loss(ABC):
-    """Settings of a loss; `bind` makes it callable for mini-batches of one size.
+    """Base class of losses.
 
-    For a loss of your own, subclass `RowLoss`, or this class for one with buffers.
+    For a loss of your own, subclass `RowLoss`; or this class, to compute in buffers of your own.
     """
 
     name: str = "loss"
     #: Whether targets are labels (n,) of integers.
     takes_labels: ClassVar[bool] = False
-    #: What it takes outputs for: NUMBERS, LABELS (each says whether a row has one label) or CLASSES (together
-    #: they say which of them a row is of); see `outputs`.
+    #: How it reads the outputs of a row: as NUMBERS; as LABELS, one yes or no for each output; or as CLASSES,
+    #: one of which is true.
     judges: ClassVar[str] = NUMBERS
-    #: Whether outputs are margins, of which the sign says the label: no probabilities.
+    #: Whether outputs are margins, whose sign is the prediction, instead of probabilities.
     takes_margins: ClassVar[bool] = False
 
     @abstractmethod
     def bind(self, n_rows: int, n_outputs: int, dtype, output_activation: str) -> BoundLoss:
-        """Return the loss for outputs (n_rows, n_outputs) of a network that ends in that activation."""
+        """Return the loss with its buffers.
+
+        Parameters
+        ----------
+        n_rows, n_outputs : int
+            Shape of the outputs.
+        dtype : numpy dtype
+            Their dtype.
+        output_activation : str
+            Name of the last activation of the network, for losses with a closed form of both derivatives.
+
+        Returns
+        -------
+        BoundLoss
+        """
 
     @abstractmethod
     def check_targets(self, y: np.ndarray, n_outputs: int) -> None:
-        """ValueError: targets that this loss cannot take."""
+        """Raise ValueError if targets have a shape, dtype or range that this loss does not accept."""
 
     def divisor(self, n_rows: int, weight: np.ndarray | None) -> float:
-        """Return what a sum of losses over rows is divided by: here, the sum of their weights."""
+        """Return the number to divide a sum over rows by; here, the sum of their weights."""
         return n_rows if weight is None else float(weight.sum())
 
     def __call__(self, y_true, y_pred, sample_weight=None) -> float:
-        """Return the loss of a batch, reduced.
+        """Return the mean loss of a batch.
 
-        y_true, y_pred (n, k), or (n,) for one output; labels (n,) or (n, 1) where the loss takes them;
-        sample_weight a number, (n,), (n, 1) or None. ValueError: targets or weights that it cannot take.
+        Parameters
+        ----------
+        y_true : array (n, k), or (n,) for one output
+            Targets; labels (n,) or (n, 1) if the loss takes labels.
+        y_pred : array (n, k) or (n,)
+            Outputs.
+        sample_weight : float, array (n,) or (n, 1), or None, default=None
+            Weights of rows.
+
+        Raises
+        ------
+        ValueError
+            Targets or weights of an unexpected shape or range.
         """
         P = as_outputs(y_pred)
         y = as_labels(y_true) if self.takes_labels else as_targets(y_true, P)
@@ -88,7 +113,7 @@ class Loss(ABC):
 
 
 def as_outputs(y_pred) -> np.ndarray:
-    """Return outputs as (n, k), floating. ValueError: more dimensions."""
+    """Return outputs as floats (n, k); ValueError if they have more dimensions."""
     P = np.ascontiguousarray(y_pred)
     if P.dtype.kind != "f":
         P = P.astype(np.float64)
@@ -101,16 +126,27 @@ def as_outputs(y_pred) -> np.ndarray:
 
 
 def as_targets(y_true, P: np.ndarray) -> np.ndarray:
-    """Return targets in the dtype of P (n, k); those of one output as (n, 1)."""
+    """Return targets in the dtype of the outputs P (n, k); as (n, 1) if there is one output."""
     y = np.asarray(y_true, P.dtype)
     return y.reshape(-1, 1) if y.ndim < 2 and P.shape[1] == 1 else y
 
 
 def as_weights(sample_weight, P: np.ndarray, *, of_outputs: bool = False) -> np.ndarray | None:
-    """Return weights in the dtype of P (n, k): (n,), or (n, k) where each output has one; None as it is.
+    """Return the weights of rows (n,) in the dtype of the outputs P (n, k).
 
-    A number is the weight of each row. of_outputs: whether each output may have one. ValueError: weights of
-    another shape, also if they are as many as rows.
+    Parameters
+    ----------
+    sample_weight : float, array (n,) or (n, 1), or None
+        A number is the weight of every row; None is returned as it is.
+    P : array (n, k)
+        Outputs.
+    of_outputs : bool, default=False
+        Whether weights of single outputs (n, k) are accepted, too.
+
+    Raises
+    ------
+    ValueError
+        Weights of another shape, even if there are n of them.
     """
     if sample_weight is None:
         return None
@@ -130,7 +166,7 @@ def as_weights(sample_weight, P: np.ndarray, *, of_outputs: bool = False) -> np.
 
 
 def as_labels(y_true) -> np.ndarray:
-    """Return labels (n,) or (n, 1) as (n,); floats that are whole numbers as integers."""
+    """Return labels (n,) or (n, 1) as (n,); whole numbers in floats as integers."""
     y = np.asarray(y_true)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y.reshape(-1)
@@ -140,9 +176,20 @@ def as_labels(y_true) -> np.ndarray:
 
 
 class RowLoss(Configurable, Loss):
-    """A loss given by two functions of the targets y and outputs P (n, k), which work row by row.
+    """Base class of losses that are computed row by row.
 
-    ::
+    Parameters
+    ----------
+    reduction : {"sum_over_batch_size", "mean", "mean_with_sample_weight"}, default="sum_over_batch_size"
+        Divide the sum over a batch by the number of rows (the first two), or by the sum of their weights.
+    name : str
+        Name of the loss.
+    dtype : None or "float32", default=None
+        For compatibility with Keras; a loss computes in the dtype of the model.
+
+    Examples
+    --------
+    A loss of your own has two methods, the loss and its derivative for targets y and outputs P (n, k)::
 
         @dataclass(frozen=True)
         class Cubed(RowLoss):
@@ -153,36 +200,33 @@ class RowLoss(Configurable, Loss):
 
             def slopes(self, y, P):
                 return 3 * (P - y) * np.abs(P - y)
-
-    reduction: what the sum over a batch is divided by; the number of rows ("sum_over_batch_size", also
-    called "mean"), or the sum of their weights ("mean_with_sample_weight").
     """
 
     reduction: str = "sum_over_batch_size"
     dtype: str | None = None
 
-    #: Where targets must be: losses of others have no bound, or no meaning.
+    #: Range of valid targets: outside, the loss is unbounded or meaningless.
     targets_in: ClassVar[tuple[float, float]] = (-np.inf, np.inf)
-    #: What to do about such targets.
+    #: End of the message about targets outside that range.
     targets_remedy: ClassVar[str] = "Scale them, or choose another loss."
-    #: Settings that Keras leaves out of a configuration; ours has them where they are not the default.
+    #: Settings that Keras omits from a configuration; here they are omitted if they have the default.
     _unwritten: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
         if self.reduction not in (*_OVER_ROWS, _OVER_WEIGHTS):
             raise ValueError(
                 f"Expected reduction 'sum_over_batch_size' or 'mean_with_sample_weight', received "
-                f"{self.reduction!r}: replicas add up their shares of a mean. Choose one of these; where you "
-                "would sum, raise the learning rate."
+                f"{self.reduction!r}. Use one of these, because replicas add up shares of a mean; instead of "
+                "a sum, use a larger learning rate."
             )
         if self.dtype not in (None, "float32"):
             raise ValueError(
-                f"Expected dtype None or 'float32', received {self.dtype!r}: a loss has the model's. "
-                "Leave it out."
+                f"Expected dtype None or 'float32', received {self.dtype!r}. Omit it: a loss computes in the "
+                "dtype of the model."
             )
         if getattr(self, "axis", -1) not in (-1, 1):
             raise ValueError(
-                f"Expected axis -1, received {self.axis!r}: rows of outputs are flat. Leave it out."  # type: ignore[attr-defined]
+                f"Expected axis -1, received {self.axis!r}. Omit it: rows are flat."  # type: ignore[attr-defined]
             )
         super().__post_init__()
 
@@ -192,7 +236,9 @@ class RowLoss(Configurable, Loss):
 
     def slopes(self, y: np.ndarray, P: np.ndarray) -> np.ndarray:
         """Return the derivative (n, k) of the loss of each row with respect to its outputs."""
-        raise NotImplementedError(f"{type(self).__name__} needs `slopes`, or a `bind` of its own.")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no derivative. Define the method `slopes`, or override `bind`."
+        )
 
     def bind(self, n_rows, n_outputs, dtype, output_activation) -> BoundLoss:
         return _BoundRows(self, n_rows, n_outputs, dtype)
@@ -211,7 +257,7 @@ class RowLoss(Configurable, Loss):
         least, most = self.targets_in
         if not y.size or self.targets_in == RowLoss.targets_in:
             return
-        # Arithmetic may leave labels that were smoothed a little outside.
+        # Rounding may put smoothed labels slightly outside.
         if not least - 1e-6 <= y.min() <= y.max() <= most + 1e-6:
             expected = f"of at least {least:g}" if most == np.inf else f"in [{least:g}, {most:g}]"
             raise ValueError(
@@ -220,7 +266,7 @@ class RowLoss(Configurable, Loss):
             )
 
     def _remedy(self, y, n_columns: int) -> str:
-        return f"Give the last layer {n_columns} units, or y as many columns as there are outputs."
+        return f"Use {n_columns} units in the last layer, or as many columns in y as the model has outputs."
 
     def divisor(self, n_rows, weight):
         return n_rows if weight is None or self.reduction in _OVER_ROWS else float(weight.sum())
@@ -236,9 +282,9 @@ class RowLoss(Configurable, Loss):
 
 
 class Bound(BoundLoss):
-    """Row losses and their derivatives, each in one step, and the weights.
+    """A loss with buffers, which writes the losses of rows and their derivatives, without weights.
 
-    Rows are summed as products with ones: numpy's own sums along short rows take ten times as long.
+    Rows are summed by products with ones: numpy's own sums along short rows take ten times as long.
     """
 
     to_logits = False
@@ -250,17 +296,17 @@ class Bound(BoundLoss):
         self.allocate(n_rows, n_outputs, np.dtype(dtype))
 
     def allocate(self, n_rows: int, n_outputs: int, dtype: np.dtype) -> None:
-        """Make the buffers."""
+        """Allocate the buffers."""
         self.terms = np.empty((n_rows, n_outputs), dtype)
         self.ones = np.ones(n_outputs, dtype)
 
     @abstractmethod
     def write_rows(self, P, y) -> None:
-        """Write the losses of the rows into self.rows."""
+        """Write the losses of rows into self.rows."""
 
     @abstractmethod
     def write_slopes(self, P, y, out) -> None:
-        """Write the derivatives of the rows' losses, after write_rows for the same P and y."""
+        """Write the derivatives (n, k) into out; called after `write_rows` with the same P and y."""
 
     def __call__(self, P, y, weight, out) -> float:
         self.write_rows(P, y)
@@ -283,7 +329,7 @@ class _BoundRows(Bound):
 
 
 class BufferedLoss(RowLoss):
-    """A loss whose bound form needs no array per step."""
+    """A loss that allocates nothing per step."""
 
     def rows(self, y, P):
         bound = self.bind(len(P), P.shape[1], P.dtype, "")
@@ -296,7 +342,7 @@ class BufferedLoss(RowLoss):
 
 
 class ElementwiseLoss(RowLoss):
-    """A function of one target and one output, averaged over outputs."""
+    """A loss that is a mean over outputs of a function of one target and one output."""
 
     @abstractmethod
     def terms(self, y, P) -> np.ndarray:
@@ -304,7 +350,7 @@ class ElementwiseLoss(RowLoss):
 
     @abstractmethod
     def term_slopes(self, y, P) -> np.ndarray:
-        """Return its derivative (n, k)."""
+        """Return the derivative (n, k) of the loss of each output."""
 
     def rows(self, y, P):
         return self.terms(y, P).mean(axis=1)
@@ -314,7 +360,7 @@ class ElementwiseLoss(RowLoss):
 
 
 class OneHotLoss(RowLoss):
-    """Targets say how probable each of k classes is."""
+    """A loss whose targets (n, k) are probabilities of classes, or one-hot."""
 
     judges = CLASSES
     targets_in = (0, np.inf)
@@ -322,7 +368,7 @@ class OneHotLoss(RowLoss):
     def _remedy(self, y, n_columns):
         if n_columns == 1:
             return (
-                "Use loss='sparse_categorical_crossentropy', or one-hot targets. "
-                "With one output, use loss='binary_crossentropy'."
+                "Use loss='sparse_categorical_crossentropy' for labels, or one-hot targets; for a model with "
+                "one output use loss='binary_crossentropy'."
             )
         return super()._remedy(y, n_columns)

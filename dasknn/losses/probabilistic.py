@@ -1,4 +1,4 @@
-"""Losses of probabilities, or of the logits that they follow from."""
+"""Losses of probabilities, or of the logits from which they are computed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BINARY_REMEDY = (
 )
 
 
-# --- probabilities of k events ------------------------------------------------------------------------------
+# --- probabilities of k labels ------------------------------------------------------------------------------
 
 
 def _clipped(P, out=None):
@@ -34,7 +34,7 @@ def _clipped(P, out=None):
 
 
 def _clear_clipped(slopes, P, mask=None) -> None:
-    """Write 0 where `_clipped` moves P, so that the loss does not depend on it."""
+    """Set the derivative to 0 where `_clipped` changed P: there the loss does not depend on P."""
     mask = np.less(P, EPSILON, out=mask)
     np.copyto(slopes, 0, where=mask)
     np.greater(P, 1 - EPSILON, out=mask)
@@ -42,7 +42,7 @@ def _clear_clipped(slopes, P, mask=None) -> None:
 
 
 def _smoothed(y, smoothing: float, share: float, out=None):
-    """Return targets moved towards `share`: y (1 - smoothing) + smoothing * share."""
+    """Return y * (1 - smoothing) + smoothing * share."""
     if not smoothing:
         return y
     out = np.multiply(y, 1 - smoothing, out=out)
@@ -73,8 +73,8 @@ class _BoundBinaryCrossentropy(Bound):
         if self.loss.label_smoothing:
             y = self.targets
         if self.to_logits:
-            # In closed form. Keras's gradient vanishes where it clips P, and a network that is sure of the
-            # wrong label would never learn; this one does.
+            # The closed form. Keras's gradient is 0 where it clips P, so that a network which is sure of a
+            # wrong label never learns; with the closed form it does.
             np.subtract(P, y, out=out)
         else:
             chances, terms = _clipped(P, self.chances), self.terms
@@ -92,8 +92,8 @@ class _BoundBinaryLogits(_BoundBinaryCrossentropy):
         self.totals = np.empty_like(self.terms)
 
     def write_rows(self, P, y):
-        # max(z, 0) - z y + log(1 + exp(-|z|)) does not overflow. log1p would take many times as long, for
-        # losses that are smaller than the dtype's rounding of 1.
+        # max(z, 0) - z y + log(1 + exp(-|z|)) does not overflow. log1p takes many times as long, and differs
+        # only where losses are smaller than the rounding of 1 in this dtype.
         y = _smoothed(y, self.loss.label_smoothing, 0.5, self.targets)
         terms, chances, totals = self.terms, self.chances, self.totals
         np.abs(P, out=chances)
@@ -119,9 +119,21 @@ class _BoundBinaryLogits(_BoundBinaryCrossentropy):
 
 @dataclass(frozen=True)
 class BinaryCrossentropy(BufferedLoss):
-    """-y log p - (1 - y) log(1 - p) in nats, averaged over outputs; y in [0, 1].
+    """`-y * log(p) - (1 - y) * log(1 - p)` in nats, averaged over outputs; y is in [0, 1].
 
-    p is P, or the logistic function of P if from_logits.
+    Parameters
+    ----------
+    from_logits : bool, default=False
+        Whether P are logits: `p = sigmoid(P)`. If not, `p = P`.
+    label_smoothing : float, default=0.0
+        Targets become `y * (1 - label_smoothing) + label_smoothing / 2`.
+    axis : int, default=-1
+        For compatibility with Keras: rows have one axis.
+
+    Notes
+    -----
+    After a sigmoid layer, the derivative is that of the closed form `p - y`. Keras's is 0 where it clips p to
+    [1e-7, 1 - 1e-7].
     """
 
     judges = LABELS
@@ -143,9 +155,26 @@ class BinaryCrossentropy(BufferedLoss):
 
 @dataclass(frozen=True)
 class BinaryFocalCrossentropy(ElementwiseLoss):
-    """Binary cross-entropy times (1 - p(y))^gamma, averaged over outputs (Lin et al. 2018).
+    """Binary cross-entropy times `(1 - p_y)**gamma`, averaged over outputs; p_y is the probability of y.
 
-    apply_class_balancing: times alpha where y is 1, and 1 - alpha where it is 0.
+    Parameters
+    ----------
+    apply_class_balancing : bool, default=False
+        Whether to multiply by alpha where y is 1, and by 1 - alpha where y is 0.
+    alpha : float, default=0.25
+        Weight of the class 1.
+    gamma : float, default=2.0
+        Exponent; 0 gives the binary cross-entropy.
+    from_logits : bool, default=False
+        Whether P are logits: `p = sigmoid(P)`. If not, `p = P`.
+    label_smoothing : float, default=0.0
+        Targets become `y * (1 - label_smoothing) + label_smoothing / 2`.
+    axis : int, default=-1
+        For compatibility with Keras: rows have one axis.
+
+    References
+    ----------
+    Lin et al. (2018), "Focal loss for dense object detection".
     """
 
     targets_in = (0, 1)
@@ -163,7 +192,7 @@ class BinaryFocalCrossentropy(ElementwiseLoss):
     dtype: str | None = None
 
     def _parts(self, y, P):
-        """Return targets, chances, the chance that y does not give, cross-entropies, and class weights."""
+        """Return targets, probabilities of 1, probabilities of not y, cross-entropies, and class weights."""
         y = _smoothed(y, self.label_smoothing, 0.5)
         chances = expit(P) if self.from_logits else P
         clipped = _clipped(chances)
@@ -195,7 +224,7 @@ def _power_slope(base, power: float):
 
 
 class _BoundCategorical(Bound):
-    """What losses on k classes share: buffers, and softmax."""
+    """Buffers and softmax, for losses of k classes."""
 
     def allocate(self, n_rows, n_outputs, dtype):
         Bound.allocate(self, n_rows, n_outputs, dtype)
@@ -206,8 +235,8 @@ class _BoundCategorical(Bound):
         self.totals, self.row = np.empty(n_rows, dtype), np.empty(n_rows, dtype)
 
     def write_exponentials(self, P) -> None:
-        """Write P - max(P) into self.terms, exp of that into self.chances, and its sums into self.totals."""
-        # Maxima along short rows are slow; see activations.
+        """Write P - max(P) into self.terms, its exponential into self.chances, its sums into self.totals."""
+        # Maxima along short rows are slow: see the softmax in activations.py.
         np.copyto(self.transposed, P.T)
         np.maximum.reduce(self.transposed, axis=0, out=self.row)
         np.subtract(P, self.row[:, np.newaxis], out=self.terms)
@@ -219,7 +248,7 @@ class _BoundCategoricalCrossentropy(_BoundCategorical):
     def write_rows(self, P, y):
         y = _smoothed(y, self.loss.label_smoothing, 1 / P.shape[1], self.targets)
         if self.to_logits:
-            # The sum of what softmax returns is 1.
+            # The outputs of softmax add up to 1.
             _clipped(P, self.terms)
         else:
             np.matmul(P, self.ones, out=self.totals)
@@ -234,8 +263,8 @@ class _BoundCategoricalCrossentropy(_BoundCategorical):
         if self.loss.label_smoothing:
             y = self.targets
         if self.to_logits:
-            # In closed form. Keras's gradient vanishes where it clips P, and a network that is sure of the
-            # wrong class would never learn; this one does.
+            # The closed form. Keras's gradient is 0 where it clips P, so that a network which is sure of a
+            # wrong class never learns; with the closed form it does.
             self.write_differences(P, y, out)
             return
         np.divide(y, _clipped(self.chances, self.terms), out=out)
@@ -247,7 +276,7 @@ class _BoundCategoricalCrossentropy(_BoundCategorical):
         np.divide(out, self.totals[:, np.newaxis], out=out)
 
     def write_differences(self, P, y, out) -> None:
-        """Write P sum(y) - y: what softmax(z) = P makes of the derivative by z."""
+        """Write P * sum(y) - y, the derivative with respect to z if P = softmax(z)."""
         np.matmul(y, self.ones, out=self.row)
         if len(y) and self.row.min() == self.row.max() == 1:
             np.subtract(P, y, out=out)
@@ -273,9 +302,21 @@ class _BoundCategoricalLogits(_BoundCategoricalCrossentropy):
 
 @dataclass(frozen=True)
 class CategoricalCrossentropy(OneHotLoss, BufferedLoss):
-    """-sum(y log p) in nats over the classes; y (n, k) one-hot, or probabilities.
+    """`-sum(y * log(p))` in nats over the classes; y (n, k) is one-hot, or probabilities.
 
-    p is P divided by its sum, or softmax(P) if from_logits.
+    Parameters
+    ----------
+    from_logits : bool, default=False
+        Whether P are logits: `p = softmax(P)`. If not, `p = P / sum(P)`.
+    label_smoothing : float, default=0.0
+        Targets become `y * (1 - label_smoothing) + label_smoothing / k`.
+    axis : int, default=-1
+        For compatibility with Keras: rows have one axis.
+
+    Notes
+    -----
+    After a softmax layer, the derivative is that of the closed form `p - y`. Keras's is 0 where it clips p to
+    [1e-7, 1 - 1e-7].
     """
 
     from_logits: bool = False
@@ -300,7 +341,7 @@ class _BoundSparseCategoricalCrossentropy(Bound):
         self.mask = np.empty(n_rows, bool)
 
     def pick(self, P, y) -> None:
-        """Write the outputs of the labels into self.picked, and their places into self.index."""
+        """Write the outputs of the labels into self.picked, and their flat indices into self.index."""
         np.add(self.first, y, out=self.index)
         np.take(P.reshape(-1), self.index, out=self.picked, mode="clip")
 
@@ -315,7 +356,7 @@ class _BoundSparseCategoricalCrossentropy(Bound):
 
     def write_slopes(self, P, y, out):
         if self.to_logits:
-            # In closed form, also where Keras's clip would make the gradient vanish.
+            # The closed form, also where Keras's gradient is 0 because it clips P.
             np.copyto(out, P)
             np.subtract(self.picked, 1, out=self.picked)
             out.reshape(-1)[self.index] = self.picked
@@ -349,9 +390,16 @@ class _BoundSparseCategoricalLogits(_BoundCategorical, _BoundSparseCategoricalCr
 
 @dataclass(frozen=True)
 class SparseCategoricalCrossentropy(BufferedLoss):
-    """-log p(y) in nats; labels y (n,) of integers in [0, k).
+    """`-log(p[y])` in nats; labels y (n,) are integers in [0, k).
 
-    p is P divided by its sum, or softmax(P) if from_logits. ignore_class: only None.
+    Parameters
+    ----------
+    from_logits : bool, default=False
+        Whether P are logits: `p = softmax(P)`. If not, `p = P / sum(P)`.
+    ignore_class : None, default=None
+        For compatibility with Keras. Use `sample_weight=0` for rows to ignore.
+    axis : int, default=-1
+        For compatibility with Keras: rows have one axis.
     """
 
     judges = CLASSES
@@ -368,8 +416,8 @@ class SparseCategoricalCrossentropy(BufferedLoss):
         super().__post_init__()
         if self.ignore_class is not None:
             raise ValueError(
-                f"Expected ignore_class None, received {self.ignore_class!r}. Leave those rows out, or give "
-                "them sample_weight 0."
+                f"Expected ignore_class None, received {self.ignore_class!r}. Remove rows of that class, or "
+                "use sample_weight 0 for them."
             )
 
     def bind(self, n_rows, n_outputs, dtype, output_activation):
@@ -388,13 +436,31 @@ class SparseCategoricalCrossentropy(BufferedLoss):
         if len(y) and not 0 <= y.min() <= y.max() < n_outputs:
             raise ValueError(
                 f"{type(self).__name__} expects labels in [0, {n_outputs}), received {y.min()} to {y.max()}. "
-                f"Give the last layer {max(y.max() + 1, n_outputs)} units, or count labels from 0."
+                f"Use {max(y.max() + 1, n_outputs)} units in the last layer, or encode labels from 0."
             )
 
 
 @dataclass(frozen=True)
 class CategoricalFocalCrossentropy(OneHotLoss):
-    """-sum(alpha (1 - p)^gamma y log p) in nats over the classes; y (n, k) one-hot (Lin et al. 2018)."""
+    """`-sum(alpha * (1 - p)**gamma * y * log(p))` in nats over the classes; y (n, k) is one-hot.
+
+    Parameters
+    ----------
+    alpha : float, default=0.25
+        Factor of the loss.
+    gamma : float, default=2.0
+        Exponent; 0 gives alpha times the categorical cross-entropy.
+    from_logits : bool, default=False
+        Whether P are logits: `p = softmax(P)`. If not, `p = P / sum(P)`.
+    label_smoothing : float, default=0.0
+        Targets become `y * (1 - label_smoothing) + label_smoothing / k`.
+    axis : int, default=-1
+        For compatibility with Keras: rows have one axis.
+
+    References
+    ----------
+    Lin et al. (2018), "Focal loss for dense object detection".
+    """
 
     alpha: float = 0.25
     gamma: float = 2.0
@@ -406,7 +472,7 @@ class CategoricalFocalCrossentropy(OneHotLoss):
     dtype: str | None = None
 
     def _parts(self, y, P):
-        """Return targets, sums of outputs, and chances."""
+        """Return targets, sums of outputs, and probabilities."""
         y = _smoothed(y, self.label_smoothing, 1 / P.shape[1])
         if self.from_logits:
             return y, 1, softmax(P, axis=1)
@@ -432,7 +498,7 @@ class CategoricalFocalCrossentropy(OneHotLoss):
 
 @dataclass(frozen=True)
 class KLDivergence(RowLoss):
-    """sum(y log(y / P)) in nats over the outputs; both are kept in [1e-7, 1]."""
+    """`sum(y * log(y / P))` in nats over the outputs; both are clipped to [1e-7, 1]."""
 
     reduction: str = "sum_over_batch_size"
     name: str = "kl_divergence"

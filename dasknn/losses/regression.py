@@ -1,4 +1,4 @@
-"""Losses between numbers: how far outputs are from targets."""
+"""Losses for regression: distances between outputs and targets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _BoundMeanSquaredError(Bound):
 
 @dataclass(frozen=True)
 class MeanSquaredError(BufferedLoss):
-    """(P - y)^2, averaged over outputs."""
+    """`(P - y)**2`, averaged over outputs."""
 
     reduction: str = "sum_over_batch_size"
     name: str = "mean_squared_error"
@@ -53,7 +53,7 @@ class MeanAbsoluteError(ElementwiseLoss):
 
 @dataclass(frozen=True)
 class MeanAbsolutePercentageError(ElementwiseLoss):
-    """`100 |P - y| / |y|`, averaged over outputs; `|y|` is at least 1e-7."""
+    """`100 * |P - y| / max(|y|, 1e-7)`, averaged over outputs."""
 
     reduction: str = "sum_over_batch_size"
     name: str = "mean_absolute_percentage_error"
@@ -68,7 +68,7 @@ class MeanAbsolutePercentageError(ElementwiseLoss):
 
 @dataclass(frozen=True)
 class MeanSquaredLogarithmicError(ElementwiseLoss):
-    """(log(P + 1) - log(y + 1))^2, averaged over outputs; P and y are at least 1e-7."""
+    """`(log(P + 1) - log(y + 1))**2`, averaged over outputs; P and y are raised to at least 1e-7."""
 
     reduction: str = "sum_over_batch_size"
     name: str = "mean_squared_logarithmic_error"
@@ -87,7 +87,13 @@ class MeanSquaredLogarithmicError(ElementwiseLoss):
 
 @dataclass(frozen=True)
 class Huber(ElementwiseLoss):
-    """Half the squared error up to delta, linear beyond; averaged over outputs."""
+    """`(P - y)**2 / 2` where `|P - y| <= delta`, linear beyond; averaged over outputs (Huber 1964).
+
+    Parameters
+    ----------
+    delta : float, default=1.0
+        Error beyond which the loss is linear.
+    """
 
     delta: float = 1.0
     reduction: str = "sum_over_batch_size"
@@ -105,7 +111,7 @@ class Huber(ElementwiseLoss):
 
 @dataclass(frozen=True)
 class LogCosh(ElementwiseLoss):
-    """log(cosh(P - y)), averaged over outputs."""
+    """`log(cosh(P - y))`, averaged over outputs."""
 
     reduction: str = "sum_over_batch_size"
     name: str = "log_cosh"
@@ -121,7 +127,7 @@ class LogCosh(ElementwiseLoss):
 
 @dataclass(frozen=True)
 class Poisson(ElementwiseLoss):
-    """P - y log(P + 1e-7), averaged over outputs; y of at least 0."""
+    """`P - y * log(P + 1e-7)`, averaged over outputs; y is at least 0."""
 
     targets_in = (0, np.inf)
 
@@ -138,7 +144,7 @@ class Poisson(ElementwiseLoss):
 
 @dataclass(frozen=True)
 class CosineSimilarity(RowLoss):
-    """Minus the cosine of the angle between y and P; their norms are at least 1e-7."""
+    """Minus the cosine of the angle between y and P; norms are raised to at least 1e-7."""
 
     axis: int = -1
     reduction: str = "sum_over_batch_size"

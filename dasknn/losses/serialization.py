@@ -1,4 +1,4 @@
-"""Losses by name, as configurations, and back."""
+"""Losses by name, and to and from configurations."""
 
 from __future__ import annotations
 
@@ -67,24 +67,26 @@ _KINDS = Kinds(
 
 
 def get(identifier) -> Loss | None:
-    """Return the loss that a name, a configuration, a class or an object stands for; None as it is.
+    """Return the loss for a name, configuration, class or object; None for None.
 
-    ValueError: nothing of the kind, or a function.
+    Raises
+    ------
+    ValueError
+        No such loss; or a function, whose derivative is unknown.
     """
     if callable(identifier) and not isinstance(identifier, Loss | type):
         raise ValueError(
-            f"Expected a loss with its derivative, received the function {identifier!r}: there is no "
-            "automatic differentiation. Subclass dasknn.losses.Loss with `bind`, or dasknn.losses.RowLoss "
-            "with `rows` and `slopes`."
+            f"Expected the name or an object of a loss, received the function {identifier!r}, which dasknn "
+            "cannot differentiate. Subclass dasknn.losses.RowLoss and define its methods `rows` and `slopes`."
         )
     return _KINDS.get(identifier)
 
 
 def serialize(loss: Loss) -> dict[str, Any]:
-    """Return the loss in Keras's form for configurations."""
+    """Return the configuration of a loss, in Keras's form."""
     return _KINDS.serialize(loss)
 
 
 def deserialize(config: Mapping[str, Any]) -> Loss:
-    """Return the loss of that configuration. ValueError: an unknown kind, or settings it does not know."""
+    """Return the loss that a configuration describes; ValueError for unknown classes or settings."""
     return _KINDS.deserialize(config)

@@ -237,14 +237,14 @@ def test_dropout_of_everything_gives_zeros():
         (lambda: Dropout(1.5), r"rate to be in \[0, 1\]"),
         (lambda: GaussianDropout(1.0), r"rate to be in \[0, 1\)"),
         (lambda: GaussianNoise(-1.0), "stddev to be at least 0"),
-        (lambda: BatchNormalization(axis=2), "Expected axis -1"),
+        (lambda: BatchNormalization(axis=2), "expects axis=-1"),
         (lambda: Dense(3, dtype="float16"), "dtype None or 'float32'"),
         (lambda: Dense(3, "rellu"), "Did you mean 'relu'"),
         (lambda: Dense(3).output_shape((2, 2)), r"Put Flatten\(\) before it"),
         (lambda: Input(), "shape of a row"),
         (lambda: layers.deserialize({"class_name": "Conv2D", "config": {}}), "Expected a layer among"),
         (lambda: Dense.from_config({"units": 3, "width": 3}), "received width"),
-        (lambda: Dense.from_config({"units": 3, "lora_rank": 2}), "knows no lora_rank"),
+        (lambda: Dense.from_config({"units": 3, "lora_rank": 2}), "does not implement lora_rank"),
     ],
 )
 def test_settings_that_make_no_sense_raise(make, message):

@@ -362,7 +362,7 @@ def test_weights_that_are_not_those_of_the_layers_are_refused_by_name(saved, h5,
             lambda config: layer(config, 1)["config"].update(
                 dtype={"class_name": "DTypePolicy", "config": {"name": "mixed_float16"}}
             ),
-            "Expected dtype None or 'float32', received 'mixed_float16'",
+            "expects dtype None or 'float32', received 'mixed_float16'",
         ),
         (
             lambda config: layer(config, 1)["config"].update(
