@@ -28,9 +28,8 @@ from dasknn.data.blocks import (
 )
 from dasknn.data.partitions import Part
 from dasknn.exceptions import PartitionError
+from dasknn.seeds import Stream, generator
 
-# First number of the seed sequence of rows held out; those of `strategies` are other ones.
-_HELD_OUT_STREAM = 4
 # Share of the workers' memory that the data may take; Dask spills from 0.6 on.
 _MEMORY_SHARE = 0.5
 
@@ -61,7 +60,7 @@ def _take_side(
     if seed is None:
         order = np.arange(n_rows)[::-1]
     else:
-        order = np.random.default_rng([seed, _HELD_OUT_STREAM, number]).permutation(n_rows)
+        order = generator(seed, Stream.HELD_OUT, number).permutation(n_rows)
     rows = np.sort(order[:n_held_out] if held_out else order[n_held_out:])
     columns = (block.X, block.y, block.weight)
     return Block(*(None if column is None else column[rows] for column in columns))

@@ -28,9 +28,8 @@ from dasknn._compat.dask import Task, TaskRef
 from dasknn.data import partitions
 from dasknn.data.blocks import concatenate, select
 from dasknn.exceptions import PartitionError
+from dasknn.seeds import Stream, generator
 
-# First numbers of the seed sequences, other ones than those of `strategies`.
-_KEYS, _CUTS, _CHUNK, _NEW_CHUNK = 101, 102, 103, 104
 # What a dataframe that is shuffled has besides its columns.
 _KEY = "key"
 
@@ -136,7 +135,7 @@ def _keyed(seed: int, names: list[list | None], number: int, frames: Sequence[An
         own = [frame] if frame.ndim == 1 else [frame.iloc[:, i] for i in range(_width(frame))]
         columns += [column.array for column in (frame.index, *own)]
     # Two keys are equal once in 2**63 pairs; such rows come in either order.
-    keys = np.random.default_rng([seed, _KEYS, number]).integers(2**63, size=n_rows, dtype=np.uint64)
+    keys = generator(seed, Stream.SHUFFLE_KEYS, number).integers(2**63, size=n_rows, dtype=np.uint64)
     named = {str(position): column for position, column in enumerate(columns)}
     return _pandas().DataFrame({**named, _KEY: keys.astype(np.int64)})
 
@@ -173,7 +172,7 @@ def _shuffled_arrays(arrays: Sequence[da.Array], seed: int) -> list[da.Array]:
     lengths = arrays[0].chunks[0]
     n_new = max(1, sum(n > 0 for n in lengths))
     # cuts[i, j]: how many rows of chunk i go to new chunk j, as if each row chose for itself
-    cuts = np.random.default_rng([seed, _CUTS]).multinomial(lengths, np.full(n_new, 1 / n_new))
+    cuts = generator(seed, Stream.SHUFFLE_CUTS).multinomial(lengths, np.full(n_new, 1 / n_new))
     return [_shuffled_array(x.rechunk(_by_rows(x, lengths)), cuts, seed) for x in arrays]
 
 
@@ -207,14 +206,14 @@ def _shuffled_array(x: da.Array, cuts: np.ndarray, seed: int) -> da.Array:
 
 def _cut(seed: int, number: int, sizes: tuple[int, ...], chunk) -> list:
     """Return the rows of a chunk in pieces of these sizes, at random."""
-    mixed = chunk[np.random.default_rng([seed, _CHUNK, number]).permutation(sum(sizes))]
+    mixed = chunk[generator(seed, Stream.SHUFFLE_CHUNK, number).permutation(sum(sizes))]
     return [mixed[begin:end] for begin, end in pairwise(np.cumsum([0, *sizes]))]
 
 
 def _joined(seed: int, number: int, *pieces):
     """Return the rows of all pieces in random order."""
     rows = concatenate(list(pieces))
-    return rows[np.random.default_rng([seed, _NEW_CHUNK, number]).permutation(rows.shape[0])]
+    return rows[generator(seed, Stream.SHUFFLE_NEW_CHUNK, number).permutation(rows.shape[0])]
 
 
 _WAYS = {"frame": _shuffled_frames, "array": _shuffled_arrays}

@@ -13,6 +13,8 @@ from math import prod
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
+from dasknn.seeds import same_each_time
+
 # More distinct labels than this in one part are taken for a target that is not of classes.
 _MOST_CLASSES = 100_000
 # So many numbers of a part go to the driver, from at most so many of its columns.
@@ -283,7 +285,7 @@ def _sample(y: np.ndarray) -> np.ndarray:
     if len(y) <= n_wanted:
         return y[:, columns]
     # Not every n-th row: data may have a period.
-    rows = np.random.default_rng(0).choice(len(y), n_wanted, replace=False)
+    rows = same_each_time().choice(len(y), n_wanted, replace=False)
     return y[np.ix_(rows, columns)]
 
 

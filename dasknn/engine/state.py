@@ -16,10 +16,7 @@ from dasknn.engine import updater
 from dasknn.engine.network import Network
 from dasknn.optimizers import Optimizer
 from dasknn.regularizers import BatchL2
-
-# First numbers of the seed sequences, so that streams for different purposes never meet.
-_PARAMS_STREAM, _SHARD_ORDER_STREAM, _ROW_ORDER_STREAM = 1, 2, 3
-_NOISE_STREAM = 6
+from dasknn.seeds import Stream, generator
 
 
 @dataclass(frozen=True)
@@ -88,11 +85,11 @@ class TrainingJob:
         """Return what draws the noise of a step for rows of a shard; None where layers have none."""
         if not self.network.is_noisy:
             return None
-        return np.random.default_rng([self.seed, _NOISE_STREAM, step, shard, begin])
+        return generator(self.seed, Stream.NOISE, step, shard, begin)
 
     def init_params(self, member: int) -> np.ndarray:
         """Draw the initial parameters of one member of an ensemble."""
-        return self.network.initial_params(np.random.default_rng([self.seed, _PARAMS_STREAM, member]))
+        return self.network.initial_params(generator(self.seed, Stream.PARAMS, member))
 
     def row_order(self, epoch: int, shard: int, n_rows: int, again: bool = False) -> np.ndarray | slice:
         """Return the order in which the rows of a shard are visited in an epoch.
@@ -108,12 +105,12 @@ class TrainingJob:
         """Return the order in which a replica visits its shards in an epoch."""
         if not self.shuffle:
             return shards
-        rng = np.random.default_rng([self.seed, _SHARD_ORDER_STREAM, epoch, replica])
+        rng = generator(self.seed, Stream.SHARD_ORDER, epoch, replica)
         return [shards[i] for i in rng.permutation(len(shards))]
 
 
 def _permutation(seed: int, epoch: int, shard: int, n_rows: int) -> np.ndarray:
-    order = np.random.default_rng([seed, _ROW_ORDER_STREAM, epoch, shard]).permutation(n_rows)
+    order = generator(seed, Stream.ROW_ORDER, epoch, shard).permutation(n_rows)
     order = order.astype(np.int32) if n_rows < 2**31 else order
     # Threads share those that are remembered.
     order.setflags(write=False)

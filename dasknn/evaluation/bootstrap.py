@@ -20,9 +20,8 @@ import numpy as np
 from scipy import sparse
 
 from dasknn.evaluation.score_sketch import Tally, cells, level_for
+from dasknn.seeds import Stream, generator
 
-# First number of the seed sequence, other than those of `strategies` and `shuffling`.
-_STREAM = 201
 # Rows whose draws are in memory at a time; a part of what the draws depend on.
 _CHUNK_ROWS = 4_096
 # Scores of replicates fall into so many cells, over all values of a slice: 512 each for up to 32.
@@ -46,7 +45,7 @@ _POISSON = _table()
 
 def draws(seed: int, part: int, chunk: int, n_rows: int, n_replicates: int) -> np.ndarray:
     """Return how often each replicate draws each row of a chunk of a part, (n_rows, n_replicates) uint8."""
-    bits = np.random.PCG64(np.random.SeedSequence([seed, _STREAM, part, chunk]))
+    bits = generator(seed, Stream.REPLICATES, part, chunk).bit_generator
     n = n_rows * n_replicates
     return _POISSON[bits.random_raw(-(-n // 4)).view(np.uint16)[:n]].reshape(n_rows, n_replicates)
 

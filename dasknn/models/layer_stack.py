@@ -17,6 +17,7 @@ from dasknn.layers import Input, Layer
 from dasknn.models import summary
 from dasknn.models.views import LayerHandle
 from dasknn.saving.serialization import snake_case
+from dasknn.seeds import Stream, generator
 
 DTYPE = "float32"
 _HINT = (
@@ -24,8 +25,6 @@ _HINT = (
     "using an "
     "`Input(shape)` object as the first layer in the model instead."
 )
-# First number of the seed sequences of initial weights; those of `rounds` begin with the seed, too.
-_WEIGHTS_STREAM = 11
 
 
 class Stack:
@@ -210,7 +209,7 @@ class Stack:
             self._network = self._members = None
             return
         self._network = network = Network(prod(self._input_shape), tuple(used), self._loss, DTYPE)
-        fresh = network.initial_params(np.random.default_rng([self._seed, _WEIGHTS_STREAM]))
+        fresh = network.initial_params(generator(self._seed, Stream.LAYER_WEIGHTS))
         self._members = np.stack([fresh] * (1 if kept is None else len(kept)))
         for member, by_layer in zip(self._members, kept or [{}], strict=True):
             for name, weights in [*by_layer.items(), *self._take_brought()]:

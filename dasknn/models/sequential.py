@@ -49,6 +49,7 @@ from dasknn.models.persistence import MODEL_ENDINGS, WEIGHTS_ENDINGS
 from dasknn.models.targets import LabelWeights, LossEncoder
 from dasknn.models.views import OptimizerHandle
 from dasknn.regularizers import BatchL2
+from dasknn.seeds import seed_of_fit
 from dasknn.strategies import GradientAveraging, auto
 from dasknn.strategies.local_trainer import LocalTrainer
 from dasknn.training import prediction
@@ -372,7 +373,7 @@ class Sequential(Placed, Stack):
     def _job(
         self, batch_size: int | None, replicas: int, summary, shuffle=True, steps_per_epoch=None
     ) -> TrainingJob:
-        seed = int(np.random.SeedSequence([self._seed, self._n_fits]).generate_state(1)[0] >> 1)
+        seed = seed_of_fit(self._seed, self._n_fits)
         optimizer = self._settings("optimizer").optimizer
         metric_set = self._metric_set(summary)
         return TrainingJob(

@@ -18,9 +18,7 @@ from itertools import pairwise
 import numpy as np
 
 from dasknn.engine.state import Contribution, TrainingJob
-
-# First number of the seed sequence of PowerSGD's first projections; those of `rounds` are other ones.
-_PROJECTIONS_STREAM = 5
+from dasknn.seeds import Stream, generator
 
 # total(contributions of this worker's replicas, a vector of that length and dtype) -> sum over all replicas
 Total = Callable[[dict[int, Contribution], np.ndarray], Contribution]
@@ -118,7 +116,7 @@ class _PowerSGDCompressor(Compressor):
     def __init__(self, settings: PowerSGD, job: TrainingJob, epoch: int):
         self._rank, self._start_after = settings.rank, settings.start_after
         network = job.network
-        rng = np.random.default_rng([job.seed, _PROJECTIONS_STREAM, epoch])
+        rng = generator(job.seed, Stream.PROJECTIONS, epoch)
         self._matrices: list[tuple[slice, tuple[int, int]]] = []
         self._rest: list[slice] = []
         for variable in network.variables:

@@ -22,6 +22,7 @@ from dasknn.data.columns import dtype_of
 from dasknn.engine.network import Network
 from dasknn.engine.schedule import Piece
 from dasknn.engine.state import Shard, TrainingJob
+from dasknn.seeds import same_each_time
 from dasknn.strategies import (
     GradientAveraging,
     OuterNesterov,
@@ -175,7 +176,7 @@ def _measure(tasks: Executor, job: TrainingJob, sizes: auto.Sizes) -> Measured:
 def _probe(group: Group, job: TrainingJob, rows_of_step: int) -> tuple[float, ...]:
     """Return seconds of a step, of three all-reduces, and bytes a second; the same probes on all members."""
     network, own = job.network, [r for r, owner in enumerate(group.owners) if owner == group.rank]
-    rng = np.random.default_rng(0)
+    rng = same_each_time()
     shard = Shard(
         rng.standard_normal((rows_of_step, network.n_inputs)).astype(network.dtype),
         _some_targets(network, rows_of_step),
