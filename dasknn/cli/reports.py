@@ -20,6 +20,7 @@ from dasknn.estimators.scores import R2, Accuracy
 from dasknn.evaluation.responders import place_of
 from dasknn.models import loading, sequential
 from dasknn.saving import safetensors_file
+from dasknn.saving.serialization import JSONEncoder
 from dasknn.training.datasets import score_parts
 
 # Values of a column that are shown.
@@ -178,21 +179,16 @@ def _aligned(lines: Mapping[str, str | None]) -> str:
 
 def as_json(report: Any) -> str:
     """Return a report in one line of JSON; numbers that are not finite are null."""
-    return json.dumps(_plain(report))
+    return json.dumps(_ReportEncoder().encode(report, "the report"))
 
 
-def _plain(value):
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+class _ReportEncoder(JSONEncoder):
+    def encode_float(self, value: float) -> Any:
+        # Strict readers of JSON know no NaN.
+        return value if math.isfinite(value) else None
+
+    def encode_other(self, value: Any, where: str) -> Any:
+        return str(value)
 
 
 # --- an evaluation -----------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from dasknn.data import inputs, partitions
 from dasknn.data.targets import has_decimals, is_decimal
 from dasknn.exceptions import PartitionError
 from dasknn.saving import schema
-from dasknn.saving.serialization import did_you_mean
+from dasknn.saving.serialization import JSONEncoder, did_you_mean
 
 # More distinct values than this are not even counted, whatever becomes of rare ones.
 _MOST_VALUES = 100_000
@@ -505,7 +505,8 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
             for name, value in self.get_params().items()
         }
         columns = [{"kind": kinds[type(column)], **asdict(column)} for column in self.columns_]
-        return {"parameters": parameters, "columns": columns, "n_samples_seen": self.n_samples_seen_}
+        description = {"parameters": parameters, "columns": columns, "n_samples_seen": self.n_samples_seen_}
+        return JSONEncoder().encode(description, "the table")
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> TablePreprocessor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from copy import copy
@@ -21,6 +20,7 @@ from dasknn.exceptions import ModelFileError
 from dasknn.layers import Dense
 from dasknn.losses import Loss
 from dasknn.saving import schema, snapshots
+from dasknn.saving.serialization import JSONEncoder, decode
 from dasknn.strategies import OuterNesterov, Strategy, auto
 from dasknn.strategies.compression import Float16, PowerSGD
 from dasknn.training.prediction import Predictor
@@ -102,7 +102,7 @@ def parts_of(model) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "feature_names_in": [str(name) for name in getattr(model, "feature_names_in_", [])],
         "feature_numbers_in": vars(model).get("_numbered"),
         "fitted": {name: getattr(model, name) for name in FITTED if hasattr(model, name)},
-        "strategy": None if model.strategy_ is None else to_json(model.strategy_),
+        "strategy": None if model.strategy_ is None else to_json(model.strategy_, "strategy"),
         "history": model.history_,
     }
     return description, {"members": predictor.members}
@@ -178,22 +178,25 @@ def _describe_encoder(encoder) -> dict[str, Any]:
     return {"kind": kind, "classes": encoder.classes.tolist(), "classes_dtype": dtype}
 
 
-def to_json(value):
-    """Return a parameter of an estimator in JSON's types. TypeError: it is no part of a fitted model."""
-    if isinstance(value, Strategy):
-        return {"strategy": value.name, **_fields(value)}
-    if isinstance(value, _SETTINGS):
-        return {"setting": type(value).__name__, **_fields(value)}
-    if isinstance(value, dict):
-        # JSON's keys are strings; labels may be numbers.
-        return {"items": [[to_json(key), to_json(item)] for key, item in value.items()]}
-    if isinstance(value, np.ndarray | tuple | list):
-        return [to_json(item) for item in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    # A RandomState or a callback is none of JSON's.
-    json.dumps(value)
-    return value
+class _ParametersEncoder(JSONEncoder):
+    """Parameters of estimators; a RandomState or a callback has no form."""
+
+    def encode_mapping(self, value: Mapping, where: str) -> Any:
+        # Keys in JSON are text; labels may be numbers.
+        return {"items": self.encode(list(value.items()), where)}
+
+    def encode_other(self, value: Any, where: str) -> Any:
+        if isinstance(value, Strategy):
+            kind = {"strategy": value.name}
+        elif isinstance(value, _SETTINGS):
+            kind = {"setting": type(value).__name__}
+        else:
+            return super().encode_other(value, where)
+        own = {field.name: getattr(value, field.name) for field in fields(value)}
+        return kind | {name: self.encode(item, f"{where}.{name}") for name, item in own.items()}
+
+
+to_json = _ParametersEncoder().encode
 
 
 def _parameters_of(estimator) -> dict[str, Any]:
@@ -201,25 +204,22 @@ def _parameters_of(estimator) -> dict[str, Any]:
     found = {}
     for name, value in estimator.get_params().items():
         with suppress(TypeError):
-            found[name] = to_json(value)
+            found[name] = to_json(value, name)
     return found
 
 
-def _fields(value) -> dict[str, Any]:
-    return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
+def from_json(value: Any) -> Any:
+    """Return the parameter that `to_json` has written; lists come back as tuples."""
+    return decode(value, _decode_parameter, tuple)
 
 
-def from_json(value):
-    """Return the parameter that `to_json` saw; lists come back as tuples."""
-    if isinstance(value, dict) and "items" in value:
-        return {from_json(key): from_json(item) for key, item in value["items"]}
-    if isinstance(value, dict):
-        settings = {name: from_json(item) for name, item in value.items()}
-        if "setting" in settings:
-            kinds = {kind.__name__: kind for kind in _SETTINGS}
-            return kinds[settings.pop("setting")](**settings)
-        return type(strategies.get(settings.pop("strategy")))(**settings)
-    return tuple(value) if isinstance(value, list) else value
+def _decode_parameter(found: dict[str, Any]) -> Any:
+    if "items" in found:
+        return dict(found["items"])
+    if "setting" in found:
+        kinds = {kind.__name__: kind for kind in _SETTINGS}
+        return kinds[found.pop("setting")](**found)
+    return type(strategies.get(found.pop("strategy")))(**found)
 
 
 # --- scikit-learn ------------------------------------------------------------------------------------

@@ -1,20 +1,89 @@
-"""Objects as Keras writes them into its files, and back: one form for layers and all that they are made of.
+"""Values as JSON, and settings of objects in the form that Keras's files have.
 
     {"module": "keras.initializers", "class_name": "Zeros", "config": {}, "registered_name": None}
 
-Reading looks names up among our own classes and executes nothing.
+Reading looks names up among dasknn's own classes and executes nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
+
+# --- values -------------------------------------------------------------------------------------------
+
+
+class JSONEncoder:
+    """Turns values into the types of JSON; a subclass overrides the kinds that it writes differently.
+
+    Text, numbers, True, False and None stay as they are. Arrays and numbers of NumPy become Python's, tuples
+    become lists, and keys become text. `where` names the place of a value in errors.
+    """
+
+    def encode(self, value: Any, where: str) -> Any:
+        """Return the value in the types of JSON. TypeError: it has a part that JSON cannot hold."""
+        if isinstance(value, np.ndarray | np.generic):
+            return self.encode_array(value, where)
+        if isinstance(value, float):
+            return self.encode_float(value)
+        if value is None or isinstance(value, bool | int | str):
+            return value
+        if isinstance(value, list | tuple):
+            return [self.encode(item, f"{where}[{number}]") for number, item in enumerate(value)]
+        if isinstance(value, Mapping):
+            return self.encode_mapping(value, where)
+        return self.encode_other(value, where)
+
+    def encode_array(self, value: np.ndarray | np.generic, where: str) -> Any:
+        """Return an array, or a number of NumPy."""
+        plain = value.tolist()
+        # A long double has no number of Python's to become.
+        return self.encode_other(plain, where) if isinstance(plain, np.generic) else self.encode(plain, where)
+
+    def encode_float(self, value: float) -> Any:
+        """Return a float of Python."""
+        return value
+
+    def encode_mapping(self, value: Mapping, where: str) -> Any:
+        """Return a mapping."""
+        return {str(key): self.encode(item, f"{where}.{key}") for key, item in value.items()}
+
+    def encode_other(self, value: Any, where: str) -> Any:
+        """Return a value of a kind that JSON does not have. TypeError: there is no form for it."""
+        raise TypeError(
+            f"Expected numbers, text, arrays, or lists and dicts of them, to write as JSON; {where} is "
+            f"{value!r:.200}."
+        )
+
+
+def decode(value: Any, decode_object: Callable[[dict[str, Any]], Any], sequence: type = list) -> Any:
+    """Return what an encoder has written. decode_object is called with each JSON object, inner ones first.
+
+    sequence: the type that lists come back as.
+    """
+    if isinstance(value, list):
+        return sequence(decode(item, decode_object, sequence) for item in value)
+    if isinstance(value, dict):
+        return decode_object({name: decode(item, decode_object, sequence) for name, item in value.items()})
+    return value
+
+
+# --- settings -----------------------------------------------------------------------------------------
+
+
+class _SettingsEncoder(JSONEncoder):
+    def encode_other(self, value: Any, where: str) -> Any:
+        # A class whose settings are objects replaces them in its get_config.
+        return value
+
+
+_encode_setting = _SettingsEncoder().encode
 
 
 class Configurable:
@@ -31,7 +100,7 @@ class Configurable:
     def get_config(self) -> dict[str, Any]:
         """Return the settings, in JSON's types, as Keras writes them."""
         return {
-            field.name: to_plain(getattr(self, field.name))
+            field.name: _encode_setting(getattr(self, field.name), field.name)
             for field in fields(self)  # type: ignore[arg-type]
             if field.init
         }
@@ -40,15 +109,6 @@ class Configurable:
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Return the object that `get_config` described. ValueError: settings that it does not know."""
         return cls(**checked_settings(cls, config, cls._only_keras))
-
-
-def to_plain(value):
-    """Return a setting in JSON's types."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
-    return value
 
 
 def checked_settings(

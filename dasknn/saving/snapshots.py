@@ -17,6 +17,7 @@ import numpy as np
 
 from dasknn.exceptions import ModelFileError
 from dasknn.saving import safetensors_file, schema
+from dasknn.saving.serialization import JSONEncoder, decode
 
 _KIND = "training"
 # Nobody has more replicas, and each costs some memory before anything else is known of a training.
@@ -94,7 +95,7 @@ class Snapshot(NamedTuple):
 def write(path: str | os.PathLike, snapshot: Snapshot) -> None:
     """Write a snapshot to one file, whole or not at all. OSError: it could not be written."""
     # Only now: most snapshots are never written, and entries do not change any more.
-    history = [_to_json(entry, "history") for entry in snapshot.description["history"]]
+    history = _encode(snapshot.description["history"], "history")
     safetensors_file.write(path, snapshot.description | {"history": history}, snapshot.arrays)
 
 
@@ -129,8 +130,8 @@ def snapshot(training) -> Snapshot:
     arrays: dict[str, np.ndarray] = {}
     callbacks: list[dict[str, Any]] = []
     if training.history:
-        # What no file can hold shall be found out in the first epoch.
-        _to_json(training.history[-1], "history")
+        # An entry that no file can hold is refused in the first epoch.
+        _encode(training.history[-1], "history")
     for callback in training.callbacks:
         if (state := callback.state()) is not None:
             # Copies: the callback may go on changing its arrays before the snapshot is written.
@@ -176,7 +177,7 @@ def restore(training, kept: Snapshot, where: str, remedy: str) -> None:
     callbacks = [callback for callback in training.callbacks if callback.state() is not None]
     with schema.refusing(where, "what a training needs", ""):
         state = replace(training.state, **_restored_state(training.state, description["state"], arrays))
-        history = [_from_json(entry) for entry in description["history"]]
+        history = _decode(description["history"])
         schema.each(EPOCH)(history, "history")
         face, memory = kept.face, _unpacked("transport", description["transport"], arrays)
         training.hooks.check_kept(face, "face")
@@ -287,34 +288,30 @@ def fingerprint(training) -> dict[str, Any]:
     }
 
 
-def described(value) -> Any:
-    """Return settings in JSON's types, without what changes nothing once a training has begun.
+class _FingerprintEncoder(JSONEncoder):
+    """Objects are their kind and settings, functions are their names."""
 
-    Functions are their names.
-    """
-    if hasattr(value, "describe"):
-        return described(value.describe())
-    if isinstance(value, Mapping):
-        return {str(name): described(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [described(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return described(value.tolist())
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if is_dataclass(value) and not isinstance(value, type):
-        settings = {field.name: getattr(value, field.name) for field in fields(value)}
-    elif callable(value) and hasattr(value, "__qualname__"):
-        return value.__qualname__
-    else:
-        if not hasattr(value, "__dict__"):
+    def encode_other(self, value: Any, where: str) -> Any:
+        if hasattr(value, "describe"):
+            return self.encode(value.describe(), where)
+        if is_dataclass(value) and not isinstance(value, type):
+            settings = {field.name: getattr(value, field.name) for field in fields(value)}
+        elif callable(value) and hasattr(value, "__qualname__"):
+            return value.__qualname__
+        elif hasattr(value, "__dict__"):
+            settings = {name: item for name, item in vars(value).items() if not name.startswith("_")}
+        else:
             return repr(value)
-        settings = {name: item for name, item in vars(value).items() if not name.startswith("_")}
-    return {"kind": type(value).__name__} | {
-        name: described(item)
-        for name, item in settings.items()
-        if name not in _WITHOUT_EFFECT and not name.endswith("_initializer")
-    }
+        return {"kind": type(value).__name__} | {
+            name: self.encode(item, f"{where}.{name}")
+            for name, item in settings.items()
+            if name not in _WITHOUT_EFFECT and not name.endswith("_initializer")
+        }
+
+
+def described(value: Any) -> Any:
+    """Return settings in the types of JSON, without those that change nothing once a training has begun."""
+    return _FingerprintEncoder().encode(value, "the settings")
 
 
 def differences(there, here, name: str = "") -> Iterator[str]:
@@ -366,38 +363,46 @@ def _packed(prefix: str, values: Mapping[str, Any], arrays: dict[str, np.ndarray
             # Files have one order of bytes.
             arrays[f"{prefix}.{name}"] = value.astype(value.dtype.newbyteorder("="), copy=False)
         else:
-            rest[name] = _to_json(value, name)
+            rest[name] = _encode(value, name)
     return rest
 
 
 def _unpacked(prefix: str, rest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     begin = f"{prefix}."
     own = {name.removeprefix(begin): array for name, array in arrays.items() if name.startswith(begin)}
-    return {name: _from_json(value) for name, value in rest.items()} | own
+    return {name: _decode(value) for name, value in rest.items()} | own
 
 
-def _to_json(value, name: str):
-    """Return a value in JSON's types. TypeError: it is not made of numbers, strings, lists, dicts."""
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufU":
-        # With its dtype: arithmetic on a float64 differs from that on a number of Python's.
+class _ValuesEncoder(JSONEncoder):
+    """Values that a resumed training computes with: those of NumPy keep their dtypes."""
+
+    def encode_array(self, value: np.ndarray | np.generic, where: str) -> Any:
+        if value.dtype.kind not in "biufU":
+            return self.encode_other(value, where)
+        # Arithmetic on a float64 differs from that on a number of Python's.
         return {"numpy": value.dtype.str, "value": value.tolist()}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [_to_json(item, name) for item in value]
-    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: _to_json(item, key) for key, item in value.items()}
-    raise TypeError(
-        f"A training can be kept whose history and callbacks hold numbers, strings, arrays, and lists and "
-        f"dicts of them; {name!r} is {value!r}."
-    )
+
+    def encode_mapping(self, value: Mapping, where: str) -> Any:
+        if not all(isinstance(key, str) for key in value):
+            return self.encode_other(value, where)
+        return super().encode_mapping(value, where)
+
+    def encode_other(self, value: Any, where: str) -> Any:
+        raise TypeError(
+            "A checkpoint holds numbers, text and arrays, and lists and dicts (with keys of text) of them; "
+            f"{where} is {value!r:.200}. Keep it out of the history, and in a callback under a name that "
+            "begins with an underscore."
+        )
 
 
-def _from_json(value):
-    if isinstance(value, list):
-        return [_from_json(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value.keys() == {"numpy", "value"}:
-        return schema.array_of(value["value"], value["numpy"], "a value of NumPy")[()]
-    return {key: _from_json(item) for key, item in value.items()}
+_encode = _ValuesEncoder().encode
+
+
+def _decode(value: Any) -> Any:
+    return decode(value, _decode_values)
+
+
+def _decode_values(found: dict[str, Any]) -> Any:
+    if found.keys() == {"numpy", "value"}:
+        return schema.array_of(found["value"], found["numpy"], "a value of NumPy")[()]
+    return found

@@ -803,7 +803,7 @@ def test_what_no_file_can_hold_is_said_in_the_first_epoch(rows, tmp_path):
     def add(epoch, logs):
         logs["odd"] = object()
 
-    with pytest.raises(TypeError, match="'odd' is <object"):
+    with pytest.raises(TypeError, match="odd is <object"):
         classifier([LambdaCallback(on_epoch_end=add)]).fit(*rows, checkpoint=Checkpoint(tmp_path, every=3))
 
 
