@@ -40,6 +40,7 @@ test: $(VENV)/installed  ## all tests, warnings as errors
 lint: $(VENV)/installed  ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(VENV)/installed  ## mypy
 	$(BIN)/mypy

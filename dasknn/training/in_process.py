@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils import shuffle
 
-from dasknn.engine.state import Shard, TrainingJob
+from dasknn.engine.state import Shard, TrainingJob, TrainState
 from dasknn.engine.workspace import Workspace, loss_and_grad
 from dasknn.strategies import auto
 from dasknn.strategies.local_trainer import LocalTrainer, batch_bounds
-from dasknn.training.transport import Transport
+from dasknn.training.transport import LossAndGrad, OnWave, Transport
 
 
 class InProcess(Transport):
@@ -37,28 +38,25 @@ class InProcess(Transport):
         self._order = np.arange(len(shard))
         self._all_rows: Workspace | None = None
 
-    def layout(self):
-        """See Transport.layout."""
+    def layout(self) -> dict[str, Any]:
         return {
             "trains": "in this process",
             "rows": self.n_samples,
             "choice of rows held out": self._held_out,
         }
 
-    def memory(self):
-        """See Transport.memory: the running order of rows, and where random draws stand."""
+    def memory(self) -> dict[str, np.ndarray]:
+        """Return the running order of rows, and where random draws stand."""
         return {"order": self._order, **random_memory(self._random_state)}
 
-    def recall(self, memory):
-        """See Transport.recall."""
+    def recall(self, memory: dict[str, np.ndarray]) -> None:
         order = np.asarray(memory["order"])
         if order.dtype.kind != "i" or not np.array_equal(np.sort(order), np.arange(self.n_samples)):
             raise ValueError(f"Expected an order of {self.n_samples} rows, received another.")
         self._order = order
         recall_random(self._random_state, memory)
 
-    def epoch(self, state, on_wave):
-        """See Transport.epoch."""
+    def epoch(self, state: TrainState, on_wave: OnWave) -> TrainState:
         if self.job.shuffle:
             self._order = shuffle(self._order, random_state=self._random_state)
         batch_size = self.job.batch_size or self.n_samples
@@ -70,8 +68,7 @@ class InProcess(Transport):
             on_wave(trainer.state())
         return trainer.state()
 
-    def loss_and_grad(self, state):
-        """See Transport.loss_and_grad."""
+    def loss_and_grad(self, state: TrainState) -> LossAndGrad:
         shard, network = self._shard, self.job.network
         weight_sum = len(shard) if shard.weight is None else float(shard.weight.sum())
         if sparse.issparse(shard.X):

@@ -20,7 +20,7 @@ from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, me
 from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError
 from dasknn.strategies import Strategy, auto
 from dasknn.training.tasks import OnTasks
-from dasknn.training.transport import Transport, layout_of
+from dasknn.training.transport import LossAndGrad, OnWave, Transport, layout_of
 
 # Operations a second of a very slow worker.
 _SLOWEST = 1e8
@@ -76,8 +76,7 @@ class OnPeers(Transport):
             self._members = members
         return self._members
 
-    def epoch(self, state, on_wave):
-        """See Transport.epoch."""
+    def epoch(self, state: TrainState, on_wave: OnWave) -> TrainState:
         self._tasks.rebalance(self.job.replicas)
         for begin, end, shards in self._waves(state.epoch):
             began = time.perf_counter()
@@ -165,8 +164,7 @@ class OnPeers(Transport):
             before = self._spent.get(str(address), (0.0, 0.0))
             self._spent[str(address)] = before[0] + report.computing, before[1] + communication
 
-    def spent(self):
-        """See Transport.spent."""
+    def spent(self) -> dict[str, tuple[float, float]]:
         spent, self._spent = self._spent, {}
         return spent
 
@@ -181,22 +179,18 @@ class OnPeers(Transport):
             self._members.close()
             self._members = None
 
-    def layout(self):
-        """See Transport.layout."""
+    def layout(self) -> dict[str, Any]:
         return layout_of(self._strategy, self._shards)
 
-    def events(self):
-        """See Transport.events."""
+    def events(self) -> list[dict[str, Any]]:
         return self._tasks.log.take()
 
     def close(self) -> None:
-        """See Transport.close."""
         # What has become of the cluster by now changes nothing of what was learned.
         with suppress(SchedulerLostError, ClusterTimeoutError, *self._tasks.faults):
             self._let_go()
 
-    def loss_and_grad(self, state):
-        """See Transport.loss_and_grad."""
+    def loss_and_grad(self, state: TrainState) -> LossAndGrad:
         return OnTasks(self.job, self._strategy, self._tasks, self._shards).loss_and_grad(state)
 
 

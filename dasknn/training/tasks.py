@@ -26,7 +26,7 @@ from dasknn.data.shards import Shards
 from dasknn.engine.schedule import Round
 from dasknn.engine.state import Contribution, TrainingJob, TrainState
 from dasknn.strategies import GradientAveraging, Strategy, auto
-from dasknn.training.transport import Transport, layout_of
+from dasknn.training.transport import LossAndGrad, OnWave, Transport, layout_of
 
 # A state of more bytes goes to one worker first, not into the graph.
 _INLINE_BYTES = 1_000_000
@@ -50,8 +50,7 @@ class OnTasks(Transport):
         self._pace: float | None = None
         tasks.start_clock()
 
-    def epoch(self, state, on_wave):
-        """See Transport.epoch."""
+    def epoch(self, state: TrainState, on_wave: OnWave) -> TrainState:
         sent = self._bytes_between_workers(state)
         rounds = self._strategy.rounds(self.job, self._shards.rows_of_replicas(), state.epoch)
         most = max(1, _MOST_TASKS_IN_WAVE // (self.job.replicas + 1))
@@ -112,16 +111,13 @@ class OnTasks(Transport):
             nodes = nodes * (replicas + 1)
         return nodes, scattered
 
-    def layout(self):
-        """See Transport.layout."""
+    def layout(self) -> dict[str, Any]:
         return layout_of(self._strategy, self._shards)
 
-    def events(self):
-        """See Transport.events."""
+    def events(self) -> list[dict[str, Any]]:
         return self._tasks.log.take()
 
-    def spent(self):
-        """See Transport.spent."""
+    def spent(self) -> dict[str, tuple[float, float]]:
         return self._tasks.spent()
 
     def _bytes_between_workers(self, state: TrainState) -> int:
@@ -136,8 +132,7 @@ class OnTasks(Transport):
         down = {homes[replica]: self._strategy.share(state, replica) for replica in away}
         return up + n_rounds * sum(share.params.nbytes + share.slots.nbytes for share in down.values())
 
-    def loss_and_grad(self, state):
-        """See Transport.loss_and_grad."""
+    def loss_and_grad(self, state: TrainState) -> LossAndGrad:
         # One round of all rows, as they lie.
         job = replace(self.job, batch_size=None, shuffle=False)
         strategy = GradientAveraging()

@@ -1,16 +1,18 @@
 """Where the rounds of an epoch run: in this process, by tasks on a cluster, or between its workers.
 
-Transports decide nothing that could change a bit; strategies do.
+A transport decides nothing that could change the weights: strategies do.
 """
 
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from dasknn.data.shards import Shards
 from dasknn.engine.state import TrainingJob, TrainState
 from dasknn.saving import snapshots
 from dasknn.strategies import Strategy
@@ -20,56 +22,63 @@ OnWave = Callable[[TrainState], None]
 LossAndGrad = tuple[float, np.ndarray, float]
 
 
-class Transport(Protocol):
-    """Runs the rounds of an epoch somewhere."""
+class Transport(ABC):
+    """Runs the rounds of an epoch somewhere.
 
-    #: PROCESS, TASKS or PEER of `choice`.
+    Attributes
+    ----------
+    name : `auto.PROCESS`, `auto.TASKS` or `auto.PEER`
+    job : TrainingJob
+    n_samples : int, rows of an epoch
+    """
+
     name: str
     job: TrainingJob
     n_samples: int
 
+    @abstractmethod
     def epoch(self, state: TrainState, on_wave: OnWave) -> TrainState:
-        """Return the state after one epoch; on_wave hears of the state now and then."""
-        ...  # pragma: no cover
+        """Return the state after one epoch; on_wave is called with the state now and then."""
 
+    @abstractmethod
     def loss_and_grad(self, state: TrainState) -> LossAndGrad:
         """Return mean loss, summed gradient and weight over all rows, for the parameters of the state."""
-        ...  # pragma: no cover
 
+    @abstractmethod
     def layout(self) -> dict[str, Any]:
-        """Return how the data lies and who learns from which of it, as far as bits depend on it; in JSON's
-        types.
+        """Return where the rows are and which replica learns from which, as far as bits depend on it.
+
+        All values have types of JSON.
         """
-        ...  # pragma: no cover
 
     def memory(self) -> dict[str, np.ndarray]:
         """Return what it remembers from epoch to epoch, besides the state."""
         return {}
 
-    def events(self) -> list[dict]:
-        """Return what has happened to the cluster since the last call; see `cluster.faults.Event`."""
+    def recall(self, memory: dict[str, np.ndarray]) -> None:
+        """Restore the memory of the same transport of an interrupted training."""
+        return
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the events of the cluster since the last call; see `cluster.faults.Event`."""
         return []
 
     def spent(self) -> dict[str, tuple[float, float]]:
-        """Return what workers have spent on the epoch, by address: seconds of computing, of communication.
+        """Return the seconds of computing and of communication of each worker since the last call.
 
-        The rest of the time they waited.
+        The rest of the time workers waited.
         """
         return {}
 
-    def recall(self, memory: dict[str, np.ndarray]) -> None:
-        """Take over what the same transport of an interrupted training remembered."""
-        return
-
     def close(self) -> None:
-        """End what it keeps between epochs."""
+        """Release what is kept between epochs."""
         return
 
 
-def layout_of(strategy: Strategy, shards) -> dict[str, Any]:
+def layout_of(strategy: Strategy, shards: Shards) -> dict[str, Any]:
     """Return the layout of data that is dealt out to replicas."""
     settings = snapshots.described(strategy)
-    # However many replicas the strategy asks for, the job has their number.
+    # The job has the number of replicas, whatever the strategy asks for.
     settings = {name: value for name, value in settings.items() if name not in ("replicas", "members")}
     split, rows = shards.loaded.split, [list(own.values()) for own in shards.rows_of_replicas()]
     return {
