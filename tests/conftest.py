@@ -5,13 +5,15 @@ import os
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from hashlib import sha256
 
 import dask
 import dask.array as da
 import numpy as np
+import programs
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Scheduler
 from distributed.utils import get_mp_context
 from sklearn.datasets import load_digits
 
@@ -35,10 +37,69 @@ multiprocessing.set_forkserver_preload(["distributed", "dask.dataframe", *OF_DAS
 _FORGET_SECONDS = 20
 
 
+# --- which tests need a cluster ---------------------------------------------------------------------
+
+# Where a test trains; tests with several such places ask for their client only in these.
+_ON_WORKERS = {"client", "cluster", "tasks", "peer"}
+
+
+def _needs_a_cluster(item):
+    places = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    asks = "request" in item.fixturenames and any(
+        isinstance(place, str) and place in _ON_WORKERS for place in places
+    )
+    return asks or not {"start_cluster", "start_program"}.isdisjoint(item.fixturenames)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in filter(_needs_a_cluster, items):
+        item.add_marker(pytest.mark.cluster)
+
+
+class _Watch:
+    """Fails a test that starts a scheduler in this process and is not marked as one that does."""
+
+    item = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item):
+        self.item = item
+
+    def start(self, scheduler, *args, **settings):
+        assert self.item.get_closest_marker("cluster"), "Start clusters by the fixture `start_cluster`."
+        return _start(scheduler, *args, **settings)
+
+
+_start = Scheduler.__init__
+
+
+def pytest_configure(config):
+    watch = _Watch()
+    config.pluginmanager.register(watch)
+    Scheduler.__init__ = lambda *args, **settings: watch.start(*args, **settings)
+
+
+# --- clusters and programs --------------------------------------------------------------------------
+
+
 @pytest.fixture(scope="session")
-def cluster():
+def start_cluster():
+    """start_cluster(n_workers, processes=True, ...) returns a new cluster, to be used by `with`."""
+
+    def start(n_workers, *, processes=True, threads_per_worker=1, **settings):
+        settings = {"dashboard_address": ":0", **settings}
+        return LocalCluster(
+            n_workers=n_workers, threads_per_worker=threads_per_worker, processes=processes, **settings
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def cluster(start_cluster):
     """Two worker processes with one thread each, for tests that leave them alive."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+    with start_cluster(2) as cluster:
         yield cluster
 
 
@@ -51,26 +112,33 @@ def client(cluster):
 
 
 @pytest.fixture
-def new_cluster():
+def new_cluster(start_cluster):
     """Make clusters of a test's own: new_cluster(n_workers, processes=True) returns a client."""
-    opened = []
+    with ExitStack() as stack:
 
-    def make(n_workers, *, processes=True, threads_per_worker=1, **settings):
-        cluster = LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=threads_per_worker,
-            processes=processes,
-            dashboard_address=":0",
-            **settings,
-        )
-        client = Client(cluster)
-        opened.append((client, cluster))
-        return client
+        def make(n_workers, **settings):
+            return stack.enter_context(Client(stack.enter_context(start_cluster(n_workers, **settings))))
 
-    yield make
-    for client, cluster in reversed(opened):
-        client.close()
-        cluster.close()
+        yield make
+
+
+@pytest.fixture
+def start_program():
+    """start_program(function, *args, output=path) returns the process that calls it, killed in the end."""
+    started = []
+
+    def start(function, *args, output=os.devnull, own_session=False):
+        open(output, "w").close()
+        context = multiprocessing.get_context("forkserver")
+        process = context.Process(target=programs.run, args=(output, own_session, function, args))
+        process.start()
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
 
 
 @pytest.fixture(scope="session")

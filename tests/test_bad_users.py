@@ -6,8 +6,6 @@ import os
 import pickle
 import re
 import signal
-import subprocess
-import sys
 import threading
 import warnings
 from contextlib import contextmanager, nullcontext
@@ -388,9 +386,12 @@ os._exit(0)
 """
 
 
-def test_ctrl_c_never_stops_the_clients_event_loop():
+def test_ctrl_c_never_stops_the_clients_event_loop(start_program, tmp_path):
     # An interruption may come when threading.Condition.__enter__ has the lock, and has not returned yet.
-    subprocess.run([sys.executable, "-c", PRESS_AT_A_LOCK], check=True, timeout=50, capture_output=True)
+    told = tmp_path / "output"
+    process = start_program(exec, PRESS_AT_A_LOCK, {}, output=told)
+    process.join(50)
+    assert process.exitcode == 0, told.read_text()
 
 
 # --- sources that fail ---------------------------------------------------------------------------------

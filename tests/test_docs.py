@@ -6,28 +6,22 @@ them to the cluster that all pages share.
 
 import importlib
 import inspect
-import multiprocessing
 import operator
 import os
 import re
 import signal
-import subprocess
-import sys
+import tempfile
 import tomllib
-import traceback
-import warnings
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-import dask
 import dask.dataframe as dd
 import numpy as np
+import pages
 import pandas as pd
 import pytest
-from distributed import LocalCluster
 from markdown_it import MarkdownIt
-from sklearn.exceptions import ConvergenceWarning
+from pages import Block
 
 import dasknn
 
@@ -41,17 +35,6 @@ NOT_RUN = re.compile(r"<!-- not run: (.+?) -->", re.DOTALL)
 NOT_PYTHON = {"dasknn.ports", "dasknn.silence", "dasknn.timeout", "dasknn.yaml"}
 # Pages may start programs, each of which imports what it needs.
 SECONDS = 240
-
-
-@dataclass(frozen=True)
-class Block:
-    """A block of code: its page, its first line, and why it does not run, if so."""
-
-    page: Path
-    line: int
-    language: str
-    source: str
-    reason: str | None
 
 
 def blocks_of(page):
@@ -77,54 +60,10 @@ def to_run(page):
     return [block for block in BLOCKS[page] if block.language in CODE and block.reason is None]
 
 
-def run_python(block, session):
-    # Empty lines in front, so that tracebacks tell the line of the page.
-    code = compile("\n" * block.line + block.source, name_of(block.page), "exec", dont_inherit=True)
-    exec(code, session)
-
-
-def run_shell(block):
-    script = block.source
-    if block.language == "console":
-        script = "\n".join(line[2:] for line in script.splitlines() if line.startswith("$ "))
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    subprocess.run(["bash", "-euo", "pipefail", "-c", script], check=True, env=os.environ | {"PATH": path})
-
-
-def run_page(blocks, folder, scheduler):
-    """Run the blocks of a page in this process; what they print goes to the file `output` in folder."""
-    # So that what pages leave in the background can be ended with them.
-    os.setsid()
-    os.chdir(folder)
-    with open("output", "w") as output:
-        os.dup2(output.fileno(), 1)
-        os.dup2(output.fileno(), 2)
-    dask.config.set(
-        {"scheduler-address": scheduler, "distributed.worker.multiprocessing-method": "forkserver"}
-    )
-    os.environ["DASK_SCHEDULER_ADDRESS"] = scheduler
-    os.environ["MPLBACKEND"] = "agg"
-    warnings.simplefilter("error")
-    # Pages train for a few epochs only; and pandas 3.1 discourages what dask.dataframe does to write Parquet.
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    warnings.filterwarnings("ignore", "The inplace keyword")
-    # Another page may have a cluster, too.
-    warnings.filterwarnings("ignore", "Port 8787 is already in use")
-    session = {"__name__": "__main__"}
-    for block in blocks:
-        print(f"--- line {block.line}", flush=True)
-        try:
-            run_python(block, session) if block.language == "python" else run_shell(block)
-        except BaseException:
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-
-
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(start_cluster):
     """Two worker processes for all pages, which show what is on the scheduler: nothing of other tests."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+    with start_cluster(2) as cluster:
         yield cluster
 
 
@@ -147,20 +86,19 @@ def tables(tmp_path_factory):
 
 @pytest.mark.timeout(SECONDS + 20)
 @pytest.mark.parametrize("page", [page for page in PAGES if to_run(page)], ids=name_of)
-def test_the_code_of_the_page_runs(page, cluster, tables, tmp_path):
+def test_the_code_of_the_page_runs(page, cluster, tables, tmp_path, start_program):
     for table in tables.iterdir():
         (tmp_path / table.name).symlink_to(table)
-    # Forked from a process that has imported what pages need.
-    context = multiprocessing.get_context("forkserver")
-    process = context.Process(target=run_page, args=(to_run(page), tmp_path, cluster.scheduler_address))
-    process.start()
-    process.join(SECONDS)
-    if process.exitcode is None:
-        process.kill()
-        process.join()
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
     output = tmp_path / "output"
+    # Not in tmp_path: the names of sockets are short.
+    with tempfile.TemporaryDirectory() as commands:
+        args = to_run(page), tmp_path, commands, cluster.scheduler_address
+        process = start_program(pages.run_page, *args, output=output, own_session=True)
+        process.join(SECONDS)
+        # What the page has left in the background ends, too.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.join()
     told = output.read_text() if output.exists() else ""
     assert process.exitcode == 0, f"{name_of(page)}, exit code {process.exitcode}:\n{told}"
 

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from conftest import assert_nothing_left, bits, params_of
 from counted_rows import Fit
-from distributed import Client, LocalCluster
+from distributed import Client
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -621,12 +621,11 @@ class Strikes(Callback):
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
 @given(fit=fits)
 @few(2)
-def test_every_way_to_train_comes_to_each_row_though_a_worker_is_lost(sent, fit):
-    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
+def test_every_way_to_train_comes_to_each_row_though_a_worker_is_lost(start_cluster, sent, fit):
     # Soon enough for this test; it ends by its deadline or not at all.
     with (
         dask.config.set({"dasknn.silence": 3, "dasknn.timeout": 60}),
-        LocalCluster(**settings) as cluster,
+        start_cluster(2) as cluster,
         Client(cluster) as client,
     ):
         strikes = Strikes(client, sent)

@@ -5,8 +5,6 @@ import json
 import os
 import pickle
 import re
-import subprocess
-import sys
 import time
 import warnings
 
@@ -313,16 +311,6 @@ def test_a_sequential_goes_on_from_initial_epoch(rows, tmp_path):
 
 # --- what interrupts -----------------------------------------------------------------------------------
 
-SCRIPT = """
-import sys, time
-from dasknn.callbacks import LambdaCallback
-from tests.test_checkpoints import digits_classifier, digits_on_dask
-
-if __name__ == "__main__":
-    pause = LambdaCallback(on_epoch_begin=lambda epoch, logs: time.sleep(0.3))
-    digits_classifier([pause]).fit(*digits_on_dask(), checkpoint=sys.argv[1])
-"""
-
 
 def digits_on_dask():
     X, y = load_digits(return_X_y=True)
@@ -333,22 +321,22 @@ def digits_classifier(callbacks=()):
     return MLPClassifier((16,), max_iter=8, batch_size=64, tol=0, random_state=0, callbacks=list(callbacks))
 
 
-def test_a_process_that_is_killed_is_gone_on_with_in_another_one(tmp_path):
+def train_slowly(folder):
+    pause = LambdaCallback(on_epoch_begin=lambda epoch, logs: time.sleep(0.3))
+    digits_classifier([pause]).fit(*digits_on_dask(), checkpoint=folder)
+
+
+def test_a_process_that_is_killed_is_gone_on_with_in_another_one(tmp_path, start_program):
     calm = digits_classifier().fit(*digits_on_dask())
-    script, folder = tmp_path / "script.py", tmp_path / "checkpoints"
-    script.write_text(SCRIPT)
-    environment = os.environ | {"PYTHONPATH": os.getcwd()}
-    command = [sys.executable, str(script), str(folder)]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = time.monotonic() + 60
-        while not (folder / named(3)[0]).exists():
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-    finally:
-        process.kill()
-        process.communicate(timeout=30)
+    folder, told = tmp_path / "checkpoints", tmp_path / "output"
+    process = start_program(train_slowly, folder, output=told)
+    deadline = time.monotonic() + 60
+    while not (folder / named(3)[0]).exists():
+        assert process.exitcode is None, told.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.join()
     counts = Counts()
     resumed = digits_classifier([counts]).fit(*digits_on_dask(), checkpoint=folder, resume=True)
     assert 0 < counts.epochs <= 5

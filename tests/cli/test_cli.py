@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
+import programs
 import psutil
 import pytest
 from click.testing import CliRunner
@@ -127,58 +128,41 @@ def run_process(*words):
     return done.stdout
 
 
-@contextmanager
-def started(*words):
-    process = subprocess.Popen(
-        [*DASK, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(timeout=20)
-
-
-def test_a_raw_table_becomes_predictions_on_a_cluster_of_other_processes(folder, tmp_path):
+def test_a_raw_table_becomes_predictions_on_a_cluster_of_other_processes(folder, tmp_path, start_program):
     file = tmp_path / "scheduler.json"
     where = ["--scheduler-file", file]
-    with ExitStack() as stack:
-        stack.enter_context(
-            started("scheduler", *where, "--port", 0, "--no-dashboard", "--dashboard-address", ":0")
-        )
-        for _ in range(2):
-            worker = ["--nthreads", 1, "--no-dashboard", "--no-nanny", "--local-directory", tmp_path]
-            stack.enter_context(started("worker", *where, *worker))
-        deadline = time.monotonic() + 60
-        while not file.exists():
-            assert time.monotonic() < deadline, "no scheduler file"
-            time.sleep(0.1)
-        model = tmp_path / "m.safetensors"
-        text = run_process(
-            "nn", "train", folder / "train.csv", *INCOME, *NO_VALIDATION, "--epochs", 60, "--batch-size", 40,
-            "--replicas", 2, "--test", folder / "test.parquet", "--output", model, *where,
-        )  # fmt: skip
-        assert "rows        600 x 5 columns, 11 after encoding" in text
-        assert "faults      none" in text
-        accuracy = float(text.split("test        accuracy ")[1].split()[0])
-        assert accuracy > 0.85
-        predicted = tmp_path / "p.csv"
-        words = ["predict", model, folder / "test.parquet", "--keep", "id,income", "--output", predicted]
-        result = Runner().invoke(nn, [*map(str, words), *map(str, where)])
-        assert result.exit_code == 0, (result.stderr, result.exception)
-        found = pd.read_csv(predicted)
-        assert found["id"].tolist() == people(300, 1)["id"].tolist()
-        right = np.average(found["prediction"] == found["income"], weights=people(300, 1)["weight"])
-        assert right == pytest.approx(accuracy, abs=1e-4)
-        words = ["evaluate", model, folder / "test.parquet", "--weights", "weight"]
-        result = Runner().invoke(nn, list(map(str, [*words, "--json", *where])))
-        # A scheduler announces a port for its pages, whether it has some or not.
-        assert "dashboard" not in result.stderr
-        assert json.loads(result.stdout)["slices"][0]["accuracy"] == pytest.approx(accuracy, abs=1e-4)
+    start_program(
+        programs.dask, "scheduler", *where, "--port", 0, "--no-dashboard", "--dashboard-address", ":0"
+    )
+    for _ in range(2):
+        worker = ["--nthreads", 1, "--no-dashboard", "--no-nanny", "--local-directory", tmp_path]
+        start_program(programs.dask, "worker", *where, *worker)
+    deadline = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < deadline, "no scheduler file"
+        time.sleep(0.1)
+    model = tmp_path / "m.safetensors"
+    text = run_process(
+        "nn", "train", folder / "train.csv", *INCOME, *NO_VALIDATION, "--epochs", 60, "--batch-size", 40,
+        "--replicas", 2, "--test", folder / "test.parquet", "--output", model, *where,
+    )  # fmt: skip
+    assert "rows        600 x 5 columns, 11 after encoding" in text
+    assert "faults      none" in text
+    accuracy = float(text.split("test        accuracy ")[1].split()[0])
+    assert accuracy > 0.85
+    predicted = tmp_path / "p.csv"
+    words = ["predict", model, folder / "test.parquet", "--keep", "id,income", "--output", predicted]
+    result = Runner().invoke(nn, [*map(str, words), *map(str, where)])
+    assert result.exit_code == 0, (result.stderr, result.exception)
+    found = pd.read_csv(predicted)
+    assert found["id"].tolist() == people(300, 1)["id"].tolist()
+    right = np.average(found["prediction"] == found["income"], weights=people(300, 1)["weight"])
+    assert right == pytest.approx(accuracy, abs=1e-4)
+    words = ["evaluate", model, folder / "test.parquet", "--weights", "weight"]
+    result = Runner().invoke(nn, list(map(str, [*words, "--json", *where])))
+    # A scheduler announces a port for its pages, whether it has some or not.
+    assert "dashboard" not in result.stderr
+    assert json.loads(result.stdout)["slices"][0]["accuracy"] == pytest.approx(accuracy, abs=1e-4)
 
 
 def worker_of(process):
@@ -188,7 +172,7 @@ def worker_of(process):
     return max(spawned, key=lambda child: child.cpu_times().user)
 
 
-def test_ctrl_c_saves_what_was_learned_and_says_so(folder, tmp_path):
+def test_ctrl_c_saves_what_was_learned_and_says_so(folder, tmp_path, start_program):
     model = tmp_path / "m"
     words = [
         "--target",
@@ -203,26 +187,25 @@ def test_ctrl_c_saves_what_was_learned_and_says_so(folder, tmp_path):
         "--workers",
         1,
     ]
-    process = subprocess.Popen(
-        [*DASK, "nn", "train", folder / "train", *map(str, words), "--output", model],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    seen, killed_at = b"", None
-    for character in iter(lambda: process.stdout.read(1), b""):
-        seen += character
+    words = ["nn", "train", folder / "train", *words, "--output", model]
+    told = tmp_path / "output"
+    process = start_program(programs.dask, *words, output=told, own_session=True)
+    killed_at = None
+    while process.exitcode is None:
+        output = told.read_text(errors="replace")
         # The bar does not show each epoch.
-        if killed_at is None and re.search(rb"epoch (?:[3-9]|\d\d+)/", seen):
+        if killed_at is None and re.search(r"epoch (?:[3-9]|\d\d+)/", output):
             # Its nanny starts another worker, which Ctrl-C is not for, either.
             worker_of(process).kill()
-            killed_at = len(seen)
-        elif killed_at is not None and re.search(rb"worker lost.*epoch \d", seen[killed_at:], re.DOTALL):
+            killed_at = len(output)
+        elif killed_at is not None and re.search(r"worker lost.*epoch \d", output[killed_at:], re.DOTALL):
             # As a terminal does: to every process of the group, workers too.
             os.killpg(process.pid, signal.SIGINT)
+            process.join(60)
             break
-    output = (seen + process.communicate(timeout=60)[0]).decode()
-    assert process.returncode == 130, output
+        time.sleep(0.02)
+    output = told.read_text(errors="replace")
+    assert process.exitcode == 130, output
     # distributed logs an error of its own when Ctrl-C comes just as Client.sync begins.
     if "cannot access free variable 'future'" not in output:
         assert "Traceback" not in output, output[-6000:]

@@ -8,8 +8,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -17,9 +15,10 @@ from dataclasses import replace
 import dask
 import dask.array as da
 import numpy as np
+import programs
 import pytest
 from conftest import assert_nothing_left, bits
-from distributed import Client, LocalCluster, wait
+from distributed import Client, wait
 
 from dasknn import Checkpoint, MLPClassifier, Sequential, WeightAveraging, layers
 from dasknn.callbacks import Callback
@@ -59,9 +58,9 @@ BOTH = ["gradients on peers", "gradients on tasks"]
 
 
 @pytest.fixture(scope="module")
-def crew():
+def crew(start_cluster):
     """Two worker processes whose nannies start them again."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+    with start_cluster(2) as cluster:
         yield cluster
 
 
@@ -207,16 +206,13 @@ def test_all_workers_may_die_and_come_back(client, data, calm_bits, road):
     assert len(events(model, LOST)) == 2
 
 
-def test_workers_that_never_come_back_are_waited_for_no_longer_than_allowed(data):
+def test_workers_that_never_come_back_are_waited_for_no_longer_than_allowed(start_cluster, data):
     def leave():
         cluster.scale(0)
         gone.training.transport._tasks.timeout = 2
 
     gone = At("end", 0, leave)
-    with (
-        LocalCluster(n_workers=1, processes=True, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
+    with start_cluster(1) as cluster, Client(cluster) as client:
         with pytest.raises(ClusterTimeoutError, match="no worker for 2 s"):
             fit("gradients on peers", data, max_iter=10**6, tol=0, n_iter_no_change=10**9, callbacks=[gone])
         assert_nothing_left(client)
@@ -302,26 +298,15 @@ def test_a_source_that_fails_for_a_moment_is_read_again(client, data, monkeypatc
 
 
 @pytest.fixture
-def mortal():
+def mortal(start_program, tmp_path_factory):
     """A scheduler process that may be killed; the current client is one of it, with one worker."""
-    of_dask, quiet = [sys.executable, "-m"], ["--no-dashboard"]
+    where = ["--scheduler-file", tmp_path_factory.mktemp("mortal") / "scheduler.json", "--no-dashboard"]
     with dask.config.set({"distributed.comm.timeouts.connect": "1s", "dasknn.timeout": 10}):
-        command = [*of_dask, "distributed.cli.dask_scheduler", *quiet, "--port", "0"]
-        scheduler = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        worker = None
-        try:
-            address = next(line.split()[-1] for line in scheduler.stderr if "Scheduler at:" in line)
-            threading.Thread(target=scheduler.stderr.read, daemon=True).start()
-            command = [*of_dask, "distributed.cli.dask_worker", address, *quiet, "--no-nanny"]
-            worker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-            with Client(address, timeout=10) as client:
-                client.wait_for_workers(1, timeout=60)
-                yield scheduler
-        finally:
-            for process in filter(None, (scheduler, worker)):
-                process.kill()
-                process.wait(10)
-            scheduler.stderr.close()
+        scheduler = start_program(programs.dask, "scheduler", "--port", 0, *where)
+        start_program(programs.dask, "worker", *where, "--no-nanny")
+        with Client(scheduler_file=str(where[1]), timeout=60) as client:
+            client.wait_for_workers(1, timeout=60)
+            yield scheduler
 
 
 @pytest.mark.parametrize("road", BOTH)
@@ -360,9 +345,9 @@ def test_a_scheduler_that_dies_in_the_end_takes_nothing_of_what_was_learned(mort
 
 
 @pytest.fixture(scope="module")
-def trio():
+def trio(start_cluster):
     """Three worker processes, which tests stop for a while and never end."""
-    with LocalCluster(n_workers=3, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+    with start_cluster(3) as cluster:
         yield cluster
 
 
@@ -557,7 +542,7 @@ def test_a_worker_that_retires_is_no_fault(new_cluster, data, calm_bits):
 
 
 @pytest.mark.parametrize("road", BOTH)
-def test_an_adaptive_cluster_grows_and_shrinks_and_changes_no_bit(data, calm_bits, road):
+def test_an_adaptive_cluster_grows_and_shrinks_and_changes_no_bit(start_cluster, data, calm_bits, road):
     def wait_for(n):
         deadline = time.monotonic() + 60
         while len(client.nthreads()) != n:
@@ -574,8 +559,7 @@ def test_an_adaptive_cluster_grows_and_shrinks_and_changes_no_bit(data, calm_bit
             if epoch == 1:
                 wait_for(1)
 
-    cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0")
-    with cluster, Client(cluster) as client:
+    with start_cluster(1) as cluster, Client(cluster) as client:
         cluster.adapt(minimum=1, maximum=2, interval="200ms", target_duration="1s")
         model = fit(road, data, callbacks=[Crowd()])
         assert bits(model) == calm_bits[road]

@@ -6,7 +6,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
-from distributed import Client, LocalCluster, default_client, get_worker
+from distributed import Client, default_client, get_worker
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -21,9 +21,9 @@ CHUNKS = ((60, 30, 60, 50), -1)
 
 
 @pytest.fixture(scope="module")
-def crew():
+def crew(start_cluster):
     """Three workers with names, in this process."""
-    with LocalCluster(n_workers=3, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
+    with start_cluster(3, processes=False) as cluster:
         yield cluster
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import assert_nothing_left, bits
-from distributed import Client, KilledWorker, LocalCluster
+from distributed import Client, KilledWorker
 from distributed.comm import CommClosedError
 
 import dasknn
@@ -54,9 +54,9 @@ def sequential():
 
 
 @pytest.fixture(scope="module")
-def adaptive():
+def adaptive(start_cluster):
     """An adaptive cluster with Dask's default minimum of no workers, which go as soon as they are idle."""
-    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster:
+    with start_cluster(0, processes=False) as cluster:
         cluster.adapt(maximum=2, interval="200ms", wait_count=8)
         yield cluster
 
@@ -133,9 +133,9 @@ def test_a_worker_that_is_gone_before_data_comes_to_it_is_a_fault_with_its_name(
 
 
 @pytest.fixture(scope="module")
-def crew():
+def crew(start_cluster):
     """Two worker processes whose nannies start them again."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+    with start_cluster(2) as cluster:
         yield cluster
 
 
@@ -181,9 +181,9 @@ def test_a_worker_that_stops_while_partitions_load_is_left_out(crew, slow_data, 
 
 
 @pytest.fixture
-def threads():
+def threads(start_cluster):
     """A cluster of two workers in this process, and a function that has all of them replaced."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
+    with start_cluster(2, processes=False) as cluster:
 
         def restart():
             with Client(cluster, set_as_default=False) as boss:

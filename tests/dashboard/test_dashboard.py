@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -20,9 +18,10 @@ from urllib.request import urlopen
 
 import dask
 import dask.array as da
+import programs
 import pytest
 from conftest import assert_nothing_left
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from dasknn import MLPClassifier, Sequential, WeightAveraging, dashboard
 from dasknn.callbacks import Callback, announcements
@@ -188,7 +187,12 @@ def test_announcing_leaves_nothing_on_the_scheduler_but_its_topic(client, dask_d
     plugins, extensions, topics = client.run_on_scheduler(state)
     assert (plugins, extensions) == before[:2]
     new = topics - before[2]
-    assert {topic for topic in new if not topic.startswith(("tcp://", "Client"))} <= {TOPIC, "all"}
+    # Dask has some of its own.
+    assert {topic for topic in new if not topic.startswith(("tcp://", "Client"))} <= {
+        TOPIC,
+        "all",
+        "scheduler",
+    }
 
 
 def test_announcing_fails_for_nobody(cluster):
@@ -428,15 +432,16 @@ def test_a_board_stays_small():
 # --- the page ----------------------------------------------------------------------------------------
 
 
-@contextmanager
-def scheduler_of(**settings):
-    """A client of a scheduler with its own settings, and without workers."""
-    settings = {"dashboard_address": ":0", **settings}
-    with (
-        LocalCluster(n_workers=0, processes=False, **settings) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+@pytest.fixture
+def scheduler_of(start_cluster):
+    """scheduler_of(**settings): a client of a scheduler with its own settings, and without workers."""
+
+    @contextmanager
+    def open_one(**settings):
+        with start_cluster(0, processes=False, **settings) as cluster, Client(cluster) as client:
+            yield client
+
+    return open_one
 
 
 def read(url):
@@ -469,7 +474,7 @@ def test_the_page_needs_nothing_from_elsewhere(client):
             assert read(urljoin(url, source))
 
 
-def test_a_prefix_of_the_dashboard_is_one_of_the_page():
+def test_a_prefix_of_the_dashboard_is_one_of_the_page(scheduler_of):
     with scheduler_of(scheduler_kwargs={"http_prefix": "/proxy/8787"}) as client:
         url = dashboard.install(client)
         assert urlsplit(url).path == "/proxy/8787/dasknn"
@@ -496,7 +501,7 @@ def test_the_url_follows_dask_config(client):
         assert dashboard.install(client).startswith("https://hub/proxy/")
 
 
-def test_no_dashboard_is_said():
+def test_no_dashboard_is_said(scheduler_of):
     with (
         scheduler_of(scheduler_kwargs={"dashboard": False}) as client,
         pytest.raises(RuntimeError, match="started without a dashboard"),
@@ -507,25 +512,11 @@ def test_no_dashboard_is_said():
 @pytest.mark.parametrize(
     ("missing", "message"), [("dasknn", "cannot import dasknn"), ("bokeh", "dasknn\\[dashboard\\]")]
 )
-def test_what_a_scheduler_lacks_is_said(missing, message, tmp_path):
+def test_what_a_scheduler_lacks_is_said(missing, message, tmp_path, start_program):
     file = tmp_path / "scheduler.json"
-    program = (
-        f"import sys; sys.modules[{missing!r}] = None\n"
-        "from distributed.cli.dask_scheduler import main\n"
-        f"main(['--port', '0', '--dashboard-address', ':0', '--scheduler-file', {str(file)!r}])\n"
-    )
-    scheduler = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        with (
-            Client(scheduler_file=str(file), timeout=60) as client,
-            pytest.raises(ImportError, match=message),
-        ):
-            dashboard.install(client)
-    finally:
-        scheduler.kill()
-        scheduler.wait()
+    start_program(programs.scheduler_without, missing, file)
+    with Client(scheduler_file=str(file), timeout=60) as client, pytest.raises(ImportError, match=message):
+        dashboard.install(client)
 
 
 def test_an_asynchronous_client_is_refused(cluster):
@@ -537,7 +528,7 @@ def test_an_asynchronous_client_is_refused(cluster):
     asyncio.run(install())
 
 
-def test_viewers_that_leave_leave_nothing_behind(monkeypatch):
+def test_viewers_that_leave_leave_nothing_behind(scheduler_of, monkeypatch):
     from bokeh.client import pull_session
 
     pages = weakref.WeakSet()
@@ -690,7 +681,7 @@ def test_a_browser_shows_a_training_while_it_runs(browser, new_cluster, digits, 
     assert viewer.hosts | another.hosts == {urlsplit(url).netloc}
 
 
-def test_a_browser_says_what_to_do_where_nothing_was_trained(browser):
+def test_a_browser_says_what_to_do_where_nothing_was_trained(scheduler_of, browser):
     with scheduler_of() as client:
         viewer = Viewer(browser, dashboard.install(client))
         viewer.sees("No training yet")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.metrics import r2_score
@@ -45,8 +45,8 @@ def rows():
 
 
 @pytest.fixture(scope="module")
-def cluster_of_one():
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
+def cluster_of_one(start_cluster):
+    with start_cluster(1) as cluster:
         yield cluster
 
 

@@ -17,7 +17,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from conftest import assert_nothing_left, assert_workers_clean, bits
-from distributed import Client, LocalCluster, Security
+from distributed import Client, Security
 
 from dasknn import (
     GradientAveraging,
@@ -577,19 +577,14 @@ def through_a_wire(handle):
 
 @pytest.mark.parametrize("kind", [SOCKET, DASK])
 @pytest.mark.parametrize("tls", [False, True])
-def test_bytes_on_the_wire_are_encrypted_where_the_cluster_has_tls(data, local_bits, kind, tls, monkeypatch):
+def test_bytes_on_the_wire_are_encrypted_where_the_cluster_has_tls(
+    start_cluster, data, local_bits, kind, tls, monkeypatch
+):
     security = Security.temporary() if tls else None
     protocol = "tls://" if tls else "tcp://"
     wires.clear()
     monkeypatch.setattr(process_group, "_contact", through_a_wire)
-    cluster = LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=False,
-        protocol=protocol,
-        security=security,
-        dashboard_address=":0",
-    )
+    cluster = start_cluster(2, processes=False, protocol=protocol, security=security)
     with cluster, Client(cluster) as client, links_of(kind):
         model = fit("gradients", data)
         assert bits(model) == local_bits["gradients"]
