@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -66,6 +67,22 @@ def test_every_wing_is_part_of_the_contract_of_layers():
     }
     # The public path of strategies/compression.py.
     assert wings - {"__init__", "compression"} == {name.removeprefix("dasknn.") for name in layers}
+
+
+def test_the_page_on_architecture_names_files_that_there_are():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`(?:dasknn/)?((?:[\w]+/)*[\w]+\.py|(?:[\w]+/)+)`", text))
+    assert len(named) > 40
+    folders = (PACKAGE, ROOT)
+    missing = {
+        name
+        for name in named
+        if not any((folder / name).exists() for folder in folders)
+        and not any(path.name == name for path in PACKAGE.rglob("*.py"))
+    }
+    assert not missing - {"dasknn/"}
+    wings = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert not {wing for wing in wings if f"`{wing}/`" not in text}
 
 
 @pytest.mark.parametrize("module", sorted(modules()))
