@@ -65,6 +65,7 @@ PUBLIC = {
 }
 # Names in those modules that serve the package itself.
 NOT_FOR_USERS = {
+    "dasknn.exceptions.caller_stacklevel",
     "dasknn.callbacks.CallbackList",
     "dasknn.callbacks.Monitor",
     "dasknn.dashboard.Board",
