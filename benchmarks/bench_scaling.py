@@ -84,7 +84,7 @@ def against_silence(client, X, y, repeats):
             for name, strategy, rows in CASES:
                 one = fit(*first, strategy, rows, 1)
                 two = fit(*both, strategy, rows, 2)
-                job = one._job(one._network_, rows, 0, 1, 1, half)
+                job = one._job(one._sizes(one._network_, half, 1, strategy), 0)
                 silent = median(alone(tasks, job, strategy, shards, half) for _ in range(3))
                 times = (seconds_of_epoch(one), seconds_of_epoch(two), silent)
                 found[name].append(times)
