@@ -12,7 +12,7 @@ from scipy.special import xlogy
 from dasknn.losses import Loss
 
 
-class _Bound(ABC):
+class _BoundWithBuffers(ABC):
     """One loss with buffers for n rows and k outputs; called once per step."""
 
     def __init__(self, n_rows: int, n_outputs: int, dtype, to_logits: bool):
@@ -51,7 +51,7 @@ class _Bound(ABC):
         return loss_sum
 
 
-class _ElementwiseLoss(_Bound):
+class _ElementwiseLoss(_BoundWithBuffers):
     """Targets of the shape of the outputs, and one buffer of that shape."""
 
     def allocate(self, n_rows, n_outputs, dtype):
@@ -78,7 +78,7 @@ class _ElementwiseLoss(_Bound):
         return float(np.dot(weight, np.add.reduce(self.terms, axis=1)))
 
 
-class _BoundCategoricalLogLoss(_Bound):
+class _BoundCategoricalLogLoss(_BoundWithBuffers):
     def allocate(self, n_rows, n_outputs, dtype):
         self.first = np.arange(0, n_rows * n_outputs, n_outputs)
         self.index = np.empty(n_rows, np.intp)
@@ -177,7 +177,7 @@ class SklearnLoss(Loss):
     """One of these; `canonical_activation` is that of the last layer."""
 
     canonical_activation: ClassVar[str]
-    _bound: ClassVar[type[_Bound]]
+    _bound: ClassVar[type[_BoundWithBuffers]]
 
     def bind(self, n_rows, n_outputs, dtype, output_activation):
         to_logits = output_activation == self.canonical_activation

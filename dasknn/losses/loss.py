@@ -281,7 +281,7 @@ class RowLoss(Configurable, Loss):
         return config
 
 
-class Bound(BoundLoss):
+class BufferedBound(BoundLoss):
     """A loss with buffers, which writes the losses of rows and their derivatives, without weights.
 
     Rows are summed by products with ones: numpy's own sums along short rows take ten times as long.
@@ -317,7 +317,7 @@ class Bound(BoundLoss):
         return float(np.dot(weight, self.rows))
 
 
-class _BoundRows(Bound):
+class _BoundRows(BufferedBound):
     def allocate(self, n_rows, n_outputs, dtype):
         pass
 
@@ -337,7 +337,7 @@ class BufferedLoss(RowLoss):
         return bound.rows
 
     @abstractmethod
-    def bind(self, n_rows, n_outputs, dtype, output_activation) -> Bound:
+    def bind(self, n_rows, n_outputs, dtype, output_activation) -> BufferedBound:
         """Return the loss with its buffers."""
 
 

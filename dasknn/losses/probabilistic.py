@@ -11,7 +11,7 @@ from dasknn.losses.loss import (
     CLASSES,
     EPSILON,
     LABELS,
-    Bound,
+    BufferedBound,
     BufferedLoss,
     ElementwiseLoss,
     OneHotLoss,
@@ -49,7 +49,7 @@ def _smoothed(y, smoothing: float, share: float, out=None):
     return np.add(out, smoothing * share, out=out)
 
 
-class _BoundBinaryCrossentropy(Bound):
+class _BoundBinaryCrossentropy(BufferedBound):
     def allocate(self, n_rows, n_outputs, dtype):
         super().allocate(n_rows, n_outputs, dtype)
         self.chances = np.empty_like(self.terms)
@@ -223,11 +223,11 @@ def _power_slope(base, power: float):
 # --- probabilities of k classes -----------------------------------------------------------------------------
 
 
-class _BoundCategorical(Bound):
+class _BoundCategorical(BufferedBound):
     """Buffers and softmax, for losses of k classes."""
 
     def allocate(self, n_rows, n_outputs, dtype):
-        Bound.allocate(self, n_rows, n_outputs, dtype)
+        BufferedBound.allocate(self, n_rows, n_outputs, dtype)
         self.transposed = np.empty((n_outputs, n_rows), dtype)
         self.chances = np.empty_like(self.terms)
         self.targets = np.empty_like(self.terms)
@@ -332,7 +332,7 @@ class CategoricalCrossentropy(OneHotLoss, BufferedLoss):
         return _BoundCategoricalCrossentropy(self, n_rows, n_outputs, dtype, output_activation == "softmax")
 
 
-class _BoundSparseCategoricalCrossentropy(Bound):
+class _BoundSparseCategoricalCrossentropy(BufferedBound):
     def allocate(self, n_rows, n_outputs, dtype):
         self.ones = np.ones(n_outputs, dtype)
         self.first = np.arange(0, n_rows * n_outputs, n_outputs)

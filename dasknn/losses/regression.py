@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dasknn.losses.loss import EPSILON, Bound, BufferedLoss, ElementwiseLoss, RowLoss
+from dasknn.losses.loss import EPSILON, BufferedBound, BufferedLoss, ElementwiseLoss, RowLoss
 
 
-class _BoundMeanSquaredError(Bound):
+class _BoundMeanSquaredError(BufferedBound):
     def allocate(self, n_rows, n_outputs, dtype):
         super().allocate(n_rows, n_outputs, dtype)
         self.squares = np.empty_like(self.terms)
