@@ -37,7 +37,7 @@ demo: $(VENV)/installed  ## train and evaluate on digits through `dask nn`, on a
 test: $(VENV)/installed  ## all tests, warnings as errors
 	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile
 
-lint: $(VENV)/installed  ## ruff: rules and format
+lint: $(VENV)/installed  ## ruff (rules and format) and import-linter (the rule of imports)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
