@@ -8,6 +8,10 @@ import time
 from contextlib import ExitStack
 from hashlib import sha256
 
+# Before numpy is imported. Threads of BLAS that wait for one another, in as many processes as the machine has
+# processors or more, take twice the time of one.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import dask
 import dask.array as da
 import numpy as np

@@ -12,7 +12,7 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, KilledWorker, LocalCluster
+from distributed import Client, KilledWorker
 from sklearn.base import BaseEstimator
 from sklearn.neural_network import MLPClassifier
 
@@ -70,14 +70,13 @@ def test_a_name_that_is_imported_is_there(file, module, name):
 
 
 @pytest.fixture(scope="module")
-def owners():
+def owners(start_cluster):
     """Owner -> an object of that kind, from a cluster that has run a task."""
     dd = pytest.importorskip("dask.dataframe")
     pd = pytest.importorskip("pandas")
     X, y = np.random.default_rng(0).standard_normal((20, 2)), np.arange(20) % 2
     frame = dd.from_pandas(pd.DataFrame({"a": [1.0, 2.0]}), npartitions=1)
-    settings = {"n_workers": 1, "processes": False, "dashboard_address": None}
-    with LocalCluster(**settings) as cluster, Client(cluster) as client:
+    with start_cluster(1, processes=False) as cluster, Client(cluster) as client:
         future = client.submit(sum, [1, 2])
         future.result()
         scheduler, worker = cluster.scheduler, cluster.workers[0]

@@ -675,7 +675,8 @@ def test_however_many_strangers_say_nothing_members_are_heard(tls, monkeypatch):
 
 @pytest.mark.parametrize("difference", ["secret", "run", "attempt"])
 def test_members_of_another_run_attempt_or_secret_are_strangers(difference, monkeypatch):
-    monkeypatch.setattr(core, "CONNECT_SECONDS", 1.0)
+    for module in (core, tcp):
+        monkeypatch.setattr(module, "CONNECT_SECONDS", 1.0)
     run, secret = core.new_run(), core.Secret()
     other = {"run": run, "attempt": 1, "secret": secret}
     other[difference] = {"secret": core.Secret(), "run": core.new_run(), "attempt": 2}[difference]
