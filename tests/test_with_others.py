@@ -211,12 +211,12 @@ def test_an_ensemble_goes_on_with_as_many_members_as_it_has(client, dask_digits)
 def test_going_on_with_other_layers_members_or_labels_is_refused(dask_digits):
     X, y = dask_digits
     model = MLPClassifier(**SMALL).fit(X, y)
-    with pytest.raises(ValueError, match=r"go on with the layers that were fitted, \[\(64, 8\), \(8, 10\)\]"):
+    with pytest.raises(ValueError, match=r"continue with the layers that were fitted, \[\(64, 8\), \(8, 10\)\]"):
         model.set_params(hidden_layer_sizes=(9,)).partial_fit(X, y)
     model.set_params(hidden_layer_sizes=(8,))
     with pytest.raises(ValueError, match=r"`y` has classes not in `self\.classes_`"):
         model.partial_fit(X, y + 1)
-    with pytest.raises(ValueError, match=r"go on with 1 members.*strategy for 3"):
+    with pytest.raises(ValueError, match=r"continue with 1 members.*strategy for 3"):
         model.set_params(strategy=PredictionAveraging(3)).partial_fit(X, y)
     # What was refused has changed nothing.
     assert model.score(X, y) > 0

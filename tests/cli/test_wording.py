@@ -8,7 +8,7 @@ import pytest
 
 from dasknn.cli import wording
 
-PACKAGE = Path(wording.__file__).parent
+PACKAGE = Path(wording.__file__).parents[1]
 
 
 def _text(node):
