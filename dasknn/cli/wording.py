@@ -70,7 +70,7 @@ TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     # evaluations
     (r"metrics by name, functions or dasknn\.RowMetric", "names of metrics"),
     (r"for Buckets, received", "for ranges, received"),
-    (r"Of numbers make Buckets\(column, 5\)", "Of numbers make ranges (--slices column:5)"),
+    (r"Make buckets of numbers with Buckets\(column, 5\)", "Make ranges of numbers with --slices column:5"),
     (r"slices=\['([^']*)'\]", r"--slices \1"),
     (r"such as \('>=', 0\.1\)", "such as 'metric>=0.1'"),
     (r"Use dasknn\.load_model\.", "`dask nn inspect` reads it; to predict, use dasknn.load_model in Python."),

@@ -1,35 +1,37 @@
-"""Sums over the rows of slices, as they are and for bootstrap replicates, that add up over parts.
+"""Sums over the rows of slices, exact and for bootstrap replicates, that add up over parts; and intervals.
 
     block (n, k)           numbers of each row, times its weight
       counts (n, 1 + B)    1, then how often each of B replicates has drawn the row: Poisson with mean 1
       counts.T @ block     (1 + B, k) of each slice: the sums of all replicates at once
+    ranking (n,)           scores whose order counts: weights by score, and of all replicates in coarse cells
 
-A replicate of a bootstrap draws n rows of n with replacement. Where rows are in many places, each is drawn a
-Poisson number of times instead, by itself (Chamandy et al. 2012, "Estimating uncertainty for massive data
-streams"). The draws of a row depend on the seed, its partition and its place in it alone.
+A replicate of a bootstrap draws n rows of n with replacement. If rows are in many places, each is drawn a
+Poisson number of times instead, independently (Chamandy et al. 2012, "Estimating uncertainty for massive data
+streams"). The draws of a row depend only on the seed, its partition and its place in the partition.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
 
-from dasknn.evaluation.score_sketch import Tally, cells, level_for
+from dasknn.evaluation.score_sketch import CellTally, cells, level_for
 from dasknn.seeds import Stream, generator
 
-# Rows whose draws are in memory at a time; a part of what the draws depend on.
+# Rows whose draws are in memory at a time. The draws depend on it.
 _CHUNK_ROWS = 4_096
-# Scores of replicates fall into so many cells, over all values of a slice: 512 each for up to 32.
+# Cells of the scores of replicates: most for a slice, all of a way of slicing (512 each for up to 32 slices),
+# and fewest for a slice.
 _MOST_CELLS, _CELLS_OF_ALL, _FEWEST_CELLS = 512, 16_384, 32
 
 
 def _table() -> np.ndarray:
-    """Return 2**16 numbers, of which a random one has the Poisson distribution with mean 1."""
+    """Return 2**16 numbers; one drawn at random has the Poisson distribution with mean 1."""
     n = 2**16
     counts = np.array([round(n * math.exp(-1) / math.factorial(drawn)) for drawn in range(9)])
     # Rounding loses a little; draws of 0, 1 and 2 make up for it, so that the mean is 1.
@@ -52,7 +54,15 @@ def draws(seed: int, part: int, chunk: int, n_rows: int, n_replicates: int) -> n
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Scores whose order counts: keys (n,) int64 (see `ranking`), is_positive (n,), weight (n,)."""
+    """Scores whose order counts.
+
+    Attributes
+    ----------
+    keys : int64 array (n,)
+        See `score_sketch`.
+    is_positive : bool array (n,)
+    weight : array (n,)
+    """
 
     keys: np.ndarray
     is_positive: np.ndarray
@@ -61,9 +71,17 @@ class Ranking:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Where a block has the weight of rows, their numbers less a center (q of them), and the squares.
+    """The columns of a block for the weight of rows, their targets less a center, and the squares.
 
-    Sums of squares keep their digits only near the mean, so each slice of each part has a center of its own.
+    Sums of squares keep their digits only near the mean, so each slice of each part has its own center.
+
+    Attributes
+    ----------
+    block : int
+        The number of the block.
+    weight, first, second : int
+        The column of the weight, and the first of the q columns of targets and of their squares.
+    center : array (q,)
     """
 
     block: int
@@ -73,7 +91,7 @@ class Moments:
     center: np.ndarray
 
     def of_rows(self, block: np.ndarray, shift: np.ndarray) -> np.ndarray:
-        """Return a block with the numbers of each row less the center and shift (n, q) besides."""
+        """Return a block with the center of each row moved by shift (n, q)."""
         moved, q = block.copy(), len(self.center)
         weight = block[:, [self.weight]]
         first = moved[:, self.first : self.first + q]
@@ -83,7 +101,7 @@ class Moments:
         return moved
 
     def mean_of(self, block: np.ndarray) -> np.ndarray:
-        """Return the mean of these rows less the center (q,); 0 where they weigh nothing."""
+        """Return the mean of these rows, less the center (q,); 0 if they weigh nothing."""
         weight, q = block[:, self.weight].sum(), len(self.center)
         return block[:, self.first : self.first + q].sum(axis=0) / weight if weight else np.zeros(q)
 
@@ -100,16 +118,25 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class SliceSums:
-    """What is known of a slice.
+    """The sums over the rows of a slice.
 
-    sums: of each block, (1 + B, k). tallies: of each ranking, weights (m, 2) of negative and positive rows.
-    resampled: the same in coarse cells, weights (m, 2, 1 + B). moments: which sums are about which center.
+    Attributes
+    ----------
+    n_rows : int
+    sums : arrays (1 + B, k), one for each block
+        Of all rows, then of each replicate.
+    tallies : CellTally of each ranking
+        Weights (m, 2) of negative and positive rows.
+    resampled : CellTally of each ranking
+        In coarse cells, weights (m, 2, 1 + B): of all rows, then of each replicate.
+    moments : tuple of Moments
+        The centers of sums of squares.
     """
 
     n_rows: int
     sums: tuple[np.ndarray, ...]
-    tallies: tuple[Tally, ...]
-    resampled: tuple[Tally, ...]
+    tallies: tuple[CellTally, ...]
+    resampled: tuple[CellTally, ...]
     moments: tuple[Moments, ...] = ()
 
     def __add__(self, other: SliceSums) -> SliceSums:
@@ -127,7 +154,7 @@ class SliceSums:
 
 @dataclass(frozen=True, eq=False)
 class PartSums:
-    """All slices of some partitions: for each way of slicing, sums by the values that it has found."""
+    """All slices of some partitions: for each way of slicing, sums by the values of its slices."""
 
     slices: tuple[dict[tuple, SliceSums], ...]
 
@@ -135,7 +162,9 @@ class PartSums:
         return PartSums(_merged(self.slices, other.slices))
 
 
-def _merged(some, others) -> tuple[dict[tuple, SliceSums], ...]:
+def _merged(
+    some: Sequence[dict[tuple, SliceSums]], others: Sequence[dict[tuple, SliceSums]]
+) -> tuple[dict[tuple, SliceSums], ...]:
     merged = []
     for mine, theirs in zip(some, others, strict=True):
         both = dict(mine)
@@ -157,14 +186,14 @@ def _within(one: SliceSums, most: int) -> SliceSums:
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """What decides how often rows of a part are drawn."""
+    """How often the rows of a part are drawn: a function of these settings."""
 
     seed: int
     part: int
     n_replicates: int
 
-    def chunks(self, n_rows: int):
-        """Yield (rows as a slice, counts (rows, 1 + B) float64) of a part with so many rows."""
+    def chunks(self, n_rows: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield (slice of rows, float64 counts (rows, 1 + B)) of a part with n_rows rows."""
         for chunk, begin in enumerate(range(0, n_rows, _CHUNK_ROWS)):
             n = min(_CHUNK_ROWS, n_rows - begin)
             counts = np.empty((n, 1 + self.n_replicates))
@@ -182,8 +211,16 @@ def sum_slices(
 ) -> PartSums:
     """Sum blocks and tally rankings over the slices of a part that has rows.
 
-    blocks_of(rows) returns the blocks (n, k) of some of the rows. groups: for each way of slicing, codes (n,)
-    of rows and the values that they stand for. moments: which numbers of the blocks are less which center.
+    Parameters
+    ----------
+    blocks_of : callable (slice of rows) -> arrays (n, k)
+        Returns the blocks of these rows.
+    rankings : sequence of Ranking
+    groups : sequence of (codes (n,), values)
+        For each way of slicing, the codes of rows and the values that they stand for.
+    draws : Draws
+    moments : tuple of Moments
+        The columns of blocks that are less a center.
     """
     n_rows = len(groups[0][0])
     ways = [_Way(codes, values, draws.n_replicates, moments) for codes, values in groups]
@@ -201,14 +238,16 @@ def sum_slices(
 class _Way:
     """Sums of one way of slicing, chunk by chunk."""
 
-    def __init__(self, codes: np.ndarray, values: list[tuple], n_replicates: int, moments=()):
-        # There are at most 1,000 values, and numpy sorts small integers by radix.
+    def __init__(
+        self, codes: np.ndarray, values: list[tuple], n_replicates: int, moments: tuple[Moments, ...]
+    ):
+        # At most 1,000 values (`slicing.MOST_VALUES`): numpy sorts small integers by radix.
         self.codes, self.values = codes.astype(np.int16), values
         self.sums: list[np.ndarray] = []
         self.ranked: list[_Ranked] = []
         self.n_replicates = n_replicates
-        self.moments: tuple[Moments, ...] = moments
-        # How far the center of each slice is from that of the part; NaN until a row of it comes.
+        self.moments = moments
+        # How far the center of each slice is from that of the part; NaN before its first row.
         self.shifts = [np.full((len(values), len(one.center)), np.nan) for one in moments]
 
     def add_ranking(self, ranking: Ranking, by_key: np.ndarray) -> None:
@@ -238,7 +277,7 @@ class _Way:
             ranked.add(rows, counts)
 
     def _about_own_centers(self, codes: np.ndarray, blocks: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        """Return blocks whose numbers are less a center of their slice, which its first rows say."""
+        """Return blocks whose targets are less a center of their slice: the mean of its first rows."""
         blocks = list(blocks)
         for moments, shifts in zip(self.moments, self.shifts, strict=True):
             block = blocks[moments.block]
@@ -267,9 +306,11 @@ class _Way:
 
 
 class _Ranked:
-    """The tallies of one ranking by slice, and what replicates draw of each coarse cell."""
+    """The tallies of one ranking by slice, and the weights that replicates draw from each coarse cell."""
 
-    def __init__(self, ranking: Ranking, order: np.ndarray, codes: np.ndarray, n_values: int, n_replicates):
+    def __init__(
+        self, ranking: Ranking, order: np.ndarray, codes: np.ndarray, n_values: int, n_replicates: int
+    ):
         self.weight = ranking.weight
         self.limit = _cells_for(n_values)
         keys, is_positive = ranking.keys[order], ranking.is_positive[order]
@@ -281,7 +322,7 @@ class _Ranked:
         place, n_cells = np.empty(len(order), dtype=np.intp), 0
         for begin, end in pairwise(edges):
             own = keys[begin:end]
-            self.tallies.append(Tally.of_sorted(own, weights[begin:end]))
+            self.tallies.append(CellTally.of_sorted(own, weights[begin:end]))
             level = level_for(own, self.limit)
             found, number = np.unique(cells(own, level), return_inverse=True)
             place[begin:end] = 2 * (n_cells + number) + is_positive[begin:end]
@@ -299,20 +340,24 @@ class _Ranked:
         into = sparse.csr_array((self.weight[rows], (number, np.arange(n))), shape=(len(places), n))
         self.drawn[places] += into @ counts
 
-    def resampled(self, code: int) -> Tally:
+    def resampled(self, code: int) -> CellTally:
         own = slice(2 * self.ends[code], 2 * self.ends[code + 1])
         weights = self.drawn[own].reshape(len(self.cells[code]), 2, -1).copy()
-        return Tally(self.cells[code], weights, self.levels[code], self.limit)
+        return CellTally(self.cells[code], weights, self.levels[code], self.limit)
 
 
 def interval(
-    replicates: np.ndarray, confidence: float, shift: float = 0.0, least=-np.inf, most=np.inf
+    replicates: np.ndarray,
+    confidence: float,
+    shift: float = 0.0,
+    least: float = -np.inf,
+    most: float = np.inf,
 ) -> tuple[float, float]:
     """Return the percentile interval of replicates (B,), moved by `shift`, within [least, most].
 
-    Its ends are the order statistics at (B + 1) * (1 -/+ confidence) / 2 (Davison and Hinkley 1997, sec.
+    Its ends are the order statistics at `(B + 1) * (1 -/+ confidence) / 2` (Davison and Hinkley 1997, sec.
     5.3): with a few hundred replicates other rules make it too narrow. Replicates in which the metric is not
-    defined are left out; NaN where it is in none.
+    defined are left out; the ends are NaN if there are no others.
     """
     defined = replicates[~np.isnan(replicates)]
     if not len(defined):
@@ -323,9 +368,9 @@ def interval(
 
 
 def interval_of_none(share: float, trials: float, confidence: float) -> tuple[float, float]:
-    """Return the interval of a share that is 0 or 1 of so many trials, by the binomial distribution.
+    """Return the interval of a share that is 0 or 1 of so many trials (Clopper and Pearson 1934).
 
-    Clopper and Pearson 1934: as far as none of the trials, or all of them, are not too unlikely.
+    It holds the chances for which none of the trials, or all of them, are not too unlikely.
     """
     reach = ((1 - confidence) / 2) ** (1 / trials) if trials > 0 else 0.0
     return (0.0, 1 - reach) if share == 0 else (reach, 1.0)

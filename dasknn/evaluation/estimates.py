@@ -1,25 +1,26 @@
-"""What an evaluation has found, with its intervals."""
+"""From the sums of slices to metrics with their intervals, and to the table that users get."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from dasknn.evaluation import metrics as evaluation_metrics
 from dasknn.evaluation.bootstrap import (
     SliceSums,
     interval,
     interval_of_none,
 )
-from dasknn.evaluation.metrics import Ledger
+from dasknn.evaluation.ledger import Ledger
+from dasknn.evaluation.metrics import WEIGHT, Metric
 from dasknn.evaluation.slicing import Buckets
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to make of the sums. ValueError: settings that make no sense."""
+    """The settings of an evaluation. ValueError: values out of range."""
 
     confidence: float
     min_rows: int
@@ -27,7 +28,7 @@ class Settings:
     pos_label: Any
     seed: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
             raise ValueError(f"Expected confidence in (0, 1), such as 0.95, received {self.confidence!r}.")
         for name, least in (("min_rows", 0), ("n_bootstrap", 0), ("seed", 0)):
@@ -45,16 +46,25 @@ class Settings:
 
 @dataclass(frozen=True)
 class Slice:
+    """A slice by name, with its sums."""
+
     name: str
     sums: SliceSums
 
 
 @dataclass(frozen=True, eq=False)
-class _Estimate:
-    """A metric of a slice, and of its replicates (B,).
+class Estimate:
+    """A metric of a slice.
 
-    shift: how far replicates lie from where they belong, since their scores are in coarse cells, or since
-    drawing rows again moves the metric. trials: of a share, the number of rows that it is a share of.
+    Attributes
+    ----------
+    value : float
+    replicates : array (B,)
+    shift : float
+        How far replicates lie from where they belong, because their scores are in coarse cells, or because
+        drawing rows again moves the metric.
+    trials : float or None
+        The number of rows of which it is a share, if it is a share.
     """
 
     value: float
@@ -62,17 +72,15 @@ class _Estimate:
     shift: float = 0.0
     trials: float | None = None
 
-    def __sub__(self, other: _Estimate) -> _Estimate:
+    def __sub__(self, other: Estimate) -> Estimate:
         replicates = (self.replicates + self.shift) - (other.replicates + other.shift)
-        return _Estimate(self.value - other.value, replicates)
+        return Estimate(self.value - other.value, replicates)
 
-    def interval(
-        self, confidence: float, metric: evaluation_metrics.Metric | None = None
-    ) -> tuple[float, float]:
+    def interval(self, confidence: float, metric: Metric | None = None) -> tuple[float, float]:
         if np.isnan(self.value):
             return float("nan"), float("nan")
         if self.trials is not None and self.value in (0.0, 1.0) and len(self.replicates):
-            # All replicates of such a share are alike, as if it were certain.
+            # All replicates of such a share are equal, as if it were certain.
             return interval_of_none(self.value, self.trials, confidence)
         bounds = (-np.inf, np.inf) if metric is None else (metric.least, metric.most)
         return interval(self.replicates, confidence, self.shift, *bounds)
@@ -80,19 +88,29 @@ class _Estimate:
 
 @dataclass(frozen=True)
 class Found:
-    """All slices in order, with what their sums are of."""
+    """All slices of an evaluation, in order.
+
+    Attributes
+    ----------
+    slices : list of Slice
+    ledgers : tuple of Ledger
+        The layout of the sums of each model.
+    min_rows : int
+        Metrics of slices with fewer rows are NaN.
+    edges : dict of Buckets to tuple of float
+    """
 
     slices: list[Slice]
     ledgers: tuple[Ledger, ...]
     min_rows: int
     edges: dict[Buckets, tuple[float, ...]] = field(default_factory=dict)
 
-    def estimate(self, sums: SliceSums, number: int, metric: evaluation_metrics.Metric) -> _Estimate:
-        """Return a metric of model `number`; NaN for too few rows."""
+    def estimate(self, sums: SliceSums, number: int, metric: Metric) -> Estimate:
+        """Return a metric of model `number`; NaN if there are too few rows."""
         ledger = self.ledgers[number]
         block, n_curves = sums.sums[number], len(ledger.ranked_classes)
         if sums.n_rows < max(self.min_rows, metric.least_rows):
-            return _Estimate(float("nan"), np.full(len(block) - 1, np.nan))
+            return Estimate(float("nan"), np.full(len(block) - 1, np.nan))
         own = slice(number * n_curves, (number + 1) * n_curves)
         if metric.curve is None:
             values = ledger.value(metric, block, ())
@@ -104,13 +122,20 @@ class Found:
             shift, values = exact - coarse[0], coarse[1:]
         trials = ledger.trials(metric, block[0])
         if trials is not None:
-            weight = float(block[0, ledger.columns[evaluation_metrics.WEIGHT]][0])
+            weight = float(block[0, ledger.columns[WEIGHT]][0])
             trials *= sums.n_rows / weight if weight else 0.0
-        return _Estimate(exact, values, float(shift), trials)
+        return Estimate(exact, values, float(shift), trials)
 
-    def frame(self, table: list[dict[str, Any]], settings: Settings):
+    def frame(self, columns: Callable[[SliceSums, Metric], dict[str, Any]], settings: Settings) -> Any:
+        """Return a dataframe with a row for each slice; columns(sums, metric) are those of a metric."""
         from dasknn.evaluation.frames import WholeFrame
 
+        table = []
+        for one in self.slices:
+            row: dict[str, Any] = {"slice": one.name, "rows": one.sums.n_rows}
+            for metric in self.ledgers[0].metrics:
+                row |= columns(one.sums, metric)
+            table.append(row)
         frame = WholeFrame(table)
         frame.attrs["confidence"] = settings.confidence
         frame.attrs["min_rows"] = settings.min_rows

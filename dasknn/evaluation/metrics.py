@@ -1,165 +1,63 @@
-"""Metrics of predictions as functions of sums over rows, so that they can be computed part by part.
+"""Metrics of evaluations by name, and metrics of your own, as functions of sums over rows.
 
-    Answers         what a model says of rows
-      families      numbers of each row that add up: counts of classes, losses, errors
-      rankings      scores whose order counts: see `ranking`
-    Metric          its value from the sums, for a whole or for all replicates of a bootstrap at once
+    families    numbers of each row that add up (`ledger`): counts of classes, losses, errors
+    Metric      its value from their sums, of a slice or of all replicates of a bootstrap at once
+    resolve     names, functions and RowMetrics -> Metrics for a problem
 
 Names and values are those of scikit-learn, where it has the metric.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
-from math import inf, prod
+from math import inf
+from typing import Any
 
 import numpy as np
 
 from dasknn.evaluation import score_sketch
-from dasknn.evaluation.bootstrap import Ranking
+from dasknn.evaluation.problem import BINARY, MULTICLASS, REGRESSION, Answers, Problem
 from dasknn.metrics.regression import deviation_of
 from dasknn.saving.serialization import did_you_mean
 
-BINARY, MULTICLASS, REGRESSION = "binary classification", "multiclass classification", "regression"
 _CLASSES = (BINARY, MULTICLASS)
 
-# Bins of calibration_error.
-_CALIBRATION_BINS = 10
+#: Families that every metric, or that r2, is computed from.
+WEIGHT, TARGETS = "weight", "targets"
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """What is predicted: kind, classes (n_classes,) or None, n outputs of a regression.
-
-    positive: of two classes, the number of the one that is looked for. one_hot: whether targets may be rows
-    of 0 with a single 1. signed: whether -1 stands for the class 0.
-    """
-
-    kind: str
-    classes: np.ndarray | None = None
-    n_outputs: int = 1
-    positive: int = 1
-    one_hot: bool = False
-    signed: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """What a model says of rows: labels, their classes' numbers (n,) or a regression's numbers (n, q).
-
-    proba (n, n_classes), or None where nobody asks for it.
-    """
-
-    labels: np.ndarray
-    proba: np.ndarray | None = None
-
-    def __getitem__(self, rows: slice) -> Answers:
-        return Answers(self.labels[rows], None if self.proba is None else self.proba[rows])
-
-
-# --- families: y, answers -> numbers of each row (n, ...), to be multiplied with its weight ------------
-
-
-def _ones(problem: Problem, y: np.ndarray, answers: Answers) -> np.ndarray:
-    return np.ones(len(y))
-
-
-def _counts(problem: Problem, y: np.ndarray, answers: Answers) -> np.ndarray:
-    """Return (n, 3, n_classes): whether a row is of a class and predicted as it, is of it, is predicted."""
-    assert problem.classes is not None
-    classes = np.arange(len(problem.classes))
-    true, predicted = y[:, np.newaxis] == classes, answers.labels[:, np.newaxis] == classes
-    return np.stack([true & predicted, true, predicted], axis=1).astype(np.float64)
-
-
-def _seen(problem: Problem, y: np.ndarray, answers: Answers) -> np.ndarray:
-    """Return (n, n_classes): whether a row speaks of a class at all, whatever it weighs."""
-    counts = _counts(problem, y, answers)
-    return np.maximum(counts[:, 1], counts[:, 2])
-
-
-def _log_loss(problem: Problem, y: np.ndarray, answers: Answers) -> np.ndarray:
-    proba = _proba(answers)
-    # As in scikit-learn, by the precision of the dtype.
-    eps = np.finfo(proba.dtype).eps
-    return -np.log(np.clip(proba[np.arange(len(y)), y], eps, 1 - eps).astype(np.float64))
-
-
-def _brier(problem: Problem, y: np.ndarray, answers: Answers) -> np.ndarray:
-    proba = _proba(answers).astype(np.float64)
-    distance = ((proba - (y[:, np.newaxis] == np.arange(proba.shape[1]))) ** 2).sum(axis=1)
-    # As in scikit-learn, (p - y)^2 of the one class that is looked for.
-    return distance / 2 if problem.kind == BINARY else distance
-
-
-def _calibration(problem: Problem, y: np.ndarray, answers: Answers) -> np.ndarray:
-    """Return (n, bins): what happened less its probability, in the bin of the probability."""
-    proba = _proba(answers).astype(np.float64)
-    if problem.kind == BINARY:
-        chance, happened = proba[:, problem.positive], y == problem.positive
-    else:
-        chance, happened = proba.max(axis=1), y == proba.argmax(axis=1)
-    bins = np.minimum((chance * _CALIBRATION_BINS).astype(np.intp), _CALIBRATION_BINS - 1)
-    return (bins[:, np.newaxis] == np.arange(_CALIBRATION_BINS)) * (happened - chance)[:, np.newaxis]
-
-
-def _errors(problem: Problem, y: np.ndarray, answers: Answers) -> np.ndarray:
-    """Return (n, 3, q): error, its size and its square."""
-    error = answers.labels - y
-    return np.stack([error, np.abs(error), error**2], axis=1)
-
-
-def _proba(answers: Answers) -> np.ndarray:
-    assert answers.proba is not None, "a metric of probabilities needs them"
-    return answers.proba
-
-
-#: Of y alone, less a center: (n, 2, q) numbers and their squares.
-TARGETS = "targets"
-WEIGHT = "weight"
-#: Sums over rows, whatever they weigh.
-_UNWEIGHTED = ("seen",)
-_FAMILIES: dict[str, Callable[[Problem, np.ndarray, Answers], np.ndarray]] = {
-    WEIGHT: _ones,
-    "counts": _counts,
-    "seen": _seen,
-    "log_loss": _log_loss,
-    "brier": _brier,
-    "calibration": _calibration,
-    "errors": _errors,
-}
-
-
-# --- metrics -----------------------------------------------------------------------------------------
+# --- what a metric is ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class RowMetric:
-    """A metric of your own: numbers of each row, which are multiplied with its weight and added up.
+    """A metric of your own, from numbers of each row, which are multiplied with its weight and added up.
+
+    It must be picklable, since workers compute it.
 
     Parameters
     ----------
     name : str
-        What it is called.
-    rows : callable
-        (y_true, y_pred) -> numbers (n,), or (n, width). y_true as it came; y_pred what `method` gives, as
-        numpy arrays.
-    value : callable or None
-        (sums (..., width), weight (...)) -> (...), of a whole or of many replicates at once. By default the
-        weighted mean of the first number.
-    width : int
-        How many numbers a row.
-    method : {"predict", "predict_proba"}
-        What the model is asked for.
-    greater_is_better : bool or None
-        Whether `assert_thresholds` asks for more or for less; None: it must be told.
+    rows : callable (y_true, y_pred) -> array (n,) or (n, width)
+        Returns the numbers of each row. y_true holds the targets as they came, y_pred the result of `method`,
+        both as numpy arrays.
+    value : callable (sums, weight) -> array (...), default=None
+        Computes the metric from sums (..., width) and the sum of weights (...), for a slice or for many
+        replicates at once. None: the weighted mean of the first number.
+    width : int, default=1
+        How many numbers `rows` returns for a row.
+    method : {"predict", "predict_proba"}, default="predict"
+        The method of the model whose result is y_pred.
+    greater_is_better : bool, default=None
+        Whether a number alone is a minimum (True) or a maximum (False) for `assert_thresholds`. None:
+        thresholds need a comparison.
 
-    Notes
-    -----
-    It must be picklable, as everything that workers compute.
+    Raises
+    ------
+    ValueError
+        Another method.
     """
 
     name: str
@@ -169,43 +67,57 @@ class RowMetric:
     method: str = "predict"
     greater_is_better: bool | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.method not in ("predict", "predict_proba"):
             raise ValueError(f"Expected method 'predict' or 'predict_proba', received {self.method!r}.")
 
     def sums_of(self, problem: Problem, y: np.ndarray, answers: Answers) -> np.ndarray:
-        """Return the numbers of each row, (n, width). ValueError: the function gives something else."""
-        predicted = _proba(answers) if self.method == "predict_proba" else _decoded(problem, answers.labels)
-        numbers = np.asarray(self.rows(_decoded(problem, y), predicted), dtype=np.float64)
+        """Return the numbers of each row (n, width). ValueError: `rows` returned others."""
+        predicted = answers.known_proba if self.method == "predict_proba" else problem.decoded(answers.labels)
+        numbers = np.asarray(self.rows(problem.decoded(y), predicted), dtype=np.float64)
         expected = [(len(y), self.width)] + [(len(y),)] * (self.width == 1)
         if numbers.shape not in expected:
             raise ValueError(
-                f"Expected metric {self.name!r} to give numbers of shape {expected[-1]}, received "
-                f"{numbers.shape}. Return them for each row, and leave the mean over rows to evaluate; for "
-                "several numbers a row use dasknn.RowMetric(..., width=k)."
+                f"Expected metric {self.name!r} to return numbers of shape {expected[-1]}, received "
+                f"{numbers.shape}. Return one for each row, and leave the mean over rows to evaluate; for "
+                "several numbers for each row use dasknn.RowMetric(..., width=k)."
             )
         if not np.isfinite(numbers).all():
             raise ValueError(
-                f"Expected finite numbers for each row of metric {self.name!r}, received others."
+                f"Expected finite numbers for each row of metric {self.name!r}, received NaN or infinity."
             )
         return numbers.reshape(len(y), self.width)
 
 
-def _decoded(problem: Problem, answers: np.ndarray) -> np.ndarray:
-    if problem.classes is not None:
-        return problem.classes[answers]
-    return answers[:, 0] if problem.n_outputs == 1 else answers
-
-
 @dataclass(frozen=True)
 class Metric:
-    """A metric by name: for which kinds of problems, from what, and how.
+    """A metric by name.
 
-    families: what `value(problem, *sums)` takes, the sum of weights first. curve: for metrics of rankings,
-    weights (m, 2, ...) -> area. greater_is_better: None, where neither is. least, most: what it can be.
-    centered: whether replicates are moved to have their mean where the metric is, since drawing rows again
-    moves it. least_rows: of fewer rows it is not defined. trials: of a share, from what `value` takes, the
-    weight of the rows that it is a share of.
+    Attributes
+    ----------
+    name : str
+    kinds : tuple of str
+        The kinds of problems that it is for.
+    families : tuple of str
+        What `value` takes besides the sum of weights.
+    value : callable (problem, weight, *sums) -> array (...)
+        Computes it from sums of families.
+    curve : callable (weights (m, 2, ...)) -> array (...)
+        Computes it from rankings instead: an area.
+    greater_is_better : bool or None
+        None: neither is.
+    least, most : float
+        Its range.
+    needs_proba : bool
+        Whether it is computed from probabilities.
+    least_rows : int
+        It is not defined for fewer.
+    trials : callable (problem, weight, *sums) -> array (...)
+        The weight of the rows that it is a share of, if it is a share.
+    centered : bool
+        Whether replicates are shifted to have their mean at the metric, since drawing rows again moves it.
+    own : RowMetric or None
+        The user's metric that it stands for.
     """
 
     name: str
@@ -229,90 +141,93 @@ def ratio(total: np.ndarray, weight: np.ndarray, undefined: float = float("nan")
     return np.divide(total, weight, out=np.full(total.shape, undefined), where=weight != 0)
 
 
-def _mean(problem, weight, total):
+def _mean(problem: Problem, weight: np.ndarray, total: np.ndarray) -> np.ndarray:
     return ratio(total, weight)
 
 
-def _accuracy(problem, weight, counts):
+def _accuracy(problem: Problem, weight: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return ratio(counts[..., 0, :].sum(axis=-1), weight)
 
 
-def _balanced_accuracy(problem, weight, counts):
+def _balanced_accuracy(problem: Problem, weight: np.ndarray, counts: np.ndarray) -> np.ndarray:
     hits, true = counts[..., 0, :], counts[..., 1, :]
     return ratio(ratio(hits, true, 0.0).sum(axis=-1), (true > 0).sum(axis=-1))
 
 
-# Of each class (..., n_classes), from its hits, its rows and its predictions; 0 where it is not defined, as
-# in scikit-learn.
+# Scores of each class (..., n_classes), from its hits, its rows and its predictions; 0 where they are not
+# defined, as in scikit-learn.
+_Score = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
-def _precision(hits, true, predicted):
+def _precision(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return ratio(hits, predicted, 0.0)
 
 
-def _recall(hits, true, predicted):
+def _recall(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return ratio(hits, true, 0.0)
 
 
-def _f1(hits, true, predicted):
+def _f1(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return ratio(2 * hits, true + predicted, 0.0)
 
 
-def _of_positive(score, problem, weight, counts):
+def _of_positive(score: _Score, problem: Problem, weight: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return _defined(score(*np.moveaxis(counts[..., problem.positive], -1, 0)), weight)
 
 
-def _macro(score, problem, weight, counts, seen):
+def _macro(
+    score: _Score, problem: Problem, weight: np.ndarray, counts: np.ndarray, seen: np.ndarray
+) -> np.ndarray:
     of_classes = score(*np.moveaxis(counts, -2, 0))
-    # Of a class that no row speaks of, all scores are 0.
+    # A class that no row is of or predicted as has scores of 0.
     return _defined(ratio(of_classes.sum(axis=-1), (seen > 0).sum(axis=-1)), weight)
 
 
-def _micro(score, problem, weight, counts):
+def _micro(score: _Score, problem: Problem, weight: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return _defined(score(*np.moveaxis(counts.sum(axis=-1), -1, 0)), weight)
 
 
-def _weighted(score, problem, weight, counts):
+def _weighted(score: _Score, problem: Problem, weight: np.ndarray, counts: np.ndarray) -> np.ndarray:
     of_classes = score(*np.moveaxis(counts, -2, 0))
     return ratio((of_classes * counts[..., 1, :]).sum(axis=-1), counts[..., 1, :].sum(axis=-1))
 
 
-def _defined(values, weight):
+def _defined(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.where(weight > 0, values, np.nan)
 
 
-def _positive_rate(problem, weight, counts):
+def _positive_rate(problem: Problem, weight: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return ratio(counts[..., 2, problem.positive], weight)
 
 
-# What shares are shares of.
+# `Metric.trials`: the weight of all rows, of those predicted as the positive class, of those that are of it.
 
 
-def _rows(problem, weight, counts):
+def _rows(problem: Problem, weight: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return weight
 
 
-def _chosen(problem, weight, counts):
+def _chosen(problem: Problem, weight: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return counts[..., 2, problem.positive]
 
 
-def _sought(problem, weight, counts):
+def _sought(problem: Problem, weight: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return counts[..., 1, problem.positive]
 
 
-def _calibration_error(problem, weight, bins):
+def _calibration_error(problem: Problem, weight: np.ndarray, bins: np.ndarray) -> np.ndarray:
     return ratio(np.abs(bins).sum(axis=-1), weight)
 
 
-def _of_errors(which: int, problem, weight, errors):
+def _of_errors(which: int, problem: Problem, weight: np.ndarray, errors: np.ndarray) -> np.ndarray:
     return ratio(errors[..., which, :], weight[..., np.newaxis]).mean(axis=-1)
 
 
-def _root_mean_squared_error(problem, weight, errors):
+def _root_mean_squared_error(problem: Problem, weight: np.ndarray, errors: np.ndarray) -> np.ndarray:
     return np.sqrt(ratio(errors[..., 2, :], weight[..., np.newaxis])).mean(axis=-1)
 
 
-def _r2(problem, weight, targets, errors):
+def _r2(problem: Problem, weight: np.ndarray, targets: np.ndarray, errors: np.ndarray) -> np.ndarray:
     weight = weight[..., np.newaxis]
     first, second, error = targets[..., 0, :], targets[..., 1, :], errors[..., 2, :]
     deviation = deviation_of(first, second, weight)
@@ -320,7 +235,7 @@ def _r2(problem, weight, targets, errors):
     return np.where(weight > 0, scores, np.nan).mean(axis=-1)
 
 
-def _own(metric: RowMetric, problem, weight, sums):
+def _own(metric: RowMetric, problem: Problem, weight: np.ndarray, sums: np.ndarray) -> np.ndarray:
     if metric.value is None:
         return ratio(sums[..., 0], weight)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -367,7 +282,12 @@ def _loss(name: str, kinds: tuple[str, ...], family: str, most: float) -> Metric
     return Metric(name, kinds, (family,), _mean, greater_is_better=False, most=most, needs_proba=True)
 
 
-def _error(name: str, value, greater_is_better: bool | None = False, least: float = 0.0) -> Metric:
+def _error(
+    name: str,
+    value: Callable[..., np.ndarray],
+    greater_is_better: bool | None = False,
+    least: float = 0.0,
+) -> Metric:
     return Metric(
         name, (REGRESSION,), ("errors",), value, greater_is_better=greater_is_better, least=least, most=inf
     )
@@ -375,13 +295,14 @@ def _error(name: str, value, greater_is_better: bool | None = False, least: floa
 
 METRICS = _named()
 
-#: What is looked at where nothing else is said.
+#: Metrics by kind of problem, if none are asked for.
 DEFAULTS = {
     BINARY: ("accuracy", "precision", "recall", "roc_auc", "log_loss"),
     MULTICLASS: ("accuracy", "balanced_accuracy", "f1_macro", "log_loss"),
     REGRESSION: ("r2", "root_mean_squared_error", "mean_absolute_error", "mean_error"),
 }
-_OTHER_WORDS = {
+# Other names of metrics, to name the one that may be meant.
+_OTHER_NAMES = {
     "acc": "accuracy",
     "auc": "roc_auc",
     "roc_auc_score": "roc_auc",
@@ -398,10 +319,25 @@ _OTHER_WORDS = {
 }
 
 
-def resolve(wanted, problem: Problem, has_proba: bool) -> list[Metric]:
-    """Return the metrics of these names, functions and RowMetrics; None: the defaults of the problem.
+# --- from what users ask for to metrics ----------------------------------------------------------------
 
-    ValueError: what is not known, or cannot be had of this problem or without probabilities.
+
+def resolve(wanted: Any, problem: Problem, has_proba: bool) -> list[Metric]:
+    """Return metrics by name, of functions and of RowMetrics.
+
+    Parameters
+    ----------
+    wanted : str, function, RowMetric, or a list of these
+        None: the defaults of the kind of problem.
+    problem : Problem
+    has_proba : bool
+        Whether the models have probabilities.
+
+    Raises
+    ------
+    ValueError
+        An unknown metric, one of another kind of problem, one that needs probabilities that are not there,
+        two of one name.
     """
     if wanted is None:
         metrics = [METRICS[name] for name in DEFAULTS[problem.kind]]
@@ -422,7 +358,7 @@ def resolve(wanted, problem: Problem, has_proba: bool) -> list[Metric]:
     return metrics
 
 
-def _resolve(wanted, problem: Problem) -> Metric:
+def _resolve(wanted: Any, problem: Problem) -> Metric:
     if callable(wanted) and not isinstance(wanted, RowMetric):
         name = getattr(wanted, "__name__", "<lambda>")
         if name == "<lambda>":
@@ -450,7 +386,7 @@ def _resolve(wanted, problem: Problem) -> Metric:
     if found is None:
         raise ValueError(
             f"Expected metrics by name, functions or dasknn.RowMetric, received {wanted!r}."
-            f"{_did_you_mean(str(wanted), of_kind)} There are {', '.join(of_kind)}."
+            f"{did_you_mean(_usual_name(str(wanted)), of_kind)} There are {', '.join(of_kind)}."
         )
     if problem.kind not in found.kinds:
         near = f"{wanted}_macro" if f"{wanted}_macro" in of_kind else f"{wanted}_ovr"
@@ -462,110 +398,7 @@ def _resolve(wanted, problem: Problem) -> Metric:
     return found
 
 
-def _did_you_mean(name: str, known: Sequence[str]) -> str:
+def _usual_name(name: str) -> str:
+    """Return the name here of a metric that is known by another one, or as a scorer of scikit-learn."""
     plain = name.lower().removeprefix("neg_")
-    other = _OTHER_WORDS.get(plain)
-    return did_you_mean(other if other in known else plain, known)
-
-
-# --- what metrics need of rows -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Ledger:
-    """The columns of a block of numbers: which metrics of which problem they are for."""
-
-    problem: Problem
-    metrics: tuple[Metric, ...]
-
-    @property
-    def needs_proba(self) -> bool:
-        """Whether any metric needs probabilities."""
-        return any(metric.needs_proba for metric in self.metrics)
-
-    @property
-    def needs_labels(self) -> bool:
-        """Whether any metric needs what is predicted, rather than probabilities."""
-        return any(not metric.needs_proba for metric in self.metrics)
-
-    @property
-    def families(self) -> list[str]:
-        """The families that the metrics need, each once, the weight first."""
-        needed = [family for metric in self.metrics for family in metric.families]
-        return list(dict.fromkeys([WEIGHT, *needed]))
-
-    @property
-    def ranked_classes(self) -> list[int]:
-        """Classes whose probabilities are ranked."""
-        if self.problem.classes is None or not any(metric.curve for metric in self.metrics):
-            return []
-        if self.problem.kind == BINARY:
-            return [self.problem.positive]
-        return list(range(len(self.problem.classes)))
-
-    def _shape(self, family: str) -> tuple[int, ...]:
-        classes = 0 if self.problem.classes is None else len(self.problem.classes)
-        q = self.problem.n_outputs
-        shapes = {"counts": (3, classes), "seen": (classes,), "calibration": (_CALIBRATION_BINS,)}
-        shapes |= {"errors": (3, q), TARGETS: (2, q)}
-        shapes |= {name: (own.width,) for name, own in self._own.items()}
-        return shapes.get(family, ())
-
-    @property
-    def _own(self) -> dict[str, RowMetric]:
-        return {metric.families[0]: metric.own for metric in self.metrics if metric.own}
-
-    @property
-    def columns(self) -> dict[str, slice]:
-        """Where each family is in a block."""
-        ends = np.cumsum([0, *(prod(self._shape(family)) for family in self.families)]).tolist()
-        return {family: slice(*edge) for family, edge in zip(self.families, pairwise(ends), strict=True)}
-
-    def block(self, y: np.ndarray, answers: Answers, weight: np.ndarray | None, center) -> np.ndarray:
-        """Return the numbers of each row (n, k), times its weight; center (q,): what targets are less by."""
-        columns = []
-        own = self._own
-        for family in self.families:
-            if family in own:
-                numbers = own[family].sums_of(self.problem, y, answers)
-            elif family == TARGETS:
-                gap = y - center
-                numbers = np.stack([gap, gap**2], axis=1)
-            else:
-                numbers = _FAMILIES[family](self.problem, y, answers)
-            numbers = numbers.reshape(len(y), -1)
-            if weight is not None and family not in _UNWEIGHTED:
-                numbers = numbers * weight[:, np.newaxis]
-            columns.append(numbers)
-        return np.ascontiguousarray(np.hstack(columns), dtype=np.float64)
-
-    def rankings(self, y: np.ndarray, answers: Answers, weight: np.ndarray | None) -> list[Ranking]:
-        """Return what is ranked: the probabilities of the positive class, or of each."""
-        weight = np.ones(len(y)) if weight is None else weight.astype(np.float64)
-        return [
-            Ranking(score_sketch.keys_of_probabilities(_proba(answers)[:, number]), y == number, weight)
-            for number in self.ranked_classes
-        ]
-
-    def value(self, metric: Metric, sums: np.ndarray, curves: Sequence[np.ndarray]) -> np.ndarray:
-        """Return a metric (...) from sums (..., k) of a block, or from weights (m, 2, ...) of rankings."""
-        if metric.curve is not None:
-            areas = np.stack([metric.curve(weights) for weights in curves])
-            # Of a slice that lacks a class, scikit-learn's mean over classes would be NaN.
-            is_defined = ~np.isnan(areas)
-            return ratio(np.where(is_defined, areas, 0.0).sum(axis=0), is_defined.sum(axis=0))
-        assert metric.value is not None
-        return metric.value(self.problem, *self._of_families(metric, sums))
-
-    def trials(self, metric: Metric, sums: np.ndarray) -> float | None:
-        """Return the weight of the rows that a metric is a share of, from sums (k,); None: it is no share."""
-        if metric.trials is None:
-            return None
-        return float(metric.trials(self.problem, *self._of_families(metric, sums)))
-
-    def _of_families(self, metric: Metric, sums: np.ndarray) -> list[np.ndarray]:
-        places, leading = self.columns, sums.shape[:-1]
-        return [
-            sums[..., places[family]].reshape((*leading, *self._shape(family)))
-            for family in (WEIGHT, *metric.families)
-        ]
+    return _OTHER_NAMES.get(plain, plain)

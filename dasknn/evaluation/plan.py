@@ -1,4 +1,10 @@
-"""The plan of an evaluation: what tasks compute of each partition, and how their sums merge."""
+"""The plan of an evaluation: what tasks compute from each partition, and how their sums merge.
+
+outcomes    answers of each model, targets, weights, columns to slice by: X is not needed any more
+tallies     of columns whose edges are to be found (only for such)
+edges       of all buckets
+sums        of all slices (`bootstrap`)
+"""
 
 from __future__ import annotations
 
@@ -16,7 +22,6 @@ from dasknn.data import inputs, partitions
 from dasknn.data.blocks import in_partition, load_block, refuse_problems, select
 from dasknn.data.targets import ClassEncoder, as_numbers
 from dasknn.engine.outputs import from_signs
-from dasknn.evaluation import metrics as evaluation_metrics
 from dasknn.evaluation import slicing
 from dasknn.evaluation.bootstrap import (
     Draws,
@@ -25,29 +30,39 @@ from dasknn.evaluation.bootstrap import (
     sum_slices,
 )
 from dasknn.evaluation.estimates import Slice
-from dasknn.evaluation.metrics import REGRESSION, Answers, Ledger, Problem
-from dasknn.evaluation.score_sketch import Tally
-from dasknn.evaluation.slicing import Buckets, Slices
+from dasknn.evaluation.ledger import Ledger
+from dasknn.evaluation.metrics import TARGETS, WEIGHT
+from dasknn.evaluation.parts import FOR_SLICES
+from dasknn.evaluation.problem import REGRESSION, Answers, Problem
+from dasknn.evaluation.responders import Responder
+from dasknn.evaluation.score_sketch import CellTally
+from dasknn.evaluation.slicing import Buckets, Dimension, Slices
 from dasknn.exceptions import PartitionError
 
 # Models of more bytes go to one worker first, not into the graph.
 _INLINE_BYTES = 5_000_000
-# What columns of slice_data are called while they travel with X.
-FOR_SLICES = "dasknn slice_data "
 
 
-def run(tasks: Executor, plan: Plan, respondents, parts) -> tuple[PartSums, dict]:
+def run(
+    tasks: Executor, plan: Plan, responders: Sequence[Responder], parts: Sequence[partitions.Part]
+) -> tuple[PartSums, dict]:
     """Return the sums of all partitions, and the edges of buckets."""
-    found = tasks.values_of(lambda graph: _add_sums(tasks, graph, plan, respondents, parts))
-    return tuple(found)  # type: ignore[return-value]
+    sums, edges = tasks.values_of(lambda graph: _add_sums(tasks, graph, plan, responders, parts))
+    return sums, edges
 
 
-def _add_sums(tasks: Executor, graph: Graph, plan: Plan, respondents, parts) -> list[Any]:
-    size = len(cloudpickle.dumps(respondents))
+def _add_sums(
+    tasks: Executor,
+    graph: Graph,
+    plan: Plan,
+    responders: Sequence[Responder],
+    parts: Sequence[partitions.Part],
+) -> list[Any]:
+    size = len(cloudpickle.dumps(responders))
     given = (
-        graph.add_value("dasknn-model", respondents)
+        graph.add_value("dasknn-model", responders)
         if size <= _INLINE_BYTES
-        else tasks.put([respondents], [None])[0]
+        else tasks.put([responders], [None])[0]
     )
     sources = [part.add_to(graph) for part in parts]
     if plan.open_buckets:
@@ -67,18 +82,28 @@ def _add_sums(tasks: Executor, graph: Graph, plan: Plan, respondents, parts) -> 
     return [_merged(graph, wanted), edges]
 
 
-def _merged(graph: Graph, wanted: list):
-    """Add what merges neighbors, a few at a time; return a reference to the sum of all."""
+def _merged(graph: Graph, wanted: list[Any]) -> Any:
+    """Add tasks that merge neighbors, a few at a time; return a reference to the sum of all."""
     return graph.add_tree(partial(merge_tree, _add), wanted)[0]
 
 
-def _add(a, b):
+def _add(a: Any, b: Any) -> Any:
     if isinstance(a, tuple):
         return tuple(x + y for x, y in zip(a, b, strict=True))
     return a + b
 
 
 def in_order(slices: Slices, sums: PartSums, edges: dict, orders: dict) -> list[Slice]:
+    """Return all slices by name, in their order. ValueError: too many values.
+
+    Parameters
+    ----------
+    slices : Slices
+    sums : PartSums
+        Of all partitions.
+    edges : dict of Buckets to their edges
+    orders : dict of dimensions to the rank of their values, or None
+    """
     ordered = []
     for dimensions, found in zip(slices, sums.slices, strict=True):
         slicing.check_number(", ".join(map(_said, dimensions)), len(found), [])
@@ -91,15 +116,25 @@ def in_order(slices: Slices, sums: PartSums, edges: dict, orders: dict) -> list[
     return ordered
 
 
-def _said(dimension) -> str:
+def _said(dimension: Dimension) -> str:
     return str(slicing.column_of(dimension))
 
 
 @dataclass(frozen=True, eq=False)
 class _Outcomes:
-    """What is kept of a partition: codes or numbers y, answers of each model, weight (n,) or None.
+    """A partition after its models have predicted.
 
-    columns: for each dimension codes (n,) and values; of Buckets numbers (n,).
+    Attributes
+    ----------
+    number : int
+        Of the partition.
+    y : array
+        Numbers of classes (n,), or numbers (n, q).
+    answers : tuple of Answers
+        Of each model; empty without rows.
+    weight : array (n,) or None
+    columns : dict
+        For each dimension codes (n,) and their values; for Buckets numbers (n,).
     """
 
     number: int
@@ -111,7 +146,19 @@ class _Outcomes:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What workers do with a partition. names: what its sources bring; feature_names: columns of X."""
+    """The work on a partition, as a picklable object.
+
+    Attributes
+    ----------
+    ledgers : tuple of Ledger
+        The layout of the sums of each model.
+    slices : Slices
+    names : tuple of tuples of str
+        The columns that each source of a partition holds: X, y, weight, slice_data.
+    feature_names : list or None
+        The columns of X that models take, in their order.
+    seed, n_bootstrap : int
+    """
 
     ledgers: tuple[Ledger, ...]
     slices: Slices
@@ -129,12 +176,12 @@ class Plan:
     def _buckets(self) -> list[Buckets]:
         return [one for one in slicing.dimensions_of(self.slices) if isinstance(one, Buckets)]
 
-    def outcomes(self, number: int, respondents, *values) -> _Outcomes:
-        """Ask the models about a partition. PartitionError: bad data."""
+    def outcomes(self, number: int, responders: Sequence[Responder], *values: Any) -> _Outcomes:
+        """Let the models predict a partition. PartitionError: bad data."""
         with in_partition(number):
-            return self._outcomes(number, respondents, *values)
+            return self._outcomes(number, responders, *values)
 
-    def _outcomes(self, number: int, respondents, *values) -> _Outcomes:
+    def _outcomes(self, number: int, responders: Sequence[Responder], *values: Any) -> _Outcomes:
         columns = {"slice_data": None, **partitions.columns_of(self.names, values)}
         X, beside = columns["X"], columns["slice_data"]
         if X is None:
@@ -144,26 +191,29 @@ class Plan:
         if n_beside != n_rows:
             raise PartitionError(f"X has {n_rows} rows, slice_data has {n_beside}.")
         inputs.check_order({name: columns[name] for name in columns if columns[name] is not None})
-        # y and weights are looked at as everywhere, beside an X without columns.
+        # y and weights are checked as those of a fit, beside an X without columns.
         names = (("X",), ("y",), ("weight",)) if columns["weight"] is not None else (("X",), ("y",))
         rows = (np.empty((n_rows, 0)), columns["y"], columns["weight"])[: len(names)]
         block = load_block(names, np.float64, None, *rows)
         refuse_problems(block)
-        problem = respondents[0].problem
+        problem = self.ledgers[0].problem
         assert block.y is not None, "there is no evaluation without y"
         y = _targets(problem, block.y)
-        found = self._found(X, beside)
+        found = self._columns(X, beside)
         if self.feature_names is not None:
             own = [name for name in X.columns if not str(name).startswith(FOR_SLICES)]
             X = select(X[own] if len(own) < len(X.columns) else X, self.feature_names)
         if not n_rows:
             return _Outcomes(number, y, (), block.weight, found)
-        answers = tuple(respondent.answers(X) for respondent in respondents)
+        answers = tuple(
+            responder.answers(X, ledger.needs_labels, ledger.needs_proba)
+            for responder, ledger in zip(responders, self.ledgers, strict=True)
+        )
         for answer in answers:
             _check_answers(problem, answer, n_rows)
         return _Outcomes(number, y, answers, block.weight, found)
 
-    def _found(self, X, beside) -> dict:
+    def _columns(self, X: Any, beside: Any) -> dict[Any, Any]:
         found: dict[Any, Any] = {}
         for dimension in slicing.dimensions_of(self.slices):
             name = slicing.column_of(dimension)
@@ -179,17 +229,17 @@ class Plan:
                 found[dimension] = slicing.column_values(name, column)
         return found
 
-    def tallies(self, outcomes: _Outcomes) -> tuple[Tally, ...]:
-        """Return how many rows each number has, of each column whose edges are to be found."""
+    def tallies(self, outcomes: _Outcomes) -> tuple[CellTally, ...]:
+        """Return a tally of the numbers of each column whose edges are to be found."""
         return tuple(one.tally(outcomes.columns[one]) for one in self.open_buckets)
 
-    def edges(self, tallies: Sequence[Tally]) -> dict[Buckets, tuple[float, ...]]:
+    def edges(self, tallies: Sequence[CellTally]) -> dict[Buckets, tuple[float, ...]]:
         """Return the edges of all buckets."""
         edges = {one: one.n for one in self._buckets if not one.needs_edges}
         return edges | {one: one.edges(tally) for one, tally in zip(self.open_buckets, tallies, strict=True)}  # type: ignore[return-value]
 
     def sums(self, outcomes: _Outcomes, edges: dict) -> PartSums:
-        """Return the sums of a partition. PartitionError: too many values, or own metrics that fail."""
+        """Return the sums of a partition. PartitionError: too many values, or a user's metric that fails."""
         with in_partition(outcomes.number):
             return self._sums(outcomes, edges)
 
@@ -224,24 +274,22 @@ class Plan:
         draws = Draws(self.seed, outcomes.number, self.n_bootstrap)
         return sum_slices(blocks_of, rankings, groups, draws, self._moments(center))
 
-    def sums_at_once(self, number: int, respondents, *values) -> PartSums:
-        """Return the sums of a partition, whose buckets have known edges."""
-        return self.sums(self.outcomes(number, respondents, *values), self.edges(()))
+    def sums_at_once(self, number: int, responders: Sequence[Responder], *values: Any) -> PartSums:
+        """Return the sums of a partition if all edges of buckets are known."""
+        return self.sums(self.outcomes(number, responders, *values), self.edges(()))
 
     def _moments(self, center: np.ndarray) -> tuple[Moments, ...]:
         found = []
         for block, ledger in enumerate(self.ledgers):
             columns = ledger.columns
-            if evaluation_metrics.TARGETS in columns:
-                begin, q = columns[evaluation_metrics.TARGETS].start, len(center)
-                found.append(
-                    Moments(block, columns[evaluation_metrics.WEIGHT].start, begin, begin + q, center)
-                )
+            if TARGETS in columns:
+                begin, q = columns[TARGETS].start, len(center)
+                found.append(Moments(block, columns[WEIGHT].start, begin, begin + q, center))
         return tuple(found)
 
 
 def _targets(problem: Problem, y: np.ndarray) -> np.ndarray:
-    """Return numbers of classes (n,), or numbers (n, q). ValueError: y that does not go with the model."""
+    """Return numbers of classes (n,), or numbers (n, q). ValueError: y does not fit the model."""
     if problem.classes is None:
         numbers = as_numbers(y).astype(np.float64).reshape(len(y), -1)
         if numbers.shape[1] != problem.n_outputs:
@@ -254,8 +302,8 @@ def _targets(problem: Problem, y: np.ndarray) -> np.ndarray:
         if problem.one_hot and y.shape[1] == k and np.all((y == 0) | (y == 1)) and np.all(y.sum(axis=1) == 1):
             return y.argmax(axis=1)
         raise ValueError(
-            f"Expected one label a row, received y with {y.shape[1]} columns. Of multi-label data evaluate "
-            "one column after the other, with a function of labels as the model."
+            f"Expected one label a row, received y with {y.shape[1]} columns. Evaluate multi-label data one "
+            "column after the other, with a model of each."
         )
     if not len(y):
         return np.empty(0, dtype=np.intp)
@@ -268,7 +316,7 @@ def _check_answers(problem: Problem, answers: Answers, n_rows: int) -> None:
     columns = () if problem.classes is not None else (problem.n_outputs,)
     expected = {"predictions": (answers.labels, (n_rows, *columns))}
     if answers.proba is not None:
-        assert problem.classes is not None
+        assert problem.classes is not None, "a regression has no probabilities"
         expected["probabilities"] = (answers.proba, (n_rows, len(problem.classes)))
     for name, (found, shape) in expected.items():
         if found.shape != shape:

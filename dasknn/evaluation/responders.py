@@ -1,349 +1,276 @@
-"""What classifiers say of rows, and what it comes to: labels and scores, counted where the rows are.
+"""One family of responders: a fitted model of any kind, as tasks ask it about partitions of X.
 
-A responder (Classifier, Network, Given) goes to the workers and says, of a partition of X, scores (n, k), a
-column for each of its classes, or labels (n,).
+responder_of(model) ─► MLPResponder          MLPClassifier, MLPRegressor  ┐ also as the last step
+                       SequentialResponder   Sequential                   ┘ of a Pipeline
+                       EstimatorResponder    any other estimator with scikit-learn's predict
+                       Given                 predictions that exist already: X is them
+
+here         rows_for(model, X): X as the model takes it; place_of(model): where it runs
+on workers   .labels(X), .scores(X): for plots; .answers(X): for metrics, in one pass over the rows
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from dasknn.cluster.origins import Placed
 from dasknn.data import partitions
 from dasknn.data.blocks import Block, cast, refuse_problems
 from dasknn.data.columns import check_columns
-from dasknn.data.targets import ClassEncoder
-from dasknn.engine.outputs import MARGINS, PROBABILITIES, Outputs
+from dasknn.data.targets import ClassEncoder, MultilabelEncoder, NumberEncoder, as_array
+from dasknn.engine.outputs import MARGINS, Outputs
 from dasknn.estimators import MLPClassifier, MLPRegressor
-from dasknn.evaluation.metrics import BINARY, MULTICLASS, REGRESSION, Answers, Problem
-from dasknn.exceptions import PartitionError
+from dasknn.evaluation.problem import Answers
 from dasknn.losses import CLASSES, NUMBERS
 from dasknn.models.layer_stack import Stack
 from dasknn.models.sequential import Sequential
 from dasknn.training.prediction import Predictor
 
-
-@dataclass(frozen=True, eq=False)
-class NetworkResponder:
-    """A network of ours: one way through it gives labels and probabilities.
-
-    says: what its outputs say of classes; None for a regression. names: the columns of a dataframe.
-    """
-
-    predictor: Predictor
-    problem: Problem
-    says: Outputs | None
-    names: list | None
-    needs_labels: bool = True
-    needs_proba: bool = True
-
-    @property
-    def has_proba(self) -> bool:
-        return self.says is not None and self.says.has_probabilities
-
-    def answers(self, X) -> Answers:
-        values = cast(partitions.flat_rows(X), self.predictor.network.dtype)
-        self._check(values)
-        outputs = self.predictor.outputs(values)
-        if self.says is None:
-            return Answers(outputs)
-        scores = self.says.scores(outputs)
-        return Answers(self.says.labels(scores), scores if self.has_proba else None)
-
-    def _check(self, values) -> None:
-        """PartitionError: NaN or infinity; it names the column."""
-        try:
-            refuse_problems(Block(values, None, None))
-        except PartitionError:
-            if self.names is None:
-                raise
-            row, column = np.argwhere(~np.isfinite(values))[0].tolist()
-            raise PartitionError(
-                f"X holds {values[row, column]} in row {row}, column {self.names[column]!r}. Expected finite "
-                "numbers: drop such rows, or fill them (dask.dataframe's fillna, or an imputer)."
-            ) from None
-
-
-def _labels(proba: np.ndarray) -> np.ndarray:
-    """Return the numbers of the likeliest classes (n,); of two, the second one only above 0.5."""
-    if proba.shape[1] == 2:
-        return (proba[:, 1] > 0.5).astype(np.intp)
-    return proba.argmax(axis=1)
-
-
-@dataclass(frozen=True, eq=False)
-class EstimatorResponder:
-    """Any fitted estimator, applied to a partition as it is."""
-
-    model: Any
-    problem: Problem
-    has_proba: bool
-    needs_labels: bool = True
-    needs_proba: bool = True
-
-    def answers(self, X) -> Answers:
-        if self.problem.classes is None:
-            numbers = np.asarray(self.model.predict(X), dtype=np.float64)
-            return Answers(numbers.reshape(len(numbers), -1))
-        proba = None
-        if self.needs_proba or self._is_ours:
-            proba = np.asarray(self.model.predict_proba(X))
-        if self._is_ours:
-            assert proba is not None
-            # One way through the pipeline is enough.
-            return Answers(_labels(proba), proba)
-        if not self.needs_labels:
-            assert proba is not None
-            return Answers(np.zeros(len(proba), dtype=np.intp), proba)
-        labels = np.asarray(self.model.predict(X))
-        return Answers(ClassEncoder(self.problem.classes, "float64").numbers(labels), proba)
-
-    @property
-    def _is_ours(self) -> bool:
-        return hasattr(self.model, "steps") and isinstance(self.model[-1], MLPClassifier)
-
-
-def responders_of(models: Sequence[Any], X, y, pos_label) -> tuple[list[Any], Any]:
-    """Return what asks each model, and X as all of them take it."""
-    respondents: list[NetworkResponder | EstimatorResponder] = []
-    respondent: NetworkResponder | EstimatorResponder
-    for model in models:
-        if isinstance(model, Sequential):
-            respondent, X = _sequential(model, X, pos_label)
-        elif isinstance(model, MLPClassifier | MLPRegressor):
-            respondent = _mlp(model, X, pos_label)
-        else:
-            respondent = _estimator(model, y, pos_label)
-        respondents.append(respondent)
-    return respondents, X
-
-
-def _mlp(model, X, pos_label) -> NetworkResponder:
-    predictor = model._predictor()
-    try:
-        check_columns(model, X if hasattr(X, "ndim") else np.asarray(X), reset=False)
-    except ValueError as error:
-        error.add_note("Columns to slice by that the model must not see go to slice_data.")
-        raise
-    names = list(X.columns) if partitions.is_dataframe(X) else None
-    if isinstance(model, MLPRegressor):
-        return NetworkResponder(predictor, Problem(REGRESSION, None, model.n_outputs_), None, names)
-    if not isinstance(predictor.encoder, ClassEncoder):
-        raise ValueError(_MULTILABEL)
-    problem = _classes(predictor.encoder.classes, pos_label)
-    return NetworkResponder(
-        predictor, problem, Outputs(CLASSES, PROBABILITIES, predictor.network.n_outputs), names
-    )
-
-
-_MULTILABEL = (
-    "Expected a model of one label a row, received one of several labels. Evaluate one label after the other."
-)
-
-
-def _sequential(model: Sequential, X, pos_label) -> tuple[NetworkResponder, Any]:
-    if not model.built:
-        raise NotFittedError("This Sequential is not built yet. Call 'fit' first.")
-    names = list(X.columns) if partitions.is_dataframe(X) else None
-    X = model._ready(X)
-    network = model._built_network()
-    assert model._members is not None
-    predictor = Predictor(network, model._members, None)
-    says = Outputs.of_network(network)
-    if says.of == NUMBERS:
-        return NetworkResponder(predictor, Problem(REGRESSION, None, network.n_outputs), None, names), X
-    if says.is_multilabel:
-        raise ValueError(_MULTILABEL)
-    problem = _classes(says.classes, pos_label)
-    problem = replace(problem, one_hot=says.of == CLASSES, signed=says.scale == MARGINS)
-    return NetworkResponder(predictor, problem, says, names), X
-
-
-def _estimator(model, y, pos_label) -> EstimatorResponder:
-    if isinstance(model, type) or not hasattr(model, "predict"):
-        raise TypeError(
-            f"Expected a fitted model with predict (an estimator, a Pipeline or a Sequential), received "
-            f"{model!r:.80}."
-        )
-    if hasattr(model, "steps") and isinstance(model[-1], Sequential):
-        raise ValueError(
-            "Expected a Pipeline that ends in a classifier or a regressor, received one that ends in a "
-            "Sequential. Evaluate its last step: dasknn.evaluate(pipeline[-1], pipeline[:-1].transform(X), "
-            "y, slice_data=X)."
-        )
-    check_is_fitted(model)
-    model = bare(model)
-    if is_regressor(model):
-        n_outputs = np.shape(y)[1] if np.ndim(y) == 2 else 1
-        return EstimatorResponder(model, Problem(REGRESSION, None, int(n_outputs)), has_proba=False)
-    classes = getattr(model, "classes_", None)
-    if not is_classifier(model) or classes is None:
-        raise TypeError(
-            f"Expected a classifier with classes_ or a regressor, received {type(model).__name__}."
-        )
-    if isinstance(classes, list) or np.ndim(classes) != 1:
-        raise ValueError(_MULTILABEL)
-    return EstimatorResponder(
-        model, _classes(np.asarray(classes), pos_label), hasattr(model, "predict_proba")
-    )
-
-
-def _classes(classes: np.ndarray, pos_label) -> Problem:
-    known = classes.tolist()
-    if len(known) < 2:
-        raise ValueError(f"Expected a classifier of two classes or more, received one of {known} alone.")
-    if pos_label is None:
-        return Problem(BINARY if len(known) == 2 else MULTICLASS, classes)
-    if len(known) > 2 or pos_label not in known:
-        raise ValueError(
-            f"Expected pos_label to be one of two classes, received {pos_label!r} for {known[:20]}."
-        )
-    return Problem(BINARY, classes, positive=known.index(pos_label))
-
-
-def check_alike(problems: Sequence[Problem]) -> None:
-    for other in problems[1:]:
-        first = problems[0]
-        one, two = (None if p.classes is None else p.classes.tolist() for p in (first, other))
-        if (first.kind, one) != (other.kind, two):
-            raise ValueError(
-                f"Expected two models that predict the same, received {first.kind} of {one} and {other.kind} "
-                f"of {two}."
-            )
-
-
-# See `place_of`: no model says otherwise.
+#: Settings of `connect` for data without a model; see `place_of`.
 ANYWHERE: Mapping[str, Any] = {"client": None}
 
 
-@dataclass(frozen=True)
-class Classifier:
-    """A fitted classifier, as workers get it. classes: those of the columns of its scores.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Responder(ABC):
+    """Predicts with a fitted model for one partition of X after another.
 
-    multilabel: a row has any number of them. method: predict_proba or decision_function.
+    Attributes
+    ----------
+    classes : array (k,) or None
+        Labels of the classes, one for each column of `scores`; None for a regression.
+    n_outputs : int or None
+        Columns of a regression's predictions; None: as many as y has.
+    is_multilabel : bool
+        Whether a row can have several of the classes.
+    has_proba : bool
+        Whether the model has probabilities.
+    one_hot, signed : bool
+        Whether targets may be one-hot rows, or -1 for the class 0.
+    """
+
+    classes: np.ndarray | None
+    n_outputs: int | None = 1
+    is_multilabel: bool = False
+    has_proba: bool = False
+    one_hot: bool = False
+    signed: bool = False
+
+    @property
+    def known_classes(self) -> np.ndarray:
+        """The classes, of a classifier."""
+        assert self.classes is not None, "a regression has no classes"
+        return self.classes
+
+    @abstractmethod
+    def labels(self, X: Any) -> np.ndarray:
+        """Return the predicted labels (n,)."""
+
+    @abstractmethod
+    def scores(self, X: Any) -> np.ndarray:
+        """Return probabilities or other scores (n, k), a column for each class."""
+
+    def answers(self, X: Any, needs_labels: bool = True, needs_proba: bool = True) -> Answers:
+        """Return the predictions from which metrics are computed."""
+        if self.classes is None:
+            numbers = np.asarray(self.labels(X), dtype=np.float64)
+            return Answers(numbers.reshape(len(numbers), -1))
+        proba = self.scores(X) if needs_proba else None
+        if not needs_labels:
+            assert proba is not None, "metrics need labels or probabilities"
+            return Answers(np.zeros(len(proba), dtype=np.intp), proba)
+        return Answers(ClassEncoder(self.classes, "float64").numbers(self.labels(X)), proba)
+
+
+# --- networks of dasknn ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NetworkResponder(Responder):
+    """A network of dasknn, which is asked once for labels and probabilities.
+
+    Attributes
+    ----------
+    predictor : Predictor
+    steps : tuple of transformers
+        Steps of pipelines before the network, applied in turn.
+    """
+
+    predictor: Predictor
+    steps: tuple[Any, ...] = ()
+
+    def rows(self, X: Any) -> Any:
+        """Return the network's inputs. PartitionError: NaN or infinity, with its row and column."""
+        for step in self.steps:
+            X = step.transform(X)
+        names = list(X.columns) if partitions.is_dataframe(X) else None
+        rows = cast(partitions.flat_rows(X), self.predictor.network.dtype)
+        refuse_problems(Block(rows, None, None), names)
+        return rows
+
+    def answers(self, X: Any, needs_labels: bool = True, needs_proba: bool = True) -> Answers:
+        if self.classes is None:
+            return Answers(self.predictor.outputs(self.rows(X)))
+        scores = self.scores(X)
+        return Answers(self._numbers(scores), scores if self.has_proba else None)
+
+    @abstractmethod
+    def _numbers(self, scores: np.ndarray) -> np.ndarray:
+        """Return the numbers of the predicted classes (n,)."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MLPResponder(NetworkResponder):
+    """An MLPClassifier or MLPRegressor."""
+
+    @classmethod
+    def of(cls, model: MLPClassifier | MLPRegressor) -> MLPResponder:
+        """Return the responder. NotFittedError: the model is not fitted."""
+        predictor = model._predictor()
+        encoder = predictor.encoder
+        if isinstance(encoder, NumberEncoder):
+            return cls(predictor=predictor, classes=None, n_outputs=encoder.n_outputs)
+        return cls(
+            predictor=predictor,
+            classes=encoder.classes,
+            is_multilabel=isinstance(encoder, MultilabelEncoder),
+            has_proba=True,
+        )
+
+    def labels(self, X: Any) -> np.ndarray:
+        return self.predictor.predict(self.rows(X))
+
+    def scores(self, X: Any) -> np.ndarray:
+        return self.predictor.predict_proba(self.rows(X))
+
+    def _numbers(self, scores: np.ndarray) -> np.ndarray:
+        if scores.shape[1] == 2:
+            return (scores[:, 1] > 0.5).astype(np.intp)
+        return scores.argmax(axis=1)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SequentialResponder(NetworkResponder):
+    """A Sequential, whose classes are 0, 1, ...
+
+    Attributes
+    ----------
+    outputs : Outputs
+        How its outputs are read.
+    """
+
+    outputs: Outputs
+
+    @classmethod
+    def of(cls, model: Sequential) -> SequentialResponder:
+        """Return the responder. NotFittedError: the model is not built."""
+        if not model.built:
+            raise NotFittedError("This Sequential is not built yet. Call 'fit' first.")
+        network = model._built_network()
+        assert model._members is not None
+        outputs = Outputs.of_network(network)
+        return cls(
+            predictor=Predictor(network, model._members, None),
+            outputs=outputs,
+            classes=None if outputs.of == NUMBERS else outputs.classes,
+            n_outputs=network.n_outputs,
+            is_multilabel=outputs.is_multilabel,
+            has_proba=outputs.has_probabilities,
+            one_hot=outputs.of == CLASSES,
+            signed=outputs.scale == MARGINS,
+        )
+
+    def labels(self, X: Any) -> np.ndarray:
+        return self.outputs.labels(self.scores(X))
+
+    def scores(self, X: Any) -> np.ndarray:
+        return self.outputs.scores(self.predictor.outputs(self.rows(X)))
+
+    def _numbers(self, scores: np.ndarray) -> np.ndarray:
+        return self.outputs.labels(scores)
+
+
+# --- other models ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EstimatorResponder(Responder):
+    """Any fitted estimator, applied to a partition as it is.
+
+    Attributes
+    ----------
+    model : estimator
+    method : str
+        The method that gives scores: predict_proba or decision_function.
     """
 
     model: Any
-    classes: np.ndarray
-    multilabel: bool
-    method: str
+    method: str = "predict_proba"
 
-    def scores(self, X) -> np.ndarray:
-        """Return (n, k): a column a class."""
+    @classmethod
+    def of(cls, model: Any) -> EstimatorResponder:
+        """Return the responder.
+
+        Raises
+        ------
+        NotFittedError
+            The model is not fitted.
+        TypeError
+            It is neither a classifier nor a regressor.
+        ValueError
+            It has several outputs of classes.
+        """
+        if isinstance(model, type) or not hasattr(model, "predict"):
+            raise TypeError(
+                "Expected a fitted model with predict (an estimator, a Pipeline or a Sequential), received "
+                f"{model!r:.80}."
+            )
+        check_is_fitted(model)
+        if is_regressor(model):
+            return cls(model=_light(model), classes=None, n_outputs=None)
+        classes = getattr(model, "classes_", None)
+        if not is_classifier(model) or classes is None:
+            raise TypeError(
+                f"Expected a classifier with classes_ or a regressor, received {type(model).__name__}."
+            )
+        if isinstance(classes, list) or np.ndim(classes) != 1:
+            raise ValueError(
+                f"Expected a {type(model).__name__} with one output, received one with several. Train a "
+                "model for each of them."
+            )
+        last = last_step(model)
+        return cls(
+            model=_light(model),
+            classes=np.asarray(classes),
+            # As scikit-learn's MLPClassifier tells it.
+            is_multilabel=getattr(last, "out_activation_", None) == "logistic"
+            and getattr(last, "n_outputs_", 1) > 1,
+            has_proba=hasattr(model, "predict_proba"),
+        )
+
+    def labels(self, X: Any) -> np.ndarray:
+        return np.asarray(self.model.predict(X))
+
+    def scores(self, X: Any) -> np.ndarray:
         scores = np.asarray(getattr(self.model, self.method)(X))
         return np.column_stack([-scores, scores]) if scores.ndim == 1 else scores
 
-    def labels(self, X) -> np.ndarray:
-        """Return labels (n,)."""
-        return np.asarray(self.model.predict(X))
 
-
-@dataclass(frozen=True)
-class Network:
-    """What a Sequential predicts, if that is labels or classes: those are 0, 1, ..."""
-
-    predictor: Predictor
-    says: Outputs
-
-    @property
-    def classes(self) -> np.ndarray:
-        """Numbers of the classes."""
-        return self.says.classes
-
-    @property
-    def multilabel(self) -> bool:
-        """Whether a row has any number of them."""
-        return self.says.is_multilabel
-
-    def scores(self, X) -> np.ndarray:
-        """Return probabilities or margins (n, k): a column a class."""
-        return self.says.scores(self.predictor.outputs(X))
-
-    def labels(self, X) -> np.ndarray:
-        """Return labels (n,)."""
-        return self.says.labels(self.scores(X))
-
-
-@dataclass(frozen=True)
-class Given:
-    """Scores that a user has already: X are they. binary: 0, 1 or -1 are the only targets there may be.
-
-    as_text: classes are names of columns, so targets are compared with them as text.
-    """
-
-    classes: np.ndarray
-    multilabel: bool = False
-    binary: bool = False
-    as_text: bool = False
-
-    def scores(self, X) -> np.ndarray:
-        """Return (n, k): a column a class."""
-        scores = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
-        return scores.reshape(len(scores), -1)
-
-
-def responder_of(model, method: str = "auto") -> Classifier | Network:
-    """Return what says scores and labels of rows. NotFittedError; ValueError: it is not a classifier."""
-    if isinstance(model, Stack):
-        return _network(model, method)
-    if isinstance(model, type) or not hasattr(model, "predict"):
-        raise TypeError(
-            f"Expected a fitted classifier (an estimator, a Pipeline or a Sequential), received "
-            f"{model!r:.80}."
-        )
-    check_is_fitted(model)
-    if not is_classifier(model):
-        raise ValueError(
-            f"Expected a classifier, received {type(model).__name__}, which predicts numbers. Of those, "
-            "LearningCurveDisplay and SlicesDisplay show something."
-        )
-    methods = ["predict_proba", "decision_function"] if method == "auto" else [method]
-    found = [name for name in methods if hasattr(model, name)]
-    if not found:
-        raise ValueError(f"Expected a model with {' or '.join(methods)}, received {type(model).__name__}.")
-    classes = np.asarray(getattr(model, "classes_", ()))
-    last = model[-1] if hasattr(model, "steps") else model
-    multilabel = getattr(last, "out_activation_", None) == "logistic" and getattr(last, "n_outputs_", 1) > 1
-    if classes.ndim != 1 or not len(classes):
-        raise ValueError(
-            f"Expected a {type(model).__name__} with classes_ (k,), received one with {classes.shape}."
-        )
-    return Classifier(bare(model), classes, multilabel, found[0])
-
-
-def _network(model, method: str) -> Network:
-    if not model.built:
-        raise NotFittedError("This Sequential is not built yet. Call 'fit' first.")
-    network = model._built_network()
-    says = Outputs.of_network(network)
-    if says.of == NUMBERS:
-        raise ValueError(
-            "Expected a Sequential that says classes: one whose last layer has activation='sigmoid' or "
-            "'softmax', or that was compiled with a loss of them, such as "
-            f"BinaryCrossentropy(from_logits=True); received loss={network.loss!r} and "
-            f"activation={network.layers[-1].activation_name!r}."
-        )
-    if method == "predict_proba" and not says.has_probabilities:
-        raise ValueError(
-            f"Expected a Sequential of probabilities, received one with loss={network.loss!r}, whose outputs "
-            "are margins. Train with a crossentropy."
-        )
-    return Network(Predictor(network, model._members, None), says)
-
-
-def bare(model):
-    """Return a model of ours, or a Pipeline of one, as it can travel: callbacks may hold what cannot."""
+def _light(model: Any) -> Any:
+    """Return a model or a Pipeline without callbacks of dasknn's models, which may not be picklable."""
     light = copy.copy(model)
     if hasattr(model, "steps"):
-        light.steps = [*model.steps[:-1], (model.steps[-1][0], bare(model.steps[-1][1]))]
+        name, last = model.steps[-1]
+        light.steps = [*model.steps[:-1], (name, _light(last))]
     elif hasattr(model, "history_"):
         light.callbacks, light.history_ = None, []
     else:
@@ -351,14 +278,138 @@ def bare(model):
     return light
 
 
-def rows_for(model, X):
-    """Return X as a model takes it. ValueError: a Sequential takes other shapes."""
-    return model._ready(X) if isinstance(model, Stack) else X  # type: ignore[attr-defined]
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Given(Responder):
+    """Predictions that exist already, in place of X.
+
+    Attributes
+    ----------
+    is_binary : bool
+        Whether 0, 1 and -1 are the only targets that there may be.
+    as_text : bool
+        Whether classes are names of columns, so that targets are compared with them as text.
+    """
+
+    is_binary: bool = False
+    as_text: bool = False
+
+    def labels(self, X: Any) -> np.ndarray:
+        labels = as_array(X)
+        return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+
+    def scores(self, X: Any) -> np.ndarray:
+        scores = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
+        return scores.reshape(len(scores), -1)
 
 
-def place_of(model) -> dict[str, Any]:
+# --- from a model to its responder -------------------------------------------------------------------
+
+
+def responder_of(model: Any) -> Responder:
+    """Return the responder of a fitted model.
+
+    Parameters
+    ----------
+    model : MLPClassifier, MLPRegressor, Sequential, Pipeline or any fitted estimator
+        A pipeline may end in any of the others.
+
+    Raises
+    ------
+    NotFittedError
+        The model is not fitted or built.
+    TypeError
+        It predicts nothing, or it is neither a classifier nor a regressor.
+    ValueError
+        It has several outputs of classes.
+    """
+    if isinstance(model, MLPClassifier | MLPRegressor):
+        return MLPResponder.of(model)
+    if isinstance(model, Sequential):
+        return SequentialResponder.of(model)
+    if isinstance(model, Pipeline) and _ends_in_network(model):
+        responder = responder_of(model[-1])
+        assert isinstance(responder, NetworkResponder)
+        before = (model[:-1],) if len(model) > 1 else ()
+        return replace(responder, steps=(*before, *responder.steps))
+    return EstimatorResponder.of(model)
+
+
+def _ends_in_network(model: Pipeline) -> bool:
+    last = model[-1]
+    # Pipelines of other packages may have steps that transform no rows.
+    if len(model) > 1 and not hasattr(model[:-1], "transform"):
+        return False
+    if isinstance(last, Pipeline):
+        return _ends_in_network(last)
+    return isinstance(last, MLPClassifier | MLPRegressor | Sequential)
+
+
+def classifier_of(model: Any, method: str = "auto") -> Responder:
+    """Return the responder of a fitted classifier, whose scores are those of a method.
+
+    Parameters
+    ----------
+    model
+        See `responder_of`.
+    method : "predict_proba", "decision_function" or "auto"
+        "auto" is the first of these that the model has.
+
+    Raises
+    ------
+    ValueError
+        The model is not a classifier, or it does not have the method. Also as for `responder_of`.
+    """
+    responder = responder_of(model)
+    if isinstance(responder, SequentialResponder):
+        _check_sequential(last_step(model), responder, method)
+        return responder
+    name = type(model).__name__
+    if responder.classes is None:
+        raise ValueError(
+            f"Expected a classifier, received {name}, which predicts numbers. Use LearningCurveDisplay or "
+            "SlicesDisplay, which show regressions, too."
+        )
+    methods = ["predict_proba", "decision_function"] if method == "auto" else [method]
+    found = [one for one in methods if hasattr(model, one)]
+    if not found:
+        raise ValueError(f"Expected a model with {' or '.join(methods)}, received {name}.")
+    return replace(responder, method=found[0]) if isinstance(responder, EstimatorResponder) else responder
+
+
+def _check_sequential(model: Any, responder: SequentialResponder, method: str) -> None:
+    network = responder.predictor.network
+    if responder.classes is None:
+        raise ValueError(
+            "Expected a Sequential that predicts classes, received one with "
+            f"loss={network.loss!r} and activation={network.layers[-1].activation_name!r}. Use "
+            "activation='sigmoid' or 'softmax' in the last layer, or compile with a loss of classes, such as "
+            "BinaryCrossentropy(from_logits=True)."
+        )
+    if method == "predict_proba" and not responder.has_proba:
+        raise ValueError(
+            f"Expected a Sequential of probabilities, received one with loss={network.loss!r}, whose outputs "
+            "are margins. Train with a crossentropy."
+        )
+
+
+def last_step(model: Any) -> Any:
+    """Return the last step of a Pipeline, or the model itself."""
+    return last_step(model[-1]) if hasattr(model, "steps") else model
+
+
+def rows_for(model: Any, X: Any) -> Any:
+    """Return X as a model takes it, Dask collection or plain. ValueError: other columns or shapes."""
+    if isinstance(model, Sequential):
+        return model._ready(X)
+    if isinstance(model, MLPClassifier | MLPRegressor):
+        X = X if hasattr(X, "ndim") else np.asarray(X)
+        check_columns(model, X, reset=False)
+    return X
+
+
+def place_of(model: Any) -> dict[str, Any]:
     """Return where a model, or the last step of a Pipeline, was told to run: settings of `connect`."""
-    last = model[-1] if hasattr(model, "steps") else model
-    # What models of others call so may mean something else.
-    is_ours = isinstance(last, Placed | Stack)
-    return {name: getattr(last, name, None) if is_ours else None for name in ("client", "workers")}
+    last = last_step(model)
+    # Attributes of these names may mean something else in other packages' models.
+    is_placed = isinstance(last, Placed | Stack)
+    return {name: getattr(last, name, None) if is_placed else None for name in ("client", "workers")}

@@ -1,176 +1,48 @@
-"""How scores rank rows: weights by distinct score that add up over parts, and areas under curves, quantiles.
+"""Weights by distinct score or number: one mergeable sketch for rankings, curves, bins and edges.
 
     scores (n,)     probabilities, or any numbers
-      keys          int64 in the same order; neighbors share their high bits
-      Tally         weights by distinct key, sorted. Beyond a limit, low bits of all keys are dropped
-      roc_auc, average_precision, edges
+      keys          their order: int64 (`keys_of_probabilities`, `keys_of_numbers`), or the scores themselves
+      Tally         distinct keys (m,), ascending, and the summed weights (m, ...) of their rows
+      roc_auc, average_precision, quantiles, equal_frequency_edges
 
-Tallies of parts add up to the tally of the whole, in whatever order they are added: how many bits are dropped
-depends on the distinct keys of all of them alone.
+Tallies of parts merge into the tally of all rows. Up to a limit of distinct keys this is exact. Beyond it,
+neighboring keys are counted together, by one of two rules, because no rule keeps both promises:
+
+`CellTally`: cells whose borders depend on no data (keys without their low bits). Tallies then add up to the
+same tally in any order, the replicates of a bootstrap have the cells of the exact weights, and edges are
+numbers of the data. But a single cell can hold most of the rows, if others are scattered over many cells:
+no error of an area is guaranteed. `evaluate` and `Buckets` use it.
+
+`ShareTally`: bins that hold equal shares of the weight. They bound the error of an area, however close scores
+are together. But borders follow from the rows that were merged so far, so the bins depend on the order of
+merging. The curves of plots use it.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-# Distinct scores that are kept apart, for all curves of a picture together.
-_N_SCORES = 2**17
-# A single curve has at most so many bins, and one of many at least so many.
-_MOST_BINS, _FEWEST_BINS = 2**15, 2**10
-
-
-def bins_for(n_curves: int) -> int:
-    """Return the number of bins that each of so many curves may have."""
-    return min(_MOST_BINS, max(_FEWEST_BINS, _N_SCORES // max(n_curves, 1)))
-
-
-@dataclass(frozen=True, eq=False)
-class ScoreCounts:
-    """What positive and negative rows weigh at each score: scores (m,) ascending, positive, negative (m,).
-
-    n_rows: rows that weigh anything. n_bins: up to twice as many distinct scores are kept as they are; of
-    more, neighbors share a bin, at their mean. A bin holds equal shares of the positive and the negative
-    weight together: where few rows are positive, the curve is as fine as elsewhere.
-    """
-
-    scores: np.ndarray
-    positive: np.ndarray
-    negative: np.ndarray
-    n_rows: int
-    n_bins: int = _MOST_BINS
-
-    @classmethod
-    def of(cls, is_positive, scores, weight=None, n_bins: int = _MOST_BINS) -> ScoreCounts:
-        """is_positive (n,) bool; scores (n,) finite; weight (n,) >= 0 or None."""
-        scores = np.asarray(scores, dtype=np.float64)
-        weight = np.ones(len(scores)) if weight is None else np.asarray(weight, dtype=np.float64)
-        positive = np.where(is_positive, weight, 0.0)
-        return _sorted(scores, positive, weight - positive, int(np.count_nonzero(weight)), n_bins)
-
-    @classmethod
-    def merged(cls, parts: Sequence[ScoreCounts]) -> ScoreCounts:
-        """Return the counts of all rows of the parts."""
-        scores, positive, negative = (
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("scores", "positive", "negative")
-        )
-        return _sorted(scores, positive, negative, sum(part.n_rows for part in parts), parts[0].n_bins)
-
-    @property
-    def totals(self) -> tuple[float, float]:
-        """Weight of all positive rows, and of all negative ones."""
-        return float(self.positive.sum()), float(self.negative.sum())
-
-    def as_rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return (is_positive, score, weight): a few rows that weigh what all rows do, for scikit-learn."""
-        is_positive = np.repeat([True, False], len(self.scores))
-        return is_positive, np.tile(self.scores, 2), np.concatenate([self.positive, self.negative])
-
-    def quantiles(self, shares: np.ndarray) -> np.ndarray:
-        """Return the scores below which these shares of the weight lie, interpolated as numpy does."""
-        weight = self.positive + self.negative
-        ends = np.cumsum(weight)
-        # As many rows of the mean weight: numpy places the first at 0 and the last at 1.
-        a_row = ends[-1] / self.n_rows
-        begins = ends - weight
-        last_rows = np.maximum(ends - a_row, begins)
-        positions = np.column_stack([begins, last_rows]).ravel()
-        return np.interp(shares * last_rows[-1], positions, np.repeat(self.scores, 2))
-
-    def binned(self, edges: np.ndarray) -> BinnedScores:
-        """Return the sums of bins between these edges."""
-        weight = self.positive + self.negative
-        return BinnedScores.of_sums(self.scores, weight, self.positive, edges)
-
-
-def _sorted(scores, positive, negative, n_rows: int, n_bins: int) -> ScoreCounts:
-    """Return counts of scores in any order, several of which may be equal."""
-    kept = np.flatnonzero(positive + negative)
-    kept = kept[np.argsort(scores[kept], kind="stable")]
-    scores, positive, negative = scores[kept], positive[kept], negative[kept]
-    if len(scores):
-        begins = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))
-        scores, positive, negative = (
-            scores[begins],
-            np.add.reduceat(positive, begins),
-            np.add.reduceat(negative, begins),
-        )
-    if len(scores) > 2 * n_bins:
-        scores, positive, negative = _in_bins(scores, positive, negative, n_bins)
-    return ScoreCounts(scores, positive, negative, n_rows, n_bins)
-
-
-def _in_bins(scores, positive, negative, n_bins: int):
-    """Put neighboring scores together, so that at most n_bins are left."""
-    shares = sum(part / total for part in (positive, negative) if (total := part.sum()))
-    ends = np.cumsum(shares)
-    # By their middles: a score that many rows have does not draw its neighbors into its bin.
-    bins = ((ends - shares / 2) / ends[-1] * n_bins).astype(np.intp)
-    begins = np.flatnonzero(np.concatenate([[True], bins[1:] != bins[:-1]]))
-    weight = positive + negative
-    means = np.add.reduceat(scores * weight, begins) / np.add.reduceat(weight, begins)
-    return means, np.add.reduceat(positive, begins), np.add.reduceat(negative, begins)
-
-
-@dataclass(frozen=True, eq=False)
-class BinnedScores:
-    """Sums over the rows of each bin: their weight, weight * score, and the weight of positive rows; (m,)."""
-
-    weight: np.ndarray
-    score_sum: np.ndarray
-    positive: np.ndarray
-
-    @classmethod
-    def of(cls, is_positive, scores, weight, edges: np.ndarray) -> BinnedScores:
-        """is_positive, scores (n,); weight (n,) or None; edges (m + 1,): a bin holds its right edge."""
-        scores = np.asarray(scores, dtype=np.float64)
-        weight = np.ones(len(scores)) if weight is None else np.asarray(weight, dtype=np.float64)
-        return cls.of_sums(scores, weight, np.where(is_positive, weight, 0.0), edges)
-
-    @classmethod
-    def of_sums(cls, scores, weight, positive, edges: np.ndarray) -> BinnedScores:
-        """scores (n,), what all rows weigh at each, and what positive ones do."""
-        bins = np.searchsorted(edges[1:-1], scores)
-        return cls(
-            *(np.bincount(bins, values, len(edges) - 1) for values in (weight, weight * scores, positive))
-        )
-
-    @classmethod
-    def merged(cls, parts: Sequence[BinnedScores]) -> BinnedScores:
-        """Return the sums over all rows of the parts."""
-        return cls(
-            *(
-                np.sum([getattr(part, name) for part in parts], axis=0)
-                for name in ("weight", "score_sum", "positive")
-            )
-        )
-
-    @property
-    def totals(self) -> tuple[float, float]:
-        """Weight of all positive rows, and of all negative ones."""
-        positive = float(self.positive.sum())
-        return positive, float(self.weight.sum()) - positive
-
-    def curve(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return (share of positive rows, mean score) of each bin that holds any."""
-        held = self.weight > 0
-        return self.positive[held] / self.weight[held], self.score_sum[held] / self.weight[held]
-
-
-# A tally has at most so many distinct values before it drops digits.
+# Most distinct keys of a CellTally before low bits are dropped.
 MOST_DISTINCT = 100_000
-# The bits of 0.5: where the two halves of probabilities meet.
+# Most bins of one curve, fewest of one of many, and bins of all curves of a plot together.
+_MOST_BINS, _FEWEST_BINS, _BINS_OF_ALL = 2**15, 2**10, 2**17
+# The bits of 0.5, where the two halves of the probabilities meet.
 _HALF = int(np.array(0.5).view(np.int64))
+
+
+# --- keys --------------------------------------------------------------------------------------------
 
 
 def keys_of_probabilities(scores: np.ndarray) -> np.ndarray:
     """Return scores in [0, 1] as int64 (n,) in the same order.
 
-    Their distance follows that to 0 or to 1, whichever is nearer: when bits are dropped, 0.999999 and 0.9999
-    stay as far apart as 0.000001 and 0.0001.
+    The distance of two keys follows that to 0 or to 1, which is nearer: when bits are dropped, 0.999999 and
+    0.9999 stay as far apart as 0.000001 and 0.0001.
     """
     scores = np.clip(np.asarray(scores, dtype=np.float64), 0.0, 1.0) + 0.0
     is_low = scores <= 0.5
@@ -180,7 +52,7 @@ def keys_of_probabilities(scores: np.ndarray) -> np.ndarray:
 
 
 def keys_of_numbers(values: np.ndarray) -> np.ndarray:
-    """Return any numbers but NaN as int64 (n,) in the same order."""
+    """Return numbers other than NaN as int64 (n,) in the same order."""
     # Without 0.0 a negative zero would come before it.
     bits = (np.asarray(values, dtype=np.float64) + 0.0).view(np.int64)
     # Negative floats have the order of their sizes.
@@ -188,53 +60,111 @@ def keys_of_numbers(values: np.ndarray) -> np.ndarray:
 
 
 def numbers_of_keys(keys: np.ndarray) -> np.ndarray:
-    """Return the numbers (n,) that `keys_of_numbers` made these keys of."""
+    """Return the numbers (n,) from which `keys_of_numbers` made these keys."""
     return np.where(keys < 0, keys ^ np.int64(2**63 - 1), keys).view(np.float64)
 
 
-@dataclass(frozen=True, eq=False)
-class Tally:
-    """Weights by distinct key.
+# --- the sketch --------------------------------------------------------------------------------------
 
-    keys (m,) int64, ascending; weights (m, ...) float64: what the rows of a key add up to. level: so many low
-    bits of all keys were dropped. limit: the most keys there may be.
+
+@dataclass(frozen=True, eq=False)
+class Tally(ABC):
+    """Summed weights by distinct key; tallies of parts merge into the tally of all rows.
+
+    Attributes
+    ----------
+    keys : array (m,), ascending and distinct
+    weights : float64 array (m, ...)
+        The sums over the rows of each key. For rankings (m, 2, ...): of negative and of positive rows.
     """
 
     keys: np.ndarray
     weights: np.ndarray
+
+    @classmethod
+    @abstractmethod
+    def merged(cls, parts: Sequence[Self]) -> Self:
+        """Return the tally of all rows of the parts."""
+
+    def __add__(self, other: Self) -> Self:
+        return self.merged([self, other])
+
+    @property
+    def totals(self) -> np.ndarray:
+        """Weights of all rows, (...)."""
+        return self.weights.sum(axis=0)
+
+
+def _joined(parts: Sequence[Tally]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the keys of all parts, ascending and distinct, and their summed weights."""
+    keys, weights = (np.concatenate([getattr(part, name) for part in parts]) for name in ("keys", "weights"))
+    return sums_by_key(keys, weights)
+
+
+def sums_by_key(keys: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return distinct keys, ascending, and the summed weights of their rows."""
+    order = np.argsort(keys, kind="stable")
+    return _sums_of_sorted(keys[order], weights[order])
+
+
+def _sums_of_sorted(keys: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if n_distinct(keys) == len(keys):
+        return keys, weights
+    begins = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    return keys[begins], np.add.reduceat(weights, begins, axis=0)
+
+
+def n_distinct(ascending: np.ndarray) -> int:
+    """Return the number of different values in an ascending array."""
+    return int(np.count_nonzero(ascending[1:] != ascending[:-1])) + bool(len(ascending))
+
+
+# --- cells that depend on no data ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class CellTally(Tally):
+    """A tally by int64 keys whose low bits are dropped, as many as it takes to stay within a limit.
+
+    How many bits that is depends on the distinct keys of all rows alone, so the order of merging is free.
+
+    Attributes
+    ----------
+    level : int
+        The number of low bits that were dropped from all keys.
+    limit : int
+        The most keys that there may be.
+    """
+
     level: int = 0
     limit: int = MOST_DISTINCT
 
     @classmethod
-    def of(cls, keys: np.ndarray, weights: np.ndarray, limit: int = MOST_DISTINCT) -> Tally:
+    def of(cls, keys: np.ndarray, weights: np.ndarray, limit: int = MOST_DISTINCT) -> Self:
         """Tally rows: keys (n,) in any order, weights (n, ...)."""
         order = np.argsort(keys, kind="stable")
         return cls.of_sorted(keys[order], weights[order], limit)
 
     @classmethod
-    def of_sorted(cls, keys: np.ndarray, weights: np.ndarray, limit: int = MOST_DISTINCT) -> Tally:
+    def of_sorted(cls, keys: np.ndarray, weights: np.ndarray, limit: int = MOST_DISTINCT) -> Self:
         """Tally rows whose keys ascend."""
-        return cls(*_together(keys, np.asarray(weights, dtype=np.float64)), 0, limit).within(limit)
+        return cls(*_sums_of_sorted(keys, np.asarray(weights, dtype=np.float64)), 0, limit).within(limit)
 
-    def __add__(self, other: Tally) -> Tally:
-        level = max(self.level, other.level)
-        mine, others = self.at_level(level), other.at_level(level)
-        keys = np.concatenate([mine.keys, others.keys])
-        order = np.argsort(keys, kind="stable")
-        weights = np.concatenate([mine.weights, others.weights])[order]
-        limit = min(self.limit, other.limit)
-        return Tally(*_together(keys[order], weights), level, limit).within(limit)
+    @classmethod
+    def merged(cls, parts: Sequence[Self]) -> Self:
+        level, limit = max(part.level for part in parts), min(part.limit for part in parts)
+        return cls(*_joined([part.at_level(level) for part in parts]), level, limit).within(limit)
 
-    def at_level(self, level: int) -> Tally:
+    def at_level(self, level: int) -> Self:
         """Return the tally with at least so many bits dropped."""
         if level <= self.level:
             return self
-        return Tally(*_together(cells(self.keys, level), self.weights), level, self.limit)
+        return type(self)(*_sums_of_sorted(cells(self.keys, level), self.weights), level, self.limit)
 
-    def within(self, limit: int) -> Tally:
+    def within(self, limit: int) -> Self:
         """Return the tally with as many bits dropped as it takes to have no more keys than the limit."""
         fitting = self if len(self.keys) <= limit else self.at_level(level_for(self.keys, limit))
-        return Tally(fitting.keys, fitting.weights, fitting.level, limit)
+        return type(self)(fitting.keys, fitting.weights, fitting.level, limit)
 
 
 def cells(keys: np.ndarray, level: int) -> np.ndarray:
@@ -243,7 +173,7 @@ def cells(keys: np.ndarray, level: int) -> np.ndarray:
 
 
 def level_for(keys: np.ndarray, limit: int) -> int:
-    """Return the least number of low bits to drop from ascending keys, so that at most `limit` differ."""
+    """Return the least number of low bits to drop from ascending keys so that at most `limit` differ."""
     low, high = 0, 63
     while low < high:
         middle = (low + high) // 2
@@ -254,20 +184,117 @@ def level_for(keys: np.ndarray, limit: int) -> int:
     return low
 
 
-def n_distinct(ascending: np.ndarray) -> int:
-    """Return how many different values there are."""
-    return int(np.count_nonzero(ascending[1:] != ascending[:-1])) + bool(len(ascending))
+# --- bins of equal shares --------------------------------------------------------------------------------
 
 
-def _together(keys: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return distinct ascending keys, and the sums of their weights."""
-    if n_distinct(keys) == len(keys):
-        return keys, weights
-    begins = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    return keys[begins], np.add.reduceat(weights, begins, axis=0)
+def bins_for(n_curves: int) -> int:
+    """Return the number of bins that each of so many curves may have."""
+    return min(_MOST_BINS, max(_FEWEST_BINS, _BINS_OF_ALL // max(n_curves, 1)))
 
 
-# --- from weights (m, 2, ...) of negative and positive rows, by ascending score -----------------------
+@dataclass(frozen=True, eq=False)
+class ShareTally(Tally):
+    """A tally by score of negative and positive rows, weights (m, 2).
+
+    Up to twice `n_bins` distinct scores are kept as they are. Of more, neighbors share a bin, at their mean.
+    A bin holds equal shares of the negative and the positive weight together: if few rows are positive, the
+    curve is as fine there as elsewhere.
+
+    A bin with the shares p and q of the positive and negative rows moves the area under a ROC curve by at
+    most p q / 2. Since p + q is about 2 / n_bins, all bins move it by at most about 1 / (2 n_bins).
+
+    Attributes
+    ----------
+    n_rows : int
+        The number of rows that weigh anything.
+    n_bins : int
+    """
+
+    n_rows: int
+    n_bins: int = _MOST_BINS
+
+    @classmethod
+    def of(
+        cls,
+        is_positive: np.ndarray,
+        scores: np.ndarray,
+        weight: np.ndarray | None = None,
+        n_bins: int = _MOST_BINS,
+    ) -> Self:
+        """Tally rows: is_positive (n,) bool; scores (n,), finite; weight (n,) >= 0 or None."""
+        weights = weights_by_class(is_positive, weight)
+        kept = np.flatnonzero(weights.sum(axis=1))
+        scores = np.asarray(scores, dtype=np.float64)[kept]
+        return cls._within(*sums_by_key(scores, weights[kept]), len(kept), n_bins)
+
+    @classmethod
+    def merged(cls, parts: Sequence[Self]) -> Self:
+        return cls._within(*_joined(parts), sum(part.n_rows for part in parts), parts[0].n_bins)
+
+    @classmethod
+    def _within(cls, scores: np.ndarray, weights: np.ndarray, n_rows: int, n_bins: int) -> Self:
+        if len(scores) > 2 * n_bins:
+            scores, weights = _merge_neighbors(scores, weights, n_bins)
+        return cls(scores, weights, n_rows, n_bins)
+
+    def as_rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return (is_positive, score, weight) of a few rows that weigh what all rows do, for scikit-learn."""
+        is_positive = np.repeat([True, False], len(self.keys))
+        return is_positive, np.tile(self.keys, 2), np.concatenate([self.weights[:, 1], self.weights[:, 0]])
+
+    def quantiles(self, shares: np.ndarray) -> np.ndarray:
+        """Return the scores below which these shares of the weight lie, interpolated as numpy does."""
+        weight = self.weights.sum(axis=1)
+        ends = np.cumsum(weight)
+        # As if n_rows rows had the mean weight: numpy places the first at 0 and the last at 1.
+        a_row = ends[-1] / self.n_rows
+        begins = ends - weight
+        last_rows = np.maximum(ends - a_row, begins)
+        positions = np.column_stack([begins, last_rows]).ravel()
+        return np.interp(shares * last_rows[-1], positions, np.repeat(self.keys, 2))
+
+
+def weights_by_class(is_positive: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Return (n, 2): what a row weighs as a negative and as a positive one."""
+    weight = np.ones(len(is_positive)) if weight is None else np.asarray(weight, dtype=np.float64)
+    positive = np.where(is_positive, weight, 0.0)
+    return np.column_stack([weight - positive, positive])
+
+
+def in_bins(scores: np.ndarray, weights: np.ndarray, edges: np.ndarray) -> CellTally:
+    """Tally scores by bin.
+
+    Parameters
+    ----------
+    scores : array (n,)
+    weights : array (n, 2)
+        Of negative and positive rows.
+    edges : array (n_bins + 1,)
+        A bin holds its right edge.
+
+    Returns
+    -------
+    CellTally
+        Of numbers of bins; weights (m, 3): of negative rows, of positive rows, and weight * score of both.
+    """
+    bins = np.searchsorted(edges[1:-1], scores)
+    scored = weights.sum(axis=1) * scores
+    return CellTally.of(bins, np.column_stack([weights, scored]), limit=len(edges))
+
+
+def _merge_neighbors(scores: np.ndarray, weights: np.ndarray, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Put neighboring scores together, so that at most n_bins are left."""
+    shares = sum(part / total for part in weights.T if (total := part.sum()))
+    ends = np.cumsum(shares)
+    # By their middles: a score that many rows have does not draw its neighbors into its bin.
+    bins = ((ends - shares / 2) / ends[-1] * n_bins).astype(np.intp)
+    begins = np.flatnonzero(np.concatenate([[True], bins[1:] != bins[:-1]]))
+    weight = weights.sum(axis=1)
+    means = np.add.reduceat(scores * weight, begins) / np.add.reduceat(weight, begins)
+    return means, np.add.reduceat(weights, begins, axis=0)
+
+
+# --- areas, from weights (m, 2, ...) of negative and positive rows, by ascending score ------------------
 
 
 def roc_auc(weights: np.ndarray) -> np.ndarray:
@@ -295,13 +322,18 @@ def average_precision(weights: np.ndarray) -> np.ndarray:
     return np.divide((precision * positives).sum(axis=0), total, out=np.zeros_like(total), where=total > 0)
 
 
-# --- from a tally of numbers -------------------------------------------------------------------------
+# --- edges -------------------------------------------------------------------------------------------
 
 
-def equal_frequency_edges(tally: Tally, n: int) -> np.ndarray:
+def equal_frequency_edges(tally: CellTally, n: int) -> np.ndarray:
     """Return the edges of at most n intervals of about as many rows each, from the least to the greatest.
 
-    tally: of numbers, by `keys_of_numbers`, with weights (m,). Fewer where a value has more than its share.
+    Parameters
+    ----------
+    tally : CellTally
+        Of numbers, by `keys_of_numbers`, with weights (m,).
+    n : int
+        Fewer are made if a value has more than its share of the rows.
     """
     values = numbers_of_keys(tally.keys)
     ends = np.cumsum(tally.weights)

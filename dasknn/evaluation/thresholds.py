@@ -1,4 +1,4 @@
-"""What evaluations must come to: thresholds that every slice passes, or a list of those that do not."""
+"""Thresholds for evaluations: all slices pass, or an error lists those that do not."""
 
 from __future__ import annotations
 
@@ -8,45 +8,72 @@ from typing import Any
 
 import numpy as np
 
-from dasknn.evaluation import metrics as evaluation_metrics
+from dasknn.evaluation.metrics import METRICS
+from dasknn.exceptions import caller_stacklevel
 from dasknn.saving.serialization import did_you_mean
 
 _COMPARISONS = {">=": ge, "<=": le, ">": gt, "<": lt}
-# Which end of an interval is judged: the one that passes less easily, or the one that does so more easily.
+# What is judged: the metric, or the end of its interval that passes less or more easily.
 _BOUNDS = ("value", "worst", "best")
-# So many of them are named.
+# Slices that a message names.
 _SHOWN = 10
-_UNJUDGED = "Not judged, since they have too few rows or the metric is not defined"
+_UNJUDGED = "Not judged, since they have too few rows or the metric is not defined there"
 
 
 class ThresholdError(AssertionError):
-    """Slices that do not pass; `failures` is a dataframe of them."""
+    """Slices do not pass their thresholds.
 
-    def __init__(self, message: str, failures=None):
+    Attributes
+    ----------
+    failures : pandas.DataFrame
+        One row for each slice and threshold: `slice`, `rows`, `metric`, `value`, `low`, `high`, `threshold`.
+    """
+
+    def __init__(self, message: str, failures: Any = None):
         super().__init__(message)
         self.failures = failures
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return type(self), (self.args[0], self.failures)
 
 
-def assert_thresholds(evaluation, thresholds: dict[str, Any], *, bound: str = "value", slices=None):
-    """Return an evaluation if all its slices pass; raise ThresholdError, which names those that do not.
+def assert_thresholds(
+    evaluation: Any, thresholds: dict[str, Any], *, bound: str = "value", slices: Any = None
+) -> Any:
+    """Return an evaluation if all its slices pass; otherwise raise a ThresholdError that lists the others.
 
     Parameters
     ----------
-    evaluation : what `evaluate` or `compare` returned.
-    thresholds : for each metric a number, or (">=", number) with >=, <=, > or <, or a list of such pairs. A
-        number alone is the least of a score, and the most of a loss or error. Of a comparison, the metrics
-        are `accuracy_difference`, `accuracy_a`, and so on.
-    bound : what is judged. "value": the metric itself. "worst": the end of its interval that passes less
-        easily, so that a slice passes only where it is sure to. "best": the other end, so that a slice fails
-        only where it is sure to.
-    slices : names of the slices that are judged; None: all.
+    evaluation : pandas.DataFrame
+        The result of `evaluate` or `compare`.
+    thresholds : dict
+        For each metric a number, a pair such as `(">=", 0.8)` with `>=`, `<=`, `>` or `<`, or a list of such
+        pairs. A number alone is a minimum for a score and a maximum for a loss or an error. The metrics of a
+        comparison are `accuracy_difference`, `accuracy_a`, and so on.
+    bound : {"value", "worst", "best"}, default="value"
+        What is judged. "value": the metric. "worst": the end of its interval that passes less easily, so that
+        a slice passes only if that is certain. "best": the other end, so that a slice fails only if that is
+        certain.
+    slices : str or list of str, default=None
+        Names of the slices to judge; None: all.
 
-    Slices with too few rows, or where a metric is not defined, are not judged; a UserWarning names them. If
-    that leaves none, a metric fails. ThresholdError is an AssertionError. ValueError: metrics or slices that
-    are not there, a number alone for a metric of which neither more nor less is better.
+    Returns
+    -------
+    pandas.DataFrame
+        `evaluation` itself.
+
+    Raises
+    ------
+    ThresholdError
+        Slices do not pass, or no slice has a value of a metric. It is an AssertionError.
+    ValueError
+        Metrics or slices that are not in the evaluation, or a number alone for a metric that is neither a
+        score nor a loss.
+
+    Warns
+    -----
+    UserWarning
+        Slices were not judged, because they have too few rows or the metric is not defined there.
     """
     if not thresholds:
         raise ValueError("Expected at least one threshold, such as {'accuracy': 0.8}, received none.")
@@ -71,11 +98,11 @@ def assert_thresholds(evaluation, thresholds: dict[str, Any], *, bound: str = "v
     if failures:
         raise _threshold_error(failures, len(judged), bound, unjudged)
     if unjudged:
-        warnings.warn(f"{_UNJUDGED}: {unjudged}.", stacklevel=2)
+        warnings.warn(f"{_UNJUDGED}: {unjudged}.", stacklevel=caller_stacklevel())
     return evaluation
 
 
-def _chosen(evaluation, slices):
+def _chosen(evaluation: Any, slices: Any) -> Any:
     names = [slices] if isinstance(slices, str) else list(slices)
     there = evaluation["slice"].tolist()
     for name in names:
@@ -87,8 +114,8 @@ def _chosen(evaluation, slices):
     return evaluation[evaluation["slice"].isin(names)]
 
 
-def _checks(evaluation, metric: str, wanted) -> list[tuple[str, float]]:
-    """Return (comparison, number) pairs. ValueError: a metric that is not there, or something else."""
+def _checks(evaluation: Any, metric: str, wanted: Any) -> list[tuple[str, float]]:
+    """Return (comparison, number) pairs. ValueError: an unknown metric, or another kind of threshold."""
     there = [
         name
         for name in evaluation.columns
@@ -111,8 +138,8 @@ def _checks(evaluation, metric: str, wanted) -> list[tuple[str, float]]:
     return checks
 
 
-def _direction(evaluation, metric: str) -> str:
-    known = {name: one.greater_is_better for name, one in evaluation_metrics.METRICS.items()}
+def _direction(evaluation: Any, metric: str) -> str:
+    known = {name: one.greater_is_better for name, one in METRICS.items()}
     known |= evaluation.attrs.get("greater_is_better", {})
     of = metric
     for ending in ("_difference", "_a", "_b"):
@@ -120,8 +147,8 @@ def _direction(evaluation, metric: str) -> str:
             of = metric.removesuffix(ending)
     if known.get(of) is None:
         raise ValueError(
-            f"Expected a threshold of {metric!r} with a comparison, such as ('>=', 0.1), since neither more "
-            "nor less of it is better."
+            f"Expected a threshold of {metric!r} with a comparison, such as ('>=', 0.1), received a number "
+            "alone: neither more nor less of it is better."
         )
     return ">=" if known[of] else "<="
 
@@ -133,8 +160,8 @@ def _judged_number(row: dict, metric: str, sign: str, bound: str) -> float:
     number = row.get(f"{metric}_{end}", float("nan"))
     if np.isnan(number):
         raise ValueError(
-            f"Expected an interval of {metric!r} for bound={bound!r}, and there is none. Use bound='value', "
-            "or evaluate with n_bootstrap > 0."
+            f"Expected an interval of {metric!r} for bound={bound!r}, received none. Use bound='value', or "
+            "evaluate with n_bootstrap > 0."
         )
     return number
 

@@ -1,7 +1,15 @@
-"""Plots of models and trainings, in scikit-learn's Display convention."""
+"""Plots of trainings and of fitted models, in scikit-learn's Display convention.
 
+    from_estimator, from_predictions, ...   compute what is shown, where the data is, and draw it
+    .plot(ax=None)                          draws it again; .ax_ and .figure_ are the axes and the figure
+
+Workers count scores and labels of Dask data in one pass over the partitions (`dasknn.evaluation.counts`);
+scikit-learn's displays draw the curves and matrices that follow.
+"""
+
+from dasknn.plots.calibration import CalibrationDisplay
 from dasknn.plots.confusion_matrix import ConfusionMatrixDisplay
-from dasknn.plots.score_curves import CalibrationDisplay, PrecisionRecallDisplay, RocCurveDisplay
+from dasknn.plots.score_curves import PrecisionRecallDisplay, RocCurveDisplay
 from dasknn.plots.slices import SlicesDisplay
 from dasknn.plots.training import EpochTimesDisplay, LearningCurveDisplay
 

@@ -1,39 +1,62 @@
-"""Which classes are taken for which."""
+"""Which classes are confused with which."""
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import numpy as np
-import sklearn.calibration
 import sklearn.metrics
 
-from dasknn.evaluation.counts import (
-    LabelCounts,
-    check_lengths,
-    count_given_labels,
-    count_labels,
-    counted,
-)
-from dasknn.evaluation.responders import place_of, responder_of, rows_for
+from dasknn.evaluation.counts import LabelCounts, check_lengths, count_labels, counted
+from dasknn.evaluation.responders import Given, classifier_of, place_of, rows_for
 from dasknn.plots.style import axes_for, pyplot
 
 
 class ConfusionMatrixDisplay(sklearn.metrics.ConfusionMatrixDisplay):
-    """scikit-learn's confusion matrix, also of Dask data, which is counted where it is.
+    """scikit-learn's confusion matrix, also for Dask data, whose rows are counted where they are.
 
-    confusion_matrix (k, k), rows by true label; display_labels (k,): names of the classes.
+    Parameters
+    ----------
+    confusion_matrix : array (k, k)
+        A row for each true label, a column for each predicted one.
+    display_labels : array (k,), default=None
+        Names of the classes.
+
+    Attributes
+    ----------
+    im_, text_, ax_, figure_
+        As in scikit-learn.
     """
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, sample_weight=None, **settings):
-        """Draw the confusion matrix of a fitted classifier on X (n, p) and y (n,).
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, **settings: Any
+    ) -> Self:
+        """Draw the confusion matrix of a fitted classifier.
 
-        estimator: an estimator or Pipeline of classes, or a Sequential with sigmoid or softmax outputs. X, y,
-        sample_weight: Dask collections or plain data. settings: those of from_predictions. ValueError: a
-        regressor, multi-label data, no rows.
+        Parameters
+        ----------
+        estimator : fitted classifier
+            An estimator, a Sequential with sigmoid or softmax outputs, or a Pipeline of one.
+        X : array or dataframe (n, p), of Dask or plain
+            Dask collections stay where they are.
+        y : array (n,) of labels, of Dask or plain
+        sample_weight : array (n,), default=None
+        settings
+            See `from_predictions`.
+
+        Returns
+        -------
+        display
+
+        Raises
+        ------
+        ValueError
+            The model is a regressor or a multi-label classifier, or there are no rows.
         """
         pyplot()
-        responder = responder_of(estimator)
-        if responder.multilabel:
+        responder = classifier_of(estimator)
+        if responder.is_multilabel:
             raise ValueError(
                 "Expected a classifier that predicts one class for each row, received a multi-label one. Use "
                 "RocCurveDisplay, with a curve for each label."
@@ -43,15 +66,30 @@ class ConfusionMatrixDisplay(sklearn.metrics.ConfusionMatrixDisplay):
         return cls._of_counts(counts[0], sample_weight is not None, **settings)
 
     @classmethod
-    def from_predictions(cls, y_true, y_pred, *, sample_weight=None, **settings):
-        """Draw the confusion matrix of true and predicted labels (n,), Dask collections or plain.
+    def from_predictions(
+        cls, y_true: Any, y_pred: Any, *, sample_weight: Any = None, **settings: Any
+    ) -> Self:
+        """Draw the confusion matrix of labels that were predicted already.
 
-        settings: labels, normalize and display_labels as in scikit-learn; others go to plot. ValueError:
-        scores instead of labels, labels of several kinds, no rows.
+        Parameters
+        ----------
+        y_true, y_pred : array (n,) of labels, of Dask or plain
+        sample_weight : array (n,), default=None
+        settings
+            `labels`, `normalize` and `display_labels` as in scikit-learn; others go to `plot`.
+
+        Returns
+        -------
+        display
+
+        Raises
+        ------
+        ValueError
+            Scores instead of labels, labels of several kinds, or no rows.
         """
         pyplot()
         check_lengths(y_true=y_true, y_pred=y_pred, sample_weight=sample_weight)
-        counts = counted(count_given_labels, None, y_pred, y_true, sample_weight)
+        counts = counted(count_labels, Given(classes=None), y_pred, y_true, sample_weight)
         return cls._of_counts(counts[0], sample_weight is not None, **settings)
 
     @classmethod
@@ -60,11 +98,11 @@ class ConfusionMatrixDisplay(sklearn.metrics.ConfusionMatrixDisplay):
         counts: LabelCounts,
         weighted: bool,
         *,
-        labels=None,
-        normalize=None,
-        display_labels=None,
-        **settings,
-    ):
+        labels: Any = None,
+        normalize: str | None = None,
+        display_labels: Any = None,
+        **settings: Any,
+    ) -> Self:
         if not counts.matrix.sum():
             raise ValueError("Expected at least one row that weighs anything, received none.")
         labels = counts.labels if labels is None else np.asarray(labels)
@@ -77,9 +115,21 @@ class ConfusionMatrixDisplay(sklearn.metrics.ConfusionMatrixDisplay):
         )
         return display.plot(**settings)
 
-    def plot(self, *, ax=None, **settings):
-        """Draw it on ax, or on a new figure; settings as in scikit-learn. Returns self."""
-        # Numbers of ten classes and more need room.
+    def plot(self, *, ax: Any = None, **settings: Any) -> Self:
+        """Draw the matrix.
+
+        Parameters
+        ----------
+        ax : matplotlib axes, default=None
+            None: those of a new figure.
+        settings
+            Other arguments of scikit-learn's `plot`.
+
+        Returns
+        -------
+        display
+        """
+        # The numbers of ten classes and more need room.
         size = max(5.0, 0.55 * len(self.confusion_matrix))
         return super().plot(ax=axes_for(ax, figsize=(1.2 * size, size)), **settings)
 

@@ -1,177 +1,281 @@
-"""Curves of scores: ROC, precision and recall, calibration."""
+"""ROC curves, and precision against recall: of a classifier, or of scores that exist already."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import sklearn.calibration
 import sklearn.metrics
 
-from dasknn.evaluation.counts import (
-    Curves,
-    curves_of_model,
-    curves_of_scores,
-)
-from dasknn.evaluation.score_sketch import BinnedScores, ScoreCounts, bins_for
+from dasknn.evaluation.curves import Curves, curves_of_model, curves_of_scores, tally_scores
 from dasknn.plots.style import GRAY, SQUARE, Drawn, axes_for, legend, pyplot
 
 
-def _count_scores(n_curves: int, is_positive, scores, weight) -> ScoreCounts:
-    return ScoreCounts.of(is_positive, scores, weight, bins_for(n_curves))
-
-
-def _only(values: list):
+def only(values: list) -> Any:
+    """Return the single item of a list, or the list."""
     return values[0] if len(values) == 1 else values
 
 
-def _listed(values) -> list:
+def listed(values: Any) -> list:
+    """Return a list of a value, or the list."""
     return list(values) if isinstance(values, list | tuple) else [values]
 
 
-def _listed_curves(points) -> list:
-    """Return a list of arrays (m,): of one curve it has one item, in whatever form that is."""
+def listed_curves(points: Any) -> list:
+    """Return a list of arrays (m,), one for each curve; the points of a single curve may be a list, too."""
     several = isinstance(points, list | tuple) and len(points) > 0 and np.ndim(points[0])
     return list(points) if several else [np.asarray(points)]
 
 
-def _names(name, n_curves: int) -> list:
-    names = _listed(name)
+def names_of(name: Any, n_curves: int) -> list:
+    """Return a name for each curve. ValueError: another number of names."""
+    names = listed(name)
     if len(names) not in (1, n_curves):
         raise ValueError(f"Expected a name for each of {n_curves} curves, received {len(names)}.")
     return names * n_curves if len(names) == 1 else names
 
 
-def _draw_curves(display, make: Callable, names: list, ax, line: Mapping[str, Any], **settings) -> list:
-    """Draw a display of scikit-learn's for each curve; return them. line: properties of the lines."""
+def draw_curves(
+    display: Any,
+    make: Callable[[int], Any],
+    names: list,
+    ax: Any,
+    line: Mapping[str, Any],
+    **settings: Any,
+) -> list:
+    """Draw scikit-learn's display of each curve.
+
+    Parameters
+    ----------
+    display : Drawn
+        Gets `ax_`, `figure_` and `line_`.
+    make : callable (number of a curve) -> display of scikit-learn
+    names : list
+        Of the curves.
+    ax : matplotlib axes
+    line : mapping
+        Properties of the lines.
+    settings
+        Arguments of scikit-learn's `plot`.
+
+    Returns
+    -------
+    list
+        scikit-learn's displays.
+    """
     drawn = []
     for i, name in enumerate(names):
         one = make(i).plot(ax=ax, name=name, **settings)
         one.line_.set(**line)
         drawn.append(one)
     display.ax_, display.figure_ = ax, ax.figure
-    display.line_ = _only([one.line_ for one in drawn])
+    display.line_ = only([one.line_ for one in drawn])
     return drawn
 
 
 class _ScoreCurves(Drawn):
-    """What the curves of scores have in common: where their counts come from."""
+    """A display whose curves are computed from tallies of scores."""
 
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y,
+        estimator: Any,
+        X: Any,
+        y: Any,
         *,
-        sample_weight=None,
-        drop_intermediate=True,
-        response_method="auto",
-        pos_label=None,
-        name=None,
-        ax=None,
-        **settings,
-    ):
-        """Draw the curve of a fitted classifier on X (n, p) and y (n,), or (n, k) of multi-label data.
+        sample_weight: Any = None,
+        drop_intermediate: bool = True,
+        response_method: str = "auto",
+        pos_label: Any = None,
+        name: str | None = None,
+        ax: Any = None,
+        **settings: Any,
+    ) -> Self:
+        """Draw the curve of a fitted classifier; of several classes or labels, a curve for each.
 
-        estimator: an estimator or Pipeline of classes, or a Sequential with sigmoid or softmax outputs. X, y,
-        sample_weight: Dask collections, whose rows stay where they are, or plain data. pos_label: the one
-        class to draw; by default the second of two, or each of several. response_method: "predict_proba",
-        "decision_function" or "auto", the first of these that there is. drop_intermediate: leave out points
-        that change nothing about the curve. settings: see plot.
+        Parameters
+        ----------
+        estimator : fitted classifier
+            An estimator, a Sequential with sigmoid or softmax outputs, or a Pipeline of one.
+        X : array or dataframe (n, p), of Dask or plain
+            Dask collections stay where they are.
+        y : array (n,) of labels, or (n, k) of multi-label data
+        sample_weight : array (n,), default=None
+        drop_intermediate : bool, default=True
+            Whether to leave out points that do not change the curve.
+        response_method : {"auto", "predict_proba", "decision_function"}, default="auto"
+            The method that gives scores; "auto" is the first of the others that the model has.
+        pos_label : label, default=None
+            The only class to draw. None: the second of two classes, or each of several.
+        name : str, default=None
+            Of the curve in the legend. None: the name of the estimator's class.
+        ax : matplotlib axes, default=None
+            None: those of a new figure.
+        settings
+            Other arguments of `plot`.
 
-        Areas are those of all rows to within 1e-4, and exact for up to 65,536 distinct scores (of several
-        curves, 262,144 divided by their number). ValueError: a regressor, no rows of a class.
+        Returns
+        -------
+        display
+
+        Raises
+        ------
+        ValueError
+            The model is not a classifier, or a class has no rows.
+
+        Notes
+        -----
+        Areas are those of all rows to within 1e-4. They are exact for up to 65,536 distinct scores (of
+        several curves, 262,144 divided by their number).
         """
         pyplot()
-        curves = curves_of_model(_count_scores, response_method, estimator, X, y, sample_weight, pos_label)
+        curves = curves_of_model(tally_scores, response_method, estimator, X, y, sample_weight, pos_label)
         if name is None and curves.is_single:
             name = type(estimator).__name__
-        return cls._of_counts(curves, name, drop_intermediate).plot(ax, **settings)
+        return cls._of_curves(curves, name, drop_intermediate).plot(ax, **settings)
 
     @classmethod
     def from_predictions(
         cls,
-        y_true,
-        y_score,
+        y_true: Any,
+        y_score: Any,
         *,
-        sample_weight=None,
-        drop_intermediate=True,
-        pos_label=None,
-        labels=None,
-        name=None,
-        ax=None,
-        **settings,
-    ):
-        """Draw the curve of scores: (n,) of the positive class, or (n, k), a column for each of `labels`.
+        sample_weight: Any = None,
+        drop_intermediate: bool = True,
+        pos_label: Any = None,
+        labels: Any = None,
+        name: str | None = None,
+        ax: Any = None,
+        **settings: Any,
+    ) -> Self:
+        """Draw the curve of scores that exist already; of several columns, a curve for each.
 
-        y_true, y_score, sample_weight: Dask collections or plain data. labels: by default the columns of a
-        dataframe, or 0, 1, ... pos_label: the one class to draw. Others as in from_estimator. ValueError:
-        other shapes, scores that are not finite, no rows of a class.
+        Parameters
+        ----------
+        y_true : array (n,) of labels, or (n, k) of multi-label data, of Dask or plain
+        y_score : array (n,) or (n, k), or dataframe, of Dask or plain
+            The scores of the positive class, or a column for each of `labels`.
+        labels : list, default=None
+            The classes of the columns. None: the names of a dataframe's columns, or 0, 1, ...
+        sample_weight, drop_intermediate, pos_label, name, ax, settings
+            See `from_estimator`.
+
+        Returns
+        -------
+        display
+
+        Raises
+        ------
+        ValueError
+            Other shapes, scores that are not finite, or no rows of a class.
         """
         pyplot()
-        curves = curves_of_scores(_count_scores, y_true, y_score, sample_weight, pos_label, labels)
+        curves = curves_of_scores(tally_scores, y_true, y_score, sample_weight, pos_label, labels)
         if name is None and curves.is_single:
             name = "Classifier"
-        return cls._of_counts(curves, name, drop_intermediate).plot(ax, **settings)
+        return cls._of_curves(curves, name, drop_intermediate).plot(ax, **settings)
 
     @classmethod
-    def _of_counts(cls, curves: Curves, name: str | None, drop_intermediate: bool):
-        raise NotImplementedError
+    @abstractmethod
+    def _of_curves(cls, curves: Curves, name: str | None, drop_intermediate: bool) -> Self:
+        """Compute the points of the curves."""
+
+    @abstractmethod
+    def plot(self, ax: Any = None, **settings: Any) -> Self:
+        """Draw the curves."""
 
 
 class RocCurveDisplay(_ScoreCurves):
-    """The ROC curve of a classifier, one for each class where there are several (one against the rest).
+    """The ROC curve of a classifier; with several classes, a curve of each against the rest.
 
-    fpr, tpr (m,), roc_auc, name: of a curve, or lists with an item for each curve. pos_label: the class that
-    a single curve is of. Drawn by sklearn.metrics.RocCurveDisplay; `line_` is the line, or a list of them.
+    It is drawn by `sklearn.metrics.RocCurveDisplay`.
+
+    Parameters
+    ----------
+    fpr, tpr : array (m,)
+        False and true positive rates.
+    roc_auc : float, default=None
+        The area under the curve.
+    name : str, default=None
+        Of the curve in the legend.
+    pos_label : label, default=None
+        The class of a single curve.
+
+    Attributes
+    ----------
+    fpr, tpr, roc_auc, name, pos_label
+        As given. If there are several curves, the first four are lists with an item for each.
+    line_ : matplotlib line, or a list of them
+    chance_level_ : matplotlib line or None
+    ax_, figure_
+        The axes and the figure of the last drawing.
     """
 
-    def __init__(self, *, fpr, tpr, roc_auc=None, name=None, pos_label=None):
+    def __init__(self, *, fpr: Any, tpr: Any, roc_auc: Any = None, name: Any = None, pos_label: Any = None):
         self.fpr, self.tpr, self.roc_auc = fpr, tpr, roc_auc
         self.name, self.pos_label = name, pos_label
 
     @classmethod
-    def _of_counts(cls, curves: Curves, name: str | None, drop_intermediate: bool):
+    def _of_curves(cls, curves: Curves, name: str | None, drop_intermediate: bool) -> Self:
         rates, areas = [], []
-        for counts in curves.counts:
-            is_positive, scores, weight = counts.as_rows()
+        for tally in curves.tallies:
+            is_positive, scores, weight = tally.as_rows()
             points = sklearn.metrics.roc_curve(
                 is_positive, scores, sample_weight=weight, drop_intermediate=drop_intermediate
             )
             rates.append(points[:2])
             areas.append(float(sklearn.metrics.roc_auc_score(is_positive, scores, sample_weight=weight)))
         return cls(
-            fpr=_only([fpr for fpr, _ in rates]),
-            tpr=_only([tpr for _, tpr in rates]),
-            roc_auc=_only(areas),
-            name=_only(curves.names(name)),
+            fpr=only([fpr for fpr, _ in rates]),
+            tpr=only([tpr for _, tpr in rates]),
+            roc_auc=only(areas),
+            name=only(curves.names(name)),
             pos_label=curves.pos_label,
         )
 
     def plot(
         self,
-        ax=None,
+        ax: Any = None,
         *,
-        name=None,
-        plot_chance_level=False,
-        chance_level_kw=None,
-        despine=False,
-        **kwargs,
-    ):
-        """Draw it on ax, or on a new figure; kwargs: properties of the lines. Returns self."""
-        fpr, tpr, areas = _listed_curves(self.fpr), _listed_curves(self.tpr), _listed(self.roc_auc)
+        name: Any = None,
+        plot_chance_level: bool = False,
+        chance_level_kw: Mapping[str, Any] | None = None,
+        despine: bool = False,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw the curves.
 
-        def make(i: int):
+        Parameters
+        ----------
+        ax : matplotlib axes, default=None
+            None: those of a new figure.
+        name : str or list of str, default=None
+            Of the curves in the legend. None: `self.name`.
+        plot_chance_level : bool, default=False
+            Whether to draw the curve of random scores.
+        chance_level_kw : dict, default=None
+            Properties of that line.
+        despine : bool, default=False
+            Whether to leave out the upper and the right spine.
+        kwargs
+            Properties of the lines.
+
+        Returns
+        -------
+        display
+        """
+        fpr, tpr, areas = listed_curves(self.fpr), listed_curves(self.tpr), listed(self.roc_auc)
+
+        def make(i: int) -> sklearn.metrics.RocCurveDisplay:
             area = areas[i] if i < len(areas) else None
             return sklearn.metrics.RocCurveDisplay(
                 fpr=fpr[i], tpr=tpr[i], roc_auc=area, pos_label=self.pos_label
             )
 
-        names = _names(self.name if name is None else name, len(fpr))
-        _draw_curves(self, make, names, axes_for(ax, figsize=SQUARE), kwargs, despine=despine)
+        names = names_of(self.name if name is None else name, len(fpr))
+        draw_curves(self, make, names, axes_for(ax, figsize=SQUARE), kwargs, despine=despine)
         self.chance_level_ = None
         if plot_chance_level:
             style = {"color": GRAY, "linestyle": "--", "linewidth": 1, "label": "Chance level (AUC = 0.5)"}
@@ -181,30 +285,49 @@ class RocCurveDisplay(_ScoreCurves):
 
 
 class PrecisionRecallDisplay(_ScoreCurves):
-    """Precision against recall of a classifier, a curve for each class where there are several.
+    """Precision against recall of a classifier; with several classes, a curve of each against the rest.
 
-    precision, recall (m,), average_precision, name, prevalence_pos_label: of a curve, or lists with an item
-    for each curve. Drawn by sklearn.metrics.PrecisionRecallDisplay; `line_` is the line, or a list of them.
+    It is drawn by `sklearn.metrics.PrecisionRecallDisplay`.
+
+    Parameters
+    ----------
+    precision, recall : array (m,)
+    average_precision : float, default=None
+    name : str, default=None
+        Of the curve in the legend.
+    pos_label : label, default=None
+        The class of a single curve.
+    prevalence_pos_label : float, default=None
+        The share of positive rows.
+
+    Attributes
+    ----------
+    precision, recall, average_precision, name, pos_label, prevalence_pos_label
+        As given. If there are several curves, all but pos_label are lists with an item for each.
+    line_ : matplotlib line, or a list of them
+    chance_level_ : matplotlib line, a list of them, or None
+    ax_, figure_
+        The axes and the figure of the last drawing.
     """
 
     def __init__(
         self,
-        precision,
-        recall,
+        precision: Any,
+        recall: Any,
         *,
-        average_precision=None,
-        name=None,
-        pos_label=None,
-        prevalence_pos_label=None,
+        average_precision: Any = None,
+        name: Any = None,
+        pos_label: Any = None,
+        prevalence_pos_label: Any = None,
     ):
         self.precision, self.recall, self.average_precision = precision, recall, average_precision
         self.name, self.pos_label, self.prevalence_pos_label = name, pos_label, prevalence_pos_label
 
     @classmethod
-    def _of_counts(cls, curves: Curves, name: str | None, drop_intermediate: bool):
+    def _of_curves(cls, curves: Curves, name: str | None, drop_intermediate: bool) -> Self:
         points, averages, shares = [], [], []
-        for counts in curves.counts:
-            is_positive, scores, weight = counts.as_rows()
+        for tally in curves.tallies:
+            is_positive, scores, weight = tally.as_rows()
             points.append(
                 sklearn.metrics.precision_recall_curve(
                     is_positive, scores, sample_weight=weight, drop_intermediate=drop_intermediate
@@ -212,35 +335,44 @@ class PrecisionRecallDisplay(_ScoreCurves):
             )
             average = sklearn.metrics.average_precision_score(is_positive, scores, sample_weight=weight)
             averages.append(float(average))
-            positive, negative = counts.totals
+            negative, positive = tally.totals.tolist()
             shares.append(positive / (positive + negative))
         return cls(
-            _only([precision for precision, _, _ in points]),
-            _only([recall for _, recall, _ in points]),
-            average_precision=_only(averages),
-            name=_only(curves.names(name)),
+            only([precision for precision, _, _ in points]),
+            only([recall for _, recall, _ in points]),
+            average_precision=only(averages),
+            name=only(curves.names(name)),
             pos_label=curves.pos_label,
-            prevalence_pos_label=_only(shares),
+            prevalence_pos_label=only(shares),
         )
 
     def plot(
         self,
-        ax=None,
+        ax: Any = None,
         *,
-        name=None,
-        plot_chance_level=False,
-        chance_level_kw=None,
-        despine=False,
-        **kwargs,
-    ):
-        """Draw it on ax, or on a new figure; kwargs: properties of the lines. Returns self.
+        name: Any = None,
+        plot_chance_level: bool = False,
+        chance_level_kw: Mapping[str, Any] | None = None,
+        despine: bool = False,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw the curves.
 
-        plot_chance_level: a line at the share of positive rows, for each curve.
+        Parameters
+        ----------
+        plot_chance_level : bool, default=False
+            Whether to draw a line at the share of positive rows, for each curve.
+        ax, name, chance_level_kw, despine, kwargs
+            See `RocCurveDisplay.plot`.
+
+        Returns
+        -------
+        display
         """
-        precision, recall = _listed_curves(self.precision), _listed_curves(self.recall)
-        averages, shares = _listed(self.average_precision), _listed(self.prevalence_pos_label)
+        precision, recall = listed_curves(self.precision), listed_curves(self.recall)
+        averages, shares = listed(self.average_precision), listed(self.prevalence_pos_label)
 
-        def make(i: int):
+        def make(i: int) -> sklearn.metrics.PrecisionRecallDisplay:
             return sklearn.metrics.PrecisionRecallDisplay(
                 precision[i],
                 recall[i],
@@ -248,133 +380,16 @@ class PrecisionRecallDisplay(_ScoreCurves):
                 pos_label=self.pos_label,
             )
 
-        names = _names(self.name if name is None else name, len(precision))
-        drawn = _draw_curves(self, make, names, axes_for(ax, figsize=SQUARE), kwargs, despine=despine)
+        names = names_of(self.name if name is None else name, len(precision))
+        drawn = draw_curves(self, make, names, axes_for(ax, figsize=SQUARE), kwargs, despine=despine)
         self.chance_level_ = None
         if plot_chance_level and shares[0] is not None:
             style = {"linestyle": "--", "linewidth": 1, **(chance_level_kw or {})}
-            levels = []
+            levels: list = []
             for one, share in zip(drawn, shares, strict=True):
                 color = GRAY if len(drawn) == 1 else one.line_.get_color()
                 label = f"Chance level (AP = {share:.2f})" if len(drawn) == 1 else None
                 levels += self.ax_.plot((0, 1), (share, share), **{"color": color, "label": label, **style})
-            self.chance_level_ = _only(levels)
+            self.chance_level_ = only(levels)
         legend(self.ax_, "lower left")
         return self
-
-
-class CalibrationDisplay(Drawn):
-    """Whether probabilities are what they say: the share of positive rows in bins of predicted probability.
-
-    prob_true, prob_pred (m,), name: of a curve, or lists with an item for each curve. Drawn by
-    sklearn.calibration.CalibrationDisplay; `line_` is the line, or a list of them.
-    """
-
-    def __init__(self, prob_true, prob_pred, *, name=None, pos_label=None):
-        self.prob_true, self.prob_pred = prob_true, prob_pred
-        self.name, self.pos_label = name, pos_label
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator,
-        X,
-        y,
-        *,
-        n_bins=5,
-        strategy="uniform",
-        sample_weight=None,
-        pos_label=None,
-        name=None,
-        ax=None,
-        ref_line=True,
-        **kwargs,
-    ):
-        """Draw the curve of a fitted classifier with predict_proba on X (n, p) and y (n,).
-
-        strategy: bins of the same width ("uniform"), or with as many rows each ("quantile"). pos_label: the
-        one class to draw; by default the second of two, or each of several. Other arguments and errors as in
-        RocCurveDisplay.from_estimator. kwargs: properties of the lines.
-        """
-        pyplot()
-        counter = _bin_counter(n_bins, strategy)
-        curves = curves_of_model(counter, "predict_proba", estimator, X, y, sample_weight, pos_label)
-        if name is None and curves.is_single:
-            name = type(estimator).__name__
-        return cls._of_counts(curves, name, n_bins).plot(ax=ax, ref_line=ref_line, **kwargs)
-
-    @classmethod
-    def from_predictions(
-        cls,
-        y_true,
-        y_prob,
-        *,
-        n_bins=5,
-        strategy="uniform",
-        sample_weight=None,
-        pos_label=None,
-        labels=None,
-        name=None,
-        ax=None,
-        ref_line=True,
-        **kwargs,
-    ):
-        """Draw the curve of probabilities: (n,) of the positive class, or (n, k), a column for each label.
-
-        Arguments and errors as in from_estimator and RocCurveDisplay.from_predictions.
-        """
-        pyplot()
-        counter = _bin_counter(n_bins, strategy)
-        curves = curves_of_scores(counter, y_true, y_prob, sample_weight, pos_label, labels)
-        if name is None and curves.is_single:
-            name = "Classifier"
-        return cls._of_counts(curves, name, n_bins).plot(ax=ax, ref_line=ref_line, **kwargs)
-
-    @classmethod
-    def _of_counts(cls, curves: Curves, name: str | None, n_bins: int):
-        points = []
-        for counts in curves.counts:
-            if isinstance(counts, ScoreCounts):
-                counts = counts.binned(counts.quantiles(np.linspace(0, 1, n_bins + 1)))
-            points.append(counts.curve())
-        return cls(
-            _only([prob_true for prob_true, _ in points]),
-            _only([prob_pred for _, prob_pred in points]),
-            name=_only(curves.names(name)),
-            pos_label=curves.pos_label,
-        )
-
-    def plot(self, *, ax=None, name=None, ref_line=True, **kwargs):
-        """Draw it on ax, or on a new figure; kwargs: properties of the lines. Returns self."""
-        prob_true, prob_pred = _listed_curves(self.prob_true), _listed_curves(self.prob_pred)
-
-        def make(i: int):
-            return sklearn.calibration.CalibrationDisplay(
-                prob_true[i], prob_pred[i], None, pos_label=self.pos_label
-            )
-
-        names = _names(self.name if name is None else name, len(prob_true))
-        _draw_curves(self, make, names, axes_for(ax, figsize=SQUARE), kwargs, ref_line=ref_line)
-        # A probability and a share: the reference is the diagonal of a square.
-        self.ax_.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-        legend(self.ax_, "best")
-        return self
-
-
-def _bin_counter(n_bins: int, strategy: str) -> Callable:
-    """Return what counts the probabilities of a column."""
-    if strategy not in ("uniform", "quantile"):
-        raise ValueError(f"Expected strategy to be 'uniform' or 'quantile', received {strategy!r}.")
-    if n_bins < 1:
-        raise ValueError(f"Expected n_bins of at least 1, received {n_bins}.")
-    return partial(_count_chances, np.linspace(0, 1, n_bins + 1) if strategy == "uniform" else None)
-
-
-def _count_chances(edges, n_curves: int, is_positive, chances, weight) -> BinnedScores | ScoreCounts:
-    if len(chances) and (chances.min() < 0 or chances.max() > 1):
-        raise ValueError(
-            f"Expected probabilities in [0, 1], received scores from {chances.min():g} to {chances.max():g}."
-        )
-    if edges is None:
-        return _count_scores(n_curves, is_positive, chances, weight)
-    return BinnedScores.of(is_positive, chances, weight, edges)

@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from dasknn import MLPClassifier, MLPRegressor, Sequential
 from dasknn.callbacks import Callback
 from dasknn.evaluation.counts import LabelCounts
-from dasknn.evaluation.score_sketch import ScoreCounts, bins_for
+from dasknn.evaluation.score_sketch import ShareTally, bins_for
 from dasknn.layers import Dense
 from dasknn.plots import (
     CalibrationDisplay,
@@ -341,10 +341,10 @@ def test_counts_do_not_grow_with_rows():
     for n_rows in (20_000, 200_000):
         is_positive = rng.random(n_rows) < 0.3
         scores = rng.normal(size=n_rows) + is_positive
-        counts.append(ScoreCounts.of(is_positive, scores, None, n_bins))
-    assert all(len(count.scores) <= 2 * n_bins for count in counts)
-    merged = ScoreCounts.merged(counts * 4)
-    assert len(merged.scores) <= 2 * n_bins
+        counts.append(ShareTally.of(is_positive, scores, None, n_bins))
+    assert all(len(count.keys) <= 2 * n_bins for count in counts)
+    merged = ShareTally.merged(counts * 4)
+    assert len(merged.keys) <= 2 * n_bins
     assert_allclose(sum(merged.totals), 4 * 220_000)
 
 
@@ -357,10 +357,10 @@ def test_areas_of_many_distinct_scores_are_right_to_a_ten_thousandth(prevalence)
     display = RocCurveDisplay.from_predictions(*chunked(is_positive, scores, n_rows=10_000))
     assert abs(display.roc_auc - metrics.roc_auc_score(is_positive, scores)) < 1e-5
     parts = [
-        ScoreCounts.of(*part) for part in zip(*(np.split(a, 40) for a in (is_positive, scores)), strict=True)
+        ShareTally.of(*part) for part in zip(*(np.split(a, 40) for a in (is_positive, scores)), strict=True)
     ]
-    merged = ScoreCounts.merged([ScoreCounts.merged(parts[i : i + 8]) for i in range(0, 40, 8)])
-    assert len(merged.scores) < 70_000
+    merged = ShareTally.merged([ShareTally.merged(parts[i : i + 8]) for i in range(0, 40, 8)])
+    assert len(merged.keys) < 70_000
     label, score, weight = merged.as_rows()
     average = metrics.average_precision_score(label, score, sample_weight=weight)
     assert abs(average - metrics.average_precision_score(is_positive, scores)) < 1e-3
@@ -406,7 +406,7 @@ def test_what_comes_to_this_process_is_one_set_of_counts(client, two_classes, mo
     monkeypatch.setattr(ClusterExecutor, "run", watched)
     RocCurveDisplay.from_estimator(model, *chunked(X, y, n_rows=30))
     ((counts,),) = brought[0]
-    assert isinstance(counts, ScoreCounts)
+    assert isinstance(counts, ShareTally)
     assert len(brought) == 1
 
 
@@ -437,6 +437,20 @@ def test_empty_partitions_count_nothing(two_classes):
     assert len(display.prob_true) == 5
 
 
+def test_a_pipeline_that_ends_in_a_sequential_is_drawn(two_classes):
+    X, y, _, _ = two_classes
+    is_yes = (y == "yes").astype(int)
+    network = Sequential([Dense(1, activation="sigmoid")])
+    network.compile("adam", "binary_crossentropy")
+    pipeline = make_pipeline(StandardScaler(), network).fit(X, is_yes, sequential__verbose=0)
+    chances = np.asarray(pipeline.predict(X))[:, 0]
+    display = RocCurveDisplay.from_estimator(pipeline, *chunked(X, is_yes))
+    assert_allclose(display.roc_auc, metrics.roc_auc_score(is_yes, chances), rtol=1e-12)
+    matrix = ConfusionMatrixDisplay.from_estimator(pipeline, *chunked(X, is_yes)).confusion_matrix
+    assert_array_equal(matrix, metrics.confusion_matrix(is_yes, chances > 0.5))
+    CalibrationDisplay.from_estimator(pipeline, X, is_yes)
+
+
 # --- what cannot be drawn ----------------------------------------------------------------------------
 
 
@@ -455,7 +469,7 @@ def test_models_that_say_no_classes_are_refused(two_classes, display_type):
     network.fit(X, X[:, 0], epochs=1, verbose=0)
     with pytest.raises(ValueError, match="'sigmoid' or 'softmax'"):
         display_type.from_estimator(network, X, y)
-    with pytest.raises(TypeError, match="Expected a fitted classifier"):
+    with pytest.raises(TypeError, match="Expected a fitted model"):
         display_type.from_estimator("model", X, y)
 
 
@@ -484,6 +498,18 @@ def test_what_is_wrong_is_told_with_its_partition():
     with pytest.raises(ValueError, match="finite scores") as caught:
         RocCurveDisplay.from_predictions(*chunked(np.arange(40) % 2, scores, n_rows=10))
     assert any("partition 3" in note for note in caught.value.__notes__)
+
+
+def test_nan_in_the_rows_of_a_network_is_told_with_its_column(two_classes):
+    X, y, _, _ = two_classes
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    model = MLPClassifier((2,), max_iter=1, random_state=0).fit(frame, y)
+    frame.loc[700, "d"] = np.nan
+    data = dd.from_pandas(frame.assign(y=y), npartitions=3)
+    for display_type in (ConfusionMatrixDisplay, RocCurveDisplay):
+        with pytest.raises(ValueError, match="X holds nan in row 100, column 'd'") as caught:
+            display_type.from_estimator(model, data[list("abcde")], data["y"])
+        assert any("partition 2" in note for note in caught.value.__notes__)
 
 
 def test_scores_are_no_labels_and_no_probabilities():
