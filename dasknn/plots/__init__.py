@@ -9,9 +9,10 @@ scikit-learn's displays draw the curves and matrices that follow.
 
 from dasknn.plots.calibration import CalibrationDisplay
 from dasknn.plots.confusion_matrix import ConfusionMatrixDisplay
+from dasknn.plots.epoch_times import EpochTimesDisplay
+from dasknn.plots.learning_curve import LearningCurveDisplay
 from dasknn.plots.score_curves import PrecisionRecallDisplay, RocCurveDisplay
 from dasknn.plots.slices import SlicesDisplay
-from dasknn.plots.training import EpochTimesDisplay, LearningCurveDisplay
 
 __all__ = [
     "CalibrationDisplay",

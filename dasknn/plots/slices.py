@@ -1,6 +1,9 @@
-"""Metrics by slices, with their intervals."""
+"""A metric by slice, with confidence intervals."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Self
 
 import numpy as np
 
@@ -9,25 +12,45 @@ from dasknn.saving.serialization import did_you_mean
 
 
 class SlicesDisplay(Drawn):
-    """A metric by slice, with its confidence intervals, from what `dasknn.evaluate` or `compare` returns.
+    """A metric by slice, with confidence intervals, from the table of `dasknn.evaluate` or `compare`.
 
-    names, rows, values, low, high (n,): of the slices. metric: what is shown. overall: (value, low, high,
-    rows) of all rows, or None. is_difference: values are differences of two models, around 0. confidence: of
-    the intervals, in (0, 1), or None.
+    Parameters
+    ----------
+    names : sequence of str (n,)
+        Of the slices.
+    rows, values, low, high : array (n,)
+        The number of rows of each slice, the metric, and the ends of its interval.
+    metric : str
+        The name of the metric.
+    overall : tuple (value, low, high, rows), default=None
+        The same for all rows.
+    is_difference : bool, default=False
+        Whether values are differences of two models, around 0.
+    confidence : float, default=None
+        Of the intervals, in (0, 1).
+
+    Attributes
+    ----------
+    names, rows, values, low, high, metric, overall, is_difference, confidence
+        As given.
+    errorbar_ : matplotlib container of dots and intervals
+    line_ : matplotlib line of all rows, or None
+    ax_, figure_
+        The axes and the figure of the last drawing.
     """
 
     def __init__(
         self,
-        names,
-        rows,
-        values,
-        low,
-        high,
+        names: Iterable[str],
+        rows: Any,
+        values: Any,
+        low: Any,
+        high: Any,
         *,
-        metric,
-        overall=None,
-        is_difference=False,
-        confidence=None,
+        metric: str,
+        overall: tuple | None = None,
+        is_difference: bool = False,
+        confidence: float | None = None,
     ):
         self.names, self.rows = list(names), np.asarray(rows)
         self.values, self.low, self.high = (np.asarray(column, float) for column in (values, low, high))
@@ -35,11 +58,32 @@ class SlicesDisplay(Drawn):
         self.confidence = confidence
 
     @classmethod
-    def from_evaluation(cls, frame, metric=None, *, sort=True, ax=None, **kwargs):
-        """Draw a metric of the frame that `evaluate` or `compare` returns.
+    def from_evaluation(
+        cls, frame: Any, metric: str | None = None, *, sort: bool = True, ax: Any = None, **kwargs: Any
+    ) -> Self:
+        """Draw a metric of an evaluation.
 
-        metric: its name, the first of the frame by default. sort: the best first, or else as in the frame.
-        kwargs: properties of dots and intervals. ValueError: another frame, no such metric, no slices.
+        Parameters
+        ----------
+        frame : pandas.DataFrame
+            The result of `dasknn.evaluate` or `dasknn.compare`.
+        metric : str, default=None
+            Its name; None: the first of the frame.
+        sort : bool, default=True
+            Whether the best slice comes first; otherwise slices are in the order of the frame.
+        ax : matplotlib axes, default=None
+            None: those of a new figure.
+        kwargs
+            Properties of dots and intervals.
+
+        Returns
+        -------
+        display
+
+        Raises
+        ------
+        ValueError
+            Another dataframe, an unknown metric, or no slices.
         """
         columns = [str(column) for column in getattr(frame, "columns", ())]
         found = {
@@ -74,7 +118,7 @@ class SlicesDisplay(Drawn):
         known = getattr(frame, "attrs", {})
         if sort:
             sign = 1 if known.get("greater_is_better", {}).get(metric, True) or is_difference else -1
-            # Those without a value come last.
+            # Slices without a value come last.
             table.sort(key=lambda row: (np.isnan(row[2]), -sign * row[2]))
         display = cls(
             *zip(*table, strict=True),
@@ -85,21 +129,33 @@ class SlicesDisplay(Drawn):
         )
         return display.plot(ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
-        """Draw it on ax, or on a new figure; kwargs: properties of dots and intervals. Returns self."""
+    def plot(self, ax: Any = None, **kwargs: Any) -> Self:
+        """Draw the slices.
+
+        Parameters
+        ----------
+        ax : matplotlib axes, default=None
+            None: those of a new figure.
+        kwargs
+            Properties of dots and intervals.
+
+        Returns
+        -------
+        display
+        """
         n = len(self.names)
         self.ax_ = axes_for(ax, figsize=(7.0, 1.4 + 0.28 * n))
         self.figure_ = self.ax_.figure
         places = np.arange(n)
         known = ~np.isnan(self.values)
-        # Few rows may have no interval.
+        # A slice with few rows may have no interval.
         reach = np.nan_to_num(np.abs(np.stack([self.low, self.high]) - self.values))
         style = {"fmt": "o", "color": BLUE, "markersize": 5, "capsize": 2.5, "elinewidth": 1.4}
         self.errorbar_ = self.ax_.errorbar(
             self.values[known], places[known], xerr=reach[:, known], **{**style, **kwargs}
         )
         if self.is_difference:
-            # Hollow: the interval holds 0, and the models may be as good as one another.
+            # Hollow: the interval holds 0, so the models may be equally good.
             same = known & (self.low <= 0) & (self.high >= 0)
             self.ax_.plot(self.values[same], places[same], "o", color="white", markersize=3, zorder=5)
         self._draw_reference()
@@ -124,7 +180,7 @@ class SlicesDisplay(Drawn):
         return self
 
     def _draw_reference(self) -> None:
-        """Draw the line that slices are compared with: all rows, and of differences 0."""
+        """Draw the line of all rows, and of differences the line at 0."""
         self.line_ = None
         if self.is_difference:
             self.ax_.axvline(0, color=BLACK, linewidth=0.9)

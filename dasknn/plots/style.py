@@ -1,14 +1,8 @@
-"""Pictures of trainings and of fitted models, in scikit-learn's Display convention.
-
-    from_estimator, from_predictions, ...   compute what is shown, where the data is, and draw it
-    .plot(ax=None)                          draw it again; .ax_ and .figure_ are what it was drawn on
-
-Curves and confusion matrices of Dask data follow from counts (`curves`), which workers make in one pass over
-the partitions; scikit-learn's own displays draw them. matplotlib is imported by the first picture.
-"""
+"""Colors, axes and legends of all plots. The first plot imports matplotlib."""
 
 from __future__ import annotations
 
+from abc import ABC
 from typing import Any
 
 # The palette of Okabe and Ito (2008), which color-blind readers can tell apart.
@@ -29,18 +23,19 @@ ABOVE = {
 }
 
 
-def pyplot():
+def pyplot() -> Any:
+    """Return `matplotlib.pyplot`. ImportError: it is not installed."""
     try:
         import matplotlib.pyplot
     except ImportError as error:
         raise ImportError(
-            "Pictures need matplotlib, which is not installed. Use: pip install 'dasknn[plots]'"
+            "Plots need matplotlib, which is not installed. Use: pip install 'dasknn[plots]'"
         ) from error
     return matplotlib.pyplot
 
 
-def axes_for(ax, **settings):
-    """Return ax, or the axes of a new figure, whose lines take colors that everyone can tell apart."""
+def axes_for(ax: Any, **settings: Any) -> Any:
+    """Return ax, or the axes of a new figure, with line colors that color-blind readers can tell apart."""
     plt = pyplot()
     if ax is not None:
         return ax
@@ -49,22 +44,28 @@ def axes_for(ax, **settings):
         return plt.subplots(layout="constrained", **settings)[1]
 
 
-def whole_numbers(axis, most: int = 9) -> None:
-    """Let an axis have ticks at whole numbers only."""
+def whole_numbers(axis: Any, most: int = 9) -> None:
+    """Put the ticks of an axis at whole numbers, at most so many."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(most, integer=True, min_n_ticks=1))
 
 
-def legend(ax, where: str) -> None:
-    """Show what has a label: again, since properties of lines have changed, and in columns, if it is much."""
+def legend(ax: Any, where: str) -> None:
+    """Draw a legend with the lines as they are now, in several columns if it is long."""
     _, labels = ax.get_legend_handles_labels()
     if labels:
         ax.legend(loc=where, fontsize="small", ncols=1 + len(labels) // 14)
 
 
-class Drawn:
-    """What every picture has once it was drawn."""
+class Drawn(ABC):
+    """A display that can be drawn.
+
+    Attributes
+    ----------
+    ax_, figure_
+        The axes and the figure of the last drawing.
+    """
 
     ax_: Any
     figure_: Any
