@@ -1,4 +1,4 @@
-"""Keras's metrics, as sums over rows that add up in any order."""
+"""Keras's metrics, as sums over rows that can be added in any order."""
 
 from dasknn.metrics.accuracy import (
     Accuracy,
@@ -8,8 +8,8 @@ from dasknn.metrics.accuracy import (
     SparseTopKCategoricalAccuracy,
     TopKCategoricalAccuracy,
 )
+from dasknn.metrics.auc import AUC
 from dasknn.metrics.confusion import (
-    AUC,
     FalseNegatives,
     FalsePositives,
     Precision,

@@ -1,4 +1,4 @@
-"""How often the prediction is right."""
+"""Accuracy: the share of correct predictions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dasknn.metrics.reduction import MeanOfOutputs, MeanOfRows
 
 
 class _Hits(MeanOfOutputs):
-    """How many outputs are right."""
+    """Base class of metrics that are the share of correct outputs."""
 
     @abstractmethod
     def terms(self, y, P) -> np.ndarray:
-        """Return which outputs are right, bool (n, k)."""
+        """Return which outputs are correct, bool (n, k)."""
 
     def sums(self, y, P, weight):
         if weight is not None:
@@ -26,7 +26,7 @@ class _Hits(MeanOfOutputs):
 
 @dataclass(frozen=True)
 class Accuracy(_Hits):
-    """How often outputs equal targets."""
+    """Share of outputs that equal their targets."""
 
     name: str | None = "accuracy"
     dtype: str | None = None
@@ -37,7 +37,13 @@ class Accuracy(_Hits):
 
 @dataclass(frozen=True)
 class BinaryAccuracy(_Hits):
-    """How often an output is above the threshold where the target is 1, and not where it is 0."""
+    """Share of outputs on the correct side of a threshold; targets are 0 and 1.
+
+    Parameters
+    ----------
+    threshold : float, default=0.5
+        An output above it predicts 1.
+    """
 
     name: str | None = "binary_accuracy"
     dtype: str | None = None
@@ -49,7 +55,7 @@ class BinaryAccuracy(_Hits):
 
 @dataclass(frozen=True)
 class CategoricalAccuracy(MeanOfRows):
-    """How often the largest output is that of the class; targets one-hot."""
+    """Share of rows whose largest output is that of the true class; targets (n, k) are one-hot."""
 
     name: str | None = "categorical_accuracy"
     dtype: str | None = None
@@ -61,7 +67,7 @@ class CategoricalAccuracy(MeanOfRows):
 
 @dataclass(frozen=True)
 class SparseCategoricalAccuracy(MeanOfRows):
-    """How often the largest output is that of the label."""
+    """Share of rows whose largest output is that of the label; labels (n,) are integers."""
 
     name: str | None = "sparse_categorical_accuracy"
     dtype: str | None = None
@@ -71,14 +77,20 @@ class SparseCategoricalAccuracy(MeanOfRows):
 
 
 def _are_among_top(labels, P, k: int):
-    """Return where fewer than k outputs are above that of the label; so ties count, as in Keras."""
+    """Return the rows with fewer than k outputs above that of the label: ties count as hits, as in Keras."""
     own = np.take_along_axis(P, labels.astype(np.intp)[:, np.newaxis], axis=1)
     return np.count_nonzero(own < P, axis=1) < k
 
 
 @dataclass(frozen=True)
 class TopKCategoricalAccuracy(MeanOfRows):
-    """How often the output of the class is among the k largest; targets one-hot."""
+    """Share of rows where the output of the true class is among the k largest; targets (n, k) are one-hot.
+
+    Parameters
+    ----------
+    k : int, default=5
+        Number of largest outputs.
+    """
 
     k: int = 5
     name: str | None = "top_k_categorical_accuracy"
@@ -91,9 +103,14 @@ class TopKCategoricalAccuracy(MeanOfRows):
 
 @dataclass(frozen=True)
 class SparseTopKCategoricalAccuracy(MeanOfRows):
-    """How often the output of the label is among the k largest.
+    """Share of rows where the output of the label is among the k largest; labels (n,) are integers.
 
-    from_sorted_ids: P holds labels, the most likely first.
+    Parameters
+    ----------
+    k : int, default=5
+        Number of largest outputs.
+    from_sorted_ids : bool, default=False
+        Whether P holds labels, most likely first, instead of outputs.
     """
 
     k: int = 5

@@ -1,4 +1,4 @@
-"""Means of precision and recall."""
+"""F-scores: weighted harmonic means of precision and recall."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ from functools import cached_property
 
 import numpy as np
 
-from dasknn.metrics.confusion import EPSILON
 from dasknn.metrics.metric import Metric
+from dasknn.metrics.thresholds import EPSILON
 
 
 @dataclass(frozen=True)
 class FBetaScore(Metric):
-    """(1 + beta^2) precision recall / (beta^2 precision + recall), for each output.
+    """`(1 + beta**2) * precision * recall / (beta**2 * precision + recall)`.
 
-    average: None for all of them, "micro" for that of all outputs together, "macro" for their mean,
-    "weighted" for the mean by how often each is true. threshold: above which an output is positive; None for
-    the largest.
+    Parameters
+    ----------
+    average : {None, "micro", "macro", "weighted"}, default=None
+        None: the score of each output (k,). "micro": of all outputs together. "macro": the mean over outputs.
+        "weighted": the mean weighted by the positive targets of each output.
+    beta : float, default=1.0
+        Weight of recall against precision.
+    threshold : float or None, default=None
+        An output above it is positive; None: the largest output of each row.
     """
 
     average: str | None = None
@@ -30,12 +36,12 @@ class FBetaScore(Metric):
         super().__post_init__()
         if self.average not in (None, "micro", "macro", "weighted"):
             raise ValueError(
-                f"Expected average None, 'micro', 'macro' or 'weighted', received {self.average!r}."
+                f"Expected average to be None, 'micro', 'macro' or 'weighted', received {self.average!r}."
             )
         if not self.beta > 0:
-            raise ValueError(f"Expected beta above 0, received {self.beta!r}.")
+            raise ValueError(f"Expected beta to be above 0, received {self.beta!r}.")
         if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise ValueError(f"Expected threshold None, or in (0, 1], received {self.threshold!r}.")
+            raise ValueError(f"Expected threshold to be None or in (0, 1], received {self.threshold!r}.")
 
     def size(self, n_outputs):
         return 3 * n_outputs
@@ -66,7 +72,15 @@ class FBetaScore(Metric):
 
 @dataclass(frozen=True)
 class F1Score(Metric):
-    """Harmonic mean of precision and recall: `FBetaScore` with beta 1."""
+    """Harmonic mean of precision and recall: `FBetaScore` with beta=1.
+
+    Parameters
+    ----------
+    average : {None, "micro", "macro", "weighted"}, default=None
+        As for `FBetaScore`.
+    threshold : float or None, default=None
+        As for `FBetaScore`.
+    """
 
     average: str | None = None
     threshold: float | None = None

@@ -1,4 +1,4 @@
-"""The metrics that a training or an evaluation keeps, as one vector of sums."""
+"""Several metrics as one vector of sums."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ from dasknn.saving.serialization import snake_case
 
 @dataclass(frozen=True)
 class MetricSet:
-    """Metrics that are computed together, for a network with n_outputs.
+    """Metrics that are computed together.
 
-    entries: the name in logs, the metric, and whether it is weighted, for each. center (n_outputs,): about
-    the mean of targets, which is taken off for metrics that are shift-invariant; it must be one for all sums
-    that are added up.
+    Parameters
+    ----------
+    entries : tuple of (name, metric, is_weighted)
+        Name in logs, metric, and whether it uses the weights of rows.
+    n_outputs : int
+        Outputs of the network.
+    center : tuple (n_outputs,) or None, default=None
+        Approximate mean of the targets, subtracted for metrics that are shift-invariant. All sums that are
+        added up must have the same center.
     """
 
     entries: tuple[tuple[str, Metric, bool], ...]
@@ -32,7 +38,7 @@ class MetricSet:
 
     @property
     def size(self) -> int:
-        """How many sums there are."""
+        """Number of sums."""
         return sum(self._sizes)
 
     def sums(self, y, P, weight) -> np.ndarray:
@@ -44,7 +50,7 @@ class MetricSet:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def results(self, sums) -> dict[str, Any]:
-        """Return the metrics by name, floats or lists of them; sums may be 0.0, of no rows."""
+        """Return the metrics by name, as floats or lists of floats; sums of 0.0 stand for no rows."""
         sums = np.zeros(self.size) if np.ndim(sums) == 0 else sums
         found, begin = {}, 0
         for (name, metric, _), size in zip(self.entries, self._sizes, strict=True):
@@ -55,7 +61,7 @@ class MetricSet:
 
 
 def named(metrics: Sequence[Metric], weighted_metrics: Sequence[Metric] = ()) -> list[str]:
-    """Return names for logs, each but once: a, a_1, a_2; weighted ones follow as weighted_a, weighted_a_1."""
+    """Return distinct names for logs: a, a_1, a_2; then weighted_a, weighted_a_1 for weighted metrics."""
     counts: dict[str, int] = {}
     names = []
     for i, metric in enumerate([*metrics, *weighted_metrics]):

@@ -10,7 +10,15 @@ from dasknn.metrics.reduction import MeanOfLoss
 
 @dataclass(frozen=True)
 class BinaryCrossentropy(MeanOfLoss):
-    """See `probabilistic.BinaryCrossentropy`."""
+    """Mean of the loss `losses.BinaryCrossentropy`.
+
+    Parameters
+    ----------
+    from_logits : bool, default=False
+        Whether P are logits.
+    label_smoothing : float, default=0
+        As for the loss.
+    """
 
     name: str | None = "binary_crossentropy"
     dtype: str | None = None
@@ -21,7 +29,17 @@ class BinaryCrossentropy(MeanOfLoss):
 
 @dataclass(frozen=True)
 class CategoricalCrossentropy(MeanOfLoss):
-    """See `probabilistic.CategoricalCrossentropy`."""
+    """Mean of the loss `losses.CategoricalCrossentropy`.
+
+    Parameters
+    ----------
+    from_logits : bool, default=False
+        Whether P are logits.
+    label_smoothing : float, default=0
+        As for the loss.
+    axis : int, default=-1
+        For compatibility with Keras: rows have one axis.
+    """
 
     name: str | None = "categorical_crossentropy"
     dtype: str | None = None
@@ -34,7 +52,17 @@ class CategoricalCrossentropy(MeanOfLoss):
 
 @dataclass(frozen=True)
 class SparseCategoricalCrossentropy(MeanOfLoss):
-    """See `probabilistic.SparseCategoricalCrossentropy`."""
+    """Mean of the loss `losses.SparseCategoricalCrossentropy`.
+
+    Parameters
+    ----------
+    from_logits : bool, default=False
+        Whether P are logits.
+    ignore_class : None, default=None
+        For compatibility with Keras. Use `sample_weight=0` for rows to ignore.
+    axis : int, default=-1
+        For compatibility with Keras: rows have one axis.
+    """
 
     name: str | None = "sparse_categorical_crossentropy"
     dtype: str | None = None
@@ -45,13 +73,13 @@ class SparseCategoricalCrossentropy(MeanOfLoss):
 
     def __post_init__(self):
         super().__post_init__()
-        # Refuse at once what the loss does not know.
+        # Refuse settings that the loss does not accept.
         _ = self._rows
 
 
 @dataclass(frozen=True)
 class KLDivergence(MeanOfLoss):
-    """See `probabilistic.KLDivergence`."""
+    """Mean of the loss `losses.KLDivergence`."""
 
     name: str | None = "kl_divergence"
     dtype: str | None = None
@@ -60,7 +88,7 @@ class KLDivergence(MeanOfLoss):
 
 @dataclass(frozen=True)
 class Poisson(MeanOfLoss):
-    """See `losses.Poisson`."""
+    """Mean of the loss `losses.Poisson`."""
 
     name: str | None = "poisson"
     dtype: str | None = None
@@ -69,7 +97,7 @@ class Poisson(MeanOfLoss):
 
 @dataclass(frozen=True)
 class Hinge(MeanOfLoss):
-    """See `hinge.Hinge`."""
+    """Mean of the loss `losses.Hinge`."""
 
     name: str | None = "hinge"
     dtype: str | None = None
@@ -78,7 +106,7 @@ class Hinge(MeanOfLoss):
 
 @dataclass(frozen=True)
 class SquaredHinge(MeanOfLoss):
-    """See `hinge.SquaredHinge`."""
+    """Mean of the loss `losses.SquaredHinge`."""
 
     name: str | None = "squared_hinge"
     dtype: str | None = None
@@ -87,7 +115,7 @@ class SquaredHinge(MeanOfLoss):
 
 @dataclass(frozen=True)
 class CategoricalHinge(MeanOfLoss):
-    """See `hinge.CategoricalHinge`."""
+    """Mean of the loss `losses.CategoricalHinge`."""
 
     name: str | None = "categorical_hinge"
     dtype: str | None = None

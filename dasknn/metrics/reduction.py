@@ -18,11 +18,11 @@ from dasknn.saving.serialization import snake_case
 
 
 class MeanOfRows(Metric):
-    """The weighted mean of a number that each row has."""
+    """Base class of metrics that are the weighted mean of one number for each row."""
 
     @abstractmethod
     def rows(self, y, P) -> np.ndarray:
-        """Return the number of each row (n,)."""
+        """Return one number for each row (n,), for targets y and outputs P (n, k)."""
 
     def size(self, n_outputs):
         return 2
@@ -44,13 +44,13 @@ def _mean_sums(rows, weight) -> np.ndarray:
 
 
 class MeanOfOutputs(MeanOfRows):
-    """The weighted mean of a number that each output has."""
+    """Base class of metrics that are the weighted mean of one number for each output."""
 
     takes_output_weights = True
 
     @abstractmethod
     def terms(self, y, P) -> np.ndarray:
-        """Return the number of each output (n, k), for targets of its shape."""
+        """Return one number for each output (n, k), for targets (n, k)."""
 
     def rows(self, y, P):
         terms = self.terms(self._targets(y, P), P)
@@ -65,7 +65,17 @@ class MeanOfOutputs(MeanOfRows):
 
 @dataclass(frozen=True)
 class MeanOfFunction(MeanOfRows):
-    """The mean of fn(y, P), which returns a number for each row (n,), or for each output (n, k)."""
+    """Mean of a function.
+
+    Parameters
+    ----------
+    fn : callable
+        `fn(y, P)` returns one number for each row (n,), or for each output (n, k), from targets and outputs.
+    name : str or None, default=None
+        Name in logs; None: the name of the function.
+    dtype : str or None, default=None
+        For compatibility with Keras; sums are float64.
+    """
 
     fn: Callable[[np.ndarray, np.ndarray], Any]
     name: str | None = None
@@ -82,23 +92,23 @@ class MeanOfFunction(MeanOfRows):
         rows = np.asarray(self.fn(y, P))
         if rows.shape[:1] != (len(P),):
             raise ValueError(
-                f"{self.name} must return a number for each of {len(P)} rows, received shape {rows.shape}. "
-                "Take the mean over axis=-1 only."
+                f"Expected the metric {self.name} to return one number for each of {len(P)} rows, received "
+                f"shape {rows.shape}. Take the mean over axis=-1 only."
             )
         return rows.reshape(len(P), -1).mean(axis=1) if rows.ndim > 1 else rows
 
     def get_config(self):
         raise ValueError(
-            f"Expected a metric with settings, received the function {self.name}, which cannot be written. "
-            "Subclass dasknn.metrics.Metric."
+            f"Expected a metric that can be saved, received the function {self.name}. Subclass "
+            "dasknn.metrics.Metric instead."
         )
 
 
-# --- the losses as metrics ----------------------------------------------------------------------------------
+# --- losses as metrics ----------------------------------------------------------------------------------
 
 
 class MeanOfLoss(MeanOfRows):
-    """The mean of the losses of rows, whatever the loss divides by."""
+    """Base class of metrics that are the weighted mean of the losses of rows."""
 
     _loss: ClassVar[type[losses.RowLoss]]
 

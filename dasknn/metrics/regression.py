@@ -1,4 +1,4 @@
-"""Metrics of numbers, and how much of their variance is explained."""
+"""Metrics for regression."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dasknn.metrics.reduction import MeanOfLoss, MeanOfOutputs
 
 @dataclass(frozen=True)
 class RootMeanSquaredError(MeanOfOutputs):
-    """Root of the mean of (P - y)^2."""
+    """`sqrt(mean((P - y)**2))` over rows and outputs."""
 
     name: str | None = "root_mean_squared_error"
     dtype: str | None = None
@@ -27,7 +27,7 @@ class RootMeanSquaredError(MeanOfOutputs):
 
 @dataclass(frozen=True)
 class MeanSquaredError(MeanOfLoss):
-    """See `losses.MeanSquaredError`."""
+    """Mean of the loss `losses.MeanSquaredError`."""
 
     name: str | None = "mean_squared_error"
     dtype: str | None = None
@@ -36,7 +36,7 @@ class MeanSquaredError(MeanOfLoss):
 
 @dataclass(frozen=True)
 class MeanAbsoluteError(MeanOfLoss):
-    """See `losses.MeanAbsoluteError`."""
+    """Mean of the loss `losses.MeanAbsoluteError`."""
 
     name: str | None = "mean_absolute_error"
     dtype: str | None = None
@@ -45,7 +45,7 @@ class MeanAbsoluteError(MeanOfLoss):
 
 @dataclass(frozen=True)
 class MeanAbsolutePercentageError(MeanOfLoss):
-    """See `losses.MeanAbsolutePercentageError`."""
+    """Mean of the loss `losses.MeanAbsolutePercentageError`."""
 
     name: str | None = "mean_absolute_percentage_error"
     dtype: str | None = None
@@ -54,7 +54,7 @@ class MeanAbsolutePercentageError(MeanOfLoss):
 
 @dataclass(frozen=True)
 class MeanSquaredLogarithmicError(MeanOfLoss):
-    """See `losses.MeanSquaredLogarithmicError`."""
+    """Mean of the loss `losses.MeanSquaredLogarithmicError`."""
 
     name: str | None = "mean_squared_logarithmic_error"
     dtype: str | None = None
@@ -63,7 +63,7 @@ class MeanSquaredLogarithmicError(MeanOfLoss):
 
 @dataclass(frozen=True)
 class LogCoshError(MeanOfLoss):
-    """See `losses.LogCosh`."""
+    """Mean of the loss `losses.LogCosh`."""
 
     name: str | None = "logcosh"
     dtype: str | None = None
@@ -72,7 +72,13 @@ class LogCoshError(MeanOfLoss):
 
 @dataclass(frozen=True)
 class CosineSimilarity(MeanOfLoss):
-    """The cosine of the angle between y and P: minus `losses.CosineSimilarity`."""
+    """Cosine of the angle between y and P: minus the loss `losses.CosineSimilarity`.
+
+    Parameters
+    ----------
+    axis : int, default=-1
+        For compatibility with Keras: rows have one axis.
+    """
 
     name: str | None = "cosine_similarity"
     dtype: str | None = None
@@ -90,13 +96,20 @@ class CosineSimilarity(MeanOfLoss):
 
 @dataclass(frozen=True)
 class R2Score(Metric):
-    """1 - sum((y - P)^2) / sum((y - mean(y))^2), for each output.
+    """`1 - sum((y - P)**2) / sum((y - mean(y))**2)`.
 
-    class_aggregation: None for all of them, "uniform_average" for their mean, "variance_weighted_average"
-    for the mean by the variance of each. num_regressors: adjust for so many; 0 for none.
+    Parameters
+    ----------
+    class_aggregation : {"uniform_average", "variance_weighted_average", None}, default="uniform_average"
+        Mean over outputs, mean weighted by the variance of the targets of each output, or (None) the score of
+        each output (k,).
+    num_regressors : int, default=0
+        Number of columns of X, for the adjusted score; 0: not adjusted.
 
-    Its sums keep their digits for targets near 0: whoever adds them up takes a center off targets and
-    outputs, the same for all rows (`MetricSet.center`); `update_state` does.
+    Notes
+    -----
+    Sums of squares lose digits if targets are far from 0. `update_state` and `MetricSet` therefore subtract
+    the same number from the targets and outputs of all rows; callers of `sums` should do so, too.
     """
 
     class_aggregation: str | None = "uniform_average"
@@ -108,11 +121,11 @@ class R2Score(Metric):
         super().__post_init__()
         if self.class_aggregation not in (None, "uniform_average", "variance_weighted_average"):
             raise ValueError(
-                "Expected class_aggregation None, 'uniform_average' or 'variance_weighted_average', received "
-                f"{self.class_aggregation!r}."
+                "Expected class_aggregation to be None, 'uniform_average' or 'variance_weighted_average', "
+                f"received {self.class_aggregation!r}."
             )
         if self.num_regressors < 0:
-            raise ValueError(f"Expected num_regressors of at least 0, received {self.num_regressors}.")
+            raise ValueError(f"Expected num_regressors to be at least 0, received {self.num_regressors}.")
 
     is_shift_invariant = True
     takes_output_weights = True
@@ -138,19 +151,24 @@ class R2Score(Metric):
                 scores = np.mean(scores)
             elif self.class_aggregation == "variance_weighted_average":
                 scores = np.sum(variation * scores) / np.sum(variation)
-        # n_samples counts targets, not rows, as in Keras. With too few of them, the score is not adjusted.
+        # As in Keras, n_samples counts targets, not rows. The score is not adjusted if there are too few.
         if self.num_regressors and self.num_regressors < n_samples - 1:
             scores = 1 - (1 - scores) * (n_samples - 1) / (n_samples - self.num_regressors - 1)
         return scores if self.class_aggregation is None else float(scores)
 
 
 def deviation_of(first, second, weight) -> np.ndarray:
-    """Return the weighted sum of squared deviations from the mean, and 0 where numbers are constant.
+    """Return the weighted sum of squared deviations from the mean; 0 for constant numbers.
 
-    first, second: weighted sums of numbers and of their squares, less a center: far from the mean, nothing is
-    left of the difference of two large sums.
+    Parameters
+    ----------
+    first, second : arrays
+        Weighted sums of the numbers and of their squares. Subtract a number near their mean first: the
+        difference of two large sums has few correct digits.
+    weight : array
+        Sums of the weights.
     """
     first, second, weight = np.broadcast_arrays(first, second, weight)
     square = np.divide(first**2, weight, out=np.zeros(first.shape), where=weight != 0)
-    # What rounding leaves of a constant is no deviation.
+    # Of constant numbers, only rounding errors remain.
     return np.where(second - square <= 1e-14 * second, 0.0, second - square)

@@ -1,4 +1,4 @@
-"""Metrics by name, as configurations, and back."""
+"""Metrics by name, and to and from configurations."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dasknn.metrics.accuracy import (
     SparseTopKCategoricalAccuracy,
     TopKCategoricalAccuracy,
 )
+from dasknn.metrics.auc import AUC
 from dasknn.metrics.confusion import (
-    AUC,
     FalseNegatives,
     FalsePositives,
     Precision,
@@ -106,9 +106,9 @@ _KINDS = Kinds(
 
 
 def get(identifier) -> Metric | None:
-    """Return the metric that a name, a configuration, a class, an object or a function stands for.
+    """Return the metric for a name, configuration, class, object or function; None for None.
 
-    A function fn(y, P) and a `RowLoss` become their mean; None stays. ValueError: nothing of the kind.
+    A function `fn(y, P)` and a `RowLoss` become their mean over rows. ValueError if there is no such metric.
     """
     if isinstance(identifier, losses.RowLoss):
         return MeanOfFunction(identifier.rows, identifier.name)
@@ -118,13 +118,27 @@ def get(identifier) -> Metric | None:
 
 
 def resolve(identifier, loss, n_outputs: int) -> Metric:
-    """Return the metric for a network with that loss and n_outputs, under the name that was given.
+    """Return the metric for a network, under the name that was given.
 
-    "accuracy" and "crossentropy" (or "acc", "ce") are binary for one output, those of labels where the loss
-    takes them, and categorical otherwise. ValueError: no metric.
+    "accuracy" and "crossentropy" (or "acc", "ce") are binary for one output; else sparse categorical if the
+    loss takes labels; else categorical.
+
+    Parameters
+    ----------
+    identifier : str, Metric, type, mapping or callable
+        As for `get`.
+    loss : Loss
+        Loss of the network.
+    n_outputs : int
+        Outputs of the network.
+
+    Raises
+    ------
+    ValueError
+        No such metric, or None.
     """
     if identifier is None:
-        raise ValueError("Expected a metric, received None. Leave it out.")
+        raise ValueError("Expected a metric, received None. Omit it.")
     if not isinstance(identifier, str):
         metric = get(identifier)
         assert metric is not None
@@ -149,10 +163,10 @@ def resolve(identifier, loss, n_outputs: int) -> Metric:
 
 
 def serialize(metric: Metric) -> dict[str, Any]:
-    """Return the metric in Keras's form for configurations. ValueError: a function."""
+    """Return the configuration of a metric, in Keras's form; ValueError for a function."""
     return _KINDS.serialize(metric)
 
 
 def deserialize(config: Mapping[str, Any]) -> Metric:
-    """Return the metric of that configuration. ValueError: an unknown kind, or settings it does not know."""
+    """Return the metric that a configuration describes; ValueError for unknown classes or settings."""
     return _KINDS.deserialize(config)
