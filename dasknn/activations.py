@@ -3,13 +3,13 @@
 An activation is a pair of functions over the buffers of one layer and one mini-batch:
 
     forward(Z, scratch)       Z (n, units) becomes A = f(Z)
-    backward(A, dA, scratch)  dA (n, units) becomes dZ = dA * f'(Z), written in terms of A; A is spent
+    backward(A, dA, scratch)  dA (n, units) becomes dZ = dA * f'(Z), computed from A; may overwrite A
 
-`scratch` comes from `Activation.scratch(n, units, dtype)`, belongs to the layer, and carries what
-backward needs from forward. Without it (None), forward allocates what it needs.
+`scratch` comes from `Activation.scratch(n, units, dtype)`, belongs to the layer, and keeps the intermediate
+results of forward for backward. If it is None, forward allocates.
 
-Names are Keras's, but for identity, logistic and exp, which are scikit-learn's: Keras's linear, sigmoid and
-exponential are other names for them. `relu`, `leaky_relu` and `elu` return functions with given settings.
+Names are Keras's, except for identity, logistic and exp, which are scikit-learn's; Keras's linear, sigmoid
+and exponential are aliases. `relu`, `leaky_relu` and `elu` return functions with given settings.
 """
 
 from __future__ import annotations
@@ -31,9 +31,20 @@ def _no_scratch(n_rows, units, dtype):
 
 @dataclass(frozen=True)
 class Activation:
-    """A named function with its derivative, and the scratch space that both share.
+    """An activation function with its derivative.
 
-    settings: names and values, for functions that have some. Name and settings make functions equal.
+    Functions are equal if their names and settings are.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    forward, backward : callable
+        The function and its derivative, in place; see the docstring of the module.
+    scratch : callable
+        Returns the working space of both for (n_rows, units, dtype).
+    settings : tuple of (name, value), default=()
+        Settings of a function that has some.
     """
 
     name: str
@@ -43,13 +54,13 @@ class Activation:
     settings: tuple[tuple[str, float | None], ...] = ()
 
     def __call__(self, Z) -> np.ndarray:
-        """Return f(Z) for Z (n, units), a new array."""
+        """Return f(Z) for Z (n, units), as a new array."""
         A = np.array(Z, np.result_type(np.asarray(Z).dtype, np.float32))
         self.forward(A, None)
         return A
 
     def describe(self) -> str | dict[str, Any]:
-        """Return what tells it from other functions: its name, and its settings where it has some."""
+        """Return the name; for a function with settings, a dict of "kind", the name, and the settings."""
         return {"kind": self.name, **dict(self.settings)} if self.settings else self.name
 
 
@@ -69,8 +80,8 @@ def _relu_forward(Z, scratch=None):
     if scratch is None:
         np.maximum(Z, 0, out=Z)
     else:
-        # Faster than np.maximum, and backward finds its factor in scratch. A product with the bool mask
-        # itself would go through a buffer that numpy allocates.
+        # Faster than np.maximum, and backward needs the factor. For a product with the bool mask itself,
+        # numpy would allocate a buffer.
         mask, factor = scratch
         np.greater(Z, 0, out=mask)
         np.copyto(factor, mask)
@@ -86,7 +97,7 @@ def _tanh_forward(Z, scratch=None):
 
 
 def _tanh_backward(A, dA, scratch=None):
-    # A is not needed again, so it becomes 1 - A**2.
+    # A is not needed again: overwrite it with 1 - A**2.
     np.multiply(A, A, out=A)
     np.subtract(1, A, out=A)
     np.multiply(dA, A, out=dA)
@@ -111,7 +122,7 @@ def _exp_backward(A, dA, scratch=None):
 
 
 def _softmax_scratch(n_rows, units, dtype):
-    # Z transposed, and a last row for one number a row of Z.
+    # The transpose of Z, and a last row with one number for each row of Z.
     return np.empty((units + 1, n_rows), dtype)
 
 
@@ -119,8 +130,8 @@ def _softmax_forward(Z, scratch=None):
     if scratch is None:
         scratch = _softmax_scratch(Z.shape[0], Z.shape[1], Z.dtype)
     transposed, row = scratch[:-1], scratch[-1]
-    # The row maximum is subtracted first (Goodfellow et al. 2016, sec. 4.1). numpy finds maxima along
-    # short rows slowly; by columns of the transposed copy it takes a fifth of the time.
+    # Subtract the maximum of each row first (Goodfellow et al. 2016, section 4.1). numpy is slow at maxima
+    # along short rows; along columns of a transposed copy it takes a fifth of the time.
     np.copyto(transposed, Z.T)
     np.maximum.reduce(transposed, axis=0, out=row)
     np.subtract(Z, row[:, np.newaxis], out=Z)
@@ -148,7 +159,7 @@ def _log_softmax_backward(A, dA, scratch=None):
     np.subtract(dA, A, out=dA)
 
 
-# --- functions of each number, by its value and its slope ----------------------------------------------
+# --- elementwise functions, by value and slope ----------------------------------------------
 
 
 def _slope_scratch(n_rows, units, dtype):
@@ -193,7 +204,7 @@ def _relu6_slope(Z):
 
 
 def _elu(scale, alpha, Z):
-    # A large number would overflow where it is not taken.
+    # Large numbers would overflow in the branch that is not used.
     return scale * np.where(Z > 0, Z, alpha * np.expm1(np.minimum(Z, 0)))
 
 
@@ -316,9 +327,25 @@ def _sparse_sigmoid_slope(Z):
 
 @lru_cache
 def relu(max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0) -> Activation:
-    """Return f(z) = min(z, max_value) where z > threshold, negative_slope * (z - threshold) elsewhere.
+    """Return `f(z) = min(z, max_value)` where z > threshold, `negative_slope * (z - threshold)` elsewhere.
 
-    ValueError: a negative setting.
+    Parameters
+    ----------
+    max_value : float or None, default=None
+        Largest output; None: no limit.
+    negative_slope : float, default=0.0
+        Slope below the threshold.
+    threshold : float, default=0.0
+        Inputs above it are passed on.
+
+    Returns
+    -------
+    Activation
+
+    Raises
+    ------
+    ValueError
+        A negative setting.
     """
     for name, setting in (
         ("max_value", max_value),
@@ -342,9 +369,21 @@ def relu(max_value: float | None = None, negative_slope: float = 0.0, threshold:
 
 @lru_cache
 def leaky_relu(negative_slope: float = 0.2) -> Activation:
-    """Return f(z) = z where z > 0, negative_slope * z elsewhere (Maas et al. 2013).
+    """Return `f(z) = z` where z > 0, `negative_slope * z` elsewhere (Maas et al. 2013).
 
-    ValueError: no slope. The layer LeakyReLU has another default, 0.3.
+    Parameters
+    ----------
+    negative_slope : float, default=0.2
+        Slope below 0. The layer `LeakyReLU` has another default, 0.3, as in Keras.
+
+    Returns
+    -------
+    Activation
+
+    Raises
+    ------
+    ValueError
+        The slope is None.
     """
     if negative_slope is None:
         raise ValueError("leaky_relu expects negative_slope to be a number, received None.")
@@ -355,7 +394,17 @@ def leaky_relu(negative_slope: float = 0.2) -> Activation:
 
 @lru_cache
 def elu(alpha: float = 1.0) -> Activation:
-    """Return f(z) = z where z > 0, alpha * (exp(z) - 1) elsewhere (Clevert et al. 2016)."""
+    """Return `f(z) = z` where z > 0, `alpha * (exp(z) - 1)` elsewhere (Clevert et al. 2016).
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        Minus the limit for large negative inputs.
+
+    Returns
+    -------
+    Activation
+    """
     return _pointwise("elu", partial(_elu, 1, alpha), partial(_elu_slope, 1, alpha), alpha=alpha)
 
 
@@ -397,15 +446,18 @@ _ACTIVATIONS = {
 }
 _KERAS_NAMES = {"identity": "linear", "logistic": "sigmoid", "exp": "exponential"}
 _ALIASES = {keras: own for own, keras in _KERAS_NAMES.items()} | {"swish": "silu", "hard_swish": "hard_silu"}
-# Layers of Keras that stand for functions with settings.
+# Functions with settings, by the name of Keras's layer for them.
 _WITH_SETTINGS = {"ReLU": relu, "LeakyReLU": leaky_relu, "ELU": elu}
 _LAYER_SETTINGS = ("name", "trainable", "dtype")
 
 
 def get(identifier) -> Activation:
-    """Return the activation of a name, or of one of Keras's configurations; None is identity.
+    """Return the activation for a name, configuration of Keras's, object or layer; None is the identity.
 
-    ValueError: no such activation, or a function whose derivative is not known.
+    Raises
+    ------
+    ValueError
+        No such activation; or a function, whose derivative is unknown.
     """
     if identifier is None:
         return _ACTIVATIONS["identity"]
@@ -417,17 +469,17 @@ def get(identifier) -> Activation:
         return _described(identifier)
     if identifier in _WITH_SETTINGS.values():
         return identifier()
-    # A layer that applies a function stands for it, as in Keras.
+    # As in Keras, a layer may stand for the function that it applies.
     if isinstance(function := getattr(identifier, "function", None), Activation):
         return function
     raise ValueError(
-        f"Expected the name of an activation, received {identifier!r}. dasknn does not differentiate "
-        f"functions; there are: {', '.join(_names())}."
+        f"Expected the name of an activation, received {identifier!r}, which dasknn cannot differentiate. "
+        f"There are: {', '.join(_names())}."
     )
 
 
 def serialize(activation: Activation) -> str | dict[str, Any]:
-    """Return Keras's name; for a function with settings, the configuration of Keras's layer for it."""
+    """Return Keras's name of a function; for one with settings, the configuration of Keras's layer for it."""
     name = activation.name
     if activation == _ACTIVATIONS[name]:
         return _KERAS_NAMES.get(name, name)

@@ -1,7 +1,7 @@
-"""Seeded draws of initial parameters.
+"""Initial values of weights.
 
-Names, arguments and defaults are Keras's. Numbers come from the random state of the training, unless an
-initializer has a seed of its own: then its draws of one shape are always the same.
+Names, arguments and defaults are Keras's. Random numbers come from the random state of the training. An
+initializer with a seed draws the same numbers for the same shape each time.
 """
 
 from __future__ import annotations
@@ -16,22 +16,36 @@ from scipy.special import ndtr, ndtri
 
 from dasknn.saving.serialization import Configurable, Kinds
 
-# Standard deviation of a standard normal number that is drawn again where it is not in [-2, 2].
+# Standard deviation of a standard normal number that is truncated to [-2, 2].
 _STDDEV_OF_TRUNCATED = 0.87962566103423978
 
 
 @dataclass(frozen=True)
 class Initializer(Configurable, ABC):
-    """A rule for initial values."""
+    """Base class of initializers."""
 
     @abstractmethod
     def draw(self, rng, fan_in: int, fan_out: int, shape: tuple[int, ...]) -> np.ndarray:
-        """Return float64 of that shape; rng is a numpy RandomState or Generator."""
+        """Return initial values.
+
+        Parameters
+        ----------
+        rng : numpy.random.RandomState or numpy.random.Generator
+            Source of random numbers.
+        fan_in, fan_out : int
+            Inputs and outputs of the layer.
+        shape : tuple of int
+            Shape of the values.
+
+        Returns
+        -------
+        array, float64
+        """
 
 
 @dataclass(frozen=True)
 class Zeros(Initializer):
-    """All zeros."""
+    """Zeros."""
 
     def draw(self, rng, fan_in, fan_out, shape):
         return np.zeros(shape)
@@ -39,7 +53,7 @@ class Zeros(Initializer):
 
 @dataclass(frozen=True)
 class Ones(Initializer):
-    """All ones."""
+    """Ones."""
 
     def draw(self, rng, fan_in, fan_out, shape):
         return np.ones(shape)
@@ -47,7 +61,13 @@ class Ones(Initializer):
 
 @dataclass(frozen=True)
 class Constant(Initializer):
-    """All the same value."""
+    """One value everywhere.
+
+    Parameters
+    ----------
+    value : float or array, default=0.0
+        The value, or an array that can be broadcast to the shape of the weight.
+    """
 
     value: float | np.ndarray = 0.0
 
@@ -57,20 +77,28 @@ class Constant(Initializer):
 
 @dataclass(frozen=True)
 class Identity(Initializer):
-    """gain on the diagonal of a matrix, zeros elsewhere. ValueError: not a matrix."""
+    """A multiple of the identity matrix, for weights that are matrices.
+
+    Parameters
+    ----------
+    gain : float, default=1.0
+        Value on the diagonal.
+    """
 
     gain: float = 1.0
 
     def draw(self, rng, fan_in, fan_out, shape):
         if len(shape) != 2:
-            raise ValueError(f"Identity expects the shape of a matrix, received {shape}. Use Constant.")
+            raise ValueError(
+                f"Identity expects a weight that is a matrix, received one of shape {shape}. Use Constant."
+            )
         return self.gain * np.eye(*shape)
 
 
 class _Random(Initializer):
-    """Draws with its own seed, an integer, or with the random state of the training (None).
+    """Base class of initializers that draw random numbers.
 
-    Keras's generators of seeds count as None: what they draw depends on what else was drawn.
+    Keras's seed generators count as seed=None: their draws depend on earlier draws.
     """
 
     seed: Any
@@ -80,7 +108,9 @@ class _Random(Initializer):
         if isinstance(self.seed, Mapping):
             object.__setattr__(self, "seed", None)
         if self.seed is not None and not isinstance(self.seed, int | np.integer):
-            raise ValueError(f"Expected seed to be an integer or None, received {self.seed!r}.")
+            raise ValueError(
+                f"{type(self).__name__} expects seed to be an integer or None, received {self.seed!r}."
+            )
 
     def draw(self, rng, fan_in, fan_out, shape):
         if self.seed is not None:
@@ -89,18 +119,26 @@ class _Random(Initializer):
 
     @abstractmethod
     def _draw(self, rng, fan_in: int, fan_out: int, shape: tuple[int, ...]) -> np.ndarray:
-        """Draw with this rng."""
+        """Return initial values, drawn with rng."""
 
 
 def _truncated_normal(rng, shape) -> np.ndarray:
-    """Return standard normal numbers, all in [-2, 2]: the inverse of their distribution function."""
+    """Return standard normal numbers truncated to [-2, 2], by the inverse of their distribution."""
     low, high = ndtr([-2.0, 2.0])
     return ndtri(rng.uniform(low, high, shape))
 
 
 @dataclass(frozen=True)
 class RandomNormal(_Random):
-    """Normal numbers."""
+    """Normal random numbers.
+
+    Parameters
+    ----------
+    mean, stddev : float, default=0.0, 0.05
+        Mean and standard deviation.
+    seed : int or None, default=None
+        Draw the same numbers each time; None: use the random state of the training.
+    """
 
     mean: float = 0.0
     stddev: float = 0.05
@@ -112,7 +150,15 @@ class RandomNormal(_Random):
 
 @dataclass(frozen=True)
 class RandomUniform(_Random):
-    """Uniform numbers in [minval, maxval)."""
+    """Uniform random numbers in [minval, maxval).
+
+    Parameters
+    ----------
+    minval, maxval : float, default=-0.05, 0.05
+        Range.
+    seed : int or None, default=None
+        Draw the same numbers each time; None: use the random state of the training.
+    """
 
     minval: float = -0.05
     maxval: float = 0.05
@@ -124,7 +170,15 @@ class RandomUniform(_Random):
 
 @dataclass(frozen=True)
 class TruncatedNormal(_Random):
-    """Normal numbers, none further from the mean than 2 stddev; so they deviate by 0.88 stddev."""
+    """Normal random numbers, truncated to within 2 stddev of the mean.
+
+    Parameters
+    ----------
+    mean, stddev : float, default=0.0, 0.05
+        Mean and standard deviation before truncation; truncated numbers have 0.88 stddev.
+    seed : int or None, default=None
+        Draw the same numbers each time; None: use the random state of the training.
+    """
 
     mean: float = 0.0
     stddev: float = 0.05
@@ -136,9 +190,14 @@ class TruncatedNormal(_Random):
 
 @dataclass(frozen=True)
 class Orthogonal(_Random):
-    """gain times a matrix whose columns (of a wide one, rows) are orthonormal (Saxe et al. 2014).
+    """A multiple of a random matrix with orthonormal columns (rows, if it is wide) (Saxe et al. 2014).
 
-    ValueError: not a matrix.
+    Parameters
+    ----------
+    gain : float, default=1.0
+        The factor.
+    seed : int or None, default=None
+        Draw the same numbers each time; None: use the random state of the training.
     """
 
     gain: float = 1.0
@@ -146,15 +205,18 @@ class Orthogonal(_Random):
 
     def _draw(self, rng, fan_in, fan_out, shape):
         if len(shape) != 2:
-            raise ValueError(f"Orthogonal expects the shape of a matrix, received {shape}. Use RandomNormal.")
+            raise ValueError(
+                f"Orthogonal expects a weight that is a matrix, received one of shape {shape}. "
+                "Use RandomNormal."
+            )
         q, r = np.linalg.qr(rng.normal(0.0, 1.0, (max(shape), min(shape))))
-        # The signs make all orthogonal matrices equally likely (Mezzadri 2007).
+        # With these signs, all orthogonal matrices are equally likely (Mezzadri 2007).
         q *= np.sign(np.diag(r))
         return self.gain * (q if shape[0] >= shape[1] else q.T)
 
 
 class _Scaled(_Random):
-    """Numbers of mean 0 and variance scale / n, n being of fan_in, fan_out, or their average, `mode`."""
+    """Base class of initializers with mean 0 and variance scale / n, where mode says what n is."""
 
     scale: Any
     mode: Any
@@ -162,7 +224,7 @@ class _Scaled(_Random):
     _only_keras = {"input_axes": (None,), "output_axes": (None,)}  # noqa: RUF012
 
     def _draw(self, rng, fan_in, fan_out, shape):
-        # Two times scale / n; scikit-learn computes its bounds in this order.
+        # 2 * n. The order of operations is scikit-learn's.
         fans = {"fan_in": 2 * fan_in, "fan_out": 2 * fan_out, "fan_avg": fan_in + fan_out}[self.mode]
         if self.distribution == "uniform":
             bound = np.sqrt(6.0 * self.scale / fans)
@@ -179,11 +241,22 @@ _DISTRIBUTIONS = ("truncated_normal", "untruncated_normal", "uniform")
 
 @dataclass(frozen=True)
 class VarianceScaling(_Scaled):
-    """Numbers of mean 0 and variance scale / n.
+    """Random numbers of mean 0 and variance `scale / n`.
 
-    mode: n is "fan_in", "fan_out" or their average, "fan_avg". distribution: "truncated_normal" (or
-    "normal"), "untruncated_normal", "uniform". scikit-learn's rule for logistic units is
-    (1 / 3, "fan_avg", "uniform").
+    Parameters
+    ----------
+    scale : float, default=1.0
+        Factor of the variance.
+    mode : {"fan_in", "fan_out", "fan_avg"}, default="fan_in"
+        n: the number of inputs, of outputs, or the average of both.
+    distribution : {"truncated_normal", "normal", "untruncated_normal", "uniform"}, default="truncated_normal"
+        Distribution; "normal" is truncated, too.
+    seed : int or None, default=None
+        Draw the same numbers each time; None: use the random state of the training.
+
+    Notes
+    -----
+    scikit-learn's initialization of logistic units is `VarianceScaling(1 / 3, "fan_avg", "uniform")`.
     """
 
     scale: float = 1.0
@@ -198,17 +271,23 @@ class VarianceScaling(_Scaled):
             self, "distribution", "truncated_normal" if distribution == "normal" else distribution
         )
         if not self.scale > 0:
-            raise ValueError(f"VarianceScaling expects scale > 0, received {self.scale!r}.")
+            raise ValueError(f"VarianceScaling expects scale to be above 0, received {self.scale!r}.")
         for name, known in (("mode", _MODES), ("distribution", _DISTRIBUTIONS)):
             if (value := getattr(self, name)) not in known:
                 raise ValueError(
-                    f"VarianceScaling expects {name} among {', '.join(known)}, received {value!r}."
+                    f"VarianceScaling expects {name} to be one of {', '.join(known)}, received {value!r}."
                 )
 
 
 @dataclass(frozen=True)
 class GlorotUniform(_Scaled):
-    """Uniform on (-b, b) with b = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    """Uniform on (-b, b) with `b = sqrt(6 / (fan_in + fan_out))` (Glorot and Bengio 2010).
+
+    Parameters
+    ----------
+    seed : int or None, default=None
+        Draw the same numbers each time; None: use the random state of the training.
+    """
 
     seed: Any = None
     scale, mode, distribution = 1.0, "fan_avg", "uniform"
@@ -216,7 +295,13 @@ class GlorotUniform(_Scaled):
 
 @dataclass(frozen=True)
 class GlorotNormal(_Scaled):
-    """Truncated normal, of variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010)."""
+    """Truncated normal of variance `2 / (fan_in + fan_out)` (Glorot and Bengio 2010).
+
+    Parameters
+    ----------
+    seed : int or None, default=None
+        Draw the same numbers each time; None: use the random state of the training.
+    """
 
     seed: Any = None
     scale, mode, distribution = 1.0, "fan_avg", "truncated_normal"
@@ -224,7 +309,13 @@ class GlorotNormal(_Scaled):
 
 @dataclass(frozen=True)
 class HeUniform(_Scaled):
-    """Uniform on (-b, b) with b = sqrt(6 / fan_in), for relu (He et al. 2015)."""
+    """Uniform on (-b, b) with `b = sqrt(6 / fan_in)`, for relu (He et al. 2015).
+
+    Parameters
+    ----------
+    seed : int or None, default=None
+        Draw the same numbers each time; None: use the random state of the training.
+    """
 
     seed: Any = None
     scale, mode, distribution = 2.0, "fan_in", "uniform"
@@ -232,7 +323,13 @@ class HeUniform(_Scaled):
 
 @dataclass(frozen=True)
 class HeNormal(_Scaled):
-    """Truncated normal, of variance 2 / fan_in, for relu (He et al. 2015)."""
+    """Truncated normal of variance `2 / fan_in`, for relu (He et al. 2015).
+
+    Parameters
+    ----------
+    seed : int or None, default=None
+        Draw the same numbers each time; None: use the random state of the training.
+    """
 
     seed: Any = None
     scale, mode, distribution = 2.0, "fan_in", "truncated_normal"
@@ -240,7 +337,13 @@ class HeNormal(_Scaled):
 
 @dataclass(frozen=True)
 class LecunUniform(_Scaled):
-    """Uniform on (-b, b) with b = sqrt(3 / fan_in) (LeCun et al. 1998)."""
+    """Uniform on (-b, b) with `b = sqrt(3 / fan_in)` (LeCun et al. 1998).
+
+    Parameters
+    ----------
+    seed : int or None, default=None
+        Draw the same numbers each time; None: use the random state of the training.
+    """
 
     seed: Any = None
     scale, mode, distribution = 1.0, "fan_in", "uniform"
@@ -248,7 +351,13 @@ class LecunUniform(_Scaled):
 
 @dataclass(frozen=True)
 class LecunNormal(_Scaled):
-    """Truncated normal, of variance 1 / fan_in, for selu (Klambauer et al. 2017)."""
+    """Truncated normal of variance `1 / fan_in`, for selu (Klambauer et al. 2017).
+
+    Parameters
+    ----------
+    seed : int or None, default=None
+        Draw the same numbers each time; None: use the random state of the training.
+    """
 
     seed: Any = None
     scale, mode, distribution = 1.0, "fan_in", "truncated_normal"

@@ -1,9 +1,9 @@
-"""Updates of flat parameter vectors.
+"""Optimizers: updates of flat parameter vectors.
 
-An optimizer is frozen settings; its state is `slots` (n_slots, n), which `update` changes in place. What
-surrounds its formula (clipping, weight decay, averages, accumulation) is in `updates`. Who trains decides the
-learning rate of each step, so it is an argument. Names, arguments, their order, defaults and formulas are
-Keras's; the order of operations in SGD and Adam is scikit-learn's, to the last bit.
+An optimizer is a frozen dataclass of settings; its state is `slots` (n_slots, n), which `update` changes in
+place. Clipping, weight decay, moving averages and accumulation are in `engine/updater.py`. The learning rate
+of each step is an argument, because the training chooses it. Names, arguments, their order, defaults and
+formulas are Keras's; the order of operations in SGD and Adam is scikit-learn's, to the last bit.
 """
 
 from __future__ import annotations
@@ -24,9 +24,16 @@ from dasknn.saving.serialization import Configurable, Kinds, snake_case
 
 
 class Optimizer(Configurable, ABC):
-    """What the rest of the package asks of an optimizer; without settings, nothing but its own formula.
+    """Base class of optimizers.
 
-    learning_rate: a number, or a schedule. See `Settings` for the others.
+    Attributes
+    ----------
+    learning_rate : float or schedules.LearningRateSchedule
+        Learning rate.
+
+    Notes
+    -----
+    The other settings are those of `Settings`. For an optimizer without them, subclass this class.
     """
 
     learning_rate: Any
@@ -41,7 +48,7 @@ class Optimizer(Configurable, ABC):
 
     @property
     def n_slots(self) -> int:
-        """Vectors of state that `update` needs."""
+        """Number of state vectors that `update` needs."""
         return 0
 
     def initial_slots(self, params: np.ndarray) -> np.ndarray:
@@ -54,29 +61,68 @@ class Optimizer(Configurable, ABC):
         return self.rate(self.learning_rate, 1)
 
     def rate(self, learning_rate: float, step: int) -> float:
-        """Return the rate of a step, counted from 1: the schedule's, or learning_rate where there is none.
+        """Return the learning rate of a step.
 
-        Schedules count steps, not updates, where gradients are accumulated: as Keras does.
+        Parameters
+        ----------
+        learning_rate : float
+            The rate if there is no schedule.
+        step : int
+            Number of the step, from 1. As in Keras, schedules count steps, not updates, if gradients are
+            accumulated.
         """
         schedule = self.learning_rate
         return schedule(step - 1) if isinstance(schedule, schedules.LearningRateSchedule) else learning_rate
 
     @abstractmethod
     def update(self, params, grad, slots, scratch, step: int, learning_rate: float) -> None:
-        """Change params and slots in place by update number `step`, from 1; grad and scratch are spent."""
+        """Update params and slots in place.
+
+        Parameters
+        ----------
+        params : array (n,)
+            Parameters.
+        grad : array (n,)
+            Their gradient; overwritten.
+        slots : array (n_slots, n)
+            State.
+        scratch : array (n,)
+            Working space; overwritten.
+        step : int
+            Number of the update, from 1.
+        learning_rate : float
+            Learning rate of this update.
+        """
 
 
 @dataclass(frozen=True)
 class Settings(Optimizer):
-    """What Keras's optimizers have in common.
+    """Base class of Keras's optimizers: the settings that all of them have.
 
-    learning_rate: a number or a `schedules.LearningRateSchedule`.
-    weight_decay: parameters, biases too, shrink by learning_rate * weight_decay of themselves in each update.
-    clipnorm, global_clipnorm, clipvalue: one of them says how gradients are clipped: the longest that the
-    gradient of one weight may be, that of all weights, and the largest number in it; 0 stands for None.
-    use_ema: training ends with moving averages of the parameters, in which past ones count ema_momentum; they
-    take the parameters' place every ema_overwrite_frequency updates, too.
-    gradient_accumulation_steps: one update for the mean of so many gradients.
+    Parameters
+    ----------
+    learning_rate : float or schedules.LearningRateSchedule, default=0.001
+        Learning rate.
+    weight_decay : float or None, default=None
+        Each update first multiplies all parameters, also biases, by `1 - learning_rate * weight_decay`.
+    clipnorm : float or None, default=None
+        Largest norm of the gradient of one weight array; None or 0: no limit.
+    clipvalue : float or None, default=None
+        Largest absolute value in the gradient; None or 0: no limit.
+    global_clipnorm : float or None, default=None
+        Largest norm of the whole gradient; None or 0: no limit. Only one way of clipping may be given.
+    use_ema : bool, default=False
+        Whether training ends with exponential moving averages of the parameters.
+    ema_momentum : float, default=0.99
+        Share of the past in these averages.
+    ema_overwrite_frequency : int or None, default=None
+        Number of updates after which the averages replace the parameters; None: only at the end.
+    loss_scale_factor : None, default=None
+        For compatibility with Keras: nothing is computed in float16.
+    gradient_accumulation_steps : int or None, default=None
+        Number of steps whose mean gradient makes one update; None: each step is an update.
+    name : str or None, default=None
+        None: the name of the class in snake case.
     """
 
     learning_rate: Any = 0.001
@@ -106,7 +152,7 @@ class Settings(Optimizer):
         if every is not None and not (isinstance(every, Integral) and every >= 2):
             self._refuse("gradient_accumulation_steps to be an integer of at least 2, or None", every)
         if self.loss_scale_factor is not None:
-            self._refuse("loss_scale_factor=None, as nothing is computed in float16", self.loss_scale_factor)
+            self._refuse("loss_scale_factor=None, because float16 is not used", self.loss_scale_factor)
 
     def _check_rate(self):
         rate = self.learning_rate
@@ -133,7 +179,7 @@ class Settings(Optimizer):
         raise ValueError(f"{type(self).__name__} expects {expected}, received {received!r}.")
 
     def get_config(self):
-        """Return the settings, as Keras writes them."""
+        """Return the settings as Keras writes them."""
         config = super().get_config()
         if isinstance(self.learning_rate, schedules.LearningRateSchedule):
             config["learning_rate"] = schedules.serialize(self.learning_rate)
@@ -142,9 +188,15 @@ class Settings(Optimizer):
 
 @dataclass(frozen=True)
 class SGD(Settings):
-    """v = momentum * v - learning_rate * g; p += v, or Nesterov's p += momentum * v - learning_rate * g.
+    """Stochastic gradient descent: `v = momentum * v - learning_rate * g; p += v`.
 
-    Nesterov's form is that of Sutskever et al. (2013), as in scikit-learn and Keras.
+    Parameters
+    ----------
+    momentum : float, default=0.0
+        Share of the previous step v, in [0, 1].
+    nesterov : bool, default=False
+        Whether to use Nesterov's momentum, `p += momentum * v - learning_rate * g`, in the form of Sutskever
+        et al. (2013), as in scikit-learn and Keras.
     """
 
     learning_rate: Any = 0.01
@@ -157,11 +209,10 @@ class SGD(Settings):
 
     @property
     def n_slots(self):
-        """One for the velocity, if there is momentum."""
+        """1 with momentum: the velocity."""
         return int(self.momentum != 0)
 
     def update(self, params, grad, slots, scratch, step, learning_rate):
-        """See Optimizer.update."""
         np.multiply(grad, learning_rate, out=grad)
         if self.momentum == 0:
             np.subtract(params, grad, out=params)
@@ -179,9 +230,22 @@ class SGD(Settings):
 
 @dataclass(frozen=True)
 class RMSprop(Settings):
-    """v = rho * v + (1 - rho) * g**2; p -= learning_rate * g / sqrt(v + epsilon) (Tieleman and Hinton 2012).
+    """`v = rho * v + (1 - rho) * g**2; p -= learning_rate * g / sqrt(v + epsilon)`.
 
-    centered: v less the square of the mean gradient. momentum: such steps add up, m = momentum * m + step.
+    Parameters
+    ----------
+    rho : float, default=0.9
+        Share of the past in moving averages.
+    momentum : float, default=0.0
+        Steps accumulate: `m = momentum * m + step; p -= m`.
+    epsilon : float, default=1e-7
+        Added to v.
+    centered : bool, default=False
+        Whether to subtract the square of the moving average of g from v.
+
+    References
+    ----------
+    Tieleman and Hinton (2012), "Neural networks for machine learning", lecture 6.5.
     """
 
     rho: float = 0.9
@@ -191,11 +255,10 @@ class RMSprop(Settings):
 
     @property
     def n_slots(self):
-        """Mean square, then mean if centered, then steps if there is momentum."""
+        """1 to 3: mean square; mean, if centered; steps, with momentum."""
         return 1 + bool(self.centered) + (self.momentum > 0)
 
     def update(self, params, grad, slots, scratch, step, learning_rate):
-        """See Optimizer.update."""
         square = slots[0]
         np.multiply(grad, grad, out=scratch)
         _move(square, scratch, self.rho)
@@ -220,7 +283,7 @@ class RMSprop(Settings):
 
 
 def _move(mean, new, share: float) -> None:
-    """Change mean in place to share * mean + (1 - share) * new; new is spent."""
+    """Change mean in place to share * mean + (1 - share) * new; overwrites new."""
     np.multiply(new, 1 - share, out=new)
     np.multiply(mean, share, out=mean)
     np.add(mean, new, out=mean)
@@ -228,11 +291,25 @@ def _move(mean, new, share: float) -> None:
 
 @dataclass(frozen=True)
 class Adam(Settings):
-    """Adam (Kingma and Ba 2014) with the bias corrections folded into the learning rate.
+    """Adam, with the bias corrections applied to the learning rate.
 
-    p -= learning_rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon); so epsilon is
-    not corrected, as in the paper's last paragraph of section 2, scikit-learn and Keras.
-    amsgrad: the largest v so far takes the place of v (Reddi et al. 2018).
+    `m = beta_1 * m + (1 - beta_1) * g; v = beta_2 * v + (1 - beta_2) * g**2`, then, in update t,
+    `p -= learning_rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon)`.
+
+    Parameters
+    ----------
+    beta_1, beta_2 : float, default=0.9, 0.999
+        Share of the past in the moving averages m and v, in [0, 1).
+    epsilon : float, default=1e-7
+        Added to the denominator. It is not bias-corrected, as in the last paragraph of section 2 of the
+        paper, in scikit-learn and in Keras.
+    amsgrad : bool, default=False
+        Whether to use the largest v so far in place of v (Reddi et al. 2018).
+
+    References
+    ----------
+    - Kingma and Ba (2014), "Adam: a method for stochastic optimization".
+    - Reddi et al. (2018), "On the convergence of Adam and beyond".
     """
 
     beta_1: float = 0.9
@@ -247,11 +324,10 @@ class Adam(Settings):
 
     @property
     def n_slots(self):
-        """First and second moments, and the largest of the second."""
+        """First and second moments; with amsgrad also the largest second moments."""
         return 3 if self.amsgrad else 2
 
     def update(self, params, grad, slots, scratch, step, learning_rate):
-        """See Optimizer.update."""
         first, second = slots[0], slots[1]
         rate = learning_rate * np.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
         np.multiply(grad, 1 - self.beta_1, out=scratch)
@@ -272,9 +348,13 @@ class Adam(Settings):
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam with weight decay apart from the gradient (Loshchilov and Hutter 2019).
+    """`Adam` with decoupled weight decay (Loshchilov and Hutter 2019).
 
-    ValueError: no weight_decay.
+    Parameters
+    ----------
+    weight_decay : float, default=0.004
+        Each update first multiplies all parameters by `1 - learning_rate * weight_decay`, as in Keras and
+        PyTorch; the paper scales the decay by the schedule alone.
     """
 
     weight_decay: float | None = field(default=0.004, kw_only=False)
@@ -287,7 +367,15 @@ class AdamW(Adam):
 
 @dataclass(frozen=True)
 class Adamax(Settings):
-    """Adam with `u = max(beta_2 * u, |g|)` in place of `sqrt(v)` (Kingma and Ba 2014, sec. 7)."""
+    """`Adam` with `u = max(beta_2 * u, |g|)` in place of `sqrt(v)` (Kingma and Ba 2014, section 7).
+
+    Parameters
+    ----------
+    beta_1, beta_2 : float, default=0.9, 0.999
+        Share of the past in m, in [0, 1), and in u.
+    epsilon : float, default=1e-7
+        Added to the denominator.
+    """
 
     beta_1: float = 0.9
     beta_2: float = 0.999
@@ -299,11 +387,10 @@ class Adamax(Settings):
 
     @property
     def n_slots(self):
-        """First moment and largest gradient."""
+        """First moments and largest gradients."""
         return 2
 
     def update(self, params, grad, slots, scratch, step, learning_rate):
-        """See Optimizer.update."""
         first, largest = slots
         np.copyto(scratch, grad)
         _move(first, scratch, self.beta_1)
@@ -317,10 +404,18 @@ class Adamax(Settings):
 
 @dataclass(frozen=True)
 class Nadam(Settings):
-    """Adam with Nesterov's momentum (Dozat 2016), which grows: u_t = beta_1 * (1 - 0.96**t / 2).
+    """`Adam` with Nesterov's momentum (Dozat 2016).
 
-    p -= learning_rate * (u_(t+1) * m / (1 - u_1...u_(t+1)) + (1 - u_t) * g / (1 - u_1...u_t))
-    / (sqrt(v / (1 - beta_2**t)) + epsilon).
+    With the momentum `u[t] = beta_1 * (1 - 0.96**t / 2)` and its product `U[t] = u[1] * ... * u[t]`, update t
+    is `p -= learning_rate * d / (sqrt(v / (1 - beta_2**t)) + epsilon)`, where
+    `d = u[t + 1] * m / (1 - U[t + 1]) + (1 - u[t]) * g / (1 - U[t])`.
+
+    Parameters
+    ----------
+    beta_1, beta_2 : float, default=0.9, 0.999
+        Share of the past in the moving averages m and v, in [0, 1).
+    epsilon : float, default=1e-7
+        Added to the denominator.
     """
 
     beta_1: float = 0.9
@@ -338,7 +433,6 @@ class Nadam(Settings):
         return 2
 
     def update(self, params, grad, slots, scratch, step, learning_rate):
-        """See Optimizer.update."""
         first, second = slots
         np.copyto(scratch, grad)
         _move(first, scratch, self.beta_1)
@@ -362,12 +456,12 @@ def _nadam_momentum(beta_1: float, step):
 
 
 def _nadam_product(beta_1: float, step: int) -> float:
-    """Return u_1 * ... * u_step, which follows from the step alone: so it is no state."""
-    # As all u are below beta_1, from that step on 1 less the product is 1.
+    """Return u[1] * ... * u[step]. It depends on the step only, so it is not part of the state."""
+    # All u are below beta_1: from this step on, 1 minus the product is 1.
     end = ceil(log(1e-18) / log(beta_1)) if beta_1 else 1
     if step >= end:
         return 0.0
-    # Tables double, so that a training makes few of them.
+    # The length of tables doubles, so that a training computes few of them.
     return float(_nadam_products(beta_1, min(end, 1 << step.bit_length()))[step])
 
 
@@ -380,22 +474,28 @@ def _nadam_products(beta_1: float, n: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Adagrad(Settings):
-    """a += g**2; p -= learning_rate * g / sqrt(a + epsilon) (Duchi et al. 2011)."""
+    """`a += g**2; p -= learning_rate * g / sqrt(a + epsilon)` (Duchi et al. 2011).
+
+    Parameters
+    ----------
+    initial_accumulator_value : float, default=0.1
+        Initial value of a.
+    epsilon : float, default=1e-7
+        Added to a.
+    """
 
     initial_accumulator_value: float = 0.1
     epsilon: float = 1e-7
 
     @property
     def n_slots(self):
-        """Sum of squares."""
+        """Sums of squares."""
         return 1
 
     def initial_slots(self, params):
-        """Return the state (1, n) before the first step."""
         return np.full((1, len(params)), self.initial_accumulator_value, params.dtype)
 
     def update(self, params, grad, slots, scratch, step, learning_rate):
-        """See Optimizer.update."""
         total = slots[0]
         np.multiply(grad, grad, out=scratch)
         np.add(total, scratch, out=total)
@@ -408,9 +508,16 @@ class Adagrad(Settings):
 
 @dataclass(frozen=True)
 class Adadelta(Settings):
-    """d = g * sqrt(E[d**2] + epsilon) / sqrt(E[g**2] + epsilon); p -= learning_rate * d (Zeiler 2012).
+    """`d = g * sqrt(E[d**2] + epsilon) / sqrt(E[g**2] + epsilon); p -= learning_rate * d` (Zeiler 2012).
 
-    The means E forget by rho. In the paper learning_rate is 1.
+    Parameters
+    ----------
+    learning_rate : float or schedules.LearningRateSchedule, default=0.001
+        Learning rate; the paper uses 1.
+    rho : float, default=0.95
+        Share of the past in the moving averages E.
+    epsilon : float, default=1e-7
+        Added to both averages.
     """
 
     rho: float = 0.95
@@ -418,11 +525,10 @@ class Adadelta(Settings):
 
     @property
     def n_slots(self):
-        """Mean squares of gradients, and of steps."""
+        """Mean squares of gradients and of steps."""
         return 2
 
     def update(self, params, grad, slots, scratch, step, learning_rate):
-        """See Optimizer.update."""
         gradients, changes = slots
         np.multiply(grad, grad, out=scratch)
         _move(gradients, scratch, self.rho)
@@ -438,9 +544,18 @@ class Adadelta(Settings):
 
 @dataclass(frozen=True)
 class Lion(Settings):
-    """p -= learning_rate * sign(beta_1 * m + (1 - beta_1) * g); m = beta_2 * m + (1 - beta_2) * g.
+    """`p -= learning_rate * sign(beta_1 * m + (1 - beta_1) * g); m = beta_2 * m + (1 - beta_2) * g`.
 
-    Chen et al. (2023).
+    Parameters
+    ----------
+    beta_1 : float, default=0.9
+        Share of m in the step, in (0, 1].
+    beta_2 : float, default=0.99
+        Share of the past in m.
+
+    References
+    ----------
+    Chen et al. (2023), "Symbolic discovery of optimization algorithms".
     """
 
     beta_1: float = 0.9
@@ -453,11 +568,10 @@ class Lion(Settings):
 
     @property
     def n_slots(self):
-        """The moving average of gradients."""
+        """Moving averages of gradients."""
         return 1
 
     def update(self, params, grad, slots, scratch, step, learning_rate):
-        """See Optimizer.update."""
         mean = slots[0]
         np.multiply(mean, self.beta_1, out=scratch)
         np.add(scratch, (1 - self.beta_1) * grad, out=scratch)
@@ -469,9 +583,14 @@ class Lion(Settings):
 
 @dataclass(frozen=True)
 class LBFGS(Optimizer):
-    """SciPy's L-BFGS-B (Byrd et al. 1995), without bounds: iterations on all rows.
+    """SciPy's L-BFGS-B (Byrd et al. 1995) without bounds; each iteration uses all rows.
 
-    Stops when no element of the gradient exceeds gtol, or after max_fun evaluations.
+    Parameters
+    ----------
+    gtol : float, default=1e-4
+        Stop when no element of the gradient exceeds it.
+    max_fun : int, default=15000
+        Largest number of evaluations of the loss.
     """
 
     gtol: float = 1e-4
@@ -485,23 +604,36 @@ class LBFGS(Optimizer):
         max_iter: int,
         on_iteration: Callable[[scipy.optimize.OptimizeResult], None],
     ) -> scipy.optimize.OptimizeResult:
-        """Return SciPy's result: x, fun, nit, status, message.
+        """Minimize a loss.
 
-        on_iteration(intermediate_result) is called after each iteration; StopIteration from it ends all.
+        Parameters
+        ----------
+        loss_and_grad : callable
+            Returns the loss and its gradient (n,) at given parameters (n,).
+        params : array (n,)
+            Initial parameters.
+        max_iter : int
+            Largest number of iterations.
+        on_iteration : callable
+            Called with SciPy's intermediate result after each iteration; may raise StopIteration to stop.
+
+        Returns
+        -------
+        scipy.optimize.OptimizeResult
+            With x, fun, nit, status and message.
         """
         return scipy.optimize.minimize(
             loss_and_grad,
             params,
             method="L-BFGS-B",
             jac=True,
-            # SciPy goes by the name of the argument.
+            # SciPy looks at the name of the argument.
             callback=lambda intermediate_result: on_iteration(intermediate_result),
             options={"maxfun": self.max_fun, "maxiter": max_iter, "gtol": self.gtol},
         )
 
     def update(self, params, grad, slots, scratch, step, learning_rate):
-        """Refuse: there are no steps on mini-batches."""
-        raise TypeError("L-BFGS takes no steps on mini-batches; use `minimize`.")
+        raise TypeError("L-BFGS cannot update on mini-batches. Use `minimize`, with a loss over all rows.")
 
 
 _KINDS = Kinds(

@@ -1,6 +1,6 @@
-"""Penalties on weights, or on what layers put out, with their derivatives.
+"""Penalties on weights or on outputs of layers, with their derivatives.
 
-BatchL2 is scikit-learn's; the others have Keras's names, arguments and defaults.
+`BatchL2` is scikit-learn's; the others have Keras's names, arguments and defaults.
 """
 
 from __future__ import annotations
@@ -16,20 +16,25 @@ from dasknn.saving.serialization import Configurable, Kinds
 
 @dataclass(frozen=True)
 class BatchL2:
-    """Adds strength / 2 * ||W||^2 to the summed loss; biases are left alone.
+    """Add `strength / 2 * sum(W**2)` over all kernels to the summed loss of a mini-batch.
 
-    The sum over rows and this penalty are divided by the weight of the mini-batch together, so that
-    its share grows as batches shrink: scikit-learn's convention.
+    Both are then divided by the weight of the mini-batch, so the penalty weighs more in smaller batches:
+    scikit-learn's convention.
+
+    Parameters
+    ----------
+    strength : float, default=0.0
+        Factor.
     """
 
     strength: float = 0.0
 
     def penalty(self, *weights: np.ndarray) -> float:
-        """Return strength / 2 * sum(W**2) over all weights, which are flat."""
+        """Return strength / 2 * sum(W**2) over all weights, each a flat array."""
         return 0.5 * self.strength * float(sum(np.dot(W, W) for W in weights)) if self.strength else 0.0
 
     def add_gradient(self, W: np.ndarray, dW: np.ndarray, scratch: np.ndarray) -> None:
-        """Add strength * W to dW in place; scratch has W's shape."""
+        """Add strength * W to dW in place; scratch has the shape of W."""
         if self.strength:
             np.multiply(W, self.strength, out=scratch)
             dW += scratch
@@ -37,7 +42,7 @@ class BatchL2:
 
 @dataclass(frozen=True)
 class Regularizer(Configurable, ABC):
-    """A penalty that is added to the mean loss: its share is the same for mini-batches of any size."""
+    """Base class of penalties on the mean loss: they weigh the same in mini-batches of any size."""
 
     def __post_init__(self):
         for field in fields(self):
@@ -57,7 +62,7 @@ class Regularizer(Configurable, ABC):
 
     @abstractmethod
     def add_gradient(self, W: np.ndarray, dW: np.ndarray, scale: float) -> None:
-        """Add scale times the derivative of the penalty on W to dW, in place."""
+        """Add scale times the derivative of the penalty on W to dW in place."""
 
     def __call__(self, W) -> float:
         """Return the penalty on W."""
@@ -74,7 +79,13 @@ def _squares(W: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class L1(Regularizer):
-    """`l1 * sum(|W|)`; its derivative at 0 is 0."""
+    """`l1 * sum(|W|)`, with the derivative 0 at 0.
+
+    Parameters
+    ----------
+    l1 : float, default=0.01
+        Factor.
+    """
 
     l1: float = 0.01
 
@@ -87,7 +98,13 @@ class L1(Regularizer):
 
 @dataclass(frozen=True)
 class L2(Regularizer):
-    """`l2 * sum(W**2)`: without the half that scikit-learn's has."""
+    """`l2 * sum(W**2)`, without scikit-learn's factor 1/2.
+
+    Parameters
+    ----------
+    l2 : float, default=0.01
+        Factor.
+    """
 
     l2: float = 0.01
 
@@ -100,7 +117,13 @@ class L2(Regularizer):
 
 @dataclass(frozen=True)
 class L1L2(Regularizer):
-    """`l1 * sum(|W|) + l2 * sum(W**2)`. By its name alone, "l1l2", it is nothing: both are 0, as in Keras."""
+    """`l1 * sum(|W|) + l2 * sum(W**2)`.
+
+    Parameters
+    ----------
+    l1, l2 : float, default=0.0
+        Factors. As in Keras, both are 0 if the penalty is given by its name, "l1l2".
+    """
 
     l1: float = 0.0
     l2: float = 0.0
@@ -116,5 +139,5 @@ class L1L2(Regularizer):
 _KINDS = Kinds("a regularizer", "keras.regularizers", Regularizer, (L1, L2, L1L2))
 get, serialize, deserialize = _KINDS.get, _KINDS.serialize, _KINDS.deserialize
 
-# Keras's other names for them.
+# Keras's aliases.
 l1, l2, l1_l2 = L1, L2, L1L2

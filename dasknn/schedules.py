@@ -1,6 +1,6 @@
-"""Learning rates that follow from the number of the step.
+"""Learning rates as functions of the step.
 
-Names, arguments, their order and defaults are Keras's. schedule(step) is the rate of a step, counted from 0.
+Names, arguments, their order and defaults are Keras's. `schedule(step)` is the rate of a step, from 0.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dasknn.saving.serialization import Configurable, Kinds
 
 @dataclass(frozen=True)
 class LearningRateSchedule(Configurable, ABC):
-    """A learning rate for every step."""
+    """Base class of schedules: learning rates as functions of the step."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -37,7 +37,19 @@ def _part(step: int, of: float, staircase: bool) -> float:
 
 @dataclass(frozen=True)
 class ExponentialDecay(LearningRateSchedule):
-    """initial_learning_rate * decay_rate ** (step / decay_steps). staircase: of whole decay_steps."""
+    """`initial_learning_rate * decay_rate**(step / decay_steps)`.
+
+    Parameters
+    ----------
+    initial_learning_rate : float
+        Learning rate of step 0.
+    decay_steps : float
+        Number of steps in which the rate is multiplied by decay_rate.
+    decay_rate : float
+        The factor.
+    staircase : bool, default=False
+        Whether the rate changes only every decay_steps steps.
+    """
 
     initial_learning_rate: float
     decay_steps: float
@@ -52,7 +64,15 @@ class ExponentialDecay(LearningRateSchedule):
 
 @dataclass(frozen=True)
 class PiecewiseConstantDecay(LearningRateSchedule):
-    """values[0] up to and including step boundaries[0], then values[1], and so on."""
+    """`values[0]` up to and including step `boundaries[0]`, then `values[1]`, and so on.
+
+    Parameters
+    ----------
+    boundaries : sequence of float
+        Last steps of all values but the last one, in increasing order.
+    values : sequence of float
+        Learning rates, one more than boundaries.
+    """
 
     boundaries: tuple[float, ...]
     values: tuple[float, ...]
@@ -74,9 +94,20 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 
 @dataclass(frozen=True)
 class PolynomialDecay(LearningRateSchedule):
-    """From initial_learning_rate to end_learning_rate by (1 - step / decay_steps) ** power.
+    """`(initial_learning_rate - end_learning_rate) * (1 - step / decay_steps)**power + end_learning_rate`.
 
-    cycle: once there, go on with the first multiple of decay_steps that is not yet reached.
+    Parameters
+    ----------
+    initial_learning_rate : float
+        Learning rate of step 0.
+    decay_steps : float
+        Number of steps until end_learning_rate.
+    end_learning_rate : float, default=0.0001
+        Learning rate from then on.
+    power : float, default=1.0
+        Exponent; 1: linear.
+    cycle : bool, default=False
+        Whether to replace decay_steps by its first multiple that is not below the step.
     """
 
     initial_learning_rate: float
@@ -97,7 +128,19 @@ class PolynomialDecay(LearningRateSchedule):
 
 @dataclass(frozen=True)
 class InverseTimeDecay(LearningRateSchedule):
-    """initial_learning_rate / (1 + decay_rate * step / decay_steps). staircase: see ExponentialDecay."""
+    """`initial_learning_rate / (1 + decay_rate * step / decay_steps)`.
+
+    Parameters
+    ----------
+    initial_learning_rate : float
+        Learning rate of step 0.
+    decay_steps : float
+        Unit of time, in steps.
+    decay_rate : float
+        Growth of the divisor in decay_steps.
+    staircase : bool, default=False
+        Whether the rate changes only every decay_steps steps.
+    """
 
     initial_learning_rate: float
     decay_steps: float
@@ -116,9 +159,20 @@ def _half_cosine(part: float) -> float:
 
 @dataclass(frozen=True)
 class CosineDecay(LearningRateSchedule):
-    """Half a cosine from initial_learning_rate to alpha times it in decay_steps (Loshchilov and Hutter 2017).
+    """Half a cosine from the initial rate to alpha times it (Loshchilov and Hutter 2017).
 
-    warmup_target: rise evenly from initial_learning_rate to it in warmup_steps first, and decay from there.
+    Parameters
+    ----------
+    initial_learning_rate : float
+        Learning rate of step 0.
+    decay_steps : float
+        Number of steps of the decay, after the warm-up.
+    alpha : float, default=0.0
+        Final rate, as a share of the rate at which the decay begins.
+    warmup_target : float or None, default=None
+        Rate to rise to before the decay, linearly from initial_learning_rate; None: no warm-up.
+    warmup_steps : float, default=0
+        Number of steps of the warm-up.
     """
 
     initial_learning_rate: float
@@ -140,10 +194,20 @@ class CosineDecay(LearningRateSchedule):
 
 @dataclass(frozen=True)
 class CosineDecayRestarts(LearningRateSchedule):
-    """Half cosines, one after the other (Loshchilov and Hutter 2017).
+    """Cosine decays, one after another (Loshchilov and Hutter 2017).
 
-    The first takes first_decay_steps; each takes t_mul times as many as the last, and begins at m_mul times
-    its rate. ValueError: t_mul below 1.
+    Parameters
+    ----------
+    initial_learning_rate : float
+        Learning rate of step 0.
+    first_decay_steps : float
+        Number of steps of the first decay.
+    t_mul : float, default=2.0
+        Ratio of the lengths of successive decays, at least 1.
+    m_mul : float, default=1.0
+        Ratio of the initial rates of successive decays.
+    alpha : float, default=0.0
+        Final rate of each decay, as a share of initial_learning_rate.
     """
 
     initial_learning_rate: float
@@ -164,7 +228,7 @@ class CosineDecayRestarts(LearningRateSchedule):
             n_restarts = floor(part)
             part -= n_restarts
         else:
-            # The small number makes up for rounding at the very step of a restart.
+            # The small number compensates for rounding at the step of a restart.
             n_restarts = floor(log(1 + part * (self.t_mul - 1)) / log(self.t_mul) + 1e-9)
             length = self.t_mul**n_restarts
             part = (part - (length - 1) / (self.t_mul - 1)) / length
