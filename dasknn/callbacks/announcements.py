@@ -1,15 +1,15 @@
-"""What a training on a cluster tells the scheduler, for whoever looks: `dashboard` draws it.
+"""Events of a training on a cluster, logged on the scheduler; the dashboard shows them.
 
-Events are dicts of numbers and strings under one topic (`executor.TOPIC`), which keeps the newest
-thousand (dask.config "distributed.admin.low-level-log-length"). So each says by itself which training it is
-of, and now and then one brings a summary of all epochs:
+Events are dicts of numbers and strings under one topic (`executor.TOPIC`), which keeps the newest thousand
+(dask.config "distributed.admin.low-level-log-length"). Each event therefore describes its training, and some
+contain a summary of all epochs:
 
     run, about     an id; model, strategy, transport, replicas, first_epoch, last_epoch, n_samples, name
     what           "begin", "wave" (within an epoch), "epoch" (one or more have ended), "end"
     time, seconds  since 1970, and since training began, by the clock of this process
-    epoch          number of the epoch that runs, from 1
-    entries        of the history, for epochs that no earlier event has told of, or as a summary
-    running        in a wave: epoch, n_samples, loss, rows_per_second, as far as the epoch has come
+    epoch          number of the running epoch, from 1
+    entries        entries of the history that no earlier event had, or a summary
+    running        in a wave: epoch, n_samples, loss, rows_per_second of the running epoch so far
     state, error   at the end: "completed", "stopped", "interrupted" or "failed", and the exception
 """
 
@@ -35,27 +35,27 @@ RUNNING, COMPLETED, STOPPED, INTERRUPTED, FAILED = (
     "failed",
 )
 
-# Epochs are told of no more often than this, several at a time if they are short; waves less often.
+# Least seconds between events. Short epochs are reported several at a time; waves less often.
 _EPOCH_SECONDS = 1.0
 _WAVE_SECONDS = 2.0
-# One event of so many brings a summary: several of those that the topic keeps, then.
+# One of so many events has a summary, so that the topic always keeps several.
 _SUMMARY_EVERY = 200
 _MOST_IN_SUMMARY = 100
-# What one event may hold, however large the cluster and the history are.
+# Limits of one event, for large clusters and long histories.
 _MOST_ENTRIES = 200
 _MOST_NUMBERS = 40
 _MOST_WORKERS = 64
 _MOST_FAULTS = 20
 _MOST_LETTERS = 200
-# How long the end of a training may wait until the scheduler has been told of it.
+# Seconds to wait at the end of a training until the scheduler has the last event.
 _LAST_WORD_SECONDS = 1.0
 
 
 class Announcements(Callback):
-    """Announces a training through the tasks it runs on; comes after all other callbacks."""
+    """Logs events of a training through its executor; runs after all other callbacks."""
 
-    def __init__(self, tasks: Executor):
-        self._tasks = tasks
+    def __init__(self, executor: Executor):
+        self._executor = executor
         self._about: dict[str, Any] | None = None
 
     def state(self):
@@ -66,7 +66,7 @@ class Announcements(Callback):
         self._about = _described(self.model, self.training)
         self._began = self._epoch_began = self._last = time.monotonic()
         self._n_events = 0
-        # Entries of the history that have been announced: of those before this training, a summary.
+        # Number of entries that events have had. Those of earlier trainings go into a summary.
         self._n_told = len(self.training.history)
         self._announce(BEGIN, entries=_summary(self.training.history))
 
@@ -83,7 +83,7 @@ class Announcements(Callback):
 
     def on_train_end(self, logs=None):
         if self._about is None:
-            # Another callback has raised before training began.
+            # Another callback raised before training began.
             return
         state, error = _ending(self.training)
         ending = {"state": state, "error": error} if error else {"state": state}
@@ -102,10 +102,10 @@ class Announcements(Callback):
             "epoch": min(self.training.epoch + 1, self._about["last_epoch"]) if self._about else 0,
             "entries": entries,
         }
-        self._tasks.announce(event | more, patience)
+        self._executor.announce(event | more, patience)
 
     def _news(self) -> list[dict[str, Any]]:
-        """Return entries that have not been announced; where it is time for it, behind a summary."""
+        """Return the new entries of the history; in some events, after a summary of the others."""
         history = self.training.history
         new = history[self._n_told :]
         is_summary = self._n_events % _SUMMARY_EVERY == _SUMMARY_EVERY - 1
@@ -155,19 +155,19 @@ def _described(model, training) -> dict[str, Any]:
 
 
 def _ending(training) -> tuple[str, str]:
-    """Return the state in which a training has ended, and what has ended it if that is an error."""
+    """Return the final state of a training, and the error that ended it, if any."""
     if training.interrupted:
         return INTERRUPTED, ""
     if training.is_complete:
         ran_out = training.has_ended or training.n_epochs >= training.max_epochs
         return (COMPLETED if ran_out else STOPPED), ""
-    # Callbacks hear of the end while the error is on its way; one of them may have caught a loss of NaN.
+    # Callbacks run while the error propagates; there is none if a callback handled a loss that is not finite.
     error = sys.exception()
     return (STOPPED, "") if error is None else (FAILED, _text(f"{type(error).__name__}: {error}"))
 
 
 def _thinned(entries: Sequence, most: int) -> list:
-    """Return at most so many, evenly spread, the last of them always."""
+    """Return at most so many entries, evenly spaced, including the last."""
     if len(entries) <= most:
         return list(entries)
     return [entries[(k + 1) * len(entries) // most - 1] for k in range(most)]
@@ -181,7 +181,7 @@ def _summary(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return numbers and faults of an entry, in msgpack's types."""
+    """Return the numbers and faults of an entry, in msgpack's types."""
     numbers = [(str(name)[:_MOST_LETTERS], value) for name, value in entry.items() if isinstance(value, Real)]
     found: dict[str, Any] = {name: _number(value) for name, value in numbers[:_MOST_NUMBERS]}
     if faults := entry.get("faults"):
@@ -190,7 +190,7 @@ def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(value) -> int | float | None:
-    """Return a Python number, to six digits, or None for what is none, not finite ones included."""
+    """Return a Python number with six digits; None for other objects and numbers that are not finite."""
     if not isinstance(value, Real) or not isfinite(value):
         return None
     number = float(value)
@@ -211,7 +211,7 @@ def _fault(fault: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _workers(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return seconds of each worker; of a large cluster, those that computed longest and shortest."""
+    """Return the seconds of each worker; on a large cluster, of those that computed longest and shortest."""
     workers = entry.get("workers") or {}
     ranked = sorted(workers, key=lambda address: (-workers[address]["compute"], str(address)))
     half = _MOST_WORKERS // 2

@@ -1,8 +1,8 @@
-"""What happens around training, on the driver: Keras's callbacks, for both faces, and whatever users add.
+"""Base classes of callbacks, which the process that calls `fit` runs around a training.
 
-A callback has Keras's methods; those it does not define do nothing. `training` is the running
-`loop.Training`, `model` the estimator or `Sequential` being fitted, which has the weights of the last
-whole epoch.
+A callback has Keras's methods; those that it does not override do nothing. `training` is the running
+`loop.Training`; `model` is the estimator or `Sequential` being fitted, with the weights of the last complete
+epoch.
 """
 
 from __future__ import annotations
@@ -17,74 +17,92 @@ import numpy as np
 
 
 class Callback:
-    """Base class of callbacks; `self.model` is what is being fitted, `self.training` the running training.
+    """Base class of callbacks.
 
-    Both are None again when training has ended.
+    Attributes
+    ----------
+    model : MLPClassifier, MLPRegressor, Sequential or None
+        The model being fitted; None when no training is running.
+    training : object or None
+        The running training.
+    params : mapping
+        Arguments of `fit`: "epochs", and for a `Sequential` "steps" and "verbose".
 
-    Set `self.model.stop_training = True`, or `self.training.stop_training`, to end training after the running
-    epoch; `self.training.learning_rate` is that of the next epoch. logs holds "loss", metrics and, at the
-    end of
-    an epoch, validation; what a callback adds to it goes into the history.
+    Notes
+    -----
+    Set `self.model.stop_training = True` to end training after the running epoch. Set
+    `self.training.learning_rate` to change the learning rate from the next epoch on.
+
+    `logs` holds "loss", metrics and, at the end of an epoch, validation results. Values that a callback adds
+    in `on_epoch_end` are recorded in the history.
     """
 
     model: Any = None
     training: Any = None
-    #: What `fit` was asked for: "epochs", and in a `Sequential` "steps" and "verbose".
     params: Mapping[str, Any] = MappingProxyType({})
 
     def on_train_begin(self, logs=None) -> None:
-        """Before the first epoch."""
+        """Run before the first epoch."""
 
     def on_train_ready(self, logs=None) -> None:
-        """After on_train_begin of all callbacks."""
+        """Run after `on_train_begin` of all callbacks."""
 
     def on_epoch_begin(self, epoch, logs=None) -> None:
-        """Before an epoch; epoch counts from 0."""
+        """Run before an epoch; epochs are counted from 0."""
 
     def on_train_batch_end(self, batch, logs=None) -> None:
-        """Whenever the driver hears of progress within an epoch: after many mini-batches, not each one.
+        """Run when progress within an epoch is reported: after many mini-batches, not after each.
 
-        batch counts the optimizer's steps; logs has "loss" and metrics of the epoch so far.
+        Parameters
+        ----------
+        batch : int
+            Steps of the optimizer so far.
+        logs : dict
+            "loss" and metrics of the epoch so far.
         """
 
     def on_epoch_end(self, epoch, logs=None) -> None:
-        """After an epoch."""
+        """Run after an epoch."""
 
     def on_epoch_done(self, epoch, logs=None) -> None:
-        """After on_epoch_end of all callbacks."""
+        """Run after `on_epoch_end` of all callbacks."""
 
     def on_train_end(self, logs=None) -> None:
-        """After the last epoch, an error or an interruption."""
+        """Run after the last epoch, an error or an interruption."""
 
     def on_test_begin(self, logs=None) -> None:
-        """Before `evaluate`, and before validation."""
+        """Run before `evaluate` and before validation."""
 
     def on_test_end(self, logs=None) -> None:
-        """After `evaluate`, and after validation."""
+        """Run after `evaluate` and after validation."""
 
     def on_predict_begin(self, logs=None) -> None:
-        """Before `predict`."""
+        """Run before `predict`."""
 
     def on_predict_end(self, logs=None) -> None:
-        """After `predict`."""
+        """Run after `predict`."""
 
     def __getstate__(self):
-        # The training holds the data and a client, which stay in their process.
+        # The training holds data and a client, which cannot be sent to another process.
         return {name: value for name, value in vars(self).items() if name not in ("model", "training")}
 
-    #: Whether training goes on when its loss is no longer finite; None leaves it to others. False outweighs
-    #: True, and where nobody says True it ends.
+    #: Whether training continues when its loss is no longer finite; None: other callbacks decide. It ends if
+    #: any callback has False, or none has True.
     outlives_nonfinite_loss: bool | None = None
 
     def on_nonfinite_loss(self, error: Exception) -> bool:
-        """Return True if training shall end with the last good weights, and not with that error."""
+        """Return True to end training with the last finite weights, False to raise the error."""
         return False
 
     def state(self) -> dict[str, Any] | None:
-        """Return what checkpoints shall keep of it: numbers, strings, arrays, lists and dicts of them.
+        """Return the state of the callback for checkpoints.
 
-        By default all attributes of these kinds, but `verbose`. None: it remembers nothing and decides
-        nothing, so a training may go on with it or without.
+        Returns
+        -------
+        dict or None
+            Numbers, strings, arrays, and lists and dicts of them; by default all attributes of these types
+            except `verbose`. None: the callback has no state and does not affect the training, so it may be
+            added or removed when the training is resumed.
         """
         return {
             name: value
@@ -93,11 +111,11 @@ class Callback:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned in a training that was interrupted."""
+        """Restore a state that `state` returned before the training was interrupted."""
         vars(self).update(state)
 
     def settings(self) -> dict[str, Any]:
-        """Return what must be the same for a training to go on, besides the class; by default nothing."""
+        """Return the settings that must be the same when a training is resumed; by default none."""
         return {}
 
 
@@ -107,27 +125,30 @@ def _is_plain(value) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) for key in value) and _is_plain(list(value.values()))
     if isinstance(value, np.ndarray | np.generic):
-        # Files hold numbers of at most 8 bytes.
+        # Files cannot hold larger numbers.
         return value.dtype.kind in "biuf" and value.dtype.itemsize <= 8
     return value is None or isinstance(value, bool | int | float | str)
 
 
 def check_weights(kept, training) -> None:
-    """Compare weights that a callback kept with those of a training. ValueError: they do not fit."""
+    """Raise ValueError if weights that a callback kept do not fit the training."""
     params = training.state.params
     if kept is not None and (np.shape(kept) != params.shape or np.asarray(kept).dtype != params.dtype):
-        raise ValueError(f"Expected weights of shape {params.shape}, received {np.shape(kept)}.")
+        raise ValueError(
+            f"Expected weights of shape {params.shape} and dtype {params.dtype}, received "
+            f"{np.shape(kept)} and {np.asarray(kept).dtype}."
+        )
 
 
 class CallbackList(Callback):
-    """Tells several callbacks of what happens outside of a training."""
+    """Calls several callbacks outside of a training."""
 
     def __init__(self, callbacks, model):
         self.callbacks = as_list(callbacks)
         self.model = model
 
     def tell(self, event: str, logs: dict[str, Any]) -> None:
-        """Call that method of all of them."""
+        """Call the method of this name of every callback."""
         for callback in self.callbacks:
             callback.model = self.model
             getattr(callback, event)(logs)
@@ -135,7 +156,7 @@ class CallbackList(Callback):
 
 
 def as_list(callbacks) -> list[Callback]:
-    """Return one callback, several, or None as a list. ValueError: something that is not a callback."""
+    """Return one callback, several, or None as a list; ValueError for objects that are not callbacks."""
     if callbacks is None:
         return []
     found = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
@@ -149,7 +170,7 @@ def as_list(callbacks) -> list[Callback]:
 
 
 def takes(function: Callable, n_arguments: int) -> bool:
-    """Return whether a function can be called with so many arguments; those that do not say, can."""
+    """Return whether a function accepts n positional arguments; True if it has no signature."""
     try:
         inspect.signature(function).bind(*[None] * n_arguments)
     except TypeError:
@@ -160,10 +181,10 @@ def takes(function: Callable, n_arguments: int) -> bool:
 
 
 def named(argument: str, path) -> str:
-    """Return a path as text. ValueError: an empty one, which would be the working directory."""
+    """Return a path as text; ValueError if it is empty, which would mean the working directory."""
     path = os.fspath(path)
     if not path:
-        raise ValueError(f"Expected {argument} to name a place, received {path!r}.")
+        raise ValueError(f"Expected {argument} to be the path of a file or folder, received {path!r}.")
     return path
 
 
@@ -171,7 +192,15 @@ def named(argument: str, path) -> str:
 
 
 class LambdaCallback(Callback):
-    """Calls functions: LambdaCallback(on_epoch_end=lambda epoch, logs: ...)."""
+    """Call functions, as in `LambdaCallback(on_epoch_end=lambda epoch, logs: ...)`.
+
+    Parameters
+    ----------
+    on_epoch_begin, on_epoch_end, on_train_begin, on_train_end, on_train_batch_end : callable or None
+        Functions with the arguments of these methods of `Callback`.
+    **kwargs : callable
+        Functions for other methods, by name.
+    """
 
     def __init__(
         self,
@@ -193,13 +222,12 @@ class LambdaCallback(Callback):
         }
         if on_train_batch_begin is not None:
             raise ValueError(
-                "on_train_batch_begin is never called: mini-batches begin on workers, of which the driver "
-                "hears "
-                "once in a while. Use on_epoch_begin or on_train_batch_end."
+                "LambdaCallback expects on_train_batch_begin=None, received a function. It would never be "
+                "called, because mini-batches begin on workers. Use on_epoch_begin or on_train_batch_end."
             )
         for name, function in functions.items():
             if not hasattr(Callback, name):
-                raise ValueError(f"Expected names of Callback's methods, received {name!r}.")
+                raise ValueError(f"Expected the name of a method of Callback, received {name!r}.")
             if function is not None:
                 setattr(self, name, function)
 

@@ -1,13 +1,13 @@
-"""Checkpoints: a whole training in a folder, from which another fit goes on to the same bits.
+"""Checkpoints: the whole state of a training in a folder, from which another fit resumes with the same bits.
 
     folder/epoch-00011.safetensors    the one before, in case the newest is damaged
-    folder/epoch-00012.safetensors    the newest; `resuming` says what is in it
+    folder/epoch-00012.safetensors    the newest; `saving/snapshots.py` describes its content
 
-`begin` reads the newest whole one, where there is any, and returns a callback of the fit:
+`begin` reads the newest intact checkpoint, if there is one, and returns a callback for the fit:
 
-    on_train_ready    the training goes on from what was read
-    on_epoch_done     a snapshot, written when its turn has come
-    on_train_end      that of the last epoch, after Ctrl-C and errors, too
+    on_train_ready    restore the training from it
+    on_epoch_done     take a snapshot; write it every `every` epochs
+    on_train_end      write the snapshot of the last epoch, also after Ctrl-C and errors
 """
 
 from __future__ import annotations
@@ -26,13 +26,26 @@ from dasknn.saving.snapshots import Snapshot
 
 
 class BackupAndRestore(Callback):
-    """Keeps a copy of the whole training in a folder; a fit that was interrupted goes on from it.
+    """Back up the training after each epoch, and resume an interrupted training from the backup.
 
-    Weights, the optimizer's state, the epoch, histories, the seed of all random draws and the state of all
-    callbacks: the resumed run gives the bits of one that was not interrupted. (Keras restores weights and
-    epoch.)
-    The copy is written to a new name and renamed. delete_checkpoint: remove it once training has ended.
-    `fit(checkpoint=..., resume=True)` keeps two copies, and survives a damaged one and a full disk.
+    Parameters
+    ----------
+    backup_dir : str or path
+        Folder of the backup.
+    save_freq : "epoch", default="epoch"
+        For compatibility with Keras.
+    double_checkpoint : bool, default=False
+        For compatibility with Keras; ignored: a new file always replaces the old one when it is complete.
+    delete_checkpoint : bool, default=True
+        Whether to remove the backup when training is complete.
+
+    Notes
+    -----
+    The backup holds weights, the state of the optimizer, the epoch, histories, the seed of all random numbers
+    and the state of all callbacks, so the resumed training gives the same bits as an uninterrupted one. Keras
+    restores weights and epoch.
+
+    `fit(checkpoint=..., resume=True)` keeps two files, and so survives a damaged file and a full disk.
     """
 
     def __init__(self, backup_dir, save_freq="epoch", double_checkpoint=False, delete_checkpoint=True):
@@ -43,7 +56,7 @@ class BackupAndRestore(Callback):
 
     @property
     def path(self) -> str:
-        """The file of the copy."""
+        """File of the backup."""
         return storage.join(self.backup_dir, "training.safetensors")
 
     def state(self):
@@ -51,7 +64,7 @@ class BackupAndRestore(Callback):
 
     def on_train_ready(self, logs=None):
         if storage.exists(self.path):
-            remedy = "Use the settings and data of before, or another backup_dir."
+            remedy = "Use the same settings and data as before, or another backup_dir."
             snapshots.restore(self.training, snapshots.read(self.path), self.path, remedy)
 
     def on_epoch_done(self, epoch, logs=None):
@@ -64,18 +77,22 @@ class BackupAndRestore(Callback):
 
 
 _NAME = re.compile(r"epoch-(\d{5,})\.safetensors")
-# What a process leaves that is killed while it writes.
+# Left behind by a process that was killed while writing.
 _UNFINISHED = re.compile(r"\.epoch-\d+\.safetensors\..+")
 _N_KEPT = 2
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where and how often `fit(checkpoint=...)` writes.
+    """Where and how often `fit(checkpoint=...)` writes checkpoints.
 
-    path: a folder, or an fsspec URL such as "s3://bucket/training". every: epochs between two checkpoints;
-    there is one after the last epoch, too, and when training stops.
+    Parameters
+    ----------
+    path : str or path
+        Folder, or fsspec URL such as `"s3://bucket/training"`.
+    every : int, default=1
+        Number of epochs between checkpoints. There is also one when training ends or stops.
     """
 
     path: str | os.PathLike
@@ -94,15 +111,28 @@ class Checkpoint:
 
 
 def begin(checkpoint: str | os.PathLike | Checkpoint | None, resume: bool) -> Checkpoints | None:
-    """Return what writes checkpoints, and has read the newest whole one where training shall go on; or None.
+    """Return the callback that writes checkpoints; if `resume`, it has read the newest intact one.
 
-    ValueError: resume, and no checkpoint. FileExistsError: the folder holds checkpoints, and resume is False.
-    ModelFileError: none of them is whole.
+    Parameters
+    ----------
+    checkpoint : str, path, Checkpoint or None
+        Folder or settings; None: no checkpoints, and None is returned.
+    resume : bool
+        Whether to resume from the newest intact checkpoint.
+
+    Raises
+    ------
+    ValueError
+        `resume` without a checkpoint.
+    FileExistsError
+        The folder holds checkpoints, and `resume` is False.
+    ModelFileError
+        All checkpoints are damaged.
     """
     if checkpoint is None:
         if resume:
             raise ValueError(
-                "resume=True needs the folder to go on from, received checkpoint=None. Pass "
+                "Expected the folder to resume from, received checkpoint=None and resume=True. Pass "
                 "checkpoint='folder'."
             )
         return None
@@ -113,8 +143,8 @@ def begin(checkpoint: str | os.PathLike | Checkpoint | None, resume: bool) -> Ch
     if not resume:
         if there:
             raise FileExistsError(
-                f"{os.fspath(settings.path)} holds checkpoints already, the newest of epoch {there[-1]}. "
-                "Pass resume=True to go on from it, or name another folder."
+                f"{os.fspath(settings.path)} already holds checkpoints, the newest of epoch {there[-1]}. "
+                "Pass resume=True to resume from it, or use another folder."
             )
         return Checkpoints(settings)
     for name in names:
@@ -124,7 +154,7 @@ def begin(checkpoint: str | os.PathLike | Checkpoint | None, resume: bool) -> Ch
 
 
 def _newest(folder: str | os.PathLike, there: list[int]) -> Snapshot:
-    """Return the newest whole checkpoint; warn of newer ones that are not. ModelFileError: there is none."""
+    """Return the newest intact checkpoint; warn of newer ones, which are damaged."""
     damaged = []
     for epoch in reversed(there):
         try:
@@ -134,13 +164,12 @@ def _newest(folder: str | os.PathLike, there: list[int]) -> Snapshot:
             continue
         for problem in damaged:
             warnings.warn(
-                f"A checkpoint is passed over, and training goes on from that of epoch {epoch}: {problem}",
+                f"A damaged checkpoint is skipped, and training resumes from epoch {epoch}: {problem}",
                 stacklevel=4,
             )
         return found
     raise ModelFileError(
-        f"None of the checkpoints in {os.fspath(folder)} is whole: {' '.join(damaged)} Remove them to begin "
-        "at the beginning."
+        f"All checkpoints in {os.fspath(folder)} are damaged: {' '.join(damaged)} Remove them to start over."
     )
 
 
@@ -149,17 +178,24 @@ def _file(folder: str | os.PathLike, epoch: int) -> str:
 
 
 class Checkpoints(Callback):
-    """Writes the checkpoints of one fit, and keeps the two newest, or one where there is no room for more.
+    """Writes the checkpoints of one fit, and keeps the two newest; one if there is no space for more.
 
-    It comes before all other callbacks.
+    It runs before all other callbacks.
 
-    found: what training goes on from. there: epochs of the checkpoints in the folder.
+    Parameters
+    ----------
+    settings : Checkpoint
+        Folder and frequency.
+    found : Snapshot or None, default=None
+        Snapshot to resume from.
+    there : list of int or None, default=None
+        Epochs of the checkpoints in the folder.
     """
 
     def __init__(self, settings: Checkpoint, found: Snapshot | None = None, there: list[int] | None = None):
         self.settings_of_fit = settings
         self.found = found
-        # Newer ones are damaged: they stay until they are written anew.
+        # Newer ones are damaged: they stay until they are overwritten.
         self._kept = [epoch for epoch in there or () if found is not None and epoch <= found.epoch]
         self._pending: Snapshot | None = None
         self._n_kept = _N_KEPT
@@ -173,21 +209,21 @@ class Checkpoints(Callback):
 
     def on_train_ready(self, logs=None):
         if self.found is not None:
-            remedy = "Use the settings and data of before, or another folder."
+            remedy = "Use the same settings and data as before, or another folder."
             snapshots.restore(
                 self.training, self.found, f"the checkpoint {_file(self._folder, self.found.epoch)}", remedy
             )
             self.found = None
 
     def on_epoch_done(self, epoch, logs=None):
-        # A snapshot of each epoch: when training is interrupted within the next, there is no other way back.
+        # Take one in each epoch: if the next is interrupted, its end can no longer be reconstructed.
         self._pending = snapshots.snapshot(self.training)
         if self.training.epoch % self.settings_of_fit.every == 0:
             self._write()
 
     def on_train_end(self, logs=None):
         if self.training.is_complete and self.training.has_ended:
-            # No epoch tells that SciPy is content.
+            # SciPy reports that it has converged without another epoch.
             self._pending = snapshots.snapshot(self.training)
         if self._pending is not None:
             self._write()
@@ -196,33 +232,32 @@ class Checkpoints(Callback):
         snapshot = self._pending
         assert snapshot is not None
         try:
-            self._write_in_the_room_there_is(snapshot)
+            self._write_within_space(snapshot)
         except OSError as error:
             last = _file(self._folder, self._kept[-1]) if self._kept else "none yet"
             self._warn(
                 f"The checkpoint of epoch {snapshot.epoch} could not be written ({type(error).__name__}: "
-                f"{error}). Training goes on; the last whole checkpoint is {last}."
+                f"{error}). Training continues; the last complete checkpoint is {last}."
             )
         else:
             self._kept = [*(epoch for epoch in self._kept if epoch != snapshot.epoch), snapshot.epoch]
             self._remove_old(self._n_kept)
         self._pending = None
 
-    def _write_in_the_room_there_is(self, snapshot: Snapshot) -> None:
-        """Write a snapshot; where there is no room for a third file, without the older of the other two."""
+    def _write_within_space(self, snapshot: Snapshot) -> None:
+        """Write a snapshot; if there is no space for a third file, remove the oldest first."""
         path = _file(self._folder, snapshot.epoch)
         try:
             snapshots.write(path, snapshot)
         except OSError as error:
-            if error.errno not in _NO_ROOM or len(self._kept) < 2:
+            if error.errno not in _NO_SPACE or len(self._kept) < 2:
                 raise
             self._remove_old(1)
             snapshots.write(path, snapshot)
             self._n_kept = 1
             self._warn(
-                f"There is no room for a new checkpoint beside {_N_KEPT} old ones ({error}). Training goes "
-                f"on, and from now on keeps one: that of epoch {snapshot.epoch} is {path}. Make room in "
-                f"{os.fspath(self._folder)} for {_N_KEPT + 1} of them."
+                f"There is no space in {os.fspath(self._folder)} for {_N_KEPT + 1} checkpoints ({error}). "
+                f"Training continues and keeps one from now on: {path}. Free some space to keep two."
             )
 
     def _remove_old(self, n_kept: int) -> None:

@@ -1,4 +1,4 @@
-"""Callbacks that set the learning rate."""
+"""Callbacks that change the learning rate."""
 
 from __future__ import annotations
 
@@ -11,10 +11,26 @@ from dasknn.callbacks.monitor import Monitor
 
 
 class ReduceLROnPlateau(Monitor):
-    """Multiplies the learning rate by `factor` when what it follows has not become better for `patience`
-    epochs.
+    """Multiply the learning rate by a factor when a number has not improved for several epochs.
 
-    Arguments and rules are Keras's.
+    Parameters
+    ----------
+    monitor : str, default="val_loss"
+        Name in the logs.
+    factor : float, default=0.1
+        The factor, below 1.
+    patience : int, default=10
+        Number of epochs without improvement after which the rate is reduced.
+    verbose : int, default=0
+        Whether to print a line when the rate is reduced.
+    mode : {"auto", "min", "max"}, default="auto"
+        Whether smaller or larger is better; "auto": decided by the name.
+    min_delta : float, default=1e-4
+        Smallest change that counts as an improvement.
+    cooldown : int, default=0
+        Number of epochs after a reduction that do not count.
+    min_lr : float, default=0.0
+        Least learning rate.
     """
 
     def __init__(
@@ -29,7 +45,7 @@ class ReduceLROnPlateau(Monitor):
         min_lr=0.0,
     ):
         if factor >= 1.0:
-            raise ValueError(f"ReduceLROnPlateau expects factor < 1, received {factor}.")
+            raise ValueError(f"ReduceLROnPlateau expects factor to be below 1, received {factor}.")
         super().__init__(monitor, mode, min_delta)
         self.factor = factor
         self.patience = patience
@@ -77,7 +93,16 @@ class ReduceLROnPlateau(Monitor):
 
 
 class LearningRateScheduler(Callback):
-    """Sets the learning rate of each epoch to schedule(epoch, rate), or schedule(epoch)."""
+    """Set the learning rate of each epoch to the value of a function.
+
+    Parameters
+    ----------
+    schedule : callable
+        Returns the rate, a float, from the number of the epoch, from 0, and (if it has a second argument) the
+        current rate.
+    verbose : int, default=0
+        Whether to print a line for each epoch.
+    """
 
     def __init__(self, schedule: Callable[..., float], verbose=0):
         self.schedule = schedule
@@ -87,11 +112,11 @@ class LearningRateScheduler(Callback):
         return {"schedule": self.schedule}
 
     def on_epoch_begin(self, epoch, logs=None):
-        # Not by trying: a TypeError of the schedule's own is the user's to see.
+        # Do not try both ways: a TypeError inside the schedule must reach the user.
         given = [epoch, self.training.learning_rate] if takes(self.schedule, 2) else [epoch]
         rate = self.schedule(*given)
         if not isinstance(rate, float | np.floating):
-            raise ValueError(f"Expected the schedule to return a float, received {rate!r}.")
+            raise ValueError(f"LearningRateScheduler expects schedule to return a float, received {rate!r}.")
         self.training.learning_rate = float(rate)
         if self.verbose:
             print(f"\nEpoch {epoch + 1}: LearningRateScheduler setting learning rate to {rate}.")

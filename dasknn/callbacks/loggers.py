@@ -1,4 +1,4 @@
-"""Callbacks that write down what happens: in memory, as CSV, for TensorBoard."""
+"""Callbacks that record a training: in memory, as CSV, for TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from dasknn.callbacks.callback import Callback, named
 
 
 class History(Callback):
-    """What a training came to. history: lists, one item an epoch, by name; epoch: numbers of the epochs.
+    """Records a training in memory; `Sequential.fit` returns it.
 
-    entries: a dict an epoch with details besides, such as seconds, learning_rate, bytes_sent.
+    Attributes
+    ----------
+    epoch : list of int
+        Numbers of the epochs, from 0.
+    history : dict of lists
+        Loss and metrics by name, with one item for each epoch.
+    entries : list of dict
+        For each epoch, loss and metrics with details such as "seconds", "learning_rate", "bytes_sent".
     """
 
     def __init__(self):
@@ -27,7 +34,7 @@ class History(Callback):
         self.epoch, self.history, self.entries = [], {}, []
 
     def note(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Take down an epoch."""
+        """Record an epoch."""
         self.epoch.append(epoch)
         for name, value in sorted(logs.items()):
             self.history.setdefault(name, []).append(value)
@@ -44,10 +51,18 @@ class History(Callback):
 
 
 class CSVLogger(Callback):
-    """Writes a line an epoch to a file: epoch, from 0, and logs; NA for what an epoch does not have.
+    """Write one line per epoch to a CSV file: the epoch, from 0, and the logs; NA for missing values.
 
-    The columns are those of the first epoch, and of validation whenever it comes. append: go on with an
-    existing file, and its columns.
+    The columns are the logs of the first epoch, and those of the validation.
+
+    Parameters
+    ----------
+    filename : str or path
+        The file.
+    separator : str, default=","
+        Separator of columns.
+    append : bool, default=False
+        Whether to append to an existing file, with its columns.
     """
 
     def __init__(self, filename, separator=",", append=False):
@@ -56,7 +71,7 @@ class CSVLogger(Callback):
         self.append = append
         self.keys: list[str] | None = None
         self._left_out: list[str] = []
-        #: Bytes of the file that are to be kept; behind them the next line goes.
+        #: Length of the file in bytes, to which the next line is appended.
         self.size = 0
 
     def state(self):
@@ -75,7 +90,7 @@ class CSVLogger(Callback):
         with open(self.filename, "a", newline="") as file:
             if file.tell() < self.size:
                 self.keys, self.size = None, 0
-            # What an interrupted training wrote after its last copy comes again.
+            # A resumed training repeats the epochs after the last checkpoint.
             file.truncate(self.size)
             writer = csv.writer(file, delimiter=self.separator, lineterminator="\n")
             if self.keys is None:
@@ -85,17 +100,29 @@ class CSVLogger(Callback):
         if strange := sorted(set(logs) - {*self.keys, *self._left_out}):
             self._left_out += strange
             warnings.warn(
-                f"{self.filename} has no column for {', '.join(strange)}, which are left out.", stacklevel=3
+                f"{self.filename} has no column for {', '.join(strange)}; these logs are not written.",
+                stacklevel=3,
             )
         self.size = os.path.getsize(self.filename)
 
 
 class TensorBoard(Callback):
-    """Writes event files that TensorBoard shows: loss, metrics and learning rate of each epoch.
+    """Write event files for TensorBoard: loss, metrics and learning rate of each epoch.
 
-    Needs the package tensorboard. histogram_freq: epochs between histograms of weights, 0 for none. Of
-    Keras's
-    other arguments those are taken that change nothing here; a graph, images and embeddings are not written.
+    Requires the package tensorboard: `pip install 'dasknn[tensorboard]'`.
+
+    Parameters
+    ----------
+    log_dir : str or path, default="logs"
+        Folder of the files.
+    histogram_freq : int, default=0
+        Number of epochs between histograms of weights; 0: no histograms.
+    write_graph, write_images, profile_batch, embeddings_freq, embeddings_metadata
+        For compatibility with Keras; graphs, images, profiles and embeddings are not written.
+    write_steps_per_second : bool, default=False
+        Whether to write the steps per second of each epoch.
+    update_freq : {"epoch", "batch"} or int, default="epoch"
+        Unless "epoch": also write loss and metrics when progress within an epoch is reported.
     """
 
     def __init__(
@@ -112,7 +139,7 @@ class TensorBoard(Callback):
     ):
         if update_freq not in ("epoch", "batch") and not isinstance(update_freq, int):
             raise ValueError(
-                f"Expected update_freq to be 'epoch', 'batch' or a number, received {update_freq!r}."
+                f"Expected update_freq to be 'epoch', 'batch' or an integer, received {update_freq!r}."
             )
         self.log_dir = named("log_dir", log_dir)
         self.histogram_freq = histogram_freq
@@ -197,6 +224,6 @@ def _tensorboard():
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
     except ImportError:
         raise ImportError(
-            "callbacks.TensorBoard needs the package tensorboard: pip install 'dasknn[tensorboard]'."
+            "callbacks.TensorBoard requires the package tensorboard: pip install 'dasknn[tensorboard]'."
         ) from None
     return EventFileWriter, Summary, HistogramProto

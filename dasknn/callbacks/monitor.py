@@ -1,4 +1,4 @@
-"""Callbacks that watch one number of the logs."""
+"""Callbacks that monitor one number of the logs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from dasknn.callbacks.callback import Callback, check_weights, named
 from dasknn.saving import storage
 
-# --- what looks at one number ----------------------------------------------------------------------
+# --- monitoring one number ----------------------------------------------------------------------
 
 _FALLING = (
     "loss", "error", "crossentropy", "divergence", "hinge", "poisson", "cosh", "huber", "mse", "mae", "mape",
@@ -25,7 +25,17 @@ _RISING = (
 
 
 class Monitor(Callback):
-    """Follows one of the logs; mode: "min", "max" or "auto", by the name."""
+    """Base class of callbacks that monitor one number of the logs.
+
+    Parameters
+    ----------
+    monitor : str
+        Name in the logs.
+    mode : {"auto", "min", "max"}, default="auto"
+        Whether smaller or larger is better; "auto": decided by the name.
+    min_delta : float
+        Smallest change that counts as an improvement.
+    """
 
     def __init__(self, monitor: str, mode: str, min_delta: float):
         if mode not in ("auto", "min", "max"):
@@ -42,7 +52,7 @@ class Monitor(Callback):
         return {"monitor": self.monitor, "mode": self.mode, "min_delta": self.min_delta}
 
     def _sign(self) -> int:
-        """Return 1 if what is followed shall rise, -1 if it shall fall."""
+        """Return 1 if larger is better, -1 if smaller is better."""
         if self.mode != "auto":
             return 1 if self.mode == "max" else -1
         if any(part in self.monitor for part in _RISING) and "error" not in self.monitor:
@@ -50,8 +60,8 @@ class Monitor(Callback):
         if any(part in self.monitor for part in _FALLING):
             return -1
         raise ValueError(
-            f"Cannot tell whether {self.monitor!r} shall rise or fall. Pass mode='max' or mode='min' to "
-            f"{type(self).__name__}."
+            f"{type(self).__name__} cannot tell whether larger or smaller values of {self.monitor!r} are "
+            "better. Pass mode='max' or mode='min'."
         )
 
     def _is_better(self, value: float, than: float | None, by: float = 0.0) -> bool:
@@ -61,19 +71,19 @@ class Monitor(Callback):
         return sign * value - by > sign * than
 
     def _comes_later(self) -> bool:
-        """Return whether what is followed is to come with the validation of another epoch."""
+        """Return whether a later epoch with validation will log the number."""
         training = self.training
         return self.monitor in training.hooks.validated and training.n_epochs < training.max_epochs
 
     def _value(self, logs) -> float | None:
-        """Return what is followed, if it is there: a number, or a list of one. ValueError: several numbers.
+        """Return the number that is monitored, or None; ValueError if there are several numbers.
 
-        Warn if it is not there, and will not be.
+        Warn if the number is missing and no later epoch will log it.
         """
         if self.monitor not in (logs or {}):
             if not (self._was_there or self._comes_later()):
                 warnings.warn(
-                    f"{type(self).__name__} looks for {self.monitor!r}, which is not available. Available "
+                    f"{type(self).__name__} monitors {self.monitor!r}, which is not available. Available "
                     f"are: {', '.join(sorted(logs or {}))}.",
                     stacklevel=4,
                 )
@@ -81,17 +91,35 @@ class Monitor(Callback):
         value = np.asarray(logs[self.monitor], np.float64)
         if value.size != 1:
             raise ValueError(
-                f"{type(self).__name__} follows one number, and {self.monitor!r} is {value.size}: "
-                f"{logs[self.monitor]}. Choose a metric that is one, such as the mean (average='macro')."
+                f"{type(self).__name__} expects {self.monitor!r} to be one number, received {value.size}: "
+                f"{logs[self.monitor]}. Monitor a metric that is one number, such as a mean "
+                "(average='macro')."
             )
         self._was_there = True
         return value.item()
 
 
 class EarlyStopping(Monitor):
-    """Stops training when what it follows has not become better by min_delta for `patience` epochs.
+    """Stop training when a number has not improved for several epochs.
 
-    Arguments and rules are Keras's. restore_best_weights: go back to the weights of the best epoch.
+    Parameters
+    ----------
+    monitor : str, default="val_loss"
+        Name in the logs.
+    min_delta : float, default=0
+        Smallest change that counts as an improvement.
+    patience : int, default=0
+        Number of epochs without improvement after which training stops.
+    verbose : int, default=0
+        Whether to print a line when training stops.
+    mode : {"auto", "min", "max"}, default="auto"
+        Whether smaller or larger is better; "auto": decided by the name.
+    baseline : float or None, default=None
+        Patience is renewed only by epochs that are also better than this value.
+    restore_best_weights : bool, default=False
+        Whether the model ends with the weights of the best epoch.
+    start_from_epoch : int, default=0
+        Epochs before it are ignored.
     """
 
     def __init__(
@@ -164,20 +192,36 @@ class EarlyStopping(Monitor):
             if self.verbose:
                 print(f"Restoring model weights from the end of the best epoch: {self.best_epoch + 1}.")
             self.training.state = replace(self.training.state, params=self.best_weights)
-        # Kept, they would be weights of a model that may be gone.
+        # Do not keep the weights of a model that may no longer exist.
         self.best_weights = None
 
 
-# --- what writes files -----------------------------------------------------------------------------
+# --- saving models -----------------------------------------------------------------------------
 
 
 class ModelCheckpoint(Monitor):
-    """Saves the model, or its weights, after epochs; arguments are Keras's.
+    """Save the model, or its weights, during training.
 
-    filepath may name logs, as in "model-{epoch:02d}-{val_loss:.2f}.keras". save_freq: "epoch", or a number of
-    mini-batches, after which it saves as soon as the driver hears of them; then filepath may name "batch",
-    the number of the mini-batch within the epoch, from 1. save_best_only: where what it looks for is never
-    there, it warns and saves, as Keras does; epochs without validation are passed over.
+    Parameters
+    ----------
+    filepath : str or path
+        File, or fsspec URL. May contain logs, as in `"model-{epoch:02d}-{val_loss:.2f}.keras"`; with a number
+        as save_freq also `{batch}`, the number of the mini-batch in the epoch, from 1.
+    monitor : str, default="val_loss"
+        Name in the logs.
+    verbose : int, default=0
+        Whether to print a line when the model is saved.
+    save_best_only : bool, default=False
+        Whether to save only when the number has improved. Epochs without it are skipped; if no epoch has it,
+        each epoch is saved with a warning, as in Keras.
+    save_weights_only : bool, default=False
+        Whether to save weights instead of the model.
+    mode : {"auto", "min", "max"}, default="auto"
+        Whether smaller or larger is better; "auto": decided by the name.
+    save_freq : "epoch" or int, default="epoch"
+        Save after each epoch, or after this number of mini-batches, as soon as their progress is reported.
+    initial_value_threshold : float or None, default=None
+        Value to improve on first.
     """
 
     def __init__(
@@ -206,7 +250,7 @@ class ModelCheckpoint(Monitor):
         self._epoch = self._first_step = 0
 
     def state(self):
-        # Where, when and how it saves is for each fit to say.
+        # Each fit chooses where, when and how to save.
         own = {"filepath", "save_freq", "save_best_only", "save_weights_only", *super().settings()}
         return {name: value for name, value in (super().state() or {}).items() if name not in own}
 
@@ -243,9 +287,8 @@ class ModelCheckpoint(Monitor):
             if self.verbose:
                 before = inf if self.best is None else self.best
                 print(
-                    f"\nEpoch {epoch + 1}: {self.monitor} improved from {before:.5f} to {value:.5f}, saving "
-                    f"model "
-                    f"to {path}"
+                    f"\nEpoch {epoch + 1}: {self.monitor} improved from {before:.5f} to {value:.5f}, "
+                    f"saving model to {path}"
                 )
             self.best = value
         elif self.verbose:
@@ -260,7 +303,7 @@ class ModelCheckpoint(Monitor):
         try:
             return self._value(logs)
         except ValueError as error:
-            warnings.warn(f"{error} Until then, it saves each time.", stacklevel=4)
+            warnings.warn(f"{error} Until then, every epoch is saved.", stacklevel=4)
             return None
 
     def _path(self, known: dict[str, Any]) -> str:
@@ -268,14 +311,18 @@ class ModelCheckpoint(Monitor):
             return self.filepath.format(**known)
         except KeyError as error:
             raise KeyError(
-                f"filepath {self.filepath!r} names {error}, which is not among the logs: {', '.join(known)}."
+                f"ModelCheckpoint expects filepath to contain names of logs ({', '.join(known)}), received "
+                f"{error} in {self.filepath!r}."
             ) from None
 
 
 class TerminateOnNaN(Callback):
-    """Ends training when the loss is no longer finite, with the last good weights, and without an error.
+    """End training with the last finite weights, instead of an error, when the loss is no longer finite.
 
-    raise_error: with the error, whatever other callbacks say; it is what training does without this one.
+    Parameters
+    ----------
+    raise_error : bool, default=False
+        Whether to raise the error, as training does without this callback.
     """
 
     def __init__(self, raise_error=False):

@@ -1,4 +1,4 @@
-"""What a user sees while a training runs: bars, and lines in scikit-learn's or Keras's words."""
+"""Progress of a training in the terminal: bars, and the lines that scikit-learn and Keras print."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dasknn.callbacks.callback import Callback
 
 
 class ProgressBar(Callback):
-    """A tqdm bar, for terminals and notebooks: epoch, loss, validation score, rows per second.
+    """A tqdm bar for terminals and notebooks: epoch, loss, validation score, rows per second.
 
-    stays: whether it is still there when training has ended.
+    stays: whether the bar remains when training has ended.
     """
 
     _bar: Any = None
@@ -41,7 +41,7 @@ class ProgressBar(Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch_start = self.training.n_epochs * self.training.n_samples
         description = f"epoch {self.training.n_epochs + 1}/{self.training.max_epochs}"
-        # As often as the bar moves anyhow: epochs may take milliseconds.
+        # Redrawn with the next update of the bar: epochs may take milliseconds.
         self._bar.set_description(description, refresh=False)
 
     def on_train_batch_end(self, batch, logs=None):
@@ -65,7 +65,7 @@ class ProgressBar(Callback):
 
 @contextmanager
 def loading_bar(n_partitions: int, shown: bool, stays: bool = False) -> Iterator[Callable[[], Any]]:
-    """Yield a function to call after each partition that has been loaded; it moves a bar if `shown`."""
+    """Yield a function to call after each loaded partition, which updates a bar if `shown`."""
     if not shown:
         yield lambda: None
         return
@@ -74,29 +74,29 @@ def loading_bar(n_partitions: int, shown: bool, stays: bool = False) -> Iterator
 
 
 def can_move() -> bool:
-    """Return whether bars move where they go to: stderr is a terminal, or part of a notebook."""
+    """Return whether stderr, where bars are drawn, is a terminal or a notebook."""
     return _is_terminal(sys.stderr) or _is_notebook()
 
 
 def _is_terminal(stream) -> bool:
-    # A program without a console has none.
+    # A program without a console has no streams.
     return stream is not None and stream.isatty()
 
 
 def _is_notebook() -> bool:
-    # Packages of widgets import ipykernel in scripts, too.
+    # Widgets import ipykernel in scripts, too.
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None) is not None
 
 
 def say(text: str) -> None:
-    """Write a line to stderr, above bars that are shown there."""
+    """Write a line to stderr, above any bars."""
     _tqdm().write(text, file=sys.stderr)
 
 
 def _tqdm():
     with warnings.catch_warnings():
-        # Without ipywidgets a notebook gets the bar of a terminal; nobody needs a warning for that.
+        # In a notebook without ipywidgets, tqdm warns and draws the bar of a terminal, which is fine.
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm
     return tqdm
@@ -105,7 +105,7 @@ def _tqdm():
 def _bar(**settings):
     tqdm = _tqdm()
     if _is_terminal(sys.stderr) and not _width():
-        # A terminal without a window, in a container, say, has no size, and tqdm would draw nothing.
+        # A terminal without a size, as in some containers, where tqdm would draw nothing.
         return tqdm(**settings, ncols=80, nrows=24)
     return tqdm(**settings, dynamic_ncols=True)
 
@@ -118,7 +118,7 @@ def _width() -> int:
 
 
 class EpochLines(Callback):
-    """One line an epoch, in scikit-learn's words."""
+    """One line per epoch, as scikit-learn prints it."""
 
     def state(self):
         return None
@@ -130,11 +130,11 @@ class EpochLines(Callback):
 
 
 class KerasLines(Callback):
-    """Keras's lines: with `bar`, one that grows while an epoch runs (verbose=1), else one an epoch
-    (verbose=2).
+    """Keras's lines: a bar for each epoch (verbose=1), or one line per epoch (verbose=2).
 
-    n_steps: steps of an epoch. In a terminal the bar is drawn again whenever the driver hears of progress;
-    into a file it goes once, whole.
+    In a terminal the bar is redrawn when progress is reported; in a file it is written once per epoch.
+
+    n_steps: steps of an epoch. bar: whether to draw bars.
     """
 
     _WIDTH = 20
@@ -167,7 +167,7 @@ class KerasLines(Callback):
             print(_short_line(self.n_steps, self.began, logs))
 
     def line(self, done: int, logs) -> str:
-        """Return the line after so many steps."""
+        """Return the line after `done` steps."""
         seconds = time.perf_counter() - self.began
         filled = self._WIDTH * done // self.n_steps
         bar = "━" * filled + ("─" if _is_live() else " ") * (self._WIDTH - filled)
@@ -183,7 +183,7 @@ class KerasLines(Callback):
 
 
 def print_keras_line(verbose, n_steps: int, began: float, logs: dict[str, Any]) -> None:
-    """Print what Keras does once `evaluate` or `predict` are done; began: perf_counter at their start."""
+    """Print the line of Keras's `evaluate` and `predict`; began: perf_counter when they started."""
     if verbose == 2:
         print(_short_line(max(n_steps, 1), began, logs))
     elif verbose:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 # (what a message says, what a shell is told), in this order: from whole sentences to single words.
 TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     # checkpoints, and connections that are gone
-    (r"Pass resume=True to go on", "Add --resume to go on"),
+    (r"Pass resume=True to resume", "Add --resume to resume"),
     (
         r"The model has the weights of the last whole epoch\. Connect a new client; with "
         r"fit\(\.\.\., checkpoint='folder', resume=True\) training goes on where it was\.",

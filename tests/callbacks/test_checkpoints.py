@@ -450,13 +450,13 @@ def test_where_there_is_room_for_two_checkpoints_one_is_kept_and_that_is_said(ro
         classifier().fit(*rows, checkpoint=tmp_path)
     said = [str(warning.message) for warning in caught if "checkpoint" in str(warning.message)]
     assert len(said) == 1
-    assert re.search("no room for a new checkpoint beside 2 old ones .* keeps one: that of epoch 3", said[0])
+    assert re.search("no space in .* for 3 checkpoints .* keeps one from now on: .*epoch-00003", said[0])
     assert names(tmp_path) == named(classifier().max_iter)
 
 
 def test_a_first_checkpoint_that_cannot_be_written_says_that_there_is_none(rows, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
-    with pytest.warns(UserWarning, match="epoch 1 could not be written .*broken.*last whole .* none yet"):
+    with pytest.warns(UserWarning, match="epoch 1 could not be written .*broken.*last complete .* none yet"):
         classifier(max_iter=1).fit(*rows, checkpoint=tmp_path)
     assert names(tmp_path) == []
 
@@ -506,7 +506,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(rows, tmp_path, 
         classifier([stops_in(4)]).fit(*rows, checkpoint="folder")
     newest = tmp_path / "folder" / named(4)[0]
     newest.write_bytes(damage(newest.read_bytes()))
-    with pytest.warns(UserWarning, match=r"passed over.* epoch 3: .*epoch-00004.safetensors is damaged"):
+    with pytest.warns(UserWarning, match=r"damaged.* epoch 3: .*epoch-00004.safetensors is damaged"):
         resumed = classifier(seed=8).fit(*rows, checkpoint="folder", resume=True)
     assert of_estimator(resumed) == of_estimator(calm)
     assert names(tmp_path / "folder") == named(5, 6)
@@ -525,7 +525,7 @@ def test_no_byte_can_be_changed_and_no_end_be_cut_unnoticed(rows, tmp_path):
     altered += [whole[: int(length)] for length in rng.integers(0, len(whole), 60)]
     for data in altered:
         path.write_bytes(data)
-        with pytest.raises(ModelFileError, match="None of the checkpoints"):
+        with pytest.raises(ModelFileError, match="All checkpoints in"):
             checkpoints.begin(tmp_path, resume=True)
     path.write_bytes(whole)
     assert checkpoints.begin(tmp_path, resume=True).found.epoch == 1
@@ -537,13 +537,13 @@ def test_a_damaged_checkpoint_takes_the_place_of_no_whole_one(rows, tmp_path):
     classifier(max_iter=9).fit(*rows, checkpoint=Checkpoint(tmp_path, every=3))
     newest = tmp_path / named(9)[0]
     newest.write_bytes(newest.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match="passed over.* epoch 6"), pytest.raises(Stops):
+    with pytest.warns(UserWarning, match="damaged checkpoint is skipped.* epoch 6"), pytest.raises(Stops):
         classifier([stops_in(7)], max_iter=9).fit(*rows, checkpoint=tmp_path, resume=True)
     assert names(tmp_path) == named(6, 7, 9)
-    with pytest.warns(UserWarning, match="passed over.* epoch 7"), pytest.raises(Stops):
+    with pytest.warns(UserWarning, match="damaged checkpoint is skipped.* epoch 7"), pytest.raises(Stops):
         classifier([stops_in(8)], max_iter=9).fit(*rows, checkpoint=tmp_path, resume=True)
     assert names(tmp_path) == named(7, 8, 9)
-    with pytest.warns(UserWarning, match="passed over.* epoch 8"):
+    with pytest.warns(UserWarning, match="damaged checkpoint is skipped.* epoch 8"):
         resumed = classifier(max_iter=9).fit(*rows, checkpoint=tmp_path, resume=True)
     assert names(tmp_path) == named(8, 9)
     assert bits(resumed) == bits(calm)
@@ -553,7 +553,7 @@ def test_where_all_are_damaged_the_error_names_them(rows, tmp_path):
     classifier(max_iter=3).fit(*rows, checkpoint=tmp_path)
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(ModelFileError, match=r"None .* whole: .*epoch-00003\.s.*epoch-00002\.s.* Remove"):
+    with pytest.raises(ModelFileError, match=r"All .* damaged: .*epoch-00003\.s.*epoch-00002\.s.* Remove"):
         classifier().fit(*rows, checkpoint=tmp_path, resume=True)
 
 
@@ -864,7 +864,7 @@ def test_resume_begins_at_the_beginning_where_there_is_nothing(rows, tmp_path):
 
 def test_arguments_that_make_no_sense_are_refused(rows, tmp_path):
     for fit in (classifier().fit, small().fit):
-        with pytest.raises(ValueError, match=r"resume=True needs the folder .* Pass checkpoint="):
+        with pytest.raises(ValueError, match=r"Expected the folder to resume from.* Pass checkpoint="):
             fit(*rows, resume=True)
         with pytest.raises(ValueError, match=r"Expected checkpoint to be a folder.*received 3"):
             fit(*rows, checkpoint=3)

@@ -705,7 +705,7 @@ def test_a_checkpoint_that_is_there_is_explained_in_the_words_of_the_shell(run, 
     words = ["train", folder / "train", *INCOME, "--epochs", 1, "--output", tmp_path / "m", "--quiet"]
     words += ["--checkpoint", tmp_path / "c"]
     run(*words)
-    assert "Add --resume to go on from it" in run(*words, code=1).stderr
+    assert "Add --resume to resume from it" in run(*words, code=1).stderr
 
 
 @pytest.mark.parametrize(
