@@ -35,7 +35,8 @@ os.environ.pop("COLUMNS", None)
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 get_mp_context()
 OF_DASKNN = sorted(name for name in sys.modules if name.startswith("dasknn"))
-multiprocessing.set_forkserver_preload(["distributed", "dask.dataframe", *OF_DASKNN])
+# Functions of tests that run on workers are imported there, and with them pytest.
+multiprocessing.set_forkserver_preload(["distributed", "dask.dataframe", "pytest", *OF_DASKNN])
 
 # How long the scheduler may take to forget what has been released.
 _FORGET_SECONDS = 20

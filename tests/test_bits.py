@@ -15,6 +15,8 @@ import dask.array as da
 import numpy as np
 import pytest
 import threadpoolctl
+from conftest import assert_nothing_left
+from distributed import Client
 
 import dasknn
 from dasknn import MLPClassifier, MLPRegressor, Sequential
@@ -162,6 +164,14 @@ def golden():
     return json.loads(GOLDEN.read_text())
 
 
+@pytest.fixture(scope="module")
+def client(cluster):
+    """One client for all, which costs as much as a short training."""
+    with Client(cluster) as client:
+        yield client
+        assert_nothing_left(client)
+
+
 @pytest.mark.parametrize("way", list(ways()), ids=str)
 def test_weights_are_what_they_were(client, golden, way):
     params = train(way)
@@ -177,7 +187,7 @@ def test_the_file_has_no_way_that_is_not_tested(golden):
 
 
 if __name__ == "__main__":
-    from distributed import Client, LocalCluster
+    from distributed import LocalCluster
 
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster):
         table = {str(way): described(train(way)) for way in ways()}
