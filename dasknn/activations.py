@@ -39,10 +39,12 @@ class Activation:
     ----------
     name : str
         Its name.
-    forward, backward : callable
-        The function and its derivative, in place; see the docstring of the module.
+    forward : callable
+        `forward(Z, scratch)` turns Z (n, units) into f(Z) in place.
+    backward : callable
+        `backward(A, dA, scratch)` multiplies dA (n, units) by the derivative in place, given A = f(Z).
     scratch : callable
-        Returns the working space of both for (n_rows, units, dtype).
+        `scratch(n, units, dtype)` returns the working space of both.
     settings : tuple of (name, value), default=()
         Settings of a function that has some.
     """

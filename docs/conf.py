@@ -48,6 +48,7 @@ toc_object_entries_show_parents = "hide"
 
 # What users may import from each module: subclasses of this class, or (None) everything.
 PUBLIC = {
+    "activations": "Activation",
     "callbacks": "Callback",
     "compression": "Compression",
     "constraints": "Constraint",

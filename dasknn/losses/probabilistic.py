@@ -52,20 +52,20 @@ def _smoothed(y, smoothing: float, share: float, out=None):
 class _BoundBinaryCrossentropy(BufferedBound):
     def allocate(self, n_rows, n_outputs, dtype):
         super().allocate(n_rows, n_outputs, dtype)
-        self.chances = np.empty_like(self.terms)
+        self.probabilities = np.empty_like(self.terms)
         self.targets = np.empty_like(self.terms)
         self.mask = np.empty(self.terms.shape, bool)
 
     def write_rows(self, P, y):
         # log(1 - p) + y (log p - log(1 - p))
         y = _smoothed(y, self.loss.label_smoothing, 0.5, self.targets)
-        terms, chances = self.terms, _clipped(P, self.chances)
-        np.subtract(1, chances, out=terms)
+        terms, probabilities = self.terms, _clipped(P, self.probabilities)
+        np.subtract(1, probabilities, out=terms)
         np.log(terms, out=terms)
-        np.log(chances, out=chances)
-        np.subtract(chances, terms, out=chances)
-        np.multiply(chances, y, out=chances)
-        np.add(terms, chances, out=terms)
+        np.log(probabilities, out=probabilities)
+        np.subtract(probabilities, terms, out=probabilities)
+        np.multiply(probabilities, y, out=probabilities)
+        np.add(terms, probabilities, out=terms)
         np.matmul(terms, self.ones, out=self.rows)
         np.multiply(self.rows, -1 / P.shape[1], out=self.rows)
 
@@ -77,10 +77,10 @@ class _BoundBinaryCrossentropy(BufferedBound):
             # wrong label never learns; with the closed form it does.
             np.subtract(P, y, out=out)
         else:
-            chances, terms = _clipped(P, self.chances), self.terms
-            np.subtract(1, chances, out=terms)
-            np.multiply(terms, chances, out=terms)
-            np.subtract(chances, y, out=out)
+            probabilities, terms = _clipped(P, self.probabilities), self.terms
+            np.subtract(1, probabilities, out=terms)
+            np.multiply(terms, probabilities, out=terms)
+            np.subtract(probabilities, y, out=out)
             np.divide(out, terms, out=out)
             _clear_clipped(out, P, self.mask)
         np.multiply(out, 1 / P.shape[1], out=out)
@@ -95,16 +95,16 @@ class _BoundBinaryLogits(_BoundBinaryCrossentropy):
         # max(z, 0) - z y + log(1 + exp(-|z|)) does not overflow. log1p takes many times as long, and differs
         # only where losses are smaller than the rounding of 1 in this dtype.
         y = _smoothed(y, self.loss.label_smoothing, 0.5, self.targets)
-        terms, chances, totals = self.terms, self.chances, self.totals
-        np.abs(P, out=chances)
-        np.negative(chances, out=chances)
-        np.exp(chances, out=chances)
-        np.add(chances, 1, out=totals)
+        terms, probabilities, totals = self.terms, self.probabilities, self.totals
+        np.abs(P, out=probabilities)
+        np.negative(probabilities, out=probabilities)
+        np.exp(probabilities, out=probabilities)
+        np.add(probabilities, 1, out=totals)
         np.log(totals, out=terms)
         # exp(-|z|) / (1 + exp(-|z|)) where z is negative, else 1 / (1 + exp(-|z|)).
         np.greater_equal(P, 0, out=self.mask)
-        np.copyto(chances, 1, where=self.mask)
-        np.divide(chances, totals, out=chances)
+        np.copyto(probabilities, 1, where=self.mask)
+        np.divide(probabilities, totals, out=probabilities)
         np.maximum(P, 0, out=totals)
         np.add(terms, totals, out=terms)
         np.multiply(P, y, out=totals)
@@ -113,7 +113,7 @@ class _BoundBinaryLogits(_BoundBinaryCrossentropy):
         np.multiply(self.rows, 1 / P.shape[1], out=self.rows)
 
     def write_slopes(self, P, y, out):
-        np.subtract(self.chances, self.targets if self.loss.label_smoothing else y, out=out)
+        np.subtract(self.probabilities, self.targets if self.loss.label_smoothing else y, out=out)
         np.multiply(out, 1 / P.shape[1], out=out)
 
 
@@ -194,25 +194,25 @@ class BinaryFocalCrossentropy(ElementwiseLoss):
     def _parts(self, y, P):
         """Return targets, probabilities of 1, probabilities of not y, cross-entropies, and class weights."""
         y = _smoothed(y, self.label_smoothing, 0.5)
-        chances = expit(P) if self.from_logits else P
-        clipped = _clipped(chances)
+        probabilities = expit(P) if self.from_logits else P
+        clipped = _clipped(probabilities)
         terms = -y * np.log(clipped) - (1 - y) * np.log(1 - clipped)
         balance = y * self.alpha + (1 - y) * (1 - self.alpha) if self.apply_class_balancing else 1
-        return y, chances, 1 - y * chances - (1 - y) * (1 - chances), terms, balance
+        return y, probabilities, 1 - y * probabilities - (1 - y) * (1 - probabilities), terms, balance
 
     def terms(self, y, P):
         _, _, missed, terms, balance = self._parts(y, P)
         return balance * missed**self.gamma * terms
 
     def term_slopes(self, y, P):
-        y, chances, missed, terms, balance = self._parts(y, P)
-        clipped = _clipped(chances)
+        y, probabilities, missed, terms, balance = self._parts(y, P)
+        clipped = _clipped(probabilities)
         slopes = (clipped - y) / (clipped * (1 - clipped))
-        _clear_clipped(slopes, chances)
+        _clear_clipped(slopes, probabilities)
         slopes = balance * (
             missed**self.gamma * slopes + _power_slope(missed, self.gamma) * (1 - 2 * y) * terms
         )
-        return slopes * chances * (1 - chances) if self.from_logits else slopes
+        return slopes * probabilities * (1 - probabilities) if self.from_logits else slopes
 
 
 def _power_slope(base, power: float):
@@ -229,19 +229,19 @@ class _BoundCategorical(BufferedBound):
     def allocate(self, n_rows, n_outputs, dtype):
         BufferedBound.allocate(self, n_rows, n_outputs, dtype)
         self.transposed = np.empty((n_outputs, n_rows), dtype)
-        self.chances = np.empty_like(self.terms)
+        self.probabilities = np.empty_like(self.terms)
         self.targets = np.empty_like(self.terms)
         self.mask = np.empty(self.terms.shape, bool)
         self.totals, self.row = np.empty(n_rows, dtype), np.empty(n_rows, dtype)
 
     def write_exponentials(self, P) -> None:
-        """Write P - max(P) into self.terms, its exponential into self.chances, its sums into self.totals."""
+        """Write P - max(P) into terms, its exponential into probabilities, and sums of that into totals."""
         # Maxima along short rows are slow: see the softmax in activations.py.
         np.copyto(self.transposed, P.T)
         np.maximum.reduce(self.transposed, axis=0, out=self.row)
         np.subtract(P, self.row[:, np.newaxis], out=self.terms)
-        np.exp(self.terms, out=self.chances)
-        np.matmul(self.chances, self.ones, out=self.totals)
+        np.exp(self.terms, out=self.probabilities)
+        np.matmul(self.probabilities, self.ones, out=self.totals)
 
 
 class _BoundCategoricalCrossentropy(_BoundCategorical):
@@ -252,8 +252,8 @@ class _BoundCategoricalCrossentropy(_BoundCategorical):
             _clipped(P, self.terms)
         else:
             np.matmul(P, self.ones, out=self.totals)
-            np.divide(P, self.totals[:, np.newaxis], out=self.chances)
-            _clipped(self.chances, self.terms)
+            np.divide(P, self.totals[:, np.newaxis], out=self.probabilities)
+            _clipped(self.probabilities, self.terms)
         np.log(self.terms, out=self.terms)
         np.multiply(self.terms, y, out=self.terms)
         np.matmul(self.terms, self.ones, out=self.rows)
@@ -267,11 +267,11 @@ class _BoundCategoricalCrossentropy(_BoundCategorical):
             # wrong class never learns; with the closed form it does.
             self.write_differences(P, y, out)
             return
-        np.divide(y, _clipped(self.chances, self.terms), out=out)
+        np.divide(y, _clipped(self.probabilities, self.terms), out=out)
         np.negative(out, out=out)
-        _clear_clipped(out, self.chances, self.mask)
+        _clear_clipped(out, self.probabilities, self.mask)
         # P was divided by its sum.
-        np.einsum("ij,ij->i", out, self.chances, out=self.row)
+        np.einsum("ij,ij->i", out, self.probabilities, out=self.row)
         np.subtract(out, self.row[:, np.newaxis], out=out)
         np.divide(out, self.totals[:, np.newaxis], out=out)
 
@@ -296,8 +296,8 @@ class _BoundCategoricalLogits(_BoundCategoricalCrossentropy):
         np.negative(self.rows, out=self.rows)
 
     def write_slopes(self, P, y, out):
-        np.divide(self.chances, self.totals[:, np.newaxis], out=self.chances)
-        self.write_differences(self.chances, self.targets if self.loss.label_smoothing else y, out)
+        np.divide(self.probabilities, self.totals[:, np.newaxis], out=self.probabilities)
+        self.write_differences(self.probabilities, self.targets if self.loss.label_smoothing else y, out)
 
 
 @dataclass(frozen=True)
@@ -382,7 +382,7 @@ class _BoundSparseCategoricalLogits(_BoundCategorical, _BoundSparseCategoricalCr
         np.subtract(self.rows, self.picked, out=self.rows)
 
     def write_slopes(self, P, y, out):
-        np.divide(self.chances, self.totals[:, np.newaxis], out=out)
+        np.divide(self.probabilities, self.totals[:, np.newaxis], out=out)
         np.take(out.reshape(-1), self.index, out=self.picked, mode="clip")
         np.subtract(self.picked, 1, out=self.picked)
         out.reshape(-1)[self.index] = self.picked
@@ -480,20 +480,20 @@ class CategoricalFocalCrossentropy(OneHotLoss):
         return y, totals, P / totals
 
     def rows(self, y, P):
-        y, _, chances = self._parts(y, P)
-        clipped = _clipped(chances)
+        y, _, probabilities = self._parts(y, P)
+        clipped = _clipped(probabilities)
         return -self.alpha * ((1 - clipped) ** self.gamma * y * np.log(clipped)).sum(axis=1)
 
     def slopes(self, y, P):
-        y, totals, chances = self._parts(y, P)
-        clipped = _clipped(chances)
+        y, totals, probabilities = self._parts(y, P)
+        clipped = _clipped(probabilities)
         slopes = (
             _power_slope(1 - clipped, self.gamma) * np.log(clipped) - (1 - clipped) ** self.gamma / clipped
         )
         slopes *= self.alpha * y
-        _clear_clipped(slopes, chances)
-        slopes = (slopes - (slopes * chances).sum(axis=1, keepdims=True)) / totals
-        return slopes * chances if self.from_logits else slopes
+        _clear_clipped(slopes, probabilities)
+        slopes = (slopes - (slopes * probabilities).sum(axis=1, keepdims=True)) / totals
+        return slopes * probabilities if self.from_logits else slopes
 
 
 @dataclass(frozen=True)

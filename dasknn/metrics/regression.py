@@ -170,5 +170,5 @@ def deviation_of(first, second, weight) -> np.ndarray:
     """
     first, second, weight = np.broadcast_arrays(first, second, weight)
     square = np.divide(first**2, weight, out=np.zeros(first.shape), where=weight != 0)
-    # Of constant numbers, only rounding errors remain.
+    # For constant numbers, only rounding errors remain.
     return np.where(second - square <= 1e-14 * second, 0.0, second - square)
