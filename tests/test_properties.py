@@ -633,6 +633,6 @@ def test_every_way_to_train_comes_to_each_row_though_a_worker_is_lost(start_clus
             fit.check(strikes, n_epochs=3)
         finally:
             for process in strikes.processes.values():
-                # Whoever was stopped would not hear that it shall end.
+                # A process that is stopped does not end when it is told to.
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGCONT)
