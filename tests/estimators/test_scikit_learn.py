@@ -424,7 +424,7 @@ def test_check_estimator_passes_in_full(kind):
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_every_public_name_of_scikit_learn_is_there(kind, solver):
     _, X, y = table("iris")
-    settings = {"max_iter": 600, "solver": solver, "early_stopping": solver == "adam"}
+    settings = {"max_iter": 10, "solver": solver, "early_stopping": solver == "adam"}
     ours, theirs = both(kind, **settings)
     assert set(theirs.get_params()) <= set(ours.get_params())
     # None shows a bar for Dask data, and is silent for plain data, as False.
