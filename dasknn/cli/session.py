@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import dask
+import dask.system
 from distributed import Client, KilledWorker, LocalCluster
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
@@ -20,7 +21,6 @@ from sklearn.pipeline import Pipeline
 from dasknn import pipelines
 from dasknn.callbacks import progress
 from dasknn.cli.wording import in_shell
-from dasknn.cluster.limits import available_cpus
 from dasknn.data import readers
 from dasknn.data.preprocessing import Categories, TablePreprocessor, require_columns
 
@@ -100,7 +100,7 @@ def client_of(options: dict[str, Any]) -> Iterator[Any]:
         # As Client() does: DASK_SCHEDULER_ADDRESS, for instance.
         scheduler = dask.config.get("scheduler-address", None)
     if scheduler is None and file is None:
-        n_workers = options["workers"] or available_cpus()
+        n_workers = options["workers"] or dask.system.CPU_COUNT
         # Ctrl-C is for this process: it ends training in order, while workers would die with tracebacks.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:

@@ -203,7 +203,7 @@ def test_a_training_goes_on_over_another_transport_and_without_its_cluster(
     with pytest.raises(Stops):
         fit([stops_in(4)], seed=8, transport="tasks", checkpoint=tmp_path, resume=True)
     monkeypatch.setattr("dasknn.cluster.connect._current_client", lambda: None)
-    monkeypatch.setattr("dasknn.cluster.local.available_cpus", lambda: 1)
+    monkeypatch.setattr("dask.system.CPU_COUNT", 1)
     alone = fit([], seed=9, checkpoint=tmp_path, resume=True)
     assert alone.replicas_ == 2
     assert bits(alone) == bits(calm)
@@ -284,11 +284,11 @@ def test_replicas_that_are_left_to_the_cluster_stay_what_they_were(rows, tmp_pat
         )
         return model.replicas_, of_sequential(model, history)
 
-    monkeypatch.setattr("dasknn.cluster.local.available_cpus", lambda: 3)
+    monkeypatch.setattr("dask.system.CPU_COUNT", 3)
     calm = fit([])
     with pytest.raises(Stops):
         fit([stops_in(2)], checkpoint=tmp_path)
-    monkeypatch.setattr("dasknn.cluster.local.available_cpus", lambda: 5)
+    monkeypatch.setattr("dask.system.CPU_COUNT", 5)
     assert fit([], seed=9, checkpoint=tmp_path, resume=True) == calm
     assert calm[0] == 3
 
