@@ -1,4 +1,4 @@
-"""One thread for BLAS inside a task: more would change bits, and slow the other tasks down."""
+"""One thread for BLAS inside a task: more would change bits, and slow down other tasks."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from threadpoolctl import ThreadpoolController
 
 
 class _SingleBlasThread:
-    """While any task of this process runs, BLAS has one thread: its number of threads changes bits.
+    """A context in which BLAS has one thread: its number of threads changes bits.
 
-    The setting belongs to the process, so the first task to begin makes it and the last to end undoes it.
+    The setting belongs to the process, so the first task that begins makes it and the last to end undoes it.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tasks = 0
         self._limiter: Any = None
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         with self._lock:
             if self._tasks == 0:
                 _let_any_thread_set_limits()
                 self._limiter = _blas().limit(limits=1, user_api="blas")
             self._tasks += 1
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: object) -> None:
         with self._lock:
             self._tasks -= 1
             if self._tasks == 0:
@@ -38,13 +38,13 @@ class _SingleBlasThread:
 
 @lru_cache(maxsize=1)
 def _blas() -> ThreadpoolController:
-    # Looking for the libraries takes milliseconds, so once a process.
+    # Finding the libraries takes milliseconds, so it is done once in a process.
     return ThreadpoolController()
 
 
 def _let_any_thread_set_limits() -> None:
-    # From threadpoolctl 3.8 on, only the thread that set a limit first may set the next; calls of others
-    # do nothing, silently. Our tasks begin and end in any thread.
+    # Since threadpoolctl 3.8, only the thread that set a limit first may set the next one; calls from others
+    # silently do nothing. Tasks begin and end in any thread.
     for library in _blas().lib_controllers:
         if hasattr(library, "clear_controlling_thread"):
             library.clear_controlling_thread(force=True)

@@ -1,24 +1,24 @@
-r"""All-reduce between workers: sums in the order of replicas, whatever worker holds which of them.
+r"""All-reduce between workers: sums in the order of replicas, whichever worker holds them.
 
 Every replica brings a vector and a few numbers. Their sum is a binary tree over the replicas, neighbors
-first, which depends on their number alone (`graph.merge_tree` is the same tree):
+first, which depends only on their number (`graph.merge_tree` is the same tree):
 
     replicas     0   1   2   3   4            a node is a range of leaves: (0, 2) = 0 + 1, (4, 5) = 4 alone
                   \ /     \ /    |
-                 (0,2)   (2,4)   |            A worker adds up what it can alone and sends nodes to others,
-                     \   /       |            never sums in an order of its own. So the bits of the sum are
-                     (0,4)       |            the same for any assignment of replicas to workers, and for
-                         \      /             both algorithms:
+                 (0,2)   (2,4)   |            A worker adds up nodes that it holds, and sends nodes to others;
+                     \   /       |            it never sums in another order. So the bits of the sum are the
+                     (0,4)       |            same for any assignment of replicas to workers, and for both
+                         \      /             algorithms:
                           (0,5)
 
 Recursive doubling: in step d, worker w exchanges all nodes that it holds with worker w XOR 2**d, and adds
-up what has become possible; log2(workers) messages, each of whole vectors. Workers beyond a power of two
-hand in their nodes first and get the sum last.
+up the pairs that are now complete; log2(workers) messages, each of whole vectors. Workers beyond a power of
+two send their nodes first and receive the sum last.
 
 Reduce-scatter + all-gather: worker w gets the w-th part of all nodes, adds them up, and sends that part of
 the sum to all; 2 (workers - 1) messages, but each worker sends no more than two vectors.
 
-`choose` takes the first for short vectors or few workers, the second for long ones; see there.
+`choose` selects the first for short vectors or few workers, and the second for long vectors.
 """
 
 from __future__ import annotations
@@ -35,28 +35,33 @@ from dasknn.exceptions import LinkError
 
 DOUBLING, SCATTER = "recursive doubling", "reduce-scatter + all-gather"
 
-# A message costs about as much as so many bytes.
+# A message takes about as long as sending this many bytes.
 _BYTES_PER_MESSAGE = 32_768
 _MAGIC = b"dnnf"
 # magic, first bytes of the run, attempt, number of the message on this link, length
 _HEADER = struct.Struct("<4s4sIIQ")
 
-# First and last leaf of a sum; leaves are the replicas that bring something to a round, in their order.
+# First leaf of a sum, and the one after its last. Leaves are the replicas of a round, in order.
 Node = tuple[int, int]
+_MergeNumbers = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Part(NamedTuple):
-    """What is summed: vector (n,), and numbers (k,) float64 beside it."""
+    """What is summed: a vector (n,), and numbers (k,) float64 with it."""
 
     vector: np.ndarray
     numbers: np.ndarray
 
 
-def choose(n_bytes: int, n_workers: int) -> str:
-    """Return the algorithm for vectors of n_bytes.
+# The sums that a member has, by node.
+_Held = dict[Node, Part]
 
-    Doubling sends log2(workers) messages of n_bytes, the other 2 (workers - 1) of n_bytes / workers. Two
-    workers send the same bytes either way, so they always double.
+
+def choose(n_bytes: int, n_workers: int) -> str:
+    """Return the algorithm for vectors of n_bytes: DOUBLING or SCATTER.
+
+    DOUBLING sends log2(workers) messages of n_bytes, SCATTER 2 (workers - 1) of n_bytes / workers. Two
+    workers send the same bytes either way, so they always use DOUBLING.
     """
     if n_workers <= 2:
         return DOUBLING
@@ -72,10 +77,22 @@ def _steps(n_workers: int) -> int:
 
 
 class Group:
-    """The members of an attempt, as one of them sees it: rank, and a link to every other.
+    """One member's part in an attempt: its rank, and a link to every other member.
 
-    owners[replica] is the rank of the worker that holds it. seconds: how long a peer may be silent; four
-    times as long before the first sum, when it may still be fetching its rows.
+    Parameters
+    ----------
+    rank : int
+    owners : sequence of int
+        The rank of the member that has each replica.
+    links : dict
+        Links to the other members, by rank.
+    run, attempt
+        They stamp each message, so that messages of other attempts are detected.
+    seconds : float
+        How long a peer may be silent; four times as long before the first sum, when it may still be
+        fetching its rows.
+    aborted : callable
+        Returns whether this member was told to stop.
     """
 
     def __init__(
@@ -113,28 +130,46 @@ class Group:
         parts: dict[int, Part],
         like: Part,
         present: Sequence[int] | None = None,
-        merge_numbers: Callable[[np.ndarray, np.ndarray], np.ndarray] = np.add,
+        merge_numbers: _MergeNumbers = np.add,
         algorithm: str | None = None,
     ) -> Part:
-        """Return the sum over the replicas that are present (default: all); the vectors are spent.
+        """Return the sum over the replicas that are present; the next call overwrites it.
 
-        parts: what the replicas of this member bring; there may be none. like: what parts look like, of one
-        length and dtype. The sum belongs to this group until the next call.
+        Parameters
+        ----------
+        parts : dict
+            The Part of each present replica of this member; there may be none. Their vectors are overwritten.
+        like : Part
+            Arrays of the length and dtype that all parts have.
+        present : sequence of int or None
+            Replicas that take part, in order; None for all.
+        merge_numbers : callable, default=numpy.add
+            merge_numbers(left, right) adds up the numbers of two parts.
+        algorithm : str or None
+            DOUBLING, SCATTER, or None to `choose`.
+
+        Raises
+        ------
+        LinkError
+            This member was told to stop, or a peer is gone, silent or out of step.
         """
         if self._aborted():
             raise LinkError("This member was told to stop.")
         present = tuple(range(len(self.owners)) if present is None else present)
         owners = tuple(self.owners[replica] for replica in present)
-        held = {(leaf, leaf + 1): parts[present[leaf]] for leaf, o in enumerate(owners) if o == self.rank}
+        held: _Held = {
+            (leaf, leaf + 1): parts[present[leaf]] for leaf, o in enumerate(owners) if o == self.rank
+        }
         plan = _plan(owners, self.n_workers)
         self._add_up(held, plan.first[self.rank], merge_numbers)
         if self.n_workers > 1:
-            way = algorithm or choose(like.vector.nbytes, self.n_workers)
-            {DOUBLING: self._double, SCATTER: self._scatter}[way](held, plan, like, merge_numbers)
-            self._have_begun()
+            algorithm = algorithm or choose(like.vector.nbytes, self.n_workers)
+            {DOUBLING: self._double, SCATTER: self._scatter}[algorithm](held, plan, like, merge_numbers)
+            self._shorten_waits()
         return held[0, len(present)]
 
-    def _have_begun(self) -> None:
+    def _shorten_waits(self) -> None:
+        """Allow peers the usual silence, once they have shown that they have their rows."""
         if self._seconds is not None:
             for link in self._links.values():
                 link.wait_at_most(self._seconds)
@@ -142,7 +177,7 @@ class Group:
 
     # --- recursive doubling ----------------------------------------------------------------------------
 
-    def _double(self, held, plan: _Plan, like: Part, merge_numbers) -> None:
+    def _double(self, held: _Held, plan: _Plan, like: Part, merge_numbers: _MergeNumbers) -> None:
         even = 1 << (self.n_workers.bit_length() - 1)
         whole = [(0, plan.n_leaves)]
         if self.rank >= even:
@@ -161,14 +196,16 @@ class Group:
         if extra < self.n_workers:
             self._swap(extra, [held[whole[0]]], [])
 
-    def _take_in(self, held, nodes: Sequence[Node], partner: int, outgoing: list[Part], like: Part) -> None:
+    def _take_in(
+        self, held: _Held, nodes: Sequence[Node], partner: int, outgoing: list[Part], like: Part
+    ) -> None:
         incoming = {node: self._buffer(node, like) for node in nodes}
         self._swap(partner, outgoing, list(incoming.values()))
         held.update(incoming)
 
     # --- reduce-scatter + all-gather -------------------------------------------------------------------
 
-    def _scatter(self, held, plan: _Plan, like: Part, merge_numbers) -> None:
+    def _scatter(self, held: _Held, plan: _Plan, like: Part, merge_numbers: _MergeNumbers) -> None:
         size, rank = self.n_workers, self.rank
         edges = [len(like.vector) * part // size for part in range(size + 1)]
         own = slice(edges[rank], edges[rank + 1])
@@ -194,14 +231,14 @@ class Group:
 
     # --- both ------------------------------------------------------------------------------------------
 
-    def _add_up(self, held: dict[Node, Part], moves: Sequence[tuple[Node, Node]], merge_numbers) -> None:
+    def _add_up(self, held: _Held, moves: Sequence[tuple[Node, Node]], merge_numbers: _MergeNumbers) -> None:
         """Replace pairs of neighboring nodes by their sums, in place."""
         for left, right in moves:
             a, b = held.pop(left), held.pop(right)
             np.add(a.vector, b.vector, out=a.vector)
             held[left[0], right[1]] = Part(a.vector, merge_numbers(a.numbers, b.numbers))
 
-    def _buffer(self, name, like: Part) -> Part:
+    def _buffer(self, name: Node | str, like: Part) -> Part:
         key = (name, like.vector.shape, like.vector.dtype.char)
         vector = self._buffers.get(key)
         if vector is None:
@@ -211,7 +248,8 @@ class Group:
     def _swap(self, to: int, outgoing: list[Part], incoming: list[Part], of: int | None = None) -> None:
         """Send parts to one member while receiving others from `of` (default: the same member).
 
-        In turns of one chunk: were both to send all first, each could wait for the other to read.
+        Both send and receive one chunk in turn: if both sent everything first, each could wait for the other
+        to read.
         """
         out, into = self._messages(to, outgoing), self._blanks(to if of is None else of, incoming)
         link, source = self._links[to], self._links[to if of is None else of]
@@ -245,7 +283,7 @@ class Group:
 
 
 def _chunks(first: list, parts: list[Part], chunk_bytes: int) -> list[list]:
-    """Cut a message into lists of buffers of about chunk_bytes: headers and numbers, then vectors."""
+    """Cut a message into lists of buffers of about chunk_bytes: header and numbers first, then vectors."""
     chunks = [[*first, *(part.numbers for part in parts)]]
     room = chunk_bytes
     for part in parts:
@@ -260,11 +298,23 @@ def _chunks(first: list, parts: list[Part], chunk_bytes: int) -> list[list]:
 
 
 class _Plan(NamedTuple):
-    """Who holds which nodes when; the same on all members.
+    """Which worker holds which nodes when; the same on all members.
 
-    first[w]: pairs that worker w adds up alone. nodes_of_workers[w]: what it holds then; rest: pairs that
-    are left to add up once all nodes are in one place. Doubling: nodes[0] as above, nodes[s + 1][w] what
-    worker w holds before step s; folded[w], steps[s][w] the pairs added up after it has received.
+    Attributes
+    ----------
+    n_leaves : int
+    first : list
+        first[w]: pairs of nodes that worker w adds up before any message.
+    nodes_of_workers : list
+        nodes_of_workers[w]: the nodes that worker w holds then.
+    rest : list
+        Pairs that are left to add up when all nodes are in one place (reduce-scatter).
+    nodes : list
+        For doubling: nodes[0] is nodes_of_workers, nodes[s + 1][w] what worker w holds before step s.
+    folded : list
+        folded[w]: pairs that worker w adds up after it has received from a worker beyond the power of two.
+    steps : list
+        steps[s][w]: pairs that worker w adds up after it has received in step s.
     """
 
     n_leaves: int
@@ -299,7 +349,7 @@ def _plan(owners: tuple[int, ...], n_workers: int) -> _Plan:
 
 
 def _reduce(nodes: Sequence[Node], n_leaves: int) -> tuple[list[tuple[Node, Node]], list[Node]]:
-    """Return the pairs that can be added up in the tree over n_leaves, in order, and what is left."""
+    """Return the pairs of nodes to add up in the tree over n_leaves, in order, and the nodes then left."""
     held, moves = set(nodes), []
     width = 1
     while width < n_leaves:

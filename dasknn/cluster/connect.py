@@ -1,4 +1,4 @@
-"""Finds where to run graphs: on a cluster, or in this process."""
+"""Chooses where graphs run: on a cluster, or in this process."""
 
 from __future__ import annotations
 
@@ -15,16 +15,36 @@ from dasknn.cluster.origins import check_client, selection
 
 @contextmanager
 def connect(
-    client, distributed: bool, max_faults: int = MAX_FAULTS, *, workers=None, data: Collection[Any] = ()
+    client: Any,
+    distributed: bool,
+    max_faults: int = MAX_FAULTS,
+    *,
+    workers: Any = None,
+    data: Collection[Any] = (),
 ) -> Iterator[Executor]:
-    """Yield where to run graphs: the cluster of the client, or of the current one, or this process.
+    """Yield the executor to use: of the client's cluster, or the current client's, or of this process.
 
-    workers: which of them may be used, see `origins.selection`. data: the collections that will be used;
-    ValueError: one of them is held by another cluster.
+    Inside a task, plain data stays in its process, so that a search with as many fits as threads cannot wait
+    for itself; a Dask collection is trained on the cluster by a task that secedes.
 
-    Inside a task, plain data (`distributed` False) stays in its process, so that a search with as many fits
-    as threads cannot wait for itself; a Dask collection is trained on the cluster by a task that secedes.
-    TypeError: an asynchronous client, or no client.
+    Parameters
+    ----------
+    client : distributed.Client or None
+        None for the current one, if there is one.
+    distributed : bool
+        Whether the data is a Dask collection.
+    max_faults : int, default=10
+    workers : str, list of str or None
+        Workers that may be used, see `origins.selection`.
+    data : collections
+        The data that will be used.
+
+    Raises
+    ------
+    ValueError
+        Another cluster holds one of the collections, or there are `workers` and no client.
+    TypeError
+        The client is asynchronous, or not a client.
     """
     with ExitStack() as stack:
         if _inside_a_task():
@@ -36,7 +56,7 @@ def connect(
         if client is None:
             if workers is not None and not _inside_a_task():
                 raise ValueError(
-                    f"Expected a client, since the model was told its workers, {workers!r}; received none. "
+                    f"Expected a client, since the model has workers set, {workers!r}; received none. "
                     "Set model.client, or connect one: distributed.Client(address or cluster)."
                 )
             yield LocalExecutor(max_faults)
@@ -69,8 +89,8 @@ def _inside_a_task() -> bool:
     return True
 
 
-def _current_client():
-    """Return the client that is current in this process, without importing distributed for it."""
+def _current_client() -> Any:
+    """Return the current client of this process, without importing distributed for that."""
     if "distributed" not in sys.modules:
         return None
     from distributed import default_client

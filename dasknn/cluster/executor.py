@@ -1,7 +1,8 @@
-"""The only place that submits tasks: runs graphs, and repeats what a fault of the cluster has cost.
+"""The base of what runs graphs of tasks, and repeats work that was lost to faults of the cluster.
 
-An `Executor` knows graphs, held results and workers, and nothing of what is trained. `LocalExecutor` runs
-graphs on Dask's local scheduler, `ClusterExecutor` on a distributed cluster; `connect` finds the right one.
+An `Executor` knows graphs, held results and workers, but not what is trained. `LocalExecutor` runs graphs on
+Dask's local scheduler, `ClusterExecutor` on a distributed cluster; `connect` finds the right one. Nothing
+else submits tasks.
 """
 
 from __future__ import annotations
@@ -10,38 +11,58 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from dasknn._compat.dask import TaskRef
 from dasknn.cluster.faults import JOINED, LOST, RETIRED, Event, FaultLog, changes, pause_before
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.placement import Home, place
 
-# By default, a fit survives so many faults of the cluster.
+#: How many faults of the cluster a fit survives by default.
 MAX_FAULTS = 10
-#: Topic of the scheduler's events under which trainings tell of themselves.
+#: Topic of the scheduler's events to which trainings write.
 TOPIC = "dasknn"
+
+Result = TypeVar("Result")
 
 
 class Executor(ABC):
-    """Runs graphs somewhere, and holds what they leave there until `close`.
+    """Runs graphs somewhere, and holds their results until `close`.
 
-    max_faults: so many faults of the cluster may cost work before one of them is raised.
+    A held result is a distributed Future, or on the local scheduler the value itself. An executor is a
+    context manager that closes itself.
+
+    Parameters
+    ----------
+    max_faults : int, default=10
+        How many faults of the cluster may cost work before the next one is raised.
+
+    Attributes
+    ----------
+    log : FaultLog
+        What has happened to the cluster.
+    faults : tuple of exception types
+        Exceptions that mean that the cluster failed, not the task.
+    silence : float
+        Seconds that a worker may be silent before the others continue without it; 0 in this process.
     """
+
+    faults: tuple[type[BaseException], ...] = ()
+    silence = 0.0
 
     def __init__(self, max_faults: int = MAX_FAULTS):
         self.log = FaultLog(max_faults)
         self._homes: dict[int, list[Home]] = {}
-        #: Numbers of replicas that are to be placed anew.
+        #: Numbers of replicas that have to be placed again.
         self._unsettled: set[int] = set()
         self._known: set[Home] = set()
         self._changes: list[Event] = []
-        # The epoch that was begun last, if any was, and seconds that faults have cost since.
+        # The epoch that was started last, if any, and the seconds that faults have cost since.
         self._epoch: int | None = None
         self._lost = 0.0
 
     @abstractmethod
-    def slots(self) -> list[str | None]:
+    def slots(self) -> list[Home]:
         """Return the places where replicas can work at the same time: one address for each thread."""
 
     @abstractmethod
@@ -55,49 +76,58 @@ class Executor(ABC):
 
     @abstractmethod
     def start(self, graph: Graph, wanted: Sequence[TaskRef]) -> list[Any]:
-        """Start computing what is wanted; return held results, to pass to other graphs or to `fetch`."""
+        """Start to compute `wanted`; return held results, to pass to other graphs or to `fetch`."""
 
     @abstractmethod
-    def fetch(self, held: Sequence[Any], at: Sequence[str | None] = ()) -> Iterator[tuple[int, Any]]:
+    def fetch(self, held: Sequence[Any], at: Sequence[Home] = ()) -> Iterator[tuple[int, Any]]:
         """Yield (position, value) of held results as they become ready.
 
-        at: workers without which there will be none. WorkerLeftError: one of them is gone, or a worker that
-        we wait for does not answer; it is left out, and others can do its part when all is started anew.
+        Parameters
+        ----------
+        held : sequence of held results
+        at : sequence of addresses
+            Workers that have to take part for the results to exist.
+
+        Raises
+        ------
+        WorkerLeftError
+            One of `at` is gone, or a worker that is waited for does not answer. It is left out, so that
+            others can do its part when the work is started again.
         """
 
     @abstractmethod
     def wait_for(self, held: Sequence[Any]) -> None:
-        """Return when all held results are there."""
+        """Return when all held results are ready."""
 
     @abstractmethod
-    def put(self, values: Sequence[Any], homes: Sequence[str | None]) -> list[Any]:
-        """Hold values of the driver's at their homes."""
+    def put(self, values: Sequence[Any], homes: Sequence[Home]) -> list[Any]:
+        """Send values of this process to their homes; return them as held results."""
 
     def keep(self, held: Sequence[Any]) -> None:
-        """Take down that the driver will not send these values again: see `explain_loss`."""
+        """Note that this process will not send these values again: see `explain_loss`."""
         return
 
     @abstractmethod
     def drop(self, held: Sequence[Any]) -> None:
-        """Let go of held results."""
+        """Release held results."""
 
     def drop_later(self, held: Sequence[Any]) -> None:
-        """Let go of held results when something else is started, or at the end."""
+        """Release held results when something else is started, or at the end."""
         self.drop(held)
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
 
     def announce(self, event: dict[str, Any], patience: float = 0.0) -> None:
-        """Tell whoever looks at the cluster of an event, after those of earlier calls, if there is a cluster.
+        """Publish an event on the scheduler, after those of earlier calls, if there is a cluster.
 
-        Nothing fails by it, and nobody waits for it, unless so many seconds for its arrival.
+        Never fails, and does not wait for the event to arrive, except for up to `patience` seconds.
         """
         return
 
     def run(self, graph: Graph, wanted: Sequence[TaskRef]) -> list[Any]:
-        """Return the values of what is wanted, in this order; nothing of them stays held."""
+        """Return the values of `wanted`, in this order; none of them stays held."""
         held = self.start(graph, wanted)
         try:
             values = dict(self.fetch(held))
@@ -116,16 +146,16 @@ class Executor(ABC):
         return self._homes[replicas]
 
     def start_clock(self) -> None:
-        """Count from now on what workers spend their time on, where somebody can."""
+        """Count from now on what workers spend their time on, where the scheduler can do that."""
         return
 
     def spent(self) -> dict[str, tuple[float, float]]:
-        """Return seconds of computing and of fetching data, by worker, since the last call."""
+        """Return seconds of computing and of fetching data since the last call, by worker."""
         return {}
 
     def rebalance(self, replicas: int) -> None:
-        """From the next look on, give workers that have joined their share of the replicas."""
-        # Looking costs an answer of the scheduler, which short epochs would feel.
+        """Give workers that have joined their share of the replicas, from the next call of `homes` on."""
+        # Looking costs an answer of the scheduler, which would slow down short epochs.
         self._unsettled.add(replicas)
 
     def _place(self, replicas: int, slots: Sequence[Home]) -> None:
@@ -143,12 +173,26 @@ class Executor(ABC):
         return Event(LOST, address)
 
     def retry(
-        self, replicas: int, epoch: int, attempt: Callable[[list[Home], Callable[[], None]], Any], usual=None
-    ):
-        """Return attempt(homes, ready), which is made again from the beginning after each fault.
+        self,
+        replicas: int,
+        epoch: int,
+        attempt: Callable[[list[Home], Callable[[], None]], Result],
+        usual: float | None = None,
+    ) -> Result:
+        """Return attempt(homes, ready), which is repeated from the start after each fault.
 
-        attempt calls ready() when what was lost is there again and new work begins. usual: seconds that it
-        takes from then on, if that is known. Raises the last fault when there were more than max_faults.
+        The last fault is raised if there were more than `max_faults`.
+
+        Parameters
+        ----------
+        replicas : int
+        epoch : int
+            Number of the epoch, from 0.
+        attempt : callable
+            Does the work, given the home of each replica. Calls `ready()` when what was lost is restored
+            and new work begins.
+        usual : float or None
+            Seconds from `ready()` to the end, if known. What it takes longer counts as lost.
         """
         self._epoch = epoch
         began = ready_at = time.monotonic()
@@ -157,7 +201,7 @@ class Executor(ABC):
             nonlocal ready_at
             ready_at = time.monotonic()
 
-        def begin():
+        def begin() -> Result:
             homes = self.homes(replicas)
             ready()
             return attempt(homes, ready)
@@ -165,21 +209,21 @@ class Executor(ABC):
         result = self._retry(begin)
         lost = ready_at - began
         if usual is not None:
-            # Dask has made good by itself what was lost in the meantime.
+            # Dask itself has recomputed what was lost in the meantime.
             lost += max(0.0, time.monotonic() - ready_at - usual)
         lost, self._lost = lost + self._lost, 0.0
         found, self._changes = self._changes, []
         self.log.recovered(epoch, lost, found)
         return result
 
-    def again(self, attempt: Callable[[], Any]):
-        """Return attempt(), which is made again after each fault: work that is not the rounds of an epoch.
+    def again(self, attempt: Callable[[], Result]) -> Result:
+        """Return attempt(), which is repeated after each fault: work outside the rounds of an epoch.
 
-        What it cost is told with the next epoch. An attempt repairs what it goes on from.
+        Its cost is reported with the next epoch. An attempt first repairs what it depends on.
         """
         began = last = time.monotonic()
 
-        def begin():
+        def begin() -> Result:
             nonlocal last
             last = time.monotonic()
             return attempt()
@@ -190,15 +234,15 @@ class Executor(ABC):
             self._lost += last - began
 
     def values_of(self, add: Callable[[Graph], Sequence[TaskRef]]) -> list[Any]:
-        """Return the values of what add(graph) says is wanted: of a new graph after each fault."""
+        """Return the values of the references that add(graph) returns, in a new graph after each fault."""
 
-        def attempt():
+        def attempt() -> list[Any]:
             graph = Graph()
             return self.run(graph, add(graph))
 
         return self.again(attempt)
 
-    def _retry(self, attempt: Callable[[], Any]):
+    def _retry(self, attempt: Callable[[], Result]) -> Result:
         n_failed = 0
         while True:
             try:
@@ -206,36 +250,34 @@ class Executor(ABC):
             except self.faults as error:
                 self.explain_loss(error)
                 with suppress(*self.faults):
-                    # Who is gone says whether it counts.
+                    # Which workers are gone decides whether it counts.
                     for replicas in list(self._homes):
                         self.homes(replicas)
                 self.log.failed(self._epoch, error, counts=not self._was_planned())
-                # What fails at once may need a moment to be well again.
+                # What fails at once may need a moment to recover.
                 time.sleep(pause_before(n_failed))
                 n_failed += 1
 
     def _was_planned(self) -> bool:
-        """Return whether all workers that have gone since work went on were told to."""
+        """Return whether all workers that have gone since work resumed were told to go."""
         reasons = {event.what for event in self._changes if event.what != JOINED}
         return reasons == {RETIRED}
 
-    #: Exceptions that mean that the cluster failed, not the task.
-    faults: tuple[type[BaseException], ...] = ()
-    #: Workers that did not answer, and get no work.
-    left_out: Set[str] = frozenset()
-    #: Seconds that a worker may be silent before the others go on without it; in this process there is none.
-    silence = 0.0
+    @property
+    def left_out(self) -> Set[str]:
+        """Workers that do not answer, and get no work until they do."""
+        return frozenset()
 
     def broken(self, held: Sequence[Any]) -> list[bool]:
-        """Return whether each held result is lost for good, or out of reach, and must be started anew."""
+        """Return whether each held result is lost for good, or out of reach, and must be started again."""
         return [False] * len(held)
 
     @abstractmethod
     def explain_loss(self, error: BaseException) -> None:
         """Raise DataLostError if the fault took data that cannot be computed again."""
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: object) -> None:
         self.close()

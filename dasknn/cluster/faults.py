@@ -1,7 +1,7 @@
-"""What happens to the cluster in the course of a fit: told at once, counted, and kept for the history.
+"""What happens to the cluster during a fit: logged at once, counted, and kept for the history.
 
-A fault is what cost work: an attempt that failed, a worker that was lost with replicas on it. Workers that
-join, or leave as they were told to, are changes; they are kept, too, and do not count.
+A fault is what cost work: a failed attempt, or a lost worker that had replicas. Workers that join, or retire
+as they were told to, are changes; they are recorded too, and do not count.
 """
 
 from __future__ import annotations
@@ -10,29 +10,44 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from dasknn.exceptions import WorkerLeftError
 
 logger = logging.getLogger("dasknn")
 
 LOST, SILENT, RETIRED, JOINED = "worker lost", "worker silent", "worker retired", "worker joined"
-#: Something failed, and no worker is missing.
+#: An attempt failed, and no worker is missing.
 FAILED = "attempt failed"
 # Seconds before the second attempt after the first that failed, and at most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0
 
 
 def pause_before(n_failed: int) -> float:
-    """Return the seconds to wait before another attempt, when so many had failed before the last one."""
+    """Return the seconds to wait before another attempt, when `n_failed` had failed before the last one."""
     return min(_FIRST_PAUSE * 2 ** (n_failed - 1), _LONGEST_PAUSE) if n_failed else 0.0
 
 
 @dataclass(frozen=True)
 class Event:
-    """What happened, to which worker (its address), and which replicas moved where because of it.
+    """Something that happened to a worker, and the replicas that moved because of it.
 
-    time: UTC, ISO 8601. epoch counts from 1. seconds: what it cost, from the beginning of what was lost until
-    work went on. error: the exception by which it was noticed, if there was one.
+    Attributes
+    ----------
+    what : str
+        One of LOST, SILENT, RETIRED, JOINED, FAILED.
+    worker : str or None
+        Address of the worker.
+    replicas, moved_to : tuple
+        Numbers of the replicas that moved, and the address where each works now.
+    epoch : int
+        The epoch in which work resumed, from 1.
+    time : str
+        UTC, ISO 8601.
+    seconds : float
+        The time that was lost: from the start of the lost part until work resumed.
+    error : str
+        The exception that revealed it, if there was one.
     """
 
     what: str
@@ -44,20 +59,20 @@ class Event:
     seconds: float = 0.0
     error: str = ""
 
-    def __str__(self):
+    def __str__(self) -> str:
         text = f"{self.time} epoch {self.epoch}: {self.what}"
         if self.worker is not None:
             text += f" {self.worker}"
         if self.replicas:
             replicas = ", ".join(map(str, self.replicas))
-            go = f"replica {replicas} goes" if len(self.replicas) == 1 else f"replicas {replicas} go"
-            text += f"; {go} on at {', '.join(sorted(set(map(str, self.moved_to))))}"
+            move = f"replica {replicas} moves" if len(self.replicas) == 1 else f"replicas {replicas} move"
+            text += f"; {move} to {', '.join(sorted(set(map(str, self.moved_to))))}"
         text += f"; {self.seconds:.1f} s"
         return f"{text} ({self.error})" if self.error else text
 
     @property
     def is_fault(self) -> bool:
-        """Whether it counts."""
+        """Whether it counts as a fault."""
         return self.what == FAILED or (self.what in (LOST, SILENT) and bool(self.replicas))
 
 
@@ -87,7 +102,10 @@ def _moving(event: Event, moves: list[tuple[int, str | None]]) -> Event:
 
 
 class FaultLog:
-    """The events of one fit. max_faults: after so many faults the next one ends it."""
+    """The events of one fit.
+
+    max_faults: how many faults are allowed; the next one is raised.
+    """
 
     def __init__(self, max_faults: int):
         self.max_faults = max_faults
@@ -98,36 +116,56 @@ class FaultLog:
         self._n_taken = 0
 
     def failed(self, epoch: int | None, error: BaseException, counts: bool = True) -> None:
-        """Take down that an attempt has failed. Raises the error, with the story, if it is one too many.
+        """Record that an attempt has failed. Raises the error, with a summary, if it is one too many.
 
-        epoch: the one that was begun last, None before the first. A task that has ended several workers, one
-        after the other, is as many faults: it would end all of a cluster.
+        A task that has killed several workers, one after the other, counts as that many faults: otherwise it
+        could kill all workers of a cluster.
+
+        Parameters
+        ----------
+        epoch : int or None
+            Number of the epoch that was started last, from 0; None before the first.
+        error : exception
+        counts : bool
+            Whether it counts as a fault.
         """
         self._failed.append(error)
         logger.warning(
-            "%s lost (%s), and is computed again from the same state.",
-            "A part was" if epoch is None else f"Epoch {epoch + 1}: a part was",
-            _told(error),
+            "%s was lost (%s) and is computed again from the same state.",
+            "A part" if epoch is None else f"Epoch {epoch + 1}: a part",
+            _described(error),
         )
         if counts:
             self._n_counted += 1
             self._count(epoch, error, getattr(error, "allowed_failures", 0) + 1)
 
     def recovered(self, epoch: int, seconds: float, found: list[Event]) -> None:
-        """Take down what has happened since the last time, now that work goes on.
+        """Record what has happened since the last call, now that work resumes.
 
-        seconds: what all of it cost. However many workers were lost meanwhile (a machine, a rack), they are
-        one fault, or none if an attempt that failed has been counted for them. Raises WorkerLeftError if that
-        makes too many faults.
+        Workers that were lost at the same time (a machine, a rack) are one fault, or none if a failed
+        attempt has been counted for them.
+
+        Parameters
+        ----------
+        epoch : int
+            Number of the epoch in which work resumes, from 0.
+        seconds : float
+            The time that all of it cost.
+        found : list of Event
+
+        Raises
+        ------
+        WorkerLeftError
+            That makes too many faults.
         """
         failed, self._failed = self._failed, []
         was_counted, self._n_counted = self._n_counted > 0, 0
         if failed and all(event.what == JOINED for event in found):
             found = [Event(FAILED), *found]
-        # A worker that joins costs nothing by itself, unless nothing else has happened.
+        # A worker that joins costs nothing, unless nothing else has happened.
         costly = [event for event in found if event.what != JOINED] or found
         each = round(seconds / max(len(costly), 1), 3)
-        errors = "; ".join(dict.fromkeys(map(_told, failed)))
+        errors = "; ".join(dict.fromkeys(map(_described, failed)))
         now = datetime.now(UTC).isoformat(timespec="seconds")
         for event in found:
             if event in costly:
@@ -142,26 +180,27 @@ class FaultLog:
     def _count(self, epoch: int | None, error: BaseException, n: int = 1) -> None:
         self.n_faults += n
         if self.n_faults > self.max_faults:
-            story = "".join(f"\n  {event}" for event in self.events) or " attempts of this part alone."
+            earlier = "".join(f"\n  {event}" for event in self.events) or " failed attempts of this part."
             error.add_note(
                 f"This was fault {self.n_faults} of this fit, "
-                f"{'before its first epoch' if epoch is None else f'in epoch {epoch + 1}'}, which may have "
-                f"max_faults={self.max_faults}. Before it:{story}\n"
-                "Look into the logs of the workers for why they die, or allow more: fit(..., max_faults=...)."
+                f"{'before its first epoch' if epoch is None else f'in epoch {epoch + 1}'}; it allows "
+                f"max_faults={self.max_faults}. Earlier events:{earlier}\n"
+                "Look in the logs of the workers for why they die, or allow more faults: "
+                "fit(..., max_faults=...)."
             )
             raise error
 
-    def take(self) -> list[dict]:
+    def take(self) -> list[dict[str, Any]]:
         """Return the events since the last call, as dicts."""
         new = self.events[self._n_taken :]
         self._n_taken = len(self.events)
         return [_as_dict(event) for event in new]
 
 
-def _as_dict(event: Event) -> dict:
-    # As JSON has it: checkpoints keep the history.
+def _as_dict(event: Event) -> dict[str, Any]:
+    # Lists, as in JSON: checkpoints keep the history.
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(event).items()}
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
@@ -13,18 +13,20 @@ from dasknn._compat.dask import DataNode, GraphNode, Task, TaskRef
 from dasknn.cluster.blas import single_blas_thread
 from dasknn.cluster.renaming import names_again, renamed
 
-# Results that one task merges: a power of two, so that the binary tree stays what it is.
+# How many results one task merges: a power of two, so that the binary tree stays the same.
 MERGE_WIDTH = 8
+
+Item = TypeVar("Item")
 
 
 class Graph:
-    """Tasks to submit together: names, functions, arguments, and the worker each should run on.
+    """Tasks to submit together: names, functions, arguments, and the worker that each should run on.
 
-    `add` returns a reference by which other tasks take the result as an argument. Arguments are such
-    references, held results (`Executor.start`), or plain objects, passed as they are.
+    `add` returns a reference, by which other tasks take the result as an argument. Arguments are such
+    references, held results (`Executor.start`), or plain objects, which are passed as they are.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.run = uuid.uuid4().hex[:12]
         self.tasks: dict[Hashable, GraphNode] = {}
         self.homes: dict[Hashable, str] = {}
@@ -32,11 +34,26 @@ class Graph:
         self._sources: dict[int, tuple[HighLevelGraph, set]] = {}
 
     def add(
-        self, name: str, function: Callable, *args, home: str | None = None, strict: bool = False
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *args: Any,
+        home: str | None = None,
+        strict: bool = False,
     ) -> TaskRef:
-        """Add function(*args); the dashboard shows it as `name`, and it prefers to run at `home`.
+        """Add a task that calls function(*args); return a reference to its result.
 
-        strict: it runs nowhere else, and waits for ever when that worker is gone; see `fetch`.
+        Parameters
+        ----------
+        name : str
+            What the dashboard shows.
+        function : callable
+        *args
+            References, held results or plain objects.
+        home : str or None
+            Address of the worker where it should run.
+        strict : bool
+            It must run there. When that worker is gone it waits forever: pass `at` to `Executor.fetch`.
         """
         key = self._key(name)
         self.tasks[key] = Task(key, _call, function, *args)
@@ -48,25 +65,26 @@ class Graph:
 
     @property
     def is_strict(self) -> bool:
-        """Whether tasks of it may run in one place only, where others may wait for them."""
+        """Whether some of its tasks may run in one place only, where others may wait for them."""
         return bool(self._strict)
 
-    def add_value(self, name: str, value) -> TaskRef:
-        """Add a value that travels with the graph."""
+    def add_value(self, name: str, value: Any) -> TaskRef:
+        """Add a value that is sent with the graph."""
         key = self._key(name)
         self.tasks[key] = DataNode(key, value)
         return TaskRef(key)
 
-    def add_source(self, delayed) -> TaskRef:
-        """Add what computes a Delayed object of the user's."""
+    def add_source(self, delayed: Any) -> TaskRef:
+        """Add the tasks that compute a user's Delayed object."""
         graph = delayed.__dask_graph__()
         self._sources.setdefault(id(graph), (graph, set()))[1].add(delayed.key)
         return TaskRef(delayed.key)
 
-    def add_tree(self, merge: Callable, references: list[TaskRef], most: int = 1) -> list[TaskRef]:
-        """Add tasks merge(*results) of neighbors, a few at a time; return at most `most` references.
+    def add_tree(self, merge: Callable[..., Any], references: list[TaskRef], most: int = 1) -> list[TaskRef]:
+        """Add tasks that merge neighboring results, a few at a time; return at most `most` references.
 
-        With a `merge` that adds up by `merge_tree`, all of it is one binary tree, in the order of references.
+        If merge(*results) adds up by `merge_tree`, all tasks together are one binary tree over the
+        references, in their order.
         """
         while len(references) > most:
             groups = range(0, len(references), MERGE_WIDTH)
@@ -77,14 +95,14 @@ class Graph:
         return f"{name}-{self.run}-{len(self.tasks)}"
 
     def layers(self, confined: bool = False) -> HighLevelGraph:
-        """Return everything as one graph, with soft pins to the homes where they are not strict.
+        """Return everything as one graph, pinned to the homes: softly where they are not strict.
 
-        confined: whoever submits it says which workers may run it. Homes that are not strict do not count
-        then, and sources are computed under names of their own: what the scheduler knows already stays where
-        it is, and waits there.
+        confined: the caller restricts the workers for the whole graph. Then homes that are not strict do not
+        count, and sources are computed under new names: tasks that the scheduler already knows stay where
+        they are, and wait there.
         """
         sources, tasks = [_cull(*source) for source in self._sources.values()], self.tasks
-        # A strict pin would leave its task pending for ever when that worker dies.
+        # A strict pin leaves its task pending forever when that worker dies.
         annotations: dict[str, Any] = {
             "workers": self.homes.get,
             "allow_other_workers": lambda key: key not in self._strict,
@@ -99,27 +117,27 @@ class Graph:
         return HighLevelGraph.merge(graph, *sources)
 
 
-def graph_of(delayed) -> HighLevelGraph:
+def graph_of(delayed: Any) -> HighLevelGraph:
     """Return the tasks that compute a Delayed object, and no others."""
     return _cull(delayed.__dask_graph__(), {delayed.key})
 
 
-def _cull(graph, keys: set) -> HighLevelGraph:
+def _cull(graph: HighLevelGraph | Mapping, keys: set) -> HighLevelGraph:
     if not isinstance(graph, HighLevelGraph):
         graph = HighLevelGraph.from_collections(str(id(graph)), graph, dependencies=())
     return graph.cull(keys)
 
 
-def _call(function, *args):
-    # A training that diverges is noticed by its loss; numpy's warnings on workers would reach nobody.
+def _call(function: Callable[..., Any], *args: Any) -> Any:
+    # The loss shows that a training diverges; nobody would see numpy's warnings on workers.
     with single_blas_thread, np.errstate(over="ignore", invalid="ignore"):
         return function(*args)
 
 
-def merge_tree(merge: Callable, *items):
-    """Merge items pairwise, neighbours first: a binary tree that depends on their number alone."""
-    level = list(items)
+def merge_tree(merge: Callable[[Item, Item], Item], *items: Item) -> Item:
+    """Merge items pairwise, neighbors first: a binary tree that depends only on their number."""
+    level: Sequence[Item] = items
     while len(level) > 1:
         pairs = [merge(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
-        level = pairs + level[len(pairs) * 2 :]
+        level = [*pairs, *level[len(pairs) * 2 :]]
     return level[0]

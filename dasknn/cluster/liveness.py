@@ -1,7 +1,7 @@
-"""Who answers, and who is left out of our rounds until it does.
+"""Which workers answer, and which are left out of the rounds until they do.
 
-A cluster is not ours alone: a worker that does not answer gets no more of our work and is asked again; nobody
-ends it. We judge only workers that have to do with keys of this run.
+A cluster may be shared: a worker that does not answer gets no more work from here and is asked again, but is
+never stopped. Only workers that have to do with keys of this run are judged.
 """
 
 from __future__ import annotations
@@ -11,79 +11,88 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import suppress
 from typing import Any
 
-# Whoever is left out is asked again after so long, in the background.
+from dasknn.cluster.scheduler import SchedulerConnection
+
+# How often a worker that is left out is asked again, in the background.
 _AGAIN_SECONDS = 0.5
 
 
 class Liveness:
-    """The workers of a cluster, as far as they answer.
+    """The workers of a cluster, and whether they answer.
 
-    loop: the client's event loop. in_loop(function, *args): what a coroutine function brings, called there.
-    nthreads, call_on: methods of the client: the threads of workers, and calls there, past all tasks.
+    Attributes
+    ----------
+    left_out : set of str
+        Addresses of workers that did not answer, or did not end work that was given up. They get no work.
     """
 
-    def __init__(self, loop, in_loop: Callable[..., Any], nthreads: Callable, call_on: Callable):
-        self._loop, self._in_loop = loop, in_loop
-        self._nthreads, self._call_on = nthreads, call_on
-        #: Workers that did not answer, or did not end what we gave up, and get no work.
+    def __init__(self, scheduler: SchedulerConnection):
+        self._scheduler = scheduler
         self.left_out: set[str] = set()
-        # What the event loop has found out of them: who answers, and whether nothing of ours runs there.
+        # What the event loop has found out about them: which answer, and whether nothing given up runs there.
         self._is_free: dict[str, bool] = {}
         self._watches: dict[str, asyncio.Task] = {}
 
     def alive(self) -> dict[str, int]:
-        """Return the threads of each worker that the scheduler knows, by address."""
-        threads = self._in_loop(self._nthreads)
+        """Return the number of threads of each worker that the scheduler knows, by address."""
+        threads = self._scheduler.call(self._scheduler.client.nthreads)
         self._forget(self.left_out - set(threads))
         return threads
 
-    def call(self, function: Callable, *args, workers: Collection[str], seconds: float) -> set[str]:
-        """Call a short function in these workers' processes, past all that runs there.
+    def call(
+        self, function: Callable[..., Any], *args: Any, workers: Collection[str], seconds: float
+    ) -> set[str]:
+        """Call a short function in these workers' processes, past all tasks that run there.
 
-        Return those that have answered within so long.
+        Return the addresses of those that have answered within so many seconds.
         """
         alive = [worker for worker in self.alive() if worker in workers]
 
-        async def ask(worker: str) -> dict:
+        async def ask(worker: str) -> dict[str, Any]:
             with suppress(TimeoutError, OSError):
-                answer = self._call_on(function, *args, workers=[worker], on_error="ignore")
-                return await asyncio.wait_for(answer, seconds)
+                return await asyncio.wait_for(self._call_on(worker, function, *args), seconds)
             return {}
 
         async def ask_all() -> set[str]:
             return set().union(*await asyncio.gather(*map(ask, alive)))
 
-        return self._in_loop(ask_all)
+        return self._scheduler.call(ask_all)
 
     def silent(self, workers: Collection[str], seconds: float) -> set[str]:
-        """Return those of these workers that are there, and have not answered within so long."""
+        """Return those of these workers that exist, and have not answered within so many seconds."""
         hung = set(workers) - self.call(_answer, workers=workers, seconds=seconds)
         return hung & set(self.alive()) if hung else hung
 
     def leave_out(self, workers: Mapping[str, Collection[Hashable]]) -> None:
-        """Give these workers no more work until they answer and run none of these tasks any more."""
+        """Give workers no more work until they answer and run none of these tasks any more.
+
+        workers: keys of tasks, by the address of the worker.
+        """
         for worker, keys in workers.items():
             if worker not in self.left_out:
                 self.left_out.add(worker)
                 # A loop that is closed runs nothing.
                 with suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self._watch, worker, frozenset(keys))
+                    self._scheduler.loop.call_soon_threadsafe(self._watch, worker, frozenset(keys))
 
     def _watch(self, worker: str, keys: frozenset) -> None:
         async def watch() -> None:
-            # However long it takes: nobody waits for it, and `close` ends it.
+            # There is no deadline: nobody waits for it, and `close` ends it.
             while not self._is_free.get(worker):
                 with suppress(Exception):
-                    answers = await self._call_on(_runs_none_of, keys, workers=[worker], on_error="ignore")
-                    self._is_free.update(answers)
+                    self._is_free.update(await self._call_on(worker, _runs_none_of, keys))
                 await asyncio.sleep(_AGAIN_SECONDS)
 
         self._watches[worker] = asyncio.create_task(watch())
 
-    def take_back(self, also_busy: bool = False) -> None:
-        """Let those work again that have answered in the meantime.
+    def _call_on(self, worker: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Return what to await: {worker: result}, or {} where it failed. Only in the event loop."""
+        return self._scheduler.client.run(function, *args, workers=[worker], on_error="ignore")
 
-        also_busy: those, too, on which something still runs that we gave up.
+    def take_back(self, also_busy: bool = False) -> None:
+        """Let those workers work again that have answered in the meantime.
+
+        also_busy: also those on which something that was given up still runs.
         """
         self._forget({worker for worker, is_free in self._is_free.copy().items() if is_free or also_busy})
 
@@ -91,7 +100,7 @@ class Liveness:
         for worker in workers:
             self.left_out.discard(worker)
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._end_watch, worker)
+                self._scheduler.loop.call_soon_threadsafe(self._end_watch, worker)
 
     def _end_watch(self, worker: str) -> None:
         if (task := self._watches.pop(worker, None)) is not None:
@@ -99,13 +108,13 @@ class Liveness:
         self._is_free.pop(worker, None)
 
     def close(self) -> None:
-        """Ask nobody any more."""
+        """Stop asking workers."""
         self._forget(list(self.left_out))
 
 
 def _answer() -> None:
-    """What a worker does to show that it lives."""
+    """Do nothing: a worker that returns from this is alive."""
 
 
-def _runs_none_of(keys: Collection[Hashable], dask_worker) -> bool:
+def _runs_none_of(keys: Collection[Hashable], dask_worker: Any) -> bool:
     return not any(task.key in keys for task in dask_worker.state.all_running_tasks)

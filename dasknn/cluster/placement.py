@@ -1,4 +1,4 @@
-"""Where each replica works: evenly over the workers, and with as few moves as possible when those change."""
+"""Where each replica works: spread evenly over the workers, with few moves when workers change."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ Home = str | None
 
 
 def place(slots: Sequence[Home], replicas: int, before: Sequence[Home] = ()) -> list[Home]:
-    """Return the home of each replica. slots: an address for each thread, best ones first.
+    """Return the home of each replica.
 
-    before: their homes until now. Whoever can stay there stays; others take what is left, neighbors on one
-    worker: they are added up first, so a worker then has few sums to send to others.
+    Replicas that can stay stay. The others take what is left, neighbors on the same worker: neighbors are
+    summed first, so a worker then has few sums to send to others.
+
+    Parameters
+    ----------
+    slots : sequence of addresses
+        One for each thread, the best ones first.
+    replicas : int
+    before : sequence of addresses
+        The homes of the replicas until now.
     """
     left = _quotas(slots, replicas, Counter(before))
     homes: dict[int, Home] = {}
@@ -25,7 +33,7 @@ def place(slots: Sequence[Home], replicas: int, before: Sequence[Home] = ()) -> 
 
 
 def _quotas(slots: Sequence[Home], replicas: int, held: Counter) -> Counter:
-    """Return how many replicas each worker gets; if that does not come out even, who has more keeps more."""
+    """Return how many replicas each worker gets; if they cannot be equal, workers with more keep more."""
     threads: Counter = Counter()
     ranked = []
     for position, home in enumerate(slots):

@@ -1,7 +1,7 @@
-"""Sources that are computed again, under names of their own.
+"""Sources that are computed again under new names.
 
-What the scheduler knows by a name stays where it is. Where that is a worker which does not answer, the same
-task is done elsewhere under another name.
+A task that the scheduler knows stays on the worker that has it. If that worker does not answer, the same
+task is computed elsewhere under another name.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from dasknn._compat.dask import convert_legacy_graph
 
-# What the names begin with.
+# The new names begin with this.
 _AGAIN = "dasknn-again"
 
 
 def names_again(run: str, graphs: Sequence[HighLevelGraph]) -> dict[Any, Any]:
-    """Return new names for the tasks of these graphs, but not for results that somebody holds."""
+    """Return new names for the tasks of these graphs, but not for results that are held."""
     tasks = [key for graph in graphs for key in convert_legacy_graph(graph)]
     return {key: (f"{_AGAIN}-{run}", key) for key in tasks}
 
@@ -30,7 +30,7 @@ def first_name(key: Hashable) -> Hashable:
 
 
 def renamed(graph: HighLevelGraph, names: dict[Any, Any]) -> HighLevelGraph:
-    """Return a graph with new names for its tasks, and what was said of each."""
+    """Return a graph with new names for its tasks; their annotations stay."""
     layers = {}
     for name, layer in graph.layers.items():
         tasks = convert_legacy_graph(layer, graph)

@@ -1,30 +1,41 @@
-"""Waits for results: what becomes of them, whom they take, and when a wait ends.
+"""Waits for results: what state they are in, which workers they need, and when a wait ends.
 
-Every wait has a deadline. We judge only workers that have to do with keys of this run, and count only what
-becomes of those keys: a cluster is not ours alone.
+Every wait has a deadline. A cluster may be shared: only workers that have to do with keys of this run are
+judged, and only what happens to those keys counts as progress.
 """
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence, Set
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from dasknn.cluster.liveness import Liveness
+from dasknn.cluster.placement import Home
 from dasknn.exceptions import ClusterTimeoutError, WorkerLeftError
 
-# How often to look what becomes of our tasks, or after so many times what a look takes.
+# Seconds between two looks at the state of tasks, or this many times what a look takes if that is more.
 _POLL_SECONDS = 2.0
 _LOOK_SHARE = 20
-# Times `dasknn.silence` for tasks that may be the user's and keep a process busy; members are asked sooner.
+# Tasks may be the user's and keep a process busy, so their workers may be silent for this many times
+# `dasknn.silence`. Members of a process group are asked sooner.
 _PATIENCE = 4
 
 
 class Awaited(NamedTuple):
-    """What tasks that are waited for stand at.
+    """The state of tasks that are waited for.
 
-    n_unfinished: how many, with what they need. running: keys that workers have got, by address. holding: who
-    has results that they need. others: how many tasks of other people the same workers have got.
+    Attributes
+    ----------
+    n_unfinished : int
+        How many of them, and of the tasks that they depend on, have no result.
+    running : dict
+        Keys of those that were sent to workers, by address.
+    holding : list of str
+        Addresses of the workers that hold results which they depend on.
+    others : dict
+        How many other tasks the same workers have, by address.
     """
 
     n_unfinished: int
@@ -37,108 +48,132 @@ class Awaited(NamedTuple):
         """All workers that these tasks have to do with."""
         return {*self.running, *self.holding}
 
-    def same_of_ours(self, earlier: Awaited | None) -> bool:
-        """Return whether nothing has become of our tasks since, whatever has become of those of others."""
+    def has_not_moved_since(self, earlier: Awaited | None) -> bool:
+        """Return whether nothing has happened to these tasks since; tasks of others do not count."""
         return earlier is not None and self._replace(others=earlier.others) == earlier
 
 
-class Tasks(Protocol):
-    """What a wait asks of `ClusterTasks`."""
+class ClusterView(ABC):
+    """What a wait needs to know of the cluster; `ClusterExecutor` implements it.
+
+    Attributes
+    ----------
+    timeout : float
+        Seconds without progress after which a wait ends.
+    silence : float
+        Seconds that a worker may be silent.
+    liveness : Liveness
+    """
 
     timeout: float
     silence: float
     liveness: Liveness
 
-    def check_present(self, at: Sequence[str | None]) -> None:
+    @abstractmethod
+    def check_present(self, at: Sequence[Home]) -> None:
         """Raise WorkerLeftError if one of these workers is gone."""
 
+    @abstractmethod
     def stranded(self) -> set[str]:
-        """Return keys of held results that no worker which is left may compute."""
+        """Return keys of held results that are missing, and that no remaining worker may compute."""
 
+    @abstractmethod
     def awaited(self, held: Sequence[Any]) -> Awaited:
-        """Return what held results stand at."""
+        """Return the state of held results."""
 
 
 class Wait:
-    """A wait for held results that take their time: who is asked whether they live, and when it ends.
+    """A wait for held results: asks workers whether they live, and decides when the wait ends.
 
-    at: workers without which there will be no result.
+    Parameters
+    ----------
+    cluster : ClusterView
+    held : sequence of held results
+    at : sequence of addresses
+        Workers without which there will be no result.
     """
 
-    def __init__(self, tasks: Tasks, held: Sequence[Any], at: Sequence[str | None]):
-        self._tasks, self._held, self._at = tasks, held, at
-        # Since when nothing has changed, when workers have last shown that they live, when to look again.
+    def __init__(self, cluster: ClusterView, held: Sequence[Any], at: Sequence[Home]):
+        self._cluster, self._held, self._at = cluster, held, at
+        # When something last changed, when workers last showed that they live, when to look again.
         self._since = self._heard = time.monotonic()
         self._next_look = self._since + _POLL_SECONDS
         self._seen: Awaited | None = None
 
     def look(self) -> None:
-        """WorkerLeftError: someone whom it takes is gone, or does not answer and is left out from now on.
-        ClusterTimeoutError: nothing has become of it for too long.
+        """Check whether the wait has to end. Call it often: most calls cost nothing.
+
+        Raises
+        ------
+        WorkerLeftError
+            A worker that is needed is gone, or does not answer and is left out from now on.
+        ClusterTimeoutError
+            There was no progress for too long.
         """
-        tasks, now = self._tasks, time.monotonic()
+        cluster, now = self._cluster, time.monotonic()
         if self._at:
             self.check_members()
         if now < self._next_look:
             return
-        if lost := tasks.stranded():
-            raise WorkerLeftError(f"The cluster has lost all workers that {len(lost)} tasks were given to.")
-        seen = tasks.awaited(self._held)
+        if lost := cluster.stranded():
+            raise WorkerLeftError(f"The cluster has lost all workers that {len(lost)} tasks were sent to.")
+        seen = cluster.awaited(self._held)
         after = time.monotonic()
         self._next_look = after + max(_POLL_SECONDS, _LOOK_SHARE * (after - now))
-        if not seen.same_of_ours(self._seen):
+        if not seen.has_not_moved_since(self._seen):
             self._seen, self._since = seen, after
-        elif after - self._since > tasks.timeout:
-            raise ClusterTimeoutError(self._story(seen))
-        if not self._at and after - self._heard > _PATIENCE * tasks.silence:
-            # Those who are left out have been asked: there may be no other way than to wait for them.
+        elif after - self._since > cluster.timeout:
+            raise ClusterTimeoutError(self._no_progress(seen))
+        if not self._at and after - self._heard > _PATIENCE * cluster.silence:
+            # Workers that are left out have been asked already: there may be no choice but to wait for them.
             self._leave_out(
-                tasks.liveness.silent(seen.workers - tasks.liveness.left_out, tasks.silence), seen.running
+                cluster.liveness.silent(seen.workers - cluster.liveness.left_out, cluster.silence),
+                seen.running,
             )
             self._heard = time.monotonic()
 
     def check_members(self) -> None:
-        """WorkerLeftError: one of `at` is gone, or does not answer and is left out from now on."""
-        tasks = self._tasks
-        tasks.check_present(self._at)
-        if time.monotonic() - self._heard < tasks.silence:
+        """Raise WorkerLeftError if one of `at` is gone, or does not answer and is left out from now on."""
+        cluster = self._cluster
+        cluster.check_present(self._at)
+        if time.monotonic() - self._heard < cluster.silence:
             return
         workers, keys = set(map(str, self._at)), [future.key for future in self._held]
-        silent = tasks.liveness.silent(workers, tasks.silence)
+        silent = cluster.liveness.silent(workers, cluster.silence)
         self._leave_out(silent, dict.fromkeys(silent, keys))
         self._heard = time.monotonic()
 
     def _leave_out(self, silent: Set[str], running: Mapping[str, Sequence[Hashable]]) -> None:
         if silent:
-            self._tasks.liveness.leave_out({worker: running.get(worker, ()) for worker in silent})
+            self._cluster.liveness.leave_out({worker: running.get(worker, ()) for worker in silent})
             raise WorkerLeftError(
-                f"No answer for {self._tasks.silence:g} s from {', '.join(sorted(silent))}, left out until "
+                f"No answer for {self._cluster.silence:g} s from {', '.join(sorted(silent))}, left out until "
                 "there is one."
             )
 
-    def _story(self, seen: Awaited) -> str:
-        tasks = self._tasks
+    def _no_progress(self, seen: Awaited) -> str:
+        cluster, silent = self._cluster, self._cluster.liveness.left_out
         told = []
-        for address in sorted({*seen.running, *(seen.workers & tasks.liveness.left_out)}):
+        for address in sorted({*seen.running, *(seen.workers & silent)}):
             keys, others = seen.running.get(address, []), seen.others.get(address, 0)
-            name = f"{address} (does not answer)" if address in tasks.liveness.left_out else address
+            name = f"{address} (does not answer)" if address in silent else address
             own = ", ".join(map(str, keys[:5])) + ", ..." * (len(keys) > 5) or "results that it holds"
             told.append(f"{name}: {own}" + f" ({others} tasks of others are there, too)" * bool(others))
         return (
-            f"No task has ended for {tasks.timeout:.0f} s. Waited for "
-            f"{'; '.join(told) or 'workers: none is running a task of ours'}. Look at these workers on the "
+            f"None of dasknn's tasks has ended for {cluster.timeout:.0f} s. Waited for "
+            f"{'; '.join(told) or 'workers: none of them runs such a task'}. Look at these workers on the "
             "dashboard, or raise dask.config 'dasknn.timeout'."
         )
 
 
-# Functions that the scheduler calls are made inside others: so they are sent as they are, and need no dasknn
-# in its process.
+# Functions that the scheduler calls are defined inside others: then they are sent by value, and the scheduler
+# needs no dasknn.
 
 
-def what_becomes_of(keys: Collection[Hashable]) -> Callable:
-    """Return a function that asks the scheduler for the fields of `Awaited`, of these keys."""
+def state_of_tasks(keys: Collection[Hashable]) -> Callable[[Any], tuple]:
+    """Return a function that finds the fields of `Awaited` for these keys, on the scheduler."""
 
-    def look(dask_scheduler):
+    def look(dask_scheduler: Any) -> tuple:
         tasks = dask_scheduler.tasks
         todo = [tasks[key] for key in keys if key in tasks]
         seen, n_unfinished = set(todo), 0
@@ -162,10 +197,10 @@ def what_becomes_of(keys: Collection[Hashable]) -> Callable:
     return look
 
 
-def out_of_reach(keys: Collection[Hashable], silent: Collection[str]) -> Callable:
-    """Return a function that asks the scheduler which of these keys nobody but silent workers can bring."""
+def out_of_reach(keys: Collection[Hashable], silent: Collection[str]) -> Callable[[Any], list]:
+    """Return a function that finds which of these keys only silent workers can bring, on the scheduler."""
 
-    def find(dask_scheduler):
+    def find(dask_scheduler: Any) -> list:
         tasks = dask_scheduler.tasks
         todo = [tasks[key] for key in keys if key in tasks]
         seen, stuck = set(todo), []

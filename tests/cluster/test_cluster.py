@@ -370,7 +370,7 @@ def test_an_answer_that_never_comes_is_not_waited_for_beyond_the_timeout(client)
     with dask.config.set({"dasknn.timeout": 1.0}), ClusterExecutor(client) as tasks:
         expected = rf"{client.scheduler.address} has not answered 'sleep' for 1 s"
         with pytest.raises(ClusterTimeoutError, match=expected):
-            tasks._in_loop(asyncio.sleep, 60)
+            tasks.scheduler.call(asyncio.sleep, 60)
 
 
 @pytest.mark.timeout(20)
@@ -379,7 +379,7 @@ def test_a_timeout_of_the_client_itself_is_raised_and_not_waited_for(client):
         raise TimeoutError("of the client")
 
     with ClusterExecutor(client) as tasks, pytest.raises(TimeoutError, match="of the client"):
-        tasks._in_loop(fail, look=tasks.alive)
+        tasks.scheduler.call(fail, look=tasks.alive)
 
 
 def test_a_source_that_raises_is_said_with_its_partition(client):

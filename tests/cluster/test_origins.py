@@ -156,7 +156,7 @@ def test_workers_that_are_no_words_are_refused(client, data, workers):
 def test_workers_without_a_client_are_refused(data):
     model = sequential()
     model.workers = ["alice"]
-    with pytest.raises(ValueError, match="Expected a client, since the model was told its workers"):
+    with pytest.raises(ValueError, match="Expected a client, since the model has workers set"):
         model.fit(*data, verbose=0)
 
 

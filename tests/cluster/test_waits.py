@@ -272,7 +272,7 @@ def test_a_question_is_asked_again_when_the_connection_has_broken(client, data, 
                 raise CommClosedError("away for a moment")
             return 7
 
-        assert tasks._in_loop(answer) == 7
+        assert tasks.scheduler.call(answer) == 7
 
 
 # --- for a client that is closed --------------------------------------------------------------------

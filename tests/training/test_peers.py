@@ -615,7 +615,7 @@ wires = []
 
 
 def through_a_wire(handle):
-    """Take the place of members._contact in workers of this process."""
+    """Take the place of process_group._contact in workers of this process."""
     endpoint = handle.endpoint()
     host, port, address = endpoint.contact
     protocol, _, place = address.partition("://")

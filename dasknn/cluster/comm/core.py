@@ -1,15 +1,15 @@
 """Connections between the workers that train together.
 
-    open_endpoint(kind, run, attempt, secret)   on each worker: ready to be reached, at endpoint.contact
+    open_endpoint(kind, run, attempt, secret)   on each worker: can be reached at endpoint.contact
     endpoint.connect(rank, contacts)            on each worker: a Link to every other member
-    link.send(buffers), link.receive(buffers)   blocking, from the thread of the task that trains
-    abort(run)                                  wakes whoever waits in this process
+    link.send(buffers), link.receive(buffers)   blocking, in the thread of the task that trains
+    abort(run)                                  wakes all threads of this process that wait for a link
 
-Two kinds carry the same bytes. SOCKET: a TCP connection of its own between two task threads, with the
-cluster's TLS where it has TLS. DASK: messages over Dask's comms, for workers that reach each other no other
-way. A connection belongs to one attempt of one run, and proves that it knows the secret of that attempt
-before anything else is read from it. An endpoint lives as long as the result of the task that opened it: when
-that is released, or the client is gone, it closes.
+There are two kinds, which carry the same bytes. SOCKET: a separate TCP connection between two task threads,
+under TLS where the cluster has it. DASK: messages over Dask's comms, for workers that cannot reach each other
+in another way. A connection belongs to one attempt of one run, and proves that it knows the secret of that
+attempt before anything else is read from it. An endpoint lives as long as the result of the task that opened
+it: when that is released, or the client is gone, it closes.
 """
 
 from __future__ import annotations
@@ -26,18 +26,23 @@ from typing import Any
 from dasknn.exceptions import LinkError
 
 SOCKET, DASK = "socket", "dask"
+#: Seconds within which a member has to connect to all others.
 CONNECT_SECONDS = 8.0
+#: Members of a run are counted in 32 bits.
 MOST_MEMBERS = 2**32
 _RUN_BYTES = 16
 
 
 def new_run() -> bytes:
-    """Return a name for a run: random, so that no two meet."""
+    """Return a random name for a run, so that no two runs have the same."""
     return secrets.token_bytes(_RUN_BYTES)
 
 
 class Secret:
-    """What the members of one attempt prove to know. Logs and errors show tasks: its repr says nothing."""
+    """A key that the members of one attempt share, and prove to know.
+
+    Its repr does not show it, since logs and errors show the arguments of tasks.
+    """
 
     __slots__ = ("_value",)
 
@@ -45,49 +50,76 @@ class Secret:
         self._value = secrets.token_bytes(32) if value is None else value
 
     def proof(self, *said: bytes) -> bytes:
-        """Return what only those can say of these words who know the secret."""
+        """Return the HMAC-SHA256 of the concatenated `said`, which proves that the secret is known."""
         return hmac.digest(self._value, b"".join(said), "sha256")
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return Secret, (self._value,)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "<Secret>"
 
 
 class Link(ABC):
-    """A connection to one other member. Both ends send and receive messages in an agreed order."""
+    """A connection to one other member. Both ends send and receive messages in an agreed order.
+
+    Attributes
+    ----------
+    peer : str
+        Address of the other member.
+    bytes_sent : int
+    chunk_bytes : int
+        How many bytes of a message can be sent before the other end has to read.
+    """
 
     peer: str
     bytes_sent: int = 0
-    #: What one message may hold without anybody reading at the other end.
     chunk_bytes: int = 262_144
 
     @abstractmethod
     def wait_at_most(self, seconds: float) -> None:
-        """Set how long the peer may be silent."""
+        """Set how many seconds the peer may be silent."""
 
     @abstractmethod
     def send(self, buffers: Sequence[Any]) -> None:
-        """Send bytes-like buffers as one message, of at most chunk_bytes. LinkError: the peer is gone."""
+        """Send bytes-like buffers as one message of at most chunk_bytes.
+
+        Raises
+        ------
+        LinkError
+            The peer is gone.
+        """
 
     @abstractmethod
     def receive(self, buffers: Sequence[Any]) -> None:
-        """Fill writable buffers with the next message. LinkError: the peer is gone, silent or out of step."""
+        """Fill writable buffers with the next message.
+
+        Raises
+        ------
+        LinkError
+            The peer is gone, silent, or has sent another message than the expected one.
+        """
 
     @abstractmethod
     def close(self) -> None:
-        """Close the connection; whoever waits on it here gets a LinkError."""
+        """Close the connection; a thread that waits on it in this process gets a LinkError."""
 
     def abort(self) -> None:
-        """Close the connection; whoever waits on it, here or at the other end, gets a LinkError."""
+        """Close the connection; threads that wait on it, here and at the other end, get a LinkError."""
         self.close()
 
 
 class Endpoint(ABC):
-    """What a worker holds of an attempt of a run: the way to be reached, and its links.
+    """One worker's part in an attempt of a run: where it can be reached, and its links.
 
-    `contact` says how others reach it.
+    Attributes
+    ----------
+    contact : tuple
+        How others reach it.
+    address : str
+        The worker's address.
+    links : dict
+        Links to the other members, by rank.
     """
 
     contact: Any
@@ -101,7 +133,20 @@ class Endpoint(ABC):
         _endpoints[run, attempt, address] = self
 
     def connect(self, rank: int, contacts: Sequence[Any]) -> None:
-        """Make `links` to all other members. LinkError: one of them could not be reached, or is no member."""
+        """Make `links` to all other members.
+
+        Parameters
+        ----------
+        rank : int
+            The number of this member.
+        contacts : sequence
+            The contacts of all members, by rank.
+
+        Raises
+        ------
+        LinkError
+            One of them could not be reached, or is not a member.
+        """
         try:
             self._connect(rank, contacts, time.monotonic() + CONNECT_SECONDS)
         except (TimeoutError, OSError) as error:
@@ -132,15 +177,15 @@ class Endpoint(ABC):
             link.close()
 
 
-# What this process holds of all runs.
+# The endpoints of all runs in this process.
 _endpoints: dict[tuple[bytes, int, str], Endpoint] = {}
 
 
 class Handle:
-    """The result of the task that opened an endpoint: what Dask keeps of it.
+    """The result of the task that opened an endpoint, which Dask keeps.
 
-    When Dask forgets it, the endpoint closes. Where a worker runs out of memory Dask writes results to disk
-    and forgets them for that; then the endpoint stays, until `close` of its run.
+    When Dask forgets it, the endpoint closes. A worker that runs out of memory writes results to disk and
+    forgets them for that reason; then the endpoint stays, until `close` of its run.
     """
 
     def __init__(self, run: bytes, attempt: int, address: str):
@@ -148,31 +193,31 @@ class Handle:
         self._is_written = False
 
     def endpoint(self) -> Endpoint:
-        """Return the endpoint. LinkError: it was closed."""
+        """Return the endpoint. Raises LinkError if it was closed."""
         try:
             return _endpoints[self._key]
         except KeyError:
             raise LinkError(f"The endpoint of {self._key[2]} is no longer there.") from None
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         self._is_written = True
         return Handle, self._key
 
-    def __del__(self):
-        # While the interpreter ends, parts of it may be gone already.
+    def __del__(self) -> None:
+        # When the interpreter exits, parts of it may be gone already.
         with suppress(Exception):
             if not self._is_written and self._key in _endpoints:
                 _endpoints[self._key].close()
 
 
 def abort(run: bytes) -> None:
-    """Abort what this process holds of a run."""
+    """Abort the endpoints of a run in this process."""
     for endpoint in _of_run(run):
         endpoint.abort()
 
 
 def close(run: bytes) -> None:
-    """Close what this process holds of a run."""
+    """Close the endpoints of a run in this process."""
     for endpoint in _of_run(run):
         endpoint.close()
 
@@ -182,4 +227,5 @@ def _of_run(run: bytes) -> list[Endpoint]:
 
 
 def as_bytes(buffers: Sequence[Any]) -> list[memoryview]:
+    """Return bytes-like buffers as views of their bytes, without empty ones."""
     return [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]

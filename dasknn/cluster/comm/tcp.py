@@ -1,4 +1,4 @@
-"""Links over TCP connections between the threads of two tasks, under TLS where the cluster has it."""
+"""Links over TCP connections between the threads of two tasks, under TLS where the cluster uses it."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 import dask
 
-from dasknn.cluster.comm.core import CONNECT_SECONDS, Endpoint, Link, as_bytes
+from dasknn.cluster.comm.core import CONNECT_SECONDS, Endpoint, Link, Secret, as_bytes
 from dasknn.exceptions import LinkError
 
-# Asked for as the kernel's buffers of a socket; it gives what it is allowed to.
+# The size of a socket's buffers that is requested; the kernel gives what it is allowed to.
 _BUFFER_BYTES = 4_194_304
-# Waking a sleeping thread costs more than most rounds: look for this long before going to sleep.
+# Waking a sleeping thread takes longer than most rounds: poll for this long before going to sleep.
 _SPIN_SECONDS = 1e-4
+# How long a greeting may take, and how many callers may not have said yet who they are.
 _HELLO_SECONDS = 5.0
 _MOST_STRANGERS = 32
-# What a caller sees of a listener that hangs up on it, and how long it waits before it calls again.
+# The errors of a caller whose connection the listener closes, and how long it waits before it calls again.
 _HUNG_UP = (ConnectionAbortedError, ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)
 _AGAIN_SECONDS = 0.05
-# Why nobody can be let in just now: too many open files; whoever called has gone.
+# Errors that prevent a connection only for the moment: too many open files, or the caller has left.
 _FOR_A_MOMENT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
 
 _MAGIC = b"dnn1"
@@ -40,11 +42,11 @@ _HELLO = struct.Struct(f"<4s16sII{_NONCE_BYTES}s{MAC_BYTES}s")
 
 
 class SocketLink(Link):
-    """A plain TCP connection, used from one thread; the kernel keeps the deadlines."""
+    """A plain TCP connection, used from one thread; the kernel watches the deadlines."""
 
     @staticmethod
     def missing_calls() -> list[str]:
-        """Return the calls that a system lacks for it; on Windows these are all but the last."""
+        """Return the names that this system lacks for it; on Windows these are all but the last."""
         needed = ("sendmsg", "recvmsg_into", "MSG_DONTWAIT", "MSG_WAITALL")
         return [name for name in needed if not hasattr(socket, name) and not hasattr(socket.socket, name)]
 
@@ -53,16 +55,16 @@ class SocketLink(Link):
         self._socket = connection
         self._seconds = 0.0
 
-    def wait_at_most(self, seconds):
+    def wait_at_most(self, seconds: float) -> None:
         whole = int(seconds)
         value = struct.pack("ll", whole, int(1e6 * (seconds - whole)))
-        # Python's own timeouts would ask the kernel twice for each message.
+        # Python's own timeouts need two system calls for each message.
         self._socket.setblocking(True)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
         self._seconds = seconds
 
-    def send(self, buffers):
+    def send(self, buffers: Sequence[Any]) -> None:
         buffers = as_bytes(buffers)
         self.bytes_sent += sum(map(len, buffers))
         try:
@@ -72,7 +74,7 @@ class SocketLink(Link):
         except OSError as error:
             raise self._gone(error) from error
 
-    def receive(self, buffers):
+    def receive(self, buffers: Sequence[Any]) -> None:
         buffers = as_bytes(buffers)
         length = sum(map(len, buffers))
         try:
@@ -86,7 +88,7 @@ class SocketLink(Link):
         except OSError as error:
             raise self._gone(error) from error
 
-    def _spin(self, buffers) -> int:
+    def _spin(self, buffers: list[memoryview]) -> int:
         until = time.perf_counter() + _SPIN_SECONDS
         while True:
             try:
@@ -104,19 +106,19 @@ class SocketLink(Link):
             return LinkError(f"{self.peer} was silent for {self._seconds:g} s.")
         return LinkError(f"The connection to {self.peer} broke: {error!r}.")
 
-    def close(self):
+    def close(self) -> None:
         _shut(self._socket)
 
 
 class TLSLink(SocketLink):
-    """A TCP connection under TLS, where Python's ssl module keeps the deadlines."""
+    """A TCP connection under TLS, where Python's ssl module watches the deadlines."""
 
-    def wait_at_most(self, seconds):
+    def wait_at_most(self, seconds: float) -> None:
         self._socket.settimeout(seconds)
         self._seconds = seconds
 
-    def send(self, buffers):
-        # Small buffers would each become a record of their own.
+    def send(self, buffers: Sequence[Any]) -> None:
+        # Sent one by one, small buffers would each become a TLS record.
         data = b"".join(as_bytes(buffers))
         self.bytes_sent += len(data)
         try:
@@ -124,7 +126,7 @@ class TLSLink(SocketLink):
         except OSError as error:
             raise self._gone(error) from error
 
-    def receive(self, buffers):
+    def receive(self, buffers: Sequence[Any]) -> None:
         try:
             for buffer in as_bytes(buffers):
                 while len(buffer):
@@ -147,36 +149,45 @@ def _after(buffers: list[memoryview], n: int) -> list[memoryview]:
 
 
 def _shut(connection: socket.socket) -> None:
-    # Wakes a thread that waits on it, which closing alone does not. Past TLS, whose goodbye could block.
+    # This wakes a thread that waits on it, which closing alone does not. It bypasses TLS, whose closing
+    # message could block.
     with suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 class _Caller:
-    """Whoever has connected to a listener and has not said yet who it is."""
+    """A connection to a listener that has not said yet from which member it is."""
 
     def __init__(self, connection: socket.socket):
         self.connection = connection
 
 
 def _hang_up(callers: collections.deque[_Caller]) -> None:
-    """Close the connection of the caller that has been there longest; its thread notices."""
+    """Close the connection of the caller that has been silent longest; its thread notices."""
     with suppress(IndexError):
         _shut(callers.popleft().connection)
 
 
 class SocketEndpoint(Endpoint):
-    """A listening socket, until every member has come.
+    """A socket that listens until every member has connected.
 
-    listen_on: the host, where Dask's own comm listens; contexts: (server, client) for TLS, or None.
     `dasknn.ports` of dask.config names the ports: "0" (any free one, the default) or "40000-40100".
+
+    Parameters
+    ----------
+    run, attempt, secret, address
+        As of `Endpoint`.
+    listen_on : str
+        The host, where Dask's own comm listens.
+    contexts : tuple of ssl.SSLContext or None
+        (server, client) for TLS.
     """
 
     def __init__(
         self,
-        run,
-        attempt,
-        secret,
+        run: bytes,
+        attempt: int,
+        secret: Secret,
         address: str,
         listen_on: str,
         contexts: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
@@ -191,11 +202,20 @@ class SocketEndpoint(Endpoint):
         self.contact = (listen_on, self._listener.getsockname()[1], address)
 
     @classmethod
-    def on_worker(cls, run, attempt, secret, worker) -> SocketEndpoint:
-        """Listen where the worker's own comm listens, with its certificates."""
+    def on_worker(cls, run: bytes, attempt: int, secret: Secret, worker: Any) -> SocketEndpoint:
+        """Listen where the worker's own comm listens, with its certificates.
+
+        Raises
+        ------
+        LinkError
+            The worker's comm is not based on TCP, or its system lacks what sockets need.
+        """
         parts = urlsplit(worker.address)
         if parts.scheme not in ("tcp", "tls", "inproc"):
-            raise LinkError(f"Sockets cannot follow {parts.scheme}:// of {worker.address}.")
+            raise LinkError(
+                f"Expected a worker at tcp://, tls:// or inproc:// to connect by sockets, received "
+                f"{worker.address}."
+            )
         if missing := SocketLink.missing_calls():
             raise LinkError(f"{platform.system()} has no {', '.join(missing)}, at {worker.address}.")
         contexts = None
@@ -209,7 +229,7 @@ class SocketEndpoint(Endpoint):
         host = "127.0.0.1" if parts.scheme == "inproc" else parts.hostname
         return cls(run, attempt, secret, worker.address, host, contexts)
 
-    def _connect(self, rank, contacts, deadline):
+    def _connect(self, rank: int, contacts: Sequence[Any], deadline: float) -> None:
         self._rank = rank
         wanted = set(range(rank + 1, len(contacts)))
         acceptor = threading.Thread(
@@ -227,17 +247,17 @@ class SocketEndpoint(Endpoint):
         if self._aborted.is_set():
             raise LinkError(f"{self.address} was told to stop.")
 
-    def _call(self, rank: int, other: int, contact, deadline: float) -> None:
+    def _call(self, rank: int, other: int, contact: Any, deadline: float) -> None:
         while True:
             try:
                 self._greet_peer(rank, other, contact, deadline)
                 return
             except _HUNG_UP:
-                # Among many strangers the other one may have taken us for one of them.
+                # The other one may have hung up on this member to make room for newer callers.
                 if self._aborted.wait(_AGAIN_SECONDS) or time.monotonic() > deadline:
                     raise
 
-    def _greet_peer(self, rank: int, other: int, contact, deadline: float) -> None:
+    def _greet_peer(self, rank: int, other: int, contact: Any, deadline: float) -> None:
         host, port, address = contact
         seconds = max(0.1, deadline - time.monotonic())
         connection = _tune(socket.create_connection((host, port), timeout=seconds))
@@ -254,11 +274,11 @@ class SocketEndpoint(Endpoint):
             raise LinkError(f"{address} does not know the secret of this run.")
         self._add(other, connection, address)
 
-    def _accept(self, wanted: set[int], contacts) -> None:
-        """Let members in until all are here; what strangers send is bounded in length and in time.
+    def _accept(self, wanted: set[int], contacts: Sequence[Any]) -> None:
+        """Accept members until all are connected; messages of strangers are bounded in length and in time.
 
-        However many strangers there are, the newest caller is heard: members say at once who they are, so the
-        one that has been silent longest makes room.
+        However many strangers there are, the newest caller is served: members say at once who they are, so
+        the caller that has been silent longest makes room.
         """
         callers: collections.deque[_Caller] = collections.deque()
         while not self._all_here.is_set():
@@ -279,13 +299,19 @@ class SocketEndpoint(Endpoint):
                 target=self._greet, args=(caller, wanted, contacts, callers), name="dasknn-greet", daemon=True
             ).start()
 
-    def _greet(self, caller: _Caller, wanted: set[int], contacts, callers) -> None:
+    def _greet(
+        self,
+        caller: _Caller,
+        wanted: set[int],
+        contacts: Sequence[Any],
+        callers: collections.deque[_Caller],
+    ) -> None:
         try:
             caller.connection.settimeout(_HELLO_SECONDS)
             self._remember(caller.connection)
             if self._server_context is not None:
                 self._forget(caller.connection)
-                # The handshake waits for the caller, whom somebody may have to hang up on meanwhile.
+                # The handshake waits for the caller; meanwhile its connection may have to be closed.
                 caller.connection = self._server_context.wrap_socket(
                     caller.connection, server_side=True, do_handshake_on_connect=False
                 )
@@ -295,7 +321,7 @@ class SocketEndpoint(Endpoint):
             with self._lock:
                 is_new = rank in wanted and rank not in self.links
             if not is_new:
-                raise LinkError("Not one of the members that are missing.")
+                raise LinkError("The caller is not a missing member.")
             self._add(rank, caller.connection, contacts[rank][2])
             if wanted <= set(self.links):
                 self._all_here.set()
@@ -308,8 +334,8 @@ class SocketEndpoint(Endpoint):
             with suppress(ValueError):
                 callers.remove(caller)
 
-    def _check(self, connection) -> int:
-        """Return the rank of whoever calls, once that is proved, and prove who answers."""
+    def _check(self, connection: socket.socket) -> int:
+        """Return the rank of the caller, after it has proved it, and prove the own rank to the caller."""
         nonce = os.urandom(_NONCE_BYTES)
         connection.sendall(nonce)
         magic, run, attempt, rank, other_nonce, proof = _HELLO.unpack(_read(connection, _HELLO.size))
@@ -317,34 +343,32 @@ class SocketEndpoint(Endpoint):
         if (magic, run, attempt) != (_MAGIC, self.run, self.attempt) or not hmac.compare_digest(
             proof, expected
         ):
-            raise LinkError("A stranger.")
+            raise LinkError("The caller does not know the secret of this attempt.")
         connection.sendall(self._proof(b"answer", other_nonce, nonce, self._rank))
         return rank
 
     def _proof(self, role: bytes, nonce: bytes, other: bytes, rank: int) -> bytes:
         return self._secret.proof(role, self.run, struct.pack("<II", self.attempt, rank), nonce, other)
 
-    def _add(self, rank: int, connection, address: str) -> None:
+    def _add(self, rank: int, connection: socket.socket, address: str) -> None:
         kind = SocketLink if self._client_context is None else TLSLink
         with self._lock:
             self.links[rank] = kind(connection, address)
 
-    def _remember(self, connection) -> None:
+    def _remember(self, connection: socket.socket) -> None:
         with self._lock:
             self._sockets.append(connection)
 
-    def _forget(self, connection) -> None:
+    def _forget(self, connection: socket.socket) -> None:
         with self._lock, suppress(ValueError):
             self._sockets.remove(connection)
 
-    def abort(self):
-        """See Endpoint.abort."""
+    def abort(self) -> None:
         super().abort()
-        # Also whoever waits for members that have not come.
+        # This also wakes a thread that waits for members which are missing.
         self._all_here.set()
 
-    def close(self):
-        """See Endpoint.close."""
+    def close(self) -> None:
         self._all_here.set()
         _shut(self._listener)
         self._listener.close()
@@ -380,8 +404,8 @@ def _tune(connection: socket.socket) -> socket.socket:
     return connection
 
 
-def _read(connection, n: int) -> bytes:
-    """Read exactly n bytes of a greeting. OSError: it ends before, or takes too long as a whole."""
+def _read(connection: socket.socket, n: int) -> bytes:
+    """Read exactly n bytes of a greeting. OSError: it ends before that, or takes too long as a whole."""
     data, deadline = b"", time.monotonic() + _HELLO_SECONDS
     while len(data) < n:
         connection.settimeout(max(1e-3, deadline - time.monotonic()))
