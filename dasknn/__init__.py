@@ -6,6 +6,18 @@
 
 import lazy_loader
 
+from dasknn import _capacity
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 __version__ = "0.1.0"
+
+
+def _count_slots() -> int:
+    from dasknn.cluster.connect import connect
+
+    with connect(None, distributed=False) as executor:
+        return len(executor.slots())
+
+
+_capacity.register(_count_slots)

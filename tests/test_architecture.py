@@ -19,7 +19,7 @@ BREAKS = {
     "Wings import downwards": ("engine/network.py", "dasknn.strategies.auto"),
     "The cluster knows nothing of what is trained": ("cluster/faults.py", "dasknn.saving.schema"),
     "The core runs without Dask": ("losses/loss.py", "distributed"),
-    "The core knows no API and no cluster": ("saving/storage.py", "dasknn.cluster.limits"),
+    "The core knows no API and no cluster": ("saving/storage.py", "dasknn.cluster.faults"),
 }
 MOST_LINES = 700
 

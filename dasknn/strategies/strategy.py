@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dasknn import _capacity
 from dasknn.engine.schedule import Piece, Round, Schedule, ShardCursor
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, merge_numbers
 from dasknn.strategies.learner import Learner
@@ -81,16 +82,13 @@ class Strategy(ABC):
 
     @property
     def num_replicas_in_sync(self) -> int:
-        """How many replicas share a step: `replicas`, else the threads of the current cluster, 1 without
-        one.
-        """
-        # Of all that strategies do, only this looks at a cluster.
-        from dasknn.cluster.connect import connect
+        """How many replicas share a step.
 
-        if self.replicas is not None:
-            return self.replicas_in_step(self.replicas)
-        with connect(None, distributed=False) as tasks:
-            return self.replicas_in_step(len(tasks.slots()))
+        They are `replicas`, or else one for each thread of the current cluster, or for each processor of this
+        process without a cluster.
+        """
+        replicas = _capacity.count() if self.replicas is None else self.replicas
+        return self.replicas_in_step(replicas)
 
     @abstractmethod
     def schedule(self, job: TrainingJob, rows: list[int]) -> Schedule:
