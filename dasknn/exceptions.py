@@ -1,22 +1,22 @@
-"""Errors and warnings that name what was expected, what came and what to do."""
+"""Errors and warnings that say what was expected, what was received and what to do."""
 
 import sys
 
 
 class PartitionError(ValueError):
-    """Data that cannot be trained on; the message names the partition and the row."""
+    """A partition has data that cannot be trained on; the message names the partition and the row."""
 
 
 class ModelFileError(ValueError):
-    """A model file that is damaged, foreign, or from a newer version."""
+    """A model file is damaged, has another format, or is from a newer version."""
 
 
 class ModelNotFoundError(ModelFileError, FileNotFoundError):
-    """There is no file: for Keras's users a ValueError, for others a FileNotFoundError."""
+    """A model file does not exist: a ValueError, as in Keras, and a FileNotFoundError."""
 
 
 class ClusterTimeoutError(TimeoutError):
-    """The cluster made no progress for the time allowed; the message says whom we waited for."""
+    """The cluster made no progress for `dasknn.timeout` seconds; the message names the workers."""
 
 
 class DataLostError(RuntimeError):
@@ -28,19 +28,19 @@ class NonFiniteLossError(ValueError):
 
 
 class LinkError(RuntimeError):
-    """A worker could not exchange vectors with another one; the message names it."""
+    """A worker could not exchange data with another one; the message names it."""
 
 
 class WorkerLeftError(RuntimeError):
-    """A worker that was needed is no longer on the cluster; the message names it."""
+    """A worker that was needed has left the cluster or does not answer; the message names it."""
 
 
 class SchedulerLostError(ConnectionError):
-    """The connection to the scheduler is gone; the message says how to go on."""
+    """The connection to the scheduler is lost; the message says how to resume."""
 
 
 class DataSkewWarning(UserWarning):
-    """Partitions whose targets or sizes differ so much that training suffers; the message names a remedy."""
+    """Targets or sizes of partitions differ so much that training suffers; the message names a remedy."""
 
 
 def caller_stacklevel() -> int:

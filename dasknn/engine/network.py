@@ -2,15 +2,15 @@
 
     params = [ W of layer 0 | W of layer 1 | ... | b of layer 0 | b of layer 1 | ... | what is not learned ]
 
-Kernels come first, so that what the estimators regularize is one slice; moving averages and frozen weights
-come
-last. Of these a "gradient" says by how much they fall in a step, so that one vector carries all. `Network`
-is settings only: it can be
-pickled, shared and hashed by what it says. A `Workspace` holds the buffers of one thread.
+Kernels come first, so that the parameters which the estimators regularize are one slice; moving averages and
+frozen weights come last. Their "gradient" is the amount by which they decrease in a step, so that one vector
+holds everything. A `Network` is only settings: it can be pickled, shared and hashed by its content. A
+`Workspace` holds the buffers of one thread.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -21,15 +21,23 @@ import numpy as np
 from dasknn.engine.updater import Variable
 from dasknn.layers import Layer, Weight
 
-# Rows that go through the network at a time: bounds the memory of hidden layers.
+#: Rows that go through the network at a time, which bounds the memory of hidden layers.
 ROWS_AT_ONCE = 8_192
+#: The weights of each layer as views of one vector, see `Network.views`.
+Views = Sequence[tuple[np.ndarray, ...]]
 
 
 @dataclass(frozen=True)
 class Network:
-    """Layers from n_inputs to the outputs, the loss they are trained on, and the dtype of it all.
+    """Layers from n_inputs to the outputs, the loss that they are trained on, and the dtype of everything.
 
-    loss: None for one that only predicts.
+    Parameters
+    ----------
+    n_inputs : int
+    layers : tuple of Layer
+    loss : Loss or None
+        None for a network that only predicts.
+    dtype : str, default="float64"
     """
 
     n_inputs: int
@@ -39,7 +47,7 @@ class Network:
 
     @cached_property
     def widths(self) -> list[int]:
-        """Width of the inputs, and of the outputs of each layer."""
+        """Width of the inputs, then of the outputs of each layer."""
         widths = [self.n_inputs]
         for layer in self.layers:
             widths.append(layer.n_outputs(widths[-1]))
@@ -47,17 +55,17 @@ class Network:
 
     @cached_property
     def weights(self) -> list[tuple[Weight, ...]]:
-        """What each layer keeps in the vector of parameters."""
+        """The weights of each layer, in its own order."""
         return [layer.weights(width) for layer, width in zip(self.layers, self.widths[:-1], strict=True)]
 
     @property
     def shapes(self) -> list[tuple[tuple[int, ...], ...]]:
-        """Shapes of the weights, layer by layer."""
+        """Shapes of the weights, by layer."""
         return [tuple(weight.shape for weight in weights) for weights in self.weights]
 
     @cached_property
     def variables(self) -> list[Variable]:
-        """What the vector of parameters holds, in its order."""
+        """All weights in the order of the parameter vector."""
         found: list[list[Variable]] = [[], [], []]
         for number, (layer, weights) in enumerate(zip(self.layers, self.weights, strict=True)):
             for weight in weights:
@@ -82,7 +90,7 @@ class Network:
 
     @cached_property
     def n_weights(self) -> int:
-        """Number of parameters that are kernels: they come first, and the estimators' penalty takes them."""
+        """Number of parameters in kernels, which come first and which the estimators' penalty applies to."""
         return sum(prod(v.shape) for v in self.variables if v.is_learned and v.name == "kernel")
 
     @cached_property
@@ -92,18 +100,18 @@ class Network:
 
     @cached_property
     def n_learned(self) -> int:
-        """Number of parameters that are learned: what is not comes behind them."""
+        """Number of parameters that are learned; those that are not follow them."""
         return max((variable.span.stop for variable in self.variables if variable.is_learned), default=0)
 
     @cached_property
     def lengths_of_sums(self) -> list[int]:
-        """Lengths of what `Workspace.in_step` yields, one after the other: forward, and back."""
+        """Lengths of the vectors that `Workspace.in_step` yields, in order: forward, then backward."""
         layers = zip(self.layers, self.widths[:-1], strict=True)
         forward = [1 + 2 * width for layer, width in layers if layer.synchronized and layer.trainable]
         return forward + forward[::-1]
 
     def penalty(self, params: np.ndarray) -> float:
-        """Return what the layers' regularizers add to the mean loss."""
+        """Return the penalty of the layers' regularizers, which is added to the mean loss."""
         penalized = [v for v in self.variables if v.is_learned and v.regularizer is not None]
         return sum(v.regularizer.penalty(v.view(params)) for v in penalized)
 
@@ -114,7 +122,7 @@ class Network:
 
     @cached_property
     def is_noisy(self) -> bool:
-        """Whether training draws random numbers in its layers."""
+        """Whether layers draw random numbers in training."""
         return any(layer.is_noisy for layer in self.layers)
 
     @cached_property
@@ -124,7 +132,7 @@ class Network:
 
     @cached_property
     def _places(self) -> list[list[Variable]]:
-        """Variables layer by layer, in the order of each layer's weights."""
+        """Variables by layer, in the order of each layer's weights."""
         by_name = {(variable.layer, variable.name): variable for variable in self.variables}
         return [
             [by_name[number, weight.name] for weight in weights]
@@ -133,7 +141,7 @@ class Network:
 
     @cached_property
     def frozen(self) -> list[tuple[int, int]]:
-        """Which weights are not learned: number of the layer, number among its weights."""
+        """Weights that are not learned: (number of the layer, number among its weights)."""
         return [
             (number, i)
             for number, places in enumerate(self._places)
@@ -142,11 +150,14 @@ class Network:
         ]
 
     def views(self, vector: np.ndarray) -> list[tuple[np.ndarray, ...]]:
-        """Return views of a layer's weights into a vector (n_params,), layer by layer."""
+        """Return the weights of each layer as views of a vector (n_params,)."""
         return [tuple(variable.view(vector) for variable in places) for places in self._places]
 
-    def initial_params(self, rng) -> np.ndarray:
-        """Draw the parameters layer by layer, kernels before biases, in float64; cast to the dtype."""
+    def initial_params(self, rng: Any) -> np.ndarray:
+        """Draw the parameters (n_params,) layer by layer, kernels before biases, in float64; then cast them.
+
+        rng: a numpy Generator or RandomState.
+        """
         params = np.empty(self.n_params, self.dtype)
         for weights, views in zip(self.weights, self.views(params), strict=True):
             for weight, view in zip(weights, views, strict=True):
@@ -157,8 +168,8 @@ class Network:
     def _penalizes_outputs(self) -> bool:
         return any(getattr(layer, "activity_regularizer", None) is not None for layer in self.layers)
 
-    def activity_penalty(self, params, X) -> float:
-        """Return the penalties on what layers put out for X (n, n_inputs), summed over rows."""
+    def activity_penalty(self, params: np.ndarray, X: Any) -> float:
+        """Return the penalties on the outputs of layers for X (n, n_inputs), summed over rows."""
         found = 0.0
         if self._penalizes_outputs:
             A = self._inputs(X)
@@ -168,11 +179,11 @@ class Network:
                     found += regularizer.penalty(A)
         return found
 
-    def _inputs(self, X):
-        """Return rows X, dense or CSR, as the first layer takes them."""
+    def _inputs(self, X: Any) -> Any:
+        """Return rows X, dense or CSR, in the form that the first layer takes."""
         return X if isinstance(X, np.ndarray) or self.layers[0].takes_sparse else X.toarray()
 
-    def predict(self, params, X) -> np.ndarray:
+    def predict(self, params: np.ndarray, X: Any) -> np.ndarray:
         """Return the outputs (n, n_outputs) for X (n, n_inputs), dense or CSR."""
         views = self.views(params)
         outputs = np.empty((X.shape[0], self.n_outputs), self.dtype)

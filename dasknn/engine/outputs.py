@@ -1,4 +1,4 @@
-"""What the outputs of a network say, by its loss and its last activation: numbers, labels or classes."""
+"""What the outputs of a network mean, by its loss and its last activation: numbers, labels or classes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ PROBABILITIES, LOGITS, MARGINS = "probabilities", "logits", "margins"
 
 @dataclass(frozen=True)
 class Outputs:
-    """What outputs (n, n_outputs) say.
+    """The meaning of outputs (n, n_outputs).
 
-    of: NUMBERS, LABELS (each output whether a row has one label; a single one, which of two classes it is of)
-    or CLASSES (which of them a row is of). scale: PROBABILITIES, LOGITS, or MARGINS, whose sign alone says
-    something.
+    Attributes
+    ----------
+    of : {NUMBERS, LABELS, CLASSES}
+        LABELS: each output says whether a row has that label; a single one, which of two classes the row
+        belongs to. CLASSES: the outputs say which of the classes a row belongs to.
+    scale : {PROBABILITIES, LOGITS, MARGINS}
+        Only the sign of MARGINS has a meaning.
+    n_outputs : int
     """
 
     of: str
@@ -29,9 +34,10 @@ class Outputs:
 
     @classmethod
     def by(cls, loss: Any, activation: str, n_outputs: int) -> Outputs:
-        """Return what outputs say that were trained with a loss, or None, and end in an activation.
+        """Return the meaning of outputs of a network with this loss, or None, and this last activation.
 
-        Where the loss speaks of numbers, softmax still says classes, and a single sigmoid, which of two.
+        If the loss is one for numbers, outputs of softmax still mean classes, and a single one of the sigmoid
+        one of two classes.
         """
         of = NUMBERS if loss is None else loss.judges
         if of != NUMBERS:
@@ -47,12 +53,12 @@ class Outputs:
 
     @classmethod
     def of_network(cls, network: Network) -> Outputs:
-        """Return what the outputs of a network say; its loss may be None."""
+        """Return the meaning of the outputs of a network; its loss may be None."""
         return cls.by(network.loss, network.layers[-1].activation_name, network.n_outputs)
 
     @property
     def classes(self) -> np.ndarray:
-        """Numbers of the classes or labels, those of `scores`."""
+        """Numbers of the classes or labels, one for each column of `scores`."""
         return np.arange(max(self.n_outputs, 2))
 
     @property
@@ -72,19 +78,19 @@ class Outputs:
             outputs = expit(outputs) if each else softmax(outputs, axis=1)
         if self.n_outputs > 1:
             if self.of == CLASSES and self.scale == PROBABILITIES:
-                # As cross-entropies do: outputs of other activations than softmax need not sum to 1.
+                # As cross-entropies do: outputs of activations other than softmax need not sum to 1.
                 total = outputs.sum(axis=1, keepdims=True)
                 outputs = np.divide(outputs, total, out=outputs.copy(), where=total > 0)
             return outputs
         return np.hstack([-outputs if self.scale == MARGINS else 1 - outputs, outputs])
 
     def labels(self, scores: np.ndarray) -> np.ndarray:
-        """Return the numbers of the likeliest classes (n,), by `scores`."""
-        # As Keras's accuracy has it: what is on the border of two classes is not yet of the class 1. Two
-        # outputs need not sum to 1: cross-entropies divide them by their sum.
+        """Return the numbers of the most likely classes (n,), by `scores`."""
+        # As in Keras's accuracy, a row on the border of two classes belongs to class 0. Two outputs need not
+        # sum to 1, since cross-entropies divide them by their sum.
         return scores.argmax(axis=1)
 
 
 def from_signs(y: np.ndarray) -> np.ndarray:
-    """Return labels 0 and 1 for those that losses of margins take: -1 and 1, or 0 and 1."""
+    """Return labels 0 and 1, given those that losses of margins take: -1 and 1, or 0 and 1."""
     return np.where(y == -1, 0, y)

@@ -19,22 +19,24 @@ class Piece:
     end: int
 
 
-# One replica's rows, round by round: rounds[k][replica] is a list of pieces.
+#: The pieces of each replica in one round.
 Round = list[list[Piece]]
 
 
 class ShardCursor:
-    """A replica's way through its shards in an epoch, cut into pieces."""
+    """A replica's position in its shards during an epoch.
+
+    shards maps the replica's shards to their numbers of rows.
+    """
 
     def __init__(self, job: TrainingJob, replica: int, shards: dict[int, int], epoch: int):
-        """shards maps the replica's shards to their numbers of rows."""
         self._replica = replica
         self._shards = ((shard, shards[shard]) for shard in job.shard_order(epoch, replica, list(shards)))
         self._current = (-1, 0)
         self._begin = self._done = 0
 
     def advance_to(self, goal: int) -> list[Piece]:
-        """Return the pieces from where the cursor stands to `goal` rows from its start."""
+        """Return the pieces from the current position to `goal` rows after the start of the epoch."""
         pieces = []
         while self._done < goal:
             shard, n_rows = self._current
@@ -49,9 +51,15 @@ class ShardCursor:
 
 
 class Schedule(NamedTuple):
-    """How far replicas are when rounds end: after round k (from 0), replica r has done goals(k)[r] rows.
+    """How far replicas are at the end of each round.
 
-    Every round has rows, of one replica at least: so whoever counts rounds counts steps.
+    Every round has rows of at least one replica, so the number of rounds is the number of steps.
+
+    Attributes
+    ----------
+    n_rounds : int
+    goals : callable
+        After round k (from 0), replica r has done goals(k)[r] rows.
     """
 
     n_rounds: int

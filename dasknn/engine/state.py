@@ -1,6 +1,6 @@
-"""What rounds hand over: the job, the state, rows, and what a replica brings.
+"""What rounds work on: the job, the state, rows, and a replica's contribution.
 
-All of them are values. `ShardCursor` says which rows a replica goes through between two rounds of an epoch.
+All of them are values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dasknn.seeds import Stream, generator
 
 @dataclass(frozen=True)
 class WarmUp:
-    """Rates rise evenly from learning_rate / factor to learning_rate over `steps` steps (Goyal 2017)."""
+    """Rates rise evenly from learning_rate / factor to learning_rate in `steps` steps (Goyal et al. 2017)."""
 
     factor: float
     steps: int
@@ -35,13 +35,24 @@ class WarmUp:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What stays the same through a training: sent to whoever works on it.
+    """The settings of a training, which stay the same throughout and are sent to all workers.
 
-    batch_size counts the rows of one step over all replicas; None stands for all rows. warmup: the rates of
-    the first so many steps rise to that of the state from so small a part of it. metrics: a
-    `metrics.MetricSet`
-    to report of the training itself, or None. steps_per_epoch: end epochs after so many steps, if they have
-    more.
+    Attributes
+    ----------
+    network : Network
+    optimizer : Optimizer
+    regularizer : BatchL2
+    batch_size : int or None
+        Rows of one step over all replicas; None for all rows.
+    seed : int
+    replicas : int
+    shuffle : bool
+    warmup : WarmUp or None
+        How the learning rate rises in the first steps.
+    metrics : MetricSet or None
+        Metrics to compute on the training rows.
+    steps_per_epoch : int or None
+        Epochs end after this many steps, if they have more.
     """
 
     network: Network
@@ -56,20 +67,20 @@ class TrainingJob:
     steps_per_epoch: int | None = None
 
     def rows_of_epoch(self, rows: list[int]) -> list[int]:
-        """Return how many rows each replica goes through in an epoch, of those that it has."""
+        """Return how many of its rows each replica goes through in an epoch."""
         if self.steps_per_epoch is None or self.batch_size is None:
             return rows
         return in_proportion(rows, min(self.steps_per_epoch * self.batch_size, sum(rows)))
 
     def rate(self, learning_rate: float, step: int) -> float:
-        """Return the learning rate of a step, counted from 1, where the state has that rate."""
+        """Return the learning rate of a step, counted from 1. learning_rate: that of the state."""
         if self.warmup is not None:
             return self.warmup.rate(learning_rate, step)
         return self.optimizer.rate(learning_rate, step)
 
     @property
     def n_slots(self) -> int:
-        """Vectors of state that the optimizer keeps."""
+        """Number of state vectors that the optimizer keeps."""
         return updater.n_slots(self.optimizer)
 
     def initial_slots(self, params: np.ndarray) -> np.ndarray:
@@ -78,11 +89,11 @@ class TrainingJob:
 
     @property
     def n_numbers(self) -> int:
-        """Numbers of a contribution, besides its vector."""
+        """How many numbers a contribution has in addition to its vector."""
         return _N_NUMBERS + (0 if self.metrics is None else self.metrics.size)
 
     def noise(self, step: int, shard: int, begin: int) -> np.random.Generator | None:
-        """Return what draws the noise of a step for rows of a shard; None where layers have none."""
+        """Return the generator for the noise of a step on rows of a shard; None if layers need none."""
         if not self.network.is_noisy:
             return None
         return generator(self.seed, Stream.NOISE, step, shard, begin)
@@ -94,7 +105,7 @@ class TrainingJob:
     def row_order(self, epoch: int, shard: int, n_rows: int, again: bool = False) -> np.ndarray | slice:
         """Return the order in which the rows of a shard are visited in an epoch.
 
-        again: the caller will ask for the same order soon, so it is remembered.
+        again: the same order is needed again soon, so it is cached.
         """
         if not self.shuffle:
             return slice(0, n_rows)
@@ -112,12 +123,12 @@ class TrainingJob:
 def _permutation(seed: int, epoch: int, shard: int, n_rows: int) -> np.ndarray:
     order = generator(seed, Stream.ROW_ORDER, epoch, shard).permutation(n_rows)
     order = order.astype(np.int32) if n_rows < 2**31 else order
-    # Threads share those that are remembered.
+    # Threads share the cached ones.
     order.setflags(write=False)
     return order
 
 
-# Rounds of gradients ask for the order of the shard that a thread is in again and again.
+# Rounds of averaged gradients need the order of the shard that a thread is in again and again.
 _remembered_permutation = lru_cache(maxsize=8)(_permutation)
 
 
@@ -125,9 +136,26 @@ _remembered_permutation = lru_cache(maxsize=8)(_permutation)
 class TrainState:
     """Everything that training has learned so far: a value, held by the driver.
 
-    params (n,) or, for an ensemble, (members, n); slots (n_slots, n) or (members, n_slots, n): the
-    optimizer's state. Sums over the steps of the running epoch: n_samples, weight_sum, and loss_total,
-    the mean loss of a step times its n_samples, metric_sums, and bytes_sent between workers.
+    Attributes
+    ----------
+    params : ndarray (n,), or (members, n) for an ensemble
+    slots : ndarray (n_slots, n) or (members, n_slots, n)
+        The optimizer's state.
+    learning_rate : float
+    step : int
+        Steps taken so far.
+    epoch : int
+        Number of the running epoch, from 0.
+    loss_total : float
+        Sum over the steps of the epoch: mean loss of the step times its number of rows.
+    n_samples : int
+        Rows of the epoch so far.
+    weight_sum : float
+        What their losses are divided by, summed.
+    bytes_sent : int
+        Bytes sent between workers in the epoch.
+    metric_sums : ndarray (m,) or 0.0
+        Sums of metrics over the rows of the epoch.
     """
 
     params: np.ndarray
@@ -147,7 +175,7 @@ class TrainState:
         return self.loss_total / self.n_samples if self.n_samples else float("nan")
 
     def begin_epoch(self, epoch: int) -> TrainState:
-        """Return the state with the sums of the epoch at zero."""
+        """Return the state at the start of an epoch, with its sums at zero."""
         return replace(
             self,
             epoch=epoch,
@@ -171,7 +199,7 @@ class Shard:
         return self.X.shape[0]
 
     def rows(self, rows: np.ndarray | slice) -> Shard:
-        """Return a shard of some of its rows."""
+        """Return a shard of these rows."""
         return Shard(self.X[rows], self.y[rows], None if self.weight is None else self.weight[rows])
 
     @staticmethod
@@ -185,9 +213,9 @@ class Shard:
         return Shard(np.concatenate(X), np.concatenate([shard.y for shard in shards]), weight)
 
     def aligned(self) -> Shard:
-        """Return it with arrays that begin at a multiple of their items' size; copied where they do not.
+        """Return the shard with arrays that start at a multiple of their items' size, copied if needed.
 
-        An array that came in a message may begin anywhere. numpy.take copies such a one as a whole first,
+        An array that arrived in a message may start anywhere, and numpy.take copies such an array as a whole,
         for each mini-batch.
         """
         parts = (self.X, self.y, self.weight)
@@ -197,16 +225,19 @@ class Shard:
         return Shard(X, y, weight)  # type: ignore[arg-type]
 
 
-# Of a contribution, without sums of metrics.
+# How many numbers a contribution has without metrics.
 _N_NUMBERS = 4
 
 
 class Contribution(NamedTuple):
-    """What one replica, or several together, bring to a round: sums, never means.
+    """What one replica, or several together, contribute to a round: sums, never means.
 
-    vector; numbers (4 + m,) float64: loss_sum, weight_sum (what losses are divided by), n_samples, n_steps
-    (of
-    which the most counts), and the m sums of metrics.
+    Attributes
+    ----------
+    vector : ndarray
+    numbers : ndarray (4 + m,) float64
+        loss_sum, weight_sum (the divisor of the loss), n_samples, n_steps (the most of several replicas), and
+        m sums of metrics.
     """
 
     vector: np.ndarray
@@ -222,7 +253,7 @@ class Contribution(NamedTuple):
         n_steps: int = 1,
         metric_sums: Any = 0.0,
     ) -> Contribution:
-        """Return a contribution with these numbers; metric_sums (m,), or 0.0 where there are no metrics."""
+        """Return a contribution with these numbers; metric_sums is (m,), or 0.0 without metrics."""
         numbers = np.array([loss_sum, weight_sum, n_samples, n_steps], np.float64)
         if isinstance(metric_sums, np.ndarray):
             numbers = np.concatenate([numbers, metric_sums])
@@ -235,7 +266,7 @@ class Contribution(NamedTuple):
 
     @property
     def weight_sum(self) -> float:
-        """Weight of the rows."""
+        """The divisor of the loss: the weight of the rows."""
         return float(self.numbers[1])
 
     @property
@@ -245,7 +276,7 @@ class Contribution(NamedTuple):
 
     @property
     def n_steps(self) -> int:
-        """Steps that a replica has taken in the round."""
+        """Steps that replicas have taken in the round."""
         return int(self.numbers[3])
 
     @property
@@ -255,7 +286,7 @@ class Contribution(NamedTuple):
 
 
 def merge_numbers(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the numbers of two contributions together."""
+    """Return the numbers of two contributions together: sums, and the larger number of steps."""
     merged = left + right
     merged[3] = max(left[3], right[3])
     return merged
@@ -264,12 +295,12 @@ def merge_numbers(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 def in_proportion(rows: Sequence[int], n: int) -> list[int]:
     """Return n <= sum(rows) as a sum of parts in the proportion of rows.
 
-    No part falls when n grows, so rows that are dealt out by it one after the other are each dealt once.
+    No part becomes smaller when n grows, so rows that are dealt out in this way are each dealt once.
     """
     parts = []
     left = sum(rows)
     for own in rows:
-        # What rounding gives or takes, those that follow share.
+        # The parts that follow share what rounding adds or takes away.
         part = (2 * own * n + left) // (2 * left) if own else 0
         parts.append(part)
         n, left = n - part, left - own

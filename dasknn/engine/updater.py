@@ -1,9 +1,9 @@
-"""Steps of an optimizer on a flat vector, with penalties, clipping, constraints and averages around them.
+"""Steps of an optimizer on a flat vector, with penalties, clipping, constraints and averages.
 
     params = [ kernels | other learned weights | what is not learned ]
 
-Where an optimizer asks for nothing but its own formula, a step goes block by block, so that all its passes
-over a block stay in cache; what needs whole weights goes over all of them before and after.
+If an optimizer needs only its own formula, a step goes block by block, so that all its passes over a block
+stay in cache. Options that need whole weights go over all of them before and after.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dasknn.optimizers import Optimizer
 from dasknn.regularizers import BatchL2
 
 # Elements that are updated together: small enough that all passes over a block stay in cache.
@@ -23,7 +24,20 @@ _BLOCK = 32_768
 
 @dataclass(frozen=True)
 class Variable:
-    """A weight of a layer and its place in the vector of parameters."""
+    """A weight of a layer and its place in the vector of parameters.
+
+    Attributes
+    ----------
+    layer : int
+        Number of the layer.
+    name : str
+        Name of the weight in its layer.
+    begin : int
+        Where it begins in the vector.
+    shape : tuple of int
+    is_learned : bool
+    regularizer, constraint : object or None
+    """
 
     layer: int
     name: str
@@ -35,29 +49,31 @@ class Variable:
 
     @property
     def span(self) -> slice:
-        """Where it is in the vector."""
+        """Its place in the vector."""
         return slice(self.begin, self.begin + prod(self.shape))
 
     def view(self, vector: np.ndarray) -> np.ndarray:
-        """Return it as a view of the vector."""
+        """Return the weight as a view of the vector."""
         return vector[self.span].reshape(self.shape)
 
 
-def n_slots(optimizer) -> int:
-    """Return how many vectors of state training keeps: the optimizer's own, averages, what it accumulates."""
+def n_slots(optimizer: Optimizer) -> int:
+    """Return how many vectors of state there are: the optimizer's own, averages, accumulated gradients."""
     return optimizer.n_slots + bool(optimizer.use_ema) + bool(optimizer.gradient_accumulation_steps)
 
 
-def initial_slots(optimizer, params: np.ndarray) -> np.ndarray:
+def initial_slots(optimizer: Optimizer, params: np.ndarray) -> np.ndarray:
     """Return the state (n_slots, n) before the first step."""
     own = optimizer.initial_slots(params)
     return np.concatenate([own, np.zeros((n_slots(optimizer) - len(own), len(params)), params.dtype)])
 
 
-def averages(optimizer, params: np.ndarray, slots: np.ndarray, variables: Sequence[Variable]) -> np.ndarray:
-    """Return params with moving averages, which use_ema keeps, in place of what is learned.
+def averages(
+    optimizer: Optimizer, params: np.ndarray, slots: np.ndarray, variables: Sequence[Variable]
+) -> np.ndarray:
+    """Return params (n,) with the moving averages of use_ema in place of learned weights.
 
-    Before any step there are none: then they are params.
+    Before the first step there are no averages, and params are returned.
     """
     average = slots[optimizer.n_slots]
     found = params.copy()
@@ -70,19 +86,29 @@ def averages(optimizer, params: np.ndarray, slots: np.ndarray, variables: Sequen
 class Updater:
     """Turns summed gradients into steps of the optimizer.
 
-    params (n,), slots (n_slots, n) and grad (n,) are views that the caller owns and that change in
-    place; the first n_weights of them are what `regularizer` takes. variables: where each weight is; none:
-    all is learned, and nothing has a penalty or constraint of its own. Views of all blocks are made once.
+    Views of all blocks are made once.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    regularizer : BatchL2
+        Applies to the first n_weights parameters.
+    n_weights : int
+    params, slots, grad : ndarray (n,), (n_slots, n), (n,)
+        Arrays of the caller, which change in place.
+    variables : sequence of Variable
+        The place of each weight; if empty, all parameters are learned, without penalties or constraints of
+        their own.
     """
 
     def __init__(
         self,
-        optimizer,
+        optimizer: Optimizer,
         regularizer: BatchL2,
         n_weights: int,
-        params,
-        slots,
-        grad,
+        params: np.ndarray,
+        slots: np.ndarray,
+        grad: np.ndarray,
         variables: Sequence[Variable] = (),
     ):
         self.optimizer = optimizer
@@ -115,14 +141,14 @@ class Updater:
             self._blocks.append((of_weights, (params[block], grad[block], own[:, block], buffer)))
 
     def penalty(self, divisor: float) -> float:
-        """Return what penalties add to a summed loss that will be divided by divisor."""
+        """Return the penalties to add to a summed loss that will be divided by `divisor`."""
         found = self.regularizer.penalty(self._weights)
         for regularizer, weight, _ in self._penalized:
             found += divisor * regularizer.penalty(weight)
         return found
 
     def step(self, divisor: float, step: int, learning_rate: float) -> None:
-        """Take step number `step` (from 1) with the mean gradient grad / divisor; grad is spent."""
+        """Take step number `step` (from 1) with the mean gradient grad / divisor; grad is overwritten."""
         if self._drifting is not None:
             params, fall = self._drifting
             np.divide(fall, divisor, out=fall)
@@ -145,7 +171,7 @@ class Updater:
         np.divide(grad, divisor, out=grad)
         for regularizer, weight, of_weight in self._penalized:
             regularizer.add_gradient(weight, of_weight, 1.0)
-        # Counted as Keras does: an update for every so many steps.
+        # Counted as in Keras: one update after each `every` steps.
         every = optimizer.gradient_accumulation_steps or 1
         update = (step - 1) // every + 1
         if self._accumulated is not None:
@@ -161,14 +187,22 @@ class Updater:
             for _, block in self._blocks:
                 self._update(*block, update, learning_rate)
         if self._average is not None:
-            # The first average is what has been learned so far; so averages need no correction.
+            # The first average is the parameters themselves, so averages need no bias correction.
             momentum = optimizer.ema_momentum if update > 1 else 0.0
             np.multiply(self._average, momentum, out=self._average)
             np.add(self._average, (1 - momentum) * params, out=self._average)
             if optimizer.ema_overwrite_frequency and update % optimizer.ema_overwrite_frequency == 0:
                 np.copyto(params, self._average)
 
-    def _update(self, params, grad, slots, scratch, step: int, learning_rate: float) -> None:
+    def _update(
+        self,
+        params: np.ndarray,
+        grad: np.ndarray,
+        slots: np.ndarray,
+        scratch: np.ndarray,
+        step: int,
+        learning_rate: float,
+    ) -> None:
         decay = self.optimizer.weight_decay
         if decay:
             # Decay is scaled by the learning rate, as in Keras and PyTorch; the paper (Loshchilov and Hutter
@@ -177,13 +211,13 @@ class Updater:
             np.subtract(params, scratch, out=params)
         self.optimizer.update(params, grad, slots, scratch, step, learning_rate)
 
-    def _clip(self, grad) -> None:
+    def _clip(self, grad: np.ndarray) -> None:
         optimizer = self.optimizer
         if optimizer.clipvalue:
             np.clip(grad, -optimizer.clipvalue, optimizer.clipvalue, out=grad)
         elif optimizer.global_clipnorm:
             _shorten(grad, optimizer.global_clipnorm)
-        else:
+        elif optimizer.clipnorm:
             for of_weight in self._gradients:
                 _shorten(of_weight.reshape(-1), optimizer.clipnorm)
 

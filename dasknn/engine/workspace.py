@@ -1,4 +1,4 @@
-"""The buffers in which a network goes forward and back over mini-batches."""
+"""The buffers in which mini-batches go forward and backward through a network."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from dasknn.engine.network import ROWS_AT_ONCE, Network
+from dasknn.engine.network import ROWS_AT_ONCE, Network, Views
 from dasknn.layers import Bound
 
-# Mini-batches come in few sizes; an odd one at the end of each shard adds some more.
+# Mini-batches have few sizes; a shorter one at the end of each shard adds some more.
 _MOST_WORKSPACES = 8
-# Of CSR rows, which become dense for that, fewer where they are wide.
+# CSR rows become dense, so fewer go through at a time if they are wide.
 _SPARSE_ELEMENTS_AT_ONCE = 2**23
 
 
 class Workspace:
-    """Buffers for mini-batches of exactly n_rows; a step in it allocates no array, or few.
+    """Buffers for mini-batches of exactly n_rows; a step in it allocates few arrays, or none.
 
-    `take` gathers a mini-batch, `loss_and_grad` runs it forward and backward. Not for two threads.
-    metrics: a MetricSet, or None; metric_sums are its sums over the mini-batch.
+    `take` gathers a mini-batch, `loss_and_grad` runs it forward and backward. One thread may use it.
+
+    Parameters
+    ----------
+    network : Network
+    n_rows : int
+    metrics : MetricSet or None
+        `metric_sums` are its sums over the mini-batch.
     """
 
     def __init__(self, network: Network, n_rows: int, metrics: Any = None):
@@ -40,13 +46,13 @@ class Workspace:
         self._buffers: dict[str, np.ndarray] = {}
         self.X = self.y = self.weight = None
 
-    def take(self, X, y, weight, rows: np.ndarray | slice) -> None:
+    def take(self, X: Any, y: np.ndarray, weight: np.ndarray | None, rows: np.ndarray | slice) -> None:
         """Make the rows (n_rows,) of X, y and weight the current mini-batch; a slice is not copied."""
         self.X = self._gather("X", X, rows)
         self.y = self._gather("y", y, rows)
         self.weight = None if weight is None else self._gather("weight", weight, rows)
 
-    def _gather(self, name: str, source, rows):
+    def _gather(self, name: str, source: Any, rows: Any) -> Any:
         if isinstance(source, np.ndarray) and isinstance(rows, slice):
             return source[rows]
         buffer = self._buffers.get(name)
@@ -54,34 +60,36 @@ class Workspace:
             buffer = np.empty((self.n_rows, *source.shape[1:]), source.dtype)
             self._buffers[name] = buffer
         if isinstance(source, np.ndarray):
-            # mode="clip" writes straight into `out`; the default goes through a copy.
+            # mode="clip" writes directly into `out`; the default makes a copy first.
             return np.take(source, rows, axis=0, out=buffer, mode="clip")
-        # CSR: only the mini-batch becomes dense.
+        # CSR rows: only the mini-batch becomes dense.
         return source[rows].toarray(out=buffer)
 
-    def loss_and_grad(self, params, grad, rng=None) -> float:
+    def loss_and_grad(self, params: Views, grad: Views, rng: np.random.Generator | None = None) -> float:
         """Return the loss summed over the mini-batch; write its gradient into grad.
 
-        params and grad are `Network.views` of flat vectors; grad is overwritten. rng draws noise.
+        params and grad are `Network.views` of flat vectors. rng draws noise.
         """
         self._forward(params, rng)
         return self._backward(params, grad)
 
-    def mean_loss_and_grad(self, params, grad) -> float:
-        """As loss_and_grad, but return the mean loss, in scikit-learn's own order of operations.
+    def mean_loss_and_grad(self, params: Views, grad: Views) -> float:
+        """Do as loss_and_grad, but return the mean loss, with scikit-learn's order of operations.
 
-        L-BFGS magnifies a difference in the last bit over hundreds of iterations.
+        Over hundreds of iterations, L-BFGS magnifies a difference in the last bit.
         """
         self._forward(params, None)
         mean = self._loss.mean(self._layers[-1].A, self.y, self.weight)
         self._backward(params, grad)
         return mean
 
-    def in_step(self, params, grad, rng=None) -> Generator[np.ndarray, np.ndarray, float]:
-        """As loss_and_grad, together with the workspaces of other replicas: a generator.
+    def in_step(
+        self, params: Views, grad: Views, rng: np.random.Generator | None = None
+    ) -> Generator[np.ndarray, np.ndarray, float]:
+        """Do as loss_and_grad, together with the workspaces of other replicas.
 
-        It yields sums over its rows, flat float64, and is sent those over the rows of all replicas; its value
-        is the summed loss.
+        This generator yields sums over its rows, flat float64, and receives the sums over the rows of all
+        replicas; it returns the summed loss.
         """
         inputs = self.X
         for layer, weights in zip(self._layers, params, strict=True):
@@ -105,7 +113,7 @@ class Workspace:
         self._drift(params, grad)
         return loss_sum
 
-    def _forward(self, params, rng) -> None:
+    def _forward(self, params: Views, rng: np.random.Generator | None) -> None:
         inputs = self.X
         for layer, weights in zip(self._layers, params, strict=True):
             inputs = layer.forward(inputs, weights, rng)
@@ -115,7 +123,7 @@ class Workspace:
         if self._metrics is not None:
             self.metric_sums = self._metrics.sums(self.y, self._layers[-1].A, self.weight)
 
-    def _backward(self, params, grad) -> float:
+    def _backward(self, params: Views, grad: Views) -> float:
         layers = self._layers
         loss_sum = self._loss(layers[-1].A, self.y, self.weight, out=layers[-1].dA)
         for i in range(len(layers) - 1, -1, -1):
@@ -131,7 +139,7 @@ class Workspace:
         """Turn a layer's dA into the derivative by its logits; return the penalty on its outputs."""
         penalty = 0.0
         if layer.activity_regularizer is not None:
-            # A mean over rows, as Keras has it, whatever the loss is divided by.
+            # A mean over rows, as in Keras, whatever the divisor of the loss.
             share = self.network.loss.divisor(self.n_rows, self.weight) / self.n_rows
             penalty = share * layer.activity_regularizer.penalty(layer.A)
             layer.activity_regularizer.add_gradient(layer.A, layer.dA, share)
@@ -139,8 +147,8 @@ class Workspace:
             layer.differentiate_activation()
         return penalty
 
-    def _drift(self, params, grad) -> None:
-        """Write what is not learned into grad: 0, or by how much it falls."""
+    def _drift(self, params: Views, grad: Views) -> None:
+        """Write into grad by how much parameters that are not learned decrease: often 0."""
         for layer_number, weight_number in self._frozen:
             grad[layer_number][weight_number][...] = 0
         divisor = self.network.loss.divisor(self.n_rows, self.weight)
@@ -149,7 +157,7 @@ class Workspace:
 
 
 class Workspaces:
-    """Workspaces of one thread, by number of rows."""
+    """The workspaces of one thread, by number of rows."""
 
     def __init__(self, network: Network, metrics: Any = None):
         self.network = network
@@ -169,8 +177,15 @@ class Workspaces:
 class GradientSum:
     """Adds up loss, gradient and sums of metrics over rows, some thousand at a time, in arrays of its own.
 
-    vector (n_params,), loss_sum, metric_sums: the sums since `begin`, or those to go on from. Not for two
-    threads.
+    One thread may use it.
+
+    Parameters
+    ----------
+    network : Network
+    metrics : MetricSet or None
+    vector, loss_sum, metric_sums
+        Sums to continue from, with a gradient (n_params,) that is overwritten; None for a new sum. The
+        attributes of these names are the sums since `begin`.
     """
 
     def __init__(
@@ -197,8 +212,16 @@ class GradientSum:
         self.metric_sums = 0.0
         self._is_empty = True
 
-    def add(self, params, X, y, weight, rows: np.ndarray | slice, rng=None) -> None:
-        """Add the rows of X, y and weight (or None); params are `Network.views` of the parameters."""
+    def add(
+        self,
+        params: Views,
+        X: Any,
+        y: np.ndarray,
+        weight: np.ndarray | None,
+        rows: np.ndarray | slice,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        """Add the rows of X (dense or CSR), y and weight; params are `Network.views` of the parameters."""
         first, last = (rows.start, rows.stop) if isinstance(rows, slice) else (0, len(rows))
         at_once = ROWS_AT_ONCE
         if not isinstance(X, np.ndarray):
@@ -211,8 +234,15 @@ class GradientSum:
             self.metric_sums = self.metric_sums + workspace.metric_sums
             self._add_part()
 
-    def in_step(self, params, X, y, weight, rng=None) -> Generator[np.ndarray, np.ndarray, None]:
-        """Make the rows, all of them, the sum, in step with other replicas; see `Workspace.in_step`."""
+    def in_step(
+        self,
+        params: Views,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray | None,
+        rng: np.random.Generator | None = None,
+    ) -> Generator[np.ndarray, np.ndarray, None]:
+        """Replace the sum by that over all rows, in step with other replicas: see `Workspace.in_step`."""
         self.begin()
         workspace = self._workspaces.of(len(X))
         workspace.take(X, y, weight, slice(0, len(X)))
@@ -221,7 +251,7 @@ class GradientSum:
         self._is_empty = False
 
     def _next_views(self) -> list:
-        """Return where the next gradient belongs: the first of a sum is the sum."""
+        """Return where to write the next gradient: the first one is the sum itself."""
         if self._is_empty:
             return self._views
         if self._part is None:
@@ -237,11 +267,31 @@ class GradientSum:
             np.add(self.vector, self._part, out=self.vector)
 
 
-def loss_and_grad(network: Network, params, X, y, weight=None, rng=None) -> tuple[float, np.ndarray]:
+def loss_and_grad(
+    network: Network,
+    params: np.ndarray,
+    X: Any,
+    y: np.ndarray,
+    weight: np.ndarray | None = None,
+    rng: np.random.Generator | None = None,
+) -> tuple[float, np.ndarray]:
     """Return (loss_sum, gradient (n_params,)), both summed over the rows, without penalties.
 
-    X (n, n_inputs) dense or CSR; y as the loss expects it; weight (n,) or None; rng draws noise.
-    ValueError: targets that the loss cannot take.
+    Parameters
+    ----------
+    network : Network
+    params : ndarray (n_params,)
+    X : ndarray or CSR (n, n_inputs)
+    y : ndarray
+        In the form that the loss takes.
+    weight : ndarray (n,) or None
+    rng : Generator or None
+        Draws noise.
+
+    Raises
+    ------
+    ValueError
+        The loss cannot take these targets.
     """
     network.loss.check_targets(y, network.n_outputs)
     total = GradientSum(network)

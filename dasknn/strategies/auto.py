@@ -1,7 +1,7 @@
-"""Which strategy, which transport: rules that follow from sizes alone, with their reasons in words.
+"""Rules that choose strategy, transport, batch size and replicas from sizes alone, with a reason in words.
 
-Nothing here is measured while training, so that the same data and settings give the same choice, and so the
-same bits, everywhere. `recommend` measures a cluster and shows what the rules stand on.
+Nothing is measured during training, so that the same data and settings give the same choice, and so the same
+bits, everywhere. `recommend` measures a cluster, and shows the numbers that the rules assume.
 """
 
 from __future__ import annotations
@@ -13,26 +13,35 @@ from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, 
 
 PEER, TASKS, PROCESS = "peer", "tasks", "process"
 
-# What the rules take for granted of a worker and of the network between workers; deliberately modest.
+# What the rules assume about a worker and the network between workers; deliberately modest.
 OPERATIONS_PER_SECOND = 5e10
 BYTES_PER_SECOND = 1e9
 PEER_ROUND_SECONDS = 1e-4
 TASK_ROUND_SECONDS = 15e-3
-# What an exchange may take on top of computing before it is too much.
+# How much longer than computing an exchange may take before the reason mentions it.
 _SHORT_SECONDS = 1e-3
-# Rounds that last so long hide what a round of tasks costs.
+# In rounds that last this long, the cost of a round of tasks does not matter.
 _LONG_ROUND_SECONDS = 0.1
-#: Rows of a step with batch_size="auto", where nothing makes it larger.
+#: Rows of a step with batch_size="auto", unless a rule makes it larger.
 AUTO_BATCH = 200
-# Where replicas share each step, it becomes larger only if an epoch still has so many.
+# Where replicas share each step, it becomes larger only if an epoch still has this many steps.
 _STEPS_OF_LARGE_EPOCH = 250
-# The default number of replicas leaves each so many rows of a step, or so many steps of its own.
+# The default number of replicas leaves each at least this many rows of a step, or steps of its own.
 _LEAST_ROWS_OF_STEP = 32
 _LEAST_STEPS_APART = 10
 
 
 class Sizes(NamedTuple):
-    """What the rules look at. batch_size counts rows of a step over all replicas; None stands for all."""
+    """The sizes that the rules use.
+
+    Attributes
+    ----------
+    network : Network
+    n_rows : int
+    replicas : int
+    batch_size : int or None
+        Rows of a step over all replicas; None for all rows.
+    """
 
     network: Network
     n_rows: int
@@ -41,33 +50,33 @@ class Sizes(NamedTuple):
 
     @property
     def rows_of_step(self) -> float:
-        """Rows of one step of one replica."""
+        """Rows of one replica in one step."""
         return min(self.batch_size or self.n_rows, self.n_rows) / self.replicas
 
     @property
     def step_seconds(self) -> float:
-        """Time that one replica computes for a step of averaged gradients."""
+        """Seconds that one replica computes in a step of averaged gradients."""
         return 6 * self.network.n_weights * self.rows_of_step / OPERATIONS_PER_SECOND
 
     @property
     def vector_bytes(self) -> int:
-        """Bytes of a gradient."""
+        """Bytes of one gradient."""
         return self.network.n_params * (4 if self.network.dtype == "float32" else 8)
 
     @property
     def n_steps(self) -> int:
-        """Steps of an epoch of averaged gradients."""
+        """Steps in an epoch of averaged gradients."""
         return -(-self.n_rows // min(self.batch_size or self.n_rows, self.n_rows))
 
 
 def exchange_seconds(sizes: Sizes) -> float:
-    """Return how long an all-reduce of one gradient takes between workers."""
+    """Return how many seconds an all-reduce of one gradient takes between workers."""
     share = 2 * (sizes.replicas - 1) / sizes.replicas
     return PEER_ROUND_SECONDS + share * sizes.vector_bytes / BYTES_PER_SECOND
 
 
 def round_seconds(strategy: Strategy, sizes: Sizes) -> float:
-    """Return how long replicas compute between two exchanges."""
+    """Return how many seconds replicas compute between two exchanges."""
     if isinstance(strategy, GradientAveraging):
         return sizes.step_seconds
     every = strategy.every if isinstance(strategy, WeightAveraging) else "epoch"
@@ -75,7 +84,7 @@ def round_seconds(strategy: Strategy, sizes: Sizes) -> float:
 
 
 def choose_transport(strategy: Strategy, sizes: Sizes) -> str:
-    """Return PEER for short rounds, TASKS for long ones and where replicas exchange nothing."""
+    """Return PEER for short rounds, and TASKS for long ones or where replicas exchange nothing."""
     if isinstance(strategy, PredictionAveraging):
         return TASKS
     if strategy.remembers or sizes.network.is_synchronized:
@@ -84,11 +93,13 @@ def choose_transport(strategy: Strategy, sizes: Sizes) -> str:
 
 
 def choose_strategy(sizes: Sizes, transport: str) -> tuple[Strategy, str]:
-    """Return the strategy of strategy="auto", and why. transport: what it will run on, PEER or TASKS.
+    """Return the strategy that strategy="auto" means, and the reason.
 
-    Averaged gradients, always: they learn what one machine learns with the same batch. Strategies that
-    exchange less learn other networks, on some tables worse ones (`benchmarks/bench_convergence.py`): they
-    are for those who ask for them.
+    It is always averaged gradients: they learn what one machine learns with the same batch. Strategies that
+    exchange less learn other networks, on some tables worse ones (`benchmarks/bench_convergence.py`), so they
+    have to be requested.
+
+    transport: PEER or TASKS, on which it will run.
     """
     gradients = GradientAveraging()
     if sizes.replicas == 1:
@@ -109,12 +120,12 @@ def choose_strategy(sizes: Sizes, transport: str) -> tuple[Strategy, str]:
 
 
 def auto_batch_size(strategy: Strategy, n_rows: int, replicas: int) -> int:
-    """Return the rows of a step over all replicas that batch_size="auto" stands for.
+    """Return the rows of a step over all replicas that batch_size="auto" means.
 
-    Replicas that share each step take those of one process, so that they learn what it learns. Trained to the
-    end, larger steps lost up to 0.8 points of R^2 on California housing, whose epochs are short
-    (`benchmarks/bench_convergence.py`); so they need long ones. Replicas that take steps of their own have a
-    whole batch each.
+    Replicas that share each step take as many rows as one process does, so that they learn the same. Trained
+    to the end, larger steps lost up to 0.8 points of R^2 on California housing, whose epochs are short
+    (`benchmarks/bench_convergence.py`), so steps are larger only in long epochs. Replicas that take steps of
+    their own have a whole batch each.
     """
     in_step = strategy.replicas_in_step(replicas)
     if not strategy.steps_apart:
@@ -123,7 +134,7 @@ def auto_batch_size(strategy: Strategy, n_rows: int, replicas: int) -> int:
 
 
 def default_replicas(strategy: Strategy, n_slots: int, n_rows: int, batch_size: int | str | None) -> int:
-    """Return how many replicas train where the user leaves it open: one a slot, while each has enough to do.
+    """Return how many replicas train by default: one per slot, while each has enough rows.
 
     batch_size: rows of a step over all replicas, None for all rows, or "auto".
     """
@@ -136,12 +147,12 @@ def default_replicas(strategy: Strategy, n_slots: int, n_rows: int, batch_size: 
 
 
 def rate_factor(solver: str, replicas: float) -> float:
-    """Return by how much to multiply the learning rate when so many replicas share a step.
+    """Return the factor of the learning rate when this many replicas share a step.
 
-    Linear for SGD (Goyal et al. 2017), the square root for Adam (Malladi et al. 2022, arXiv 2205.10287).
-    A linear rate for Adam learns faster in the first epochs, and overfits sooner: trained to the end on Adult
-    with 2, 4 and 8 replicas and one seed, it lost 0.5 to 1.3 points to one process, where the root of
-    three seeds lost none (`benchmarks/bench_convergence.py`).
+    It is linear for SGD (Goyal et al. 2017), and the square root for Adam (Malladi et al. 2022, arXiv
+    2205.10287). With a linear factor, Adam learns faster in the first epochs and overfits sooner: trained to
+    the end on Adult with 2, 4 and 8 replicas and one seed, it lost 0.5 to 1.3 points to one process, where
+    the square root, with three seeds, lost none (`benchmarks/bench_convergence.py`).
     """
     return max(1.0, replicas**0.5 if solver == "adam" else replicas)
 

@@ -1,11 +1,12 @@
 """Fewer bytes for averaged gradients, at the price of rounding.
 
-What is lost in one step is kept by the replica and added to its next gradient (error feedback, Seide et al.
-2014), so that it arrives later instead of never. This memory begins anew in each epoch: an epoch that is run
-again, on other workers, gives the same bits.
+Each replica keeps what is lost in one step and adds it to its next gradient (error feedback, Seide et al.
+2014), so that it arrives later instead of never. This memory starts empty in each epoch: an epoch that is
+repeated, on other workers, gives the same bits.
 
-A `Compression` is frozen settings; its `Compressor` is what one worker keeps of an epoch. Compression pays
-where the network between workers is slow: in 6 of more than 200 set-ups that Agarwal et al. (2022) tried.
+A `Compression` is frozen settings; its `Compressor` is what one worker keeps during an epoch. Compression
+pays off only where the network between workers is slow: in 6 of more than 200 set-ups that Agarwal et al.
+(2022) tried.
 """
 
 from __future__ import annotations
@@ -20,44 +21,50 @@ import numpy as np
 from dasknn.engine.state import Contribution, TrainingJob
 from dasknn.seeds import Stream, generator
 
-# total(contributions of this worker's replicas, a vector of that length and dtype) -> sum over all replicas
+# total(contributions of this worker's replicas, a vector of their length and dtype) -> sum over all replicas
 Total = Callable[[dict[int, Contribution], np.ndarray], Contribution]
 
 
 class Compressor(ABC):
-    """What a worker keeps of an epoch for its replicas."""
+    """What a worker keeps during an epoch for its replicas."""
 
     @abstractmethod
     def total(self, found: dict[int, Contribution], step: int, total: Total) -> Contribution:
-        """Return the sum of all replicas' contributions, nearly; those found here are spent.
+        """Return the approximate sum of all replicas' contributions.
 
-        step: how many steps the training has taken before this one.
+        Parameters
+        ----------
+        found : dict
+            The contributions of this worker's replicas; their vectors are overwritten.
+        step : int
+            How many steps the training has taken before this one.
+        total : callable
+            Sums vectors of any length over all replicas: see `Total`.
         """
 
 
 class Compression(ABC):
-    """Settings of a way to send less."""
+    """Base class of the ways to send fewer bytes."""
 
     @abstractmethod
     def begin(self, job: TrainingJob, epoch: int) -> Compressor:
-        """Return what a worker keeps of that epoch."""
+        """Return what a worker keeps during that epoch."""
 
 
 @dataclass(frozen=True)
 class Float16(Compression):
-    """Numbers of 2 bytes: half of float32's.
+    """Send gradients as numbers of 2 bytes: half of float32's.
 
-    Gradients are scaled by a power of two first, to the middle of float16's range. Sums of replicas are
-    rounded in the order of the tree, which depends on nothing else.
+    Gradients are first scaled by a power of two, to the middle of float16's range. Sums are rounded in the
+    order of the tree over replicas, so results stay reproducible.
     """
 
-    def begin(self, job, epoch):
-        """See Compression.begin."""
+    def begin(self, job: TrainingJob, epoch: int) -> Compressor:
         return _Float16Compressor(job)
 
 
 class _Float16Compressor(Compressor):
-    # Mean gradients up to 2**8 stay exact in scale; numbers down to 2**-32 of that are not lost.
+    # Mean gradients up to 2**8 stay in range; numbers down to 2**-32 of that are not lost.
     _LARGEST_EXPONENT = 8
 
     def __init__(self, job: TrainingJob):
@@ -70,8 +77,7 @@ class _Float16Compressor(Compressor):
         self._like = np.empty(job.network.n_params, np.float16)
         self._dtype = job.network.dtype
 
-    def total(self, found, step, total):
-        """See Compressor.total."""
+    def total(self, found: dict[int, Contribution], step: int, total: Total) -> Contribution:
         halved = {}
         for replica, (vector, numbers) in found.items():
             if replica in self._memory:
@@ -90,28 +96,44 @@ class _Float16Compressor(Compressor):
 
 @dataclass(frozen=True)
 class PowerSGD(Compression):
-    """Gradients of weights as products of two thin matrices (Vogels et al. 2019).
+    """Send the gradient of each weight matrix as a product of two thin matrices.
 
-    A matrix (m, n) costs rank (m + n) numbers instead of m n; one that would not save anything is sent as it
-    is, and so are biases. start_after: steps of the training before compression begins.
+    A matrix (m, n) takes `rank * (m + n)` numbers instead of `m * n`. Matrices that would not become smaller
+    and biases are sent as they are.
+
+    Parameters
+    ----------
+    rank : int, default=4
+        Number of columns of the thin matrices.
+    start_after : int, default=0
+        Steps of the training before compression starts.
+
+    Raises
+    ------
+    ValueError
+        `rank` is less than 1, or `start_after` less than 0.
+
+    References
+    ----------
+    Vogels et al., "PowerSGD: Practical Low-Rank Gradient Compression for Distributed Optimization",
+    NeurIPS 2019.
     """
 
     rank: int = 4
     start_after: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.rank < 1 or self.start_after < 0:
             raise ValueError(
                 f"PowerSGD expects rank >= 1 and start_after >= 0, received {self.rank}, {self.start_after}."
             )
 
-    def begin(self, job, epoch):
-        """See Compression.begin."""
+    def begin(self, job: TrainingJob, epoch: int) -> Compressor:
         return _PowerSGDCompressor(self, job, epoch)
 
 
 class _PowerSGDCompressor(Compressor):
-    """P = M Q, summed; orthonormal P; Q = Mᵀ P, summed; M ≈ P Qᵀ. The next step begins with this Q."""
+    """P = M Q, summed; orthonormal P; Q = Mᵀ P, summed; M ≈ P Qᵀ. The next step starts with this Q."""
 
     def __init__(self, settings: PowerSGD, job: TrainingJob, epoch: int):
         self._rank, self._start_after = settings.rank, settings.start_after
@@ -132,8 +154,7 @@ class _PowerSGDCompressor(Compressor):
         self._memory: dict[int, np.ndarray] = {}
         self._n_params, self._dtype = network.n_params, network.dtype
 
-    def total(self, found, step, total):
-        """See Compressor.total."""
+    def total(self, found: dict[int, Contribution], step: int, total: Total) -> Contribution:
         if step < self._start_after or not self._matrices:
             return total(found, np.empty(self._n_params, self._dtype))
         for replica, (vector, _) in found.items():
@@ -154,7 +175,7 @@ class _PowerSGDCompressor(Compressor):
         for replica, (vector, numbers) in found.items():
             thin = [M.T @ basis for M, basis in zip(self._views(vector), bases, strict=True)]
             seconds[replica] = Contribution(np.concatenate([Q.ravel() for Q in thin]), numbers)
-            # What arrives of this replica's gradient is P Qᵀ; the rest of it comes with the next one.
+            # Only P Qᵀ of this replica's gradient arrives; the rest is sent with the next one.
             self._subtract(vector, bases, thin)
             self._memory[replica] = vector.copy()
         second = total(seconds, np.empty(self._second_length, self._dtype))
@@ -192,7 +213,8 @@ class _PowerSGDCompressor(Compressor):
         edges = np.cumsum([0, *heights]) * self._rank
         return [vector[begin:end].reshape(-1, self._rank) for begin, end in pairwise(edges)]
 
-    def _subtract(self, vector, bases, thin) -> None:
+    def _subtract(self, vector: np.ndarray, bases: list[np.ndarray], thin: list[np.ndarray]) -> None:
+        """Subtract from a gradient what arrives of it."""
         for M, basis, Q in zip(self._views(vector), bases, thin, strict=True):
             np.subtract(M, basis @ Q.T, out=M)
         for span in self._rest:
@@ -200,7 +222,13 @@ class _PowerSGDCompressor(Compressor):
 
 
 def get(compression: str | Compression | None) -> Compression | None:
-    """Return the compression of that name. ValueError: neither None, 'float16' nor an object."""
+    """Return the compression of that name; None and a Compression are returned as they are.
+
+    Raises
+    ------
+    ValueError
+        It is neither None, "float16" nor a Compression.
+    """
     if compression is None or isinstance(compression, Compression):
         return compression
     if compression == "float16":

@@ -9,22 +9,22 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dasknn.engine.schedule import Piece, Schedule
-from dasknn.engine.state import Contribution, Shard, in_proportion
+from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, in_proportion
 from dasknn.engine.updater import Updater
 from dasknn.engine.workspace import GradientSum
 from dasknn.strategies import compression
 from dasknn.strategies.compression import Compression
-from dasknn.strategies.learner import Learner
+from dasknn.strategies.learner import Exchange, Learner
 from dasknn.strategies.strategy import Strategy
 
 
 class GradientLearner(Learner):
-    """Steps of the optimizer on gradients that were summed over all replicas.
+    """Takes steps of the optimizer on gradients that were summed over all replicas.
 
-    compression: what sends fewer bytes; None sends all of them.
+    compression: how to send fewer bytes; None sends all of them.
     """
 
-    def __init__(self, job, state, compression: Compression | None = None):
+    def __init__(self, job: TrainingJob, state: TrainState, compression: Compression | None = None):
         super().__init__(job, state)
         self._compressor = None if compression is None else compression.begin(job, state.epoch)
         network = job.network
@@ -41,8 +41,8 @@ class GradientLearner(Learner):
         )
         self._sums: dict[int, GradientSum] = {}
 
-    def round(self, pieces, shards, exchange):
-        """See Learner.round; layers that need sums over all replicas' mini-batches exchange those, too."""
+    def round(self, pieces: dict[int, list[Piece]], shards: Mapping[int, Shard], exchange: Exchange) -> None:
+        # Layers that need sums over the mini-batches of all replicas exchange those, too.
         if not self.job.network.is_synchronized:
             super().round(pieces, shards, exchange)
             return
@@ -50,8 +50,8 @@ class GradientLearner(Learner):
         found: dict[int, Contribution] = {}
         numbers = np.zeros(self.job.n_numbers)
         totals: np.ndarray | None = None
-        # Every replica goes from one exchange to the next; a worker without rows in this round takes part,
-        # too.
+        # All replicas proceed from one exchange to the next together; a worker without rows in this round
+        # takes part, too.
         for length in [*self.job.network.lengths_of_sums, 0]:
             sums: dict[int, Contribution] = {}
             for replica, steps in running.items():
@@ -66,7 +66,7 @@ class GradientLearner(Learner):
     def _in_step(
         self, replica: int, pieces: list[Piece], shards: Mapping[int, Shard]
     ) -> Generator[Any, Any, Contribution]:
-        """Yield sums over the replica's rows and take those of all; the value is its Contribution."""
+        """Yield sums over the replica's rows, receive those over all rows; return its Contribution."""
         found = self._sum_of(replica)
         shard = Shard.joined(
             [shards[piece.shard].rows(self._rows(piece, shards[piece.shard])) for piece in pieces]
@@ -84,8 +84,7 @@ class GradientLearner(Learner):
             self._sums[replica] = GradientSum(self.job.network, metrics=self.job.metrics)
         return self._sums[replica]
 
-    def contribute(self, replica, pieces, shards):
-        """See Learner.contribute."""
+    def contribute(self, replica: int, pieces: list[Piece], shards: Mapping[int, Shard]) -> Contribution:
         found = self._sum_of(replica)
         found.begin()
         weight_sum, n_samples = 0.0, 0
@@ -97,26 +96,24 @@ class GradientLearner(Learner):
         )
 
     def add(self, total: GradientSum, piece: Piece, shard: Shard) -> float:
-        """Add the gradient of a piece; return what its loss is to be divided by."""
+        """Add the gradient of a piece to `total`; return the divisor of its loss."""
         rows = self._rows(piece, shard)
         noise = self.job.noise(self._step, piece.shard, piece.begin)
         total.add(self._param_views, shard.X, shard.y, shard.weight, rows, noise)
         weight = None if shard.weight is None else shard.weight[rows]
         return float(self.job.network.loss.divisor(piece.end - piece.begin, weight))
 
-    def total(self, found, exchange):
-        """See Learner.total."""
+    def total(self, found: dict[int, Contribution], exchange: Exchange) -> Contribution:
         if self._compressor is None:
             return exchange.total(found, self._grad)
         return self._compressor.total(found, self._step, exchange.total)
 
-    def apply(self, total):
-        """See Learner.apply."""
+    def apply(self, total: Contribution) -> None:
         self._n_samples += total.n_samples
         self._metric_sums = self._metric_sums + total.metric_sums
         weight_sum = total.weight_sum
         if not weight_sum:
-            # Rows that do not count leave the network as it is.
+            # Rows of weight 0 do not change the network.
             return
         penalty = self._updater.penalty(weight_sum)
         self._step += 1
@@ -131,45 +128,58 @@ class GradientLearner(Learner):
 class GradientAveraging(Strategy):
     """Every step takes the mean gradient over the mini-batches of all replicas.
 
-    Synchronous data parallelism: the result is that of one machine with the global batch. What the
-    field calls all-reduce, TensorFlow `MirroredStrategy`, PyTorch `DistributedDataParallel`. compression:
-    None, "float16" or `PowerSGD(rank=4)`, for workers with a slow network between them; see `compression`.
+    This is synchronous data parallelism by all-reduce, as in TensorFlow's `MirroredStrategy` and PyTorch's
+    `DistributedDataParallel`: the result is that of one machine with the global batch.
+
+    Parameters
+    ----------
+    compression : {"float16"}, Compression or None, default=None
+        How to send fewer bytes, for workers with a slow network between them, such as `PowerSGD(rank=4)`.
+    replicas : int or None, default=None
+        How many replicas train side by side; None for one per thread of the cluster, while each has enough
+        rows.
     """
 
     compression: Compression | str | None = None
     name: ClassVar[str] = "gradients"
     task_name: ClassVar[str] = "dasknn-gradient"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "compression", compression.get(self.compression))
 
     @property
-    def remembers(self):
+    def remembers(self) -> bool:
         return self.compression is not None
 
-    def contribution_length(self, job):
+    def contribution_length(self, job: TrainingJob) -> int:
         return job.network.n_params
 
-    def schedule(self, job, rows):
+    def schedule(self, job: TrainingJob, rows: list[int]) -> Schedule:
         rows = job.rows_of_epoch(rows)
         n_samples = sum(rows)
         batch_size = n_samples if job.batch_size is None else min(job.batch_size, n_samples)
 
         def goals(k: int) -> list[int]:
-            # Every replica has gone through the same share of its rows, so uneven shards end together. A
-            # batch has as many rows as was asked for, also where that leaves some replicas without any.
+            # All replicas have gone through the same share of their rows, so uneven shards end together. A
+            # batch has the requested number of rows, even where that leaves some replicas without any.
             return in_proportion(rows, min((k + 1) * batch_size, n_samples))
 
         return Schedule(-(-n_samples // batch_size), goals)
 
-    def visit(self, job, state, carry, shard, piece):
+    def visit(
+        self,
+        job: TrainingJob,
+        state: TrainState,
+        carry: Contribution | None,
+        shard: Shard,
+        piece: Piece,
+    ) -> Contribution:
         n_rows = piece.end - piece.begin
         order = job.row_order(state.epoch, piece.shard, len(shard), again=n_rows < len(shard))
-        rows = slice(piece.begin, piece.end)
-        if not isinstance(order, slice):
-            rows = order[rows]
-        # A sum goes on where it stood, row by row, as that of a learner does: so both come to the same bits.
+        begin_to_end = slice(piece.begin, piece.end)
+        rows = begin_to_end if isinstance(order, slice) else order[begin_to_end]
+        # The sum continues from the previous piece, row by row, as a learner's does: both give the same bits.
         before = () if carry is None else (carry.vector.copy(), carry.loss_sum, carry.metric_sums)
         total = GradientSum(job.network, job.metrics, *before)
         noise = job.noise(state.step, piece.shard, piece.begin)
@@ -182,13 +192,13 @@ class GradientAveraging(Strategy):
             total.vector, total.loss_sum, weight_sum, n_rows, metric_sums=total.metric_sums
         )
 
-    def finish(self, job, state, carry):
+    def finish(self, job: TrainingJob, state: TrainState, carry: Contribution) -> Contribution:
         return carry
 
-    def apply(self, job, state, total):
+    def apply(self, job: TrainingJob, state: TrainState, total: Contribution) -> TrainState:
         learner = GradientLearner(job, state)
         learner.apply(total)
         return learner.state()
 
-    def learner(self, job, state):
+    def learner(self, job: TrainingJob, state: TrainState) -> Learner:
         return GradientLearner(job, state, compression.get(self.compression))

@@ -1,8 +1,8 @@
-"""The hot loops: what goes on learning round after round in arrays of its own.
+"""The hot loops: objects that keep learning, round after round, in arrays of their own.
 
-A `Learner` is a replica's or a worker's memory of a training, which changes in place. Strategies' pure
-functions make one, use it once and return what it has come to; a worker that trains for many rounds keeps
-it. So there is one order of operations, and all roads give the same bits.
+A `Learner` holds what a worker knows of a training, and changes in place. The pure functions of strategies
+create one, use it once and return its state; a worker that trains for many rounds keeps it. So there is one
+order of operations, and all transports give the same bits.
 """
 
 from __future__ import annotations
@@ -10,31 +10,46 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import numpy as np
 
 from dasknn.engine.schedule import Piece
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-class Exchange(Protocol):
-    """What a learner asks of whoever carries its contributions to the others."""
 
-    def each(self, function: Callable, items: Iterable) -> list:
-        """Return [function(item), ...], maybe in several threads."""
-        ...  # pragma: no cover
+class Exchange(ABC):
+    """How a learner exchanges contributions with other workers."""
 
+    @abstractmethod
+    def each(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Return [function(item), ...], possibly computed in several threads."""
+
+    @abstractmethod
     def total(self, contributions: dict[int, Contribution], like: np.ndarray) -> Contribution:
-        """Return the sum over all replicas of the round, given those of this worker, which are spent.
+        """Return the sum over all replicas of the round.
 
-        like: a vector of the length and dtype of all of them.
+        Parameters
+        ----------
+        contributions : dict
+            Those of this worker, by replica; their vectors are overwritten.
+        like : ndarray
+            A vector of the length and dtype of all of them.
         """
-        ...  # pragma: no cover
 
 
 class Learner(ABC):
-    """What a worker keeps between rounds: the state, and buffers for each of its replicas."""
+    """What a worker keeps between rounds: the state, and buffers for each of its replicas.
+
+    Parameters
+    ----------
+    job : TrainingJob
+    state : TrainState
+        Where training starts; its arrays are copied.
+    """
 
     def __init__(self, job: TrainingJob, state: TrainState):
         self.job = job
@@ -47,23 +62,32 @@ class Learner(ABC):
 
     @abstractmethod
     def contribute(self, replica: int, pieces: list[Piece], shards: Mapping[int, Shard]) -> Contribution:
-        """Return what a replica brings to a round, in buffers that the next round uses again."""
+        """Return a replica's contribution to a round, in buffers that the next round overwrites."""
 
     @abstractmethod
     def apply(self, total: Contribution) -> None:
-        """Learn from a round's merged contributions."""
+        """Learn from the merged contributions of a round."""
 
     def round(self, pieces: dict[int, list[Piece]], shards: Mapping[int, Shard], exchange: Exchange) -> None:
-        """Carry out one round; pieces holds those of this worker's replicas that take part."""
+        """Carry out one round.
+
+        Parameters
+        ----------
+        pieces : dict
+            The pieces of this worker's replicas that take part, by replica.
+        shards : mapping
+            Shards by number.
+        exchange : Exchange
+        """
         found = exchange.each(lambda replica: self.contribute(replica, pieces[replica], shards), pieces)
         self.apply(self.total(dict(zip(pieces, found, strict=True)), exchange))
 
     @abstractmethod
     def total(self, found: dict[int, Contribution], exchange: Exchange) -> Contribution:
-        """Return the sum over all replicas, given what those of this worker bring."""
+        """Return the sum over all replicas, given the contributions of this worker's."""
 
     def state(self) -> TrainState:
-        """Return what has been learned; its arrays go on changing if training does."""
+        """Return what has been learned; its arrays change when training continues."""
         return replace(
             self._start,
             params=self._params,

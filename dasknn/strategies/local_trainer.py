@@ -1,4 +1,4 @@
-"""Steps that a replica takes by itself, in arrays of its own."""
+"""Steps that a replica takes alone, in arrays of its own."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from dasknn.engine.workspace import Workspace, Workspaces
 
 
 def batch_bounds(n_rows: int, batch_size: int) -> list[int]:
-    """Return where batches of batch_size rows begin, and where the last, which may be shorter, ends."""
+    """Return where batches of batch_size rows begin, and where the last one, which may be shorter, ends."""
     return [*range(0, n_rows, batch_size), n_rows]
 
 
 class LocalTrainer:
     """Takes optimizer steps of one network in one process.
 
-    Begins from a TrainState with one network's params (n,), which it copies.
+    Parameters
+    ----------
+    job : TrainingJob
+    state : TrainState
+        Where training starts, with the params (n,) of one network; its arrays are copied.
     """
 
     def __init__(self, job: TrainingJob, state: TrainState):
@@ -44,7 +48,7 @@ class LocalTrainer:
         self.begin(state)
 
     def begin(self, state: TrainState) -> None:
-        """Begin anew, from a state."""
+        """Start again, from this state."""
         self._state = state
         np.copyto(self._params, state.params)
         np.copyto(self._slots, state.slots)
@@ -53,9 +57,17 @@ class LocalTrainer:
         self._metric_sums = state.metric_sums
 
     def train(self, shard: Shard, order: np.ndarray | slice, bounds: Iterable[int], number: int = 0) -> None:
-        """Take a step on each batch of `order`, rows of the shard: from one of the bounds to the next.
+        """Take a step on each batch of rows of a shard.
 
-        number: that of the shard, on which noise depends.
+        Parameters
+        ----------
+        shard : Shard
+        order : ndarray of int or slice
+            Rows of the shard.
+        bounds : iterable of int
+            Where batches begin and end in `order`: each goes from one bound to the next.
+        number : int
+            The number of the shard, on which noise depends.
         """
         for begin, end in pairwise(bounds):
             if isinstance(order, slice):
@@ -67,7 +79,7 @@ class LocalTrainer:
             self._take_step(workspace, self._job.noise(self._step, number, begin))
 
     def state(self) -> TrainState:
-        """Return what has been learned; its arrays go on changing if training does."""
+        """Return what has been learned; its arrays change when training continues."""
         return replace(
             self._state,
             params=self._params,
@@ -87,7 +99,7 @@ class LocalTrainer:
         self._n_samples += n_rows
         self._metric_sums = self._metric_sums + workspace.metric_sums
         if not weight_sum:
-            # Rows that do not count leave the network as it is.
+            # Rows of weight 0 do not change the network.
             return
         self._step += 1
         rate = self._job.rate(self._state.learning_rate, self._step)

@@ -1,4 +1,4 @@
-"""Networks train apart; their predictions are averaged."""
+"""Networks train separately; their predictions are averaged."""
 
 from __future__ import annotations
 
@@ -7,52 +7,73 @@ from typing import ClassVar
 
 import numpy as np
 
-from dasknn.engine.schedule import Schedule
-from dasknn.engine.state import Contribution, TrainState, merge_numbers
+from dasknn.engine.schedule import Piece, Schedule
+from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, merge_numbers
 from dasknn.strategies.local_trainer import LocalTrainer, batch_bounds
 from dasknn.strategies.weights import LocalTraining
 
 
 @dataclass(frozen=True)
 class PredictionAveraging(LocalTraining):
-    """As many networks as replicas, each trained apart on its own rows; their predictions are averaged.
+    """One network per replica, each trained on its own rows; their predictions are averaged.
 
-    Deep ensembles (Lakshminarayanan et al. 2017), soft voting. `members` is another name of `replicas`;
-    every member takes steps of the whole batch_size. Nothing is exchanged but finished members.
+    This is a deep ensemble with soft voting. Every member takes steps of the whole batch_size. Only finished
+    members are sent.
+
+    Parameters
+    ----------
+    members : int or None, default=None
+        How many networks; another name of `replicas`.
+    replicas : int or None, default=None
+        None for one per thread of the cluster, while each has enough rows.
+
+    Raises
+    ------
+    ValueError
+        `members` is not positive, or differs from `replicas`.
+
+    References
+    ----------
+    Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles",
+    NeurIPS 2017.
     """
 
     members: int | None = None
     name: ClassVar[str] = "predictions"
     task_name: ClassVar[str] = "dasknn-train-member"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.members is not None and self.members < 1:
             raise ValueError(f"Expected members to be at least 1, received {self.members}.")
         if self.members is not None and self.replicas not in (None, self.members):
-            raise ValueError(f"Expected replicas={self.members}, the members, received {self.replicas}.")
+            raise ValueError(
+                f"Expected replicas to be {self.members}, the number of members, received {self.replicas}."
+            )
         object.__setattr__(self, "replicas", self.members or self.replicas)
         super().__post_init__()
 
-    def schedule(self, job, rows):
-        # Steps of members are their own: each takes as many as were asked for.
+    def schedule(self, job: TrainingJob, rows: list[int]) -> Schedule:
+        # Each member takes as many steps as were requested.
         return Schedule(1, lambda k: [sum(job.rows_of_epoch([own])) for own in rows])
 
-    def local_batch_size(self, job):
+    def local_batch_size(self, job: TrainingJob) -> int | None:
         return job.batch_size
 
-    def replicas_in_step(self, replicas):
+    def replicas_in_step(self, replicas: int) -> int:
         return 1
 
-    def init_state(self, job, params, replicas):
+    def init_state(self, job: TrainingJob, params: np.ndarray, replicas: int) -> TrainState:
         members = np.stack([params, *(job.init_params(member) for member in range(1, replicas))])
         slots = np.stack([job.initial_slots(member) for member in members])
         return TrainState(members, slots, job.optimizer.initial_rate)
 
-    def share(self, state, replica):
+    def share(self, state: TrainState, replica: int) -> TrainState:
         return replace(state, params=state.params[replica], slots=state.slots[replica])
 
-    def visit(self, job, state, carry, shard, piece):
-        # carry: the member's own TrainState, whose loss_total and n_samples begin at 0.
+    def visit(
+        self, job: TrainingJob, state: TrainState, carry: TrainState | None, shard: Shard, piece: Piece
+    ) -> TrainState:
+        # carry: the member's own TrainState, whose loss_total and n_samples start at 0.
         trainer = LocalTrainer(job, state.begin_epoch(state.epoch) if carry is None else carry)
         order = job.row_order(state.epoch, piece.shard, len(shard))
         n_rows = piece.end - piece.begin
@@ -61,7 +82,7 @@ class PredictionAveraging(LocalTraining):
         trainer.train(shard, rows if isinstance(order, slice) else order[rows], bounds, piece.shard)
         return trainer.state()
 
-    def finish(self, job, state, carry):
+    def finish(self, job: TrainingJob, state: TrainState, carry: TrainState) -> Contribution:
         vector = np.concatenate([carry.params, carry.slots.reshape(-1)])
         return Contribution.of(
             vector[np.newaxis],
@@ -72,13 +93,13 @@ class PredictionAveraging(LocalTraining):
             carry.metric_sums,
         )
 
-    def merge(self, left, right):
-        # Members stand under one another, in the order of replicas.
+    def merge(self, left: Contribution, right: Contribution) -> Contribution:
+        # Members are stacked, in the order of replicas.
         return Contribution(
             np.concatenate([left.vector, right.vector]), merge_numbers(left.numbers, right.numbers)
         )
 
-    def apply(self, job, state, total):
+    def apply(self, job: TrainingJob, state: TrainState, total: Contribution) -> TrainState:
         n_params = state.params.shape[1]
         return replace(
             state,

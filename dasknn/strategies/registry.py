@@ -9,7 +9,13 @@ from dasknn.strategies.weights import WeightAveraging
 
 
 def get(strategy: str | Strategy) -> Strategy:
-    """Return the strategy of that name. ValueError: neither a name nor a Strategy."""
+    """Return the strategy of that name; a Strategy is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        It is neither a name nor a Strategy.
+    """
     if isinstance(strategy, Strategy):
         return strategy
     by_name = {kind.name: kind for kind in (GradientAveraging, WeightAveraging, PredictionAveraging)}
@@ -21,5 +27,5 @@ def get(strategy: str | Strategy) -> Strategy:
     )
 
 
-# What people who come from TensorFlow call it.
+# TensorFlow's names for it.
 MirroredStrategy = MultiWorkerMirroredStrategy = GradientAveraging

@@ -1,15 +1,15 @@
 """What a replica does in a round, how the results of replicas merge, and how they are applied.
 
-A strategy is frozen settings with four functions, all pure: they change nothing that they were given.
+A strategy is frozen settings with four functions, all pure: they do not change their arguments.
 
     visit(job, state, carry, shard, piece) -> carry        one replica goes through rows of one shard
     finish(job, state, carry) -> Contribution               after the last shard of its round
     merge(left, right) -> Contribution                      in replica order, as a binary tree
-    apply(job, state, contribution) -> TrainState           once a round
+    apply(job, state, contribution) -> TrainState           once per round
 
-`schedule` says how far every replica goes in each round of an epoch. Whoever carries these calls out decides
-nothing that could change a bit: tasks on a cluster do so one by one; a worker that stays with a training
-for many rounds asks for a `learner`, which does the same in place.
+`schedule` says how far every replica goes in each round of an epoch. The transport that makes these calls
+decides nothing that could change a bit: tasks on a cluster make them one by one; a worker that stays with a
+training for many rounds uses a `learner`, which does the same in place.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dasknn.strategies.learner import Learner
 class _Scopes(threading.local):
     """The strategies whose scopes this thread is in, the innermost last."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.entered: list[Strategy] = []
 
 
@@ -47,26 +47,43 @@ def in_scope() -> Strategy | None:
 
 @dataclass(frozen=True)
 class Strategy(ABC):
-    """What the three averages have in common.
+    """Base class of the three averages.
 
-    replicas: how many train side by side; None leaves it to the face, which counts the cluster's threads.
+    Parameters
+    ----------
+    replicas : int or None, default=None
+        How many replicas train side by side; None for one per thread of the cluster, while each has enough
+        rows. A keyword argument.
+
+    Attributes
+    ----------
+    name : str
+        Its name for the argument `strategy`.
+    task_name : str
+        The name of its tasks on the dashboard.
+    steps_apart : bool
+        Whether replicas take steps of their own, on their own rows, between two averages.
     """
 
     replicas: int | None = field(default=None, kw_only=True)
     name: ClassVar[str]
     task_name: ClassVar[str]
-    #: Whether replicas take steps of their own, each on rows of its own, between two averages.
     steps_apart: ClassVar[bool] = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.replicas is not None and not (isinstance(self.replicas, Integral) and self.replicas >= 1):
             raise ValueError(f"Expected replicas to be None or at least 1, received {self.replicas!r}.")
 
     @contextmanager
     def scope(self) -> Iterator[Strategy]:
-        """Make the models that are created within use this strategy, as TensorFlow's `scope` does.
+        """Make models that are created in this context use the strategy, as TensorFlow's `scope` does.
 
-        A scope may be entered again within itself. RuntimeError: within the scope of another strategy.
+        A scope may be entered again within itself.
+
+        Raises
+        ------
+        RuntimeError
+            The scope of another strategy is active.
         """
         current = in_scope()
         if current is not None and current != self:
@@ -92,10 +109,16 @@ class Strategy(ABC):
 
     @abstractmethod
     def schedule(self, job: TrainingJob, rows: list[int]) -> Schedule:
-        """Return how far replicas go in each round of an epoch. rows: how many each has."""
+        """Return how far replicas go in each round of an epoch.
+
+        rows: the number of rows of each replica.
+        """
 
     def rounds(self, job: TrainingJob, shards: list[dict[int, int]], epoch: int) -> Iterator[Round]:
-        """Yield the rounds of an epoch. shards[replica] maps shard number to its number of rows."""
+        """Yield the rounds of an epoch.
+
+        shards[replica] maps the numbers of its shards to their numbers of rows.
+        """
         schedule = self.schedule(job, [sum(replica.values()) for replica in shards])
         cursors = [ShardCursor(job, replica, own, epoch) for replica, own in enumerate(shards)]
         for k in range(schedule.n_rounds):
@@ -106,34 +129,52 @@ class Strategy(ABC):
             yield pieces
 
     @abstractmethod
-    def visit(self, job, state: TrainState, carry, shard: Shard, piece: Piece) -> Any:
-        """Go through the rows of a piece; carry is what came of the replica's piece before, or None."""
+    def visit(self, job: TrainingJob, state: TrainState, carry: Any, shard: Shard, piece: Piece) -> Any:
+        """Return what a replica has after the rows of a piece.
+
+        Parameters
+        ----------
+        job : TrainingJob
+        state : TrainState
+            The state before the round.
+        carry : object or None
+            The result of the replica's previous piece in this round, or None.
+        shard : Shard
+            The shard of the piece.
+        piece : Piece
+        """
 
     @abstractmethod
-    def finish(self, job, state: TrainState, carry) -> Contribution:
-        """Turn what the last visit of a round brought into a contribution."""
+    def finish(self, job: TrainingJob, state: TrainState, carry: Any) -> Contribution:
+        """Turn the result of a replica's last visit in a round into its contribution."""
 
     @abstractmethod
-    def apply(self, job, state: TrainState, total: Contribution) -> TrainState:
-        """Return the state after the round."""
+    def apply(self, job: TrainingJob, state: TrainState, total: Contribution) -> TrainState:
+        """Return the state after a round with these merged contributions."""
 
     def merge(self, left: Contribution, right: Contribution) -> Contribution:
         """Return the sum of two contributions."""
         return Contribution(left.vector + right.vector, merge_numbers(left.numbers, right.numbers))
 
     def learner(self, job: TrainingJob, state: TrainState) -> Learner:
-        """Return what carries rounds out in place. TypeError: replicas exchange nothing between rounds."""
-        raise TypeError(f"Replicas exchange nothing with strategy {self.name!r}.")
+        """Return an object that carries out rounds in place.
+
+        Raises
+        ------
+        TypeError
+            Replicas of this strategy exchange nothing between rounds.
+        """
+        raise TypeError(f"Expected a strategy whose replicas exchange data, received {self.name!r}.")
 
     def contribution_length(self, job: TrainingJob) -> int:
-        """Return how many numbers one replica brings to a round."""
+        """Return the length of the vector that one replica contributes to a round."""
         return job.network.n_params * (1 + job.n_slots)
 
     @property
     def remembers(self) -> bool:
-        """Whether replicas keep something from round to round of an epoch, besides the state.
+        """Whether replicas keep something from round to round of an epoch, in addition to the state.
 
-        Then an epoch is carried out by learners as a whole.
+        Then learners have to carry out whole epochs.
         """
         return False
 
@@ -142,7 +183,7 @@ class Strategy(ABC):
         return replicas
 
     def init_state(self, job: TrainingJob, params: np.ndarray, replicas: int) -> TrainState:
-        """Return the state before the first step, with those parameters (n,)."""
+        """Return the state before the first step, with these parameters (n,)."""
         return TrainState(params, job.initial_slots(params), job.optimizer.initial_rate)
 
     def share(self, state: TrainState, replica: int) -> TrainState:

@@ -1,29 +1,42 @@
-"""Weights are averaged every so many steps, or once an epoch."""
+"""Weights are averaged after a number of steps, or once per epoch."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from dasknn.engine.schedule import Piece, Schedule
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState
-from dasknn.strategies.learner import Learner
+from dasknn.strategies.learner import Exchange, Learner
 from dasknn.strategies.local_trainer import LocalTrainer
 from dasknn.strategies.strategy import Strategy
 
 
 class WeightLearner(Learner):
-    """Replicas that take steps of their own, and begin each round from their mean.
+    """Replicas that take steps of their own, and start each round from their mean.
 
-    local_batch_size: rows of a step of one replica; None: all that a round gives it of a shard. outer: what
-    makes the next parameters of the old ones and the mean, with a slot of its own; None: the mean.
+    Parameters
+    ----------
+    job : TrainingJob
+    state : TrainState
+    local_batch_size : int or None
+        Rows of one step of one replica; None for all that a round gives it of a shard.
+    outer : OuterNesterov or None
+        Makes the next parameters from the old ones and the mean; it has the last slot. None takes the mean.
     """
 
-    def __init__(self, job, state, local_batch_size: int | None, outer: Any = None):
+    def __init__(
+        self,
+        job: TrainingJob,
+        state: TrainState,
+        local_batch_size: int | None,
+        outer: OuterNesterov | None = None,
+    ):
         super().__init__(job, state)
         self._local_batch_size = local_batch_size
         self._outer = outer
@@ -32,12 +45,10 @@ class WeightLearner(Learner):
         self._n_inner = job.n_slots
         self._like = np.empty((1 + self._n_inner) * len(self._params), self._params.dtype)
 
-    def total(self, found, exchange):
-        """See Learner.total."""
+    def total(self, found: dict[int, Contribution], exchange: Exchange) -> Contribution:
         return exchange.total(found, self._like)
 
-    def contribute(self, replica, pieces, shards):
-        """See Learner.contribute."""
+    def contribute(self, replica: int, pieces: list[Piece], shards: Mapping[int, Shard]) -> Contribution:
         start = self._beginning()
         if replica not in self._trainers:
             self._trainers[replica] = LocalTrainer(self.job, start)
@@ -49,18 +60,18 @@ class WeightLearner(Learner):
         return self.contribution(trainer.state(), self._step, vector)
 
     def go_on(self, carry: TrainState | None, piece: Piece, shard: Shard) -> TrainState:
-        """Return a replica's own state after a piece of its round; carry is that before it, or None."""
+        """Return a replica's own state after a piece; carry is the one before it, None for the first."""
         trainer = LocalTrainer(self.job, self._beginning() if carry is None else carry)
         self._train(trainer, piece, shard)
         return trainer.state()
 
     def _beginning(self) -> TrainState:
-        """Return what replicas begin a round with; the sums of rows and losses count from 0."""
+        """Return the state with which replicas start a round; its sums of rows and losses are 0."""
         begun = self.state().begin_epoch(self._start.epoch)
         return replace(begun, slots=self._slots[: self._n_inner])
 
     def _train(self, trainer: LocalTrainer, piece: Piece, shard: Shard) -> None:
-        # In batches of nearly one size: a step on a few rows that are left over would do harm.
+        # In batches of nearly the same size: a step on only a few remaining rows would do harm.
         n_rows = piece.end - piece.begin
         n_steps = max(1, round(n_rows / (self._local_batch_size or n_rows)))
         bounds = (n_rows * step // n_steps for step in range(n_steps + 1))
@@ -68,7 +79,7 @@ class WeightLearner(Learner):
 
     @staticmethod
     def contribution(found: TrainState, step: int, vector: np.ndarray | None = None) -> Contribution:
-        """Return parameters and slots of a replica, times the weight of its rows, which began at `step`."""
+        """Return a replica's parameters and slots, times the weight of its rows. It started at `step`."""
         n_params = len(found.params)
         if vector is None:
             vector = np.empty((1 + len(found.slots)) * n_params, found.params.dtype)
@@ -84,8 +95,7 @@ class WeightLearner(Learner):
             found.metric_sums,
         )
 
-    def apply(self, total):
-        """See Learner.apply."""
+    def apply(self, total: Contribution) -> None:
         self._n_samples += total.n_samples
         self._metric_sums = self._metric_sums + total.metric_sums
         if not total.weight_sum:
@@ -96,7 +106,7 @@ class WeightLearner(Learner):
         if self._outer is None:
             np.copyto(self._params, mean[:n_params])
         else:
-            # What is not learned, such as moving averages, has no direction to go on in.
+            # Parameters that are not learned, such as moving averages, have no direction to continue in.
             learned = slice(0, self.job.network.n_learned)
             np.copyto(self._params[learned.stop :], mean[learned.stop : n_params])
             self._outer.update(self._params[learned], mean[learned], self._slots[self._n_inner, learned])
@@ -113,7 +123,7 @@ class WeightLearner(Learner):
 
 @dataclass(frozen=True)
 class LocalTraining(Strategy):
-    """Replicas take steps of their own through their shards."""
+    """Base class of strategies whose replicas take steps of their own."""
 
     steps_apart: ClassVar[bool] = True
 
@@ -121,24 +131,45 @@ class LocalTraining(Strategy):
     def local_batch_size(self, job: TrainingJob) -> int | None:
         """Return the rows of one step of one replica; None stands for a whole shard."""
 
-    def schedule(self, job, rows):
+    def schedule(self, job: TrainingJob, rows: list[int]) -> Schedule:
         rows = job.rows_of_epoch(rows)
         return Schedule(1, lambda k: rows)
 
 
 @dataclass(frozen=True)
 class OuterNesterov:
-    """An outer optimizer, which takes what a round has changed for a gradient (DiLoCo, Douillard 2023).
+    """An outer optimizer with Nesterov momentum, which uses the change of a round as a gradient.
 
-    d = before - mean;  v = momentum * v + d;  before -= learning_rate * (d + momentum * v). With rate 1
-    and momentum 0 it is the plain mean. SlowMo (Wang 2020) and DiLoCo keep each replica's own optimizer
-    state; here those are averaged, so that the state of a training is one value.
+    After each round, with `d = before - mean`: `v = momentum * v + d`, and
+    `before -= learning_rate * (d + momentum * v)`. With learning_rate 1 and momentum 0 it takes the mean.
+
+    Parameters
+    ----------
+    learning_rate : float, default=0.7
+        Larger than 0.
+    momentum : float, default=0.9
+        In [0, 1).
+
+    Raises
+    ------
+    ValueError
+        A parameter is out of its range.
+
+    Notes
+    -----
+    SlowMo and DiLoCo keep each replica's own optimizer state. Here those are averaged, so that the state of a
+    training is one value.
+
+    References
+    ----------
+    Douillard et al., "DiLoCo: Distributed Low-Communication Training of Language Models", 2023.
+    Wang et al., "SlowMo: Improving Communication-Efficient Distributed SGD with Slow Momentum", ICLR 2020.
     """
 
     learning_rate: float = 0.7
     momentum: float = 0.9
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (self.learning_rate > 0 and 0 <= self.momentum < 1):
             raise ValueError(
                 "OuterNesterov expects learning_rate > 0 and momentum in [0, 1), received "
@@ -146,7 +177,7 @@ class OuterNesterov:
             )
 
     def update(self, params: np.ndarray, mean: np.ndarray, velocity: np.ndarray) -> None:
-        """Change params and velocity in place; mean is spent."""
+        """Change params (n,) and velocity (n,) in place; mean (n,) is overwritten."""
         change = np.subtract(params, mean, out=mean)
         np.multiply(velocity, self.momentum, out=velocity)
         np.add(velocity, change, out=velocity)
@@ -158,11 +189,29 @@ class OuterNesterov:
 
 @dataclass(frozen=True)
 class WeightAveraging(LocalTraining):
-    """Replicas train apart for a while; then their weights, and their optimizers' states, are averaged.
+    """Replicas train apart for some steps; then their weights and optimizer states are averaged.
 
-    Local SGD, federated averaging (McMahan et al. 2017): replicas count by the weight of their rows.
-    Fewer exchanges, at the price of slower learning than averaged gradients. every: steps between
-    averages, or "epoch". outer: None for the plain mean, or an `OuterNesterov`.
+    This is local SGD, or federated averaging: replicas count by the weight of their rows. There are fewer
+    exchanges than with averaged gradients, but learning is slower.
+
+    Parameters
+    ----------
+    every : int or "epoch", default="epoch"
+        Steps between two averages.
+    outer : OuterNesterov or None, default=None
+        How the mean changes the weights; None takes the mean.
+    replicas : int or None, default=None
+        How many replicas train side by side; None for one per thread of the cluster, while each has enough
+        rows.
+
+    Raises
+    ------
+    ValueError
+        `every` is neither "epoch" nor a positive number.
+
+    References
+    ----------
+    McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017.
     """
 
     every: int | str = "epoch"
@@ -170,23 +219,23 @@ class WeightAveraging(LocalTraining):
     name: ClassVar[str] = "weights"
     task_name: ClassVar[str] = "dasknn-train-replica"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.every != "epoch" and not (isinstance(self.every, Integral) and self.every >= 1):
             raise ValueError(
                 f"WeightAveraging expects every='epoch' or a number of steps, received {self.every!r}."
             )
 
-    def schedule(self, job, rows):
+    def schedule(self, job: TrainingJob, rows: list[int]) -> Schedule:
         local = self.local_batch_size(job)
-        if self.every == "epoch" or local is None:
+        if isinstance(self.every, str) or local is None:
             return super().schedule(job, rows)
         rows = job.rows_of_epoch(rows)
         steps = [-(-n // local) for n in rows]
         n_rounds = -(-max(steps) // self.every)
 
         def goals(k: int) -> list[int]:
-            # Whole steps, so that the batches of a round are of one size.
+            # Whole steps, so that the batches of a round have the same size.
             return [
                 min(n, local * (of_replica * (k + 1) // n_rounds))
                 for n, of_replica in zip(rows, steps, strict=True)
@@ -194,25 +243,27 @@ class WeightAveraging(LocalTraining):
 
         return Schedule(n_rounds, goals)
 
-    def local_batch_size(self, job):
+    def local_batch_size(self, job: TrainingJob) -> int | None:
         return None if job.batch_size is None else max(1, job.batch_size // job.replicas)
 
-    def init_state(self, job, params, replicas):
+    def init_state(self, job: TrainingJob, params: np.ndarray, replicas: int) -> TrainState:
         state = super().init_state(job, params, replicas)
         if self.outer is None:
             return state
         return replace(state, slots=np.concatenate([state.slots, np.zeros_like(params)[np.newaxis]]))
 
-    def learner(self, job, state):
+    def learner(self, job: TrainingJob, state: TrainState) -> WeightLearner:
         return WeightLearner(job, state, self.local_batch_size(job), self.outer)
 
-    def visit(self, job, state, carry, shard, piece):
+    def visit(
+        self, job: TrainingJob, state: TrainState, carry: TrainState | None, shard: Shard, piece: Piece
+    ) -> TrainState:
         return self.learner(job, state).go_on(carry, piece, shard)
 
-    def finish(self, job, state, carry):
+    def finish(self, job: TrainingJob, state: TrainState, carry: TrainState) -> Contribution:
         return WeightLearner.contribution(carry, state.step)
 
-    def apply(self, job, state, total):
+    def apply(self, job: TrainingJob, state: TrainState, total: Contribution) -> TrainState:
         learner = self.learner(job, state)
         learner.apply(Contribution(total.vector.copy(), total.numbers))
         return learner.state()

@@ -19,6 +19,7 @@ from dasknn.engine.schedule import ShardCursor
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, merge_numbers
 from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError
 from dasknn.strategies import Strategy, auto
+from dasknn.strategies.learner import Exchange
 from dasknn.training.tasks import OnTasks
 from dasknn.training.transport import LossAndGrad, OnWave, Transport, layout_of
 
@@ -249,8 +250,8 @@ def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> R
     return Report(found if group.rank == 0 else None, digest, group.bytes_sent, compute, exchanges)
 
 
-class _Exchange:
-    """What a learner sees of the group: see `learner.Exchange`."""
+class _Exchange(Exchange):
+    """An exchange with the other members of the group."""
 
     def __init__(self, group: Group, n_threads: int, n_numbers: int):
         self._group = group
