@@ -13,7 +13,7 @@ from __future__ import annotations
 #: its handlers are the questions that a client can ask it.
 ATTRIBUTES: dict[str, dict[str, str]] = {
     "distributed.Client": {"_scheduler_identity": "cluster/origins.py"},
-    "distributed.Client.loop": {"asyncio_loop": "cluster/distributed.py"},
+    "distributed.Client.loop": {"asyncio_loop": "cluster/scheduler.py"},
     "distributed.Scheduler": {
         "clients": "cluster/clock.py, dashboard/board.py",
         "http_application": "dashboard/server.py, cli/session.py",
@@ -24,7 +24,7 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
     "distributed.Scheduler.handlers": {
         "events": "cluster/distributed.py",
         "get_error_cause": "cluster/distributed.py",
-        "identity": "cluster/distributed.py",
+        "identity": "cluster/scheduler.py",
         "log_event": "cluster/distributed.py",
     },
     "distributed.Scheduler.tasks": {
