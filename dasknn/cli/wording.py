@@ -16,9 +16,9 @@ TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     # checkpoints, and connections that are gone
     (r"Pass resume=True to resume", "Add --resume to resume"),
     (
-        r"The model has the weights of the last whole epoch\. Connect a new client; with "
-        r"fit\(\.\.\., checkpoint='folder', resume=True\) training goes on where it was\.",
-        "Start the command again: with --checkpoint FOLDER and --resume it goes on from the last epoch.",
+        r"The model has the weights of the last complete epoch\. Connect a new client; with "
+        r"fit\(\.\.\., checkpoint='folder', resume=True\) training resumes where it stopped\.",
+        "Start the command again: with --checkpoint FOLDER and --resume it resumes from the last epoch.",
     ),
     (
         r"; the model has the weights of the last good epoch\.",
