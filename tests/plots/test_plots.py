@@ -502,7 +502,8 @@ def test_what_is_wrong_is_told_with_its_partition():
 
 def test_nan_in_the_rows_of_a_network_is_told_with_its_column(two_classes):
     X, y, _, _ = two_classes
-    frame = pd.DataFrame(X, columns=list("abcde"))
+    # Before pandas 3, the frame would share X.
+    frame = pd.DataFrame(X.copy(), columns=list("abcde"))
     model = MLPClassifier((2,), max_iter=1, random_state=0).fit(frame, y)
     frame.loc[700, "d"] = np.nan
     data = dd.from_pandas(frame.assign(y=y), npartitions=3)
