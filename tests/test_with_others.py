@@ -211,9 +211,7 @@ def test_an_ensemble_goes_on_with_as_many_members_as_it_has(client, dask_digits)
 def test_going_on_with_other_layers_members_or_labels_is_refused(dask_digits):
     X, y = dask_digits
     model = MLPClassifier(**SMALL).fit(X, y)
-    with pytest.raises(
-        ValueError, match=r"with the layers that were fitted, \[\(64, 8\), \(8, 10\)\]"
-    ):
+    with pytest.raises(ValueError, match=r"with the layers that were fitted, \[\(64, 8\), \(8, 10\)\]"):
         model.set_params(hidden_layer_sizes=(9,)).partial_fit(X, y)
     model.set_params(hidden_layer_sizes=(8,))
     with pytest.raises(ValueError, match=r"`y` has classes not in `self\.classes_`"):
