@@ -1,8 +1,12 @@
 """Files at a path or an fsspec URL (s3://, gs://, abfs://, memory://, ...), written whole or not at all.
 
-A path, or a file:// URL: a temporary file beside it, synced and renamed. Any other URL: uploaded under a
-temporary name beside it and moved. Credentials and endpoints come from the environment or from fsspec's own
-configuration.
+Both are written under a temporary name beside the file and then renamed, on this machine after a sync.
+Credentials and endpoints come from the environment or from fsspec's own configuration.
+
+Transactions of fsspec are not used, since they promise less. On this machine the temporary file is in the
+folder of the system, which may be on another disk: it is then copied to its place, and never synced. A
+transaction belongs to the file system object, which all threads share, so threads would commit or discard
+each other's files. And in stores without transactions, an interrupted write leaves a part of the file.
 """
 
 from __future__ import annotations
@@ -14,17 +18,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 
 def write(path: str | os.PathLike, data: bytes | memoryview) -> None:
-    """Write a file; whoever reads the path sees the old file or the new one, never a part.
+    """Write a file. Readers of the path see the old file or the new one, never a part.
 
     FileNotFoundError: there is no such folder. OSError: it could not be written; nothing of it is left.
     """
     store, place = _resolved(path)
-    if store is None:
+    if isinstance(store, LocalFileSystem):
         _write_here(place, data)
         return
     folder, name = posixpath.split(place)
@@ -57,7 +62,7 @@ def _write_here(path: str, data: bytes | memoryview) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    """Have the new name survive a loss of power, where the system can sync folders."""
+    """Sync a folder, so that a new name in it survives a loss of power, where the system can do so."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -67,31 +72,26 @@ def _sync_folder(folder: str) -> None:
 
 
 def read(path: str | os.PathLike) -> bytes:
-    """Return what a file holds. FileNotFoundError: there is none; OSError: it cannot be read."""
+    """Return the bytes of a file. FileNotFoundError: there is none; OSError: it cannot be read."""
     store, place = _resolved(path)
-    if store is None:
-        if not os.path.isfile(place):
-            raise FileNotFoundError(f"Expected a file at {place!r}, found none.")
-        return Path(place).read_bytes()
     with _os_errors(path):
-        return store.cat_file(place)
+        try:
+            return store.cat_file(place)
+        except (FileNotFoundError, IsADirectoryError):
+            raise FileNotFoundError(f"Expected a file at {os.fspath(path)!r}, found none.") from None
 
 
 def exists(path: str | os.PathLike) -> bool:
     """Return whether there is a file, or a folder."""
     store, place = _resolved(path)
-    if store is None:
-        return os.path.exists(place)
     with _os_errors(path):
         store.invalidate_cache(posixpath.dirname(place))
         return store.exists(place)
 
 
 def names(folder: str | os.PathLike) -> list[str]:
-    """Return the names of what is in a folder, sorted; none where there is no folder."""
+    """Return the names of the files and folders in a folder, sorted; none where there is no folder."""
     store, place = _resolved(folder)
-    if store is None:
-        return sorted(os.listdir(place)) if os.path.exists(place) else []
     with _os_errors(folder):
         store.invalidate_cache(place)
         try:
@@ -104,20 +104,13 @@ def names(folder: str | os.PathLike) -> list[str]:
 def remove(path: str | os.PathLike) -> None:
     """Remove a file, if it is there."""
     store, place = _resolved(path)
-    with suppress(FileNotFoundError):
-        if store is None:
-            os.unlink(place)
-            return
-        with _os_errors(path):
-            store.rm_file(place)
+    with suppress(FileNotFoundError), _os_errors(path):
+        store.rm_file(place)
 
 
 def make_folder(path: str | os.PathLike) -> None:
     """Make a folder, and those above it, where they are missing."""
     store, place = _resolved(path)
-    if store is None:
-        os.makedirs(place, exist_ok=True)
-        return
     with _os_errors(path):
         store.makedirs(place, exist_ok=True)
 
@@ -135,12 +128,12 @@ def folder_of(path: str | os.PathLike) -> str:
 
 
 def check_folder(path: str | os.PathLike) -> Path | None:
-    """Return the folder of a file to be written to a path; None for a URL, whose folders may be mere names.
+    """Return the folder that a file will be written to; None for a URL, whose folders may be mere names.
 
     FileNotFoundError: there is no such folder. IsADirectoryError: the path is a folder itself.
     """
     store, place = _resolved(path)
-    if store is not None:
+    if not isinstance(store, LocalFileSystem):
         return None
     if Path(place).is_dir():
         raise IsADirectoryError(f"Expected the name of a file to write, received the folder {place}.")
@@ -150,21 +143,21 @@ def check_folder(path: str | os.PathLike) -> Path | None:
     return folder
 
 
-def _resolved(path: str | os.PathLike):
-    """Return (file system, path in it); None and a path for what is on this machine.
+def _resolved(path: str | os.PathLike) -> tuple[AbstractFileSystem, str]:
+    """Return (file system, path in it).
 
     ValueError: an unknown protocol. ImportError: a protocol that needs another package; it says which.
     """
     text = os.fspath(path)
     if "://" not in text:
-        return None, text
-    store, place = url_to_fs(text)
-    return (None, place) if isinstance(store, LocalFileSystem) else (store, place)
+        # Not as a URL: "~" and "::" are parts of names here.
+        return LocalFileSystem(), os.path.abspath(text)
+    return url_to_fs(text)
 
 
 @contextmanager
 def _os_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Turn the errors of stores, which have kinds of their own, into OSError."""
+    """Turn the errors of stores, which have classes of their own, into OSError."""
     try:
         yield
     except (OSError, ImportError):
