@@ -1,8 +1,13 @@
-"""Blocks: the rows of one partition as arrays, cast and checked where they are loaded."""
+"""Blocks: the rows of one partition as arrays, cast and checked where they are loaded.
+
+`load_block` looks for what is wrong with a partition and keeps it as `problem`; it does not raise, since a
+scheduler that computes a lost block again calls nothing else. Consumers of a block call its `check`, which
+raises if it has a problem.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,18 +30,32 @@ _NO_NUMBERS = "mMcV"
 class Block:
     """One partition, cast: X (n, p) C-ordered or CSR, y (n,) or (n, k) as it came, weight (n,) or None.
 
-    problem: why it cannot be trained on, where that was looked for.
+    problem: why its rows cannot be used, as `load_block` has found it.
     """
 
     X: Any
-    y: np.ndarray | None
-    weight: np.ndarray | None
+    y: np.ndarray | None = None
+    weight: np.ndarray | None = None
     problem: str | None = None
+
+    def check(self, number: int | None = None, shape: tuple[int, int] | None = None) -> None:
+        """Raise PartitionError for a block that has a problem, or another shape of X than it had before.
+
+        number: of the partition, for the message. shape: of X when the partition was first read.
+        """
+        refuse(self.problem, number)
+        for what, before, now in zip(("rows", "features"), shape or (), self.X.shape, strict=False):
+            if now != before:
+                raise PartitionError(
+                    f"Partition {number} had {before} {what} when it was first read, and has {now} now. "
+                    "Training reads the data many times, so its source must return the same rows each time: "
+                    "persist it or write it to Parquet once."
+                )
 
 
 @dataclass(frozen=True)
 class BlockInfo:
-    """What the driver learns of a block; `problem` says why it cannot be trained on."""
+    """Size and targets of a block, for the driver; `problem` says why its rows cannot be used."""
 
     n_rows: int
     n_features: int
@@ -46,11 +65,29 @@ class BlockInfo:
     problem: str | None = None
 
 
-def load_block(names, dtype, feature_names: list | None, *values) -> Block:
-    """Return the Block that the values of the sources of a Part make; X in that dtype.
+def refuse(problem: str | None, number: int | None = None) -> None:
+    """Raise PartitionError if there is a problem, with the partition of that number."""
+    if problem:
+        raise PartitionError(problem if number is None else f"Partition {number}: {problem}")
 
-    PartitionError: what is not of rows of numbers, y that is not of targets, rows in two orders.
-    """
+
+def load_block(names, dtype, feature_names: list | None, *values) -> Block:
+    """Return the Block that the values of the sources of a Part make, X in that dtype, with its problem."""
+    try:
+        block = _cast_block(names, dtype, feature_names, *values)
+    except PartitionError as error:
+        return Block(np.empty((0, 0), dtype), problem=str(error))
+    return replace(block, problem=problem_of(block.X, block.y, block.weight, feature_names))
+
+
+def load_targets(n_rows: int, y, weight) -> Block:
+    """Return y and weight as a Block with its problem, for X of so many rows that is looked at elsewhere."""
+    names = (("X",), ("y",)) if weight is None else (("X",), ("y",), ("weight",))
+    return load_block(names, np.float64, None, *(np.empty((n_rows, 0)), y, weight)[: len(names)])
+
+
+def _cast_block(names, dtype, feature_names: list | None, *values) -> Block:
+    """PartitionError: values that are no rows of numbers, y that is no targets, rows in two orders."""
     columns = columns_of(names, values)
     given = [name for group in names for name in group]
     for name in given:
@@ -95,34 +132,6 @@ def _weights(weight, dtype) -> np.ndarray:
     if weight.ndim != 1:
         raise PartitionError(f"Expected sample_weight of shape (n,), received shape {weight.shape}.")
     return weight
-
-
-def load_and_look(names, dtype, feature_names: list | None, *values) -> Block:
-    """Return the Block that the values make, with its problem if it has one.
-
-    It is found here, since a scheduler that computes a lost block again calls nothing else.
-    """
-    try:
-        block = load_block(names, dtype, feature_names, *values)
-    except PartitionError as error:
-        return Block(np.empty((0, 0), dtype), None, None, str(error))
-    return replace(block, problem=_problem(block, feature_names))
-
-
-def check_again(number: int, shape: tuple[int, int], block: Block) -> None:
-    """Raise PartitionError for a block that may have been computed again, and is not what it was.
-
-    shape: of X, when it was first read.
-    """
-    if block.problem:
-        raise PartitionError(f"Partition {number}: {block.problem}")
-    for what, before, now in zip(("rows", "features"), shape, block.X.shape, strict=True):
-        if now != before:
-            raise PartitionError(
-                f"Partition {number} had {before} {what} when it was first read, and has {now} now. Training "
-                "goes over the data many times: its source must give the same rows each time; persist it "
-                "or write it to Parquet once."
-            )
 
 
 def _one_column(values: np.ndarray) -> np.ndarray:
@@ -231,15 +240,11 @@ def inspect(summarize, block: Block) -> BlockInfo:
     return info(float(n_rows if block.weight is None else block.weight.sum()), targets)
 
 
-def refuse_problems(block: Block, feature_names: list | None = None) -> None:
-    """Raise PartitionError for a block that holds NaN or infinity, or whose rows do not match."""
-    if problem := _problem(block, feature_names):
-        raise PartitionError(problem)
-
-
-def _problem(block: Block, feature_names) -> str | None:
-    X, weight = block.X, block.weight
-    columns = [("y", block.y), ("sample_weight", weight)]
+def problem_of(
+    X, y: np.ndarray | None = None, weight: np.ndarray | None = None, feature_names: Sequence | None = None
+) -> str | None:
+    """Return what is wrong with the rows of a block: numbers of rows that differ, NaN, weights below 0."""
+    columns = [("y", y), ("sample_weight", weight)]
     for name, column in columns:
         if column is not None and len(column) != X.shape[0]:
             return f"X has {X.shape[0]} rows, {name} has {len(column)}."

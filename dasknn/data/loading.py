@@ -19,12 +19,10 @@ from dasknn.cluster.placement import place
 from dasknn.data.blocks import (
     Block,
     BlockInfo,
-    check_again,
     in_partition,
     inspect,
-    load_and_look,
     load_block,
-    refuse_problems,
+    refuse,
 )
 from dasknn.data.partitions import Part
 from dasknn.exceptions import PartitionError
@@ -55,7 +53,7 @@ def _take_side(
     seed: int | None, number: int, n_held_out: int, held_out: bool, shape: tuple[int, int], block: Block
 ) -> Block:
     """Return a block with the rows of one side alone, in order. PartitionError: it is not what it was."""
-    check_again(number, shape, block)
+    block.check(number, shape)
     n_rows = block.X.shape[0]
     if seed is None:
         order = np.arange(n_rows)[::-1]
@@ -182,7 +180,7 @@ def load(
     called after each partition. Raises PartitionError for a partition that holds NaN or infinity, differs in
     features, or whose rows do not match.
     """
-    to_block = partial(load_and_look, data[0].names, dtype, feature_names)
+    to_block = partial(load_block, data[0].names, dtype, feature_names)
     loading = _Loading(tasks, data, to_block, summarize, on_partition)
     for first in range(0, len(data), tasks.at_once):
         loading.load(range(first, min(first + tasks.at_once, len(data))))
@@ -258,8 +256,7 @@ class _Loading:
             raise
 
     def _take(self, number: int, info: BlockInfo) -> None:
-        if info.problem:
-            raise PartitionError(f"Partition {number}: {info.problem}")
+        refuse(info.problem, number)
         self.infos[number] = info
         self._budget.add(info.nbytes)
         self._on_partition()
@@ -333,14 +330,14 @@ def load_checked(number: int, names, dtype, feature_names: list | None, *values)
     """Return the Block of a partition that is looked at once. PartitionError, which names it: bad data."""
     with in_partition(number):
         block = load_block(names, dtype, feature_names, *values)
-        refuse_problems(block, feature_names)
+        block.check()
     return block
 
 
 def _load_again(load: Callable, number: int, shape: tuple[int, int], *values) -> Block:
     """Return a block that was loaded before. PartitionError: it is not what it was."""
     block = load(*values)
-    check_again(number, shape, block)
+    block.check(number, shape)
     return block
 
 

@@ -28,6 +28,7 @@ from dasknn.cluster.connect import connect
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.origins import Placed
 from dasknn.data import inputs, partitions
+from dasknn.data.blocks import refuse
 from dasknn.data.targets import has_decimals, is_decimal
 from dasknn.exceptions import PartitionError
 from dasknn.saving import schema
@@ -439,8 +440,7 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
     def _find(self, X, kinds: dict[str, Any]) -> Found:
         if not partitions.is_distributed(X):
             found = Found.in_table(kinds, X)
-            if found.problem:
-                raise PartitionError(found.problem)
+            refuse(found.problem)
             return found
         # sources: one Delayed for each partition -> a tuple of one pandas dataframe
         sources = partitions.together([X[list(kinds)]])
@@ -452,8 +452,7 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
         with connect(self.client, distributed=True, workers=self.workers, data=(X,)) as tasks:
             parts = tasks.values_of(add_summaries)
         for number, part in enumerate(parts):
-            if part.problem:
-                raise PartitionError(f"Partition {number}: {part.problem}")
+            refuse(part.problem, number)
         # In the order of partitions, whichever came first.
         return reduce(add, parts)
 

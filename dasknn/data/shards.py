@@ -13,7 +13,7 @@ import numpy as np
 
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
-from dasknn.data.blocks import Block, check_again, concatenate
+from dasknn.data.blocks import Block, concatenate
 from dasknn.data.loading import Loaded
 from dasknn.exceptions import PartitionError
 
@@ -194,7 +194,7 @@ class Shards:
 def _make_shard(make, pieces: list[Slice], shapes: list[tuple[int, int]], *blocks: Block):
     columns: list[list] = [[], [], []]
     for piece, shape, block in zip(pieces, shapes, blocks, strict=True):
-        check_again(piece.block, shape, block)
+        block.check(piece.block, shape)
         for column, data in zip(columns, (block.X, block.y, block.weight), strict=True):
             if data is not None:
                 column.append(_copy_of_rows(data, piece.begin, piece.end))

@@ -22,12 +22,10 @@ from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.local import LocalExecutor
 from dasknn.data import partitions
-from dasknn.data.blocks import select
+from dasknn.data.blocks import load_targets, select
 from dasknn.data.partitions import Part, columns_of, n_samples
-from dasknn.data.targets import as_array, first_missing
 from dasknn.engine.outputs import from_signs
 from dasknn.evaluation.responders import ANYWHERE, Responder
-from dasknn.exceptions import PartitionError
 
 # More distinct labels than this are hardly classes, and make no readable picture.
 _MOST_LABELS = 1_000
@@ -204,30 +202,15 @@ def _count(
     count: Count, names: tuple[tuple[str, ...], ...], number: int, responder: Responder, *values: Any
 ) -> list:
     columns = columns_of(names, values)
-    X, y, weight = columns["X"], as_array(columns["y"]), columns["weight"]
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if weight is not None:
-        weight = as_array(weight).reshape(-1).astype(np.float64)
-    if problem := _problem(n_samples(X), y, weight):
-        raise PartitionError(f"Partition {number}: {problem}")
+    block = load_targets(n_samples(columns["X"]), columns["y"], columns["weight"])
+    block.check(number)
+    y = block.y
+    assert y is not None, "there are no counts without targets"
     try:
-        return count(responder, X, y, weight)
+        return count(responder, columns["X"], y[:, 0] if y.shape[1:] == (1,) else y, block.weight)
     except Exception as error:
         error.add_note(f"This happened in partition {number}.")
         raise
-
-
-def _problem(n_rows: int, y: np.ndarray, weight: np.ndarray | None) -> str | None:
-    for name, column in (("targets", y), ("sample weights", weight)):
-        if column is not None and len(column) != n_rows:
-            return f"expected as many {name} as rows, {n_rows}, received {len(column)}."
-    if (row := first_missing(y)) is not None:
-        return f"the target in row {row} is {y[row]}. Drop such rows."
-    if weight is not None and not np.all((weight >= 0) & (weight < np.inf)):
-        row = int(np.argmin((weight >= 0) & (weight < np.inf)))
-        return f"the sample weight in row {row} is {weight[row]:g}; expected finite numbers >= 0."
-    return None
 
 
 def _merged(*several: list) -> list:

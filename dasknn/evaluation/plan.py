@@ -19,7 +19,7 @@ import numpy as np
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph, merge_tree
 from dasknn.data import inputs, partitions
-from dasknn.data.blocks import in_partition, load_block, refuse_problems, select
+from dasknn.data.blocks import in_partition, load_targets, select
 from dasknn.data.targets import ClassEncoder, as_numbers
 from dasknn.engine.outputs import from_signs
 from dasknn.evaluation import slicing
@@ -191,11 +191,8 @@ class Plan:
         if n_beside != n_rows:
             raise PartitionError(f"X has {n_rows} rows, slice_data has {n_beside}.")
         inputs.check_order({name: columns[name] for name in columns if columns[name] is not None})
-        # y and weights are checked as those of a fit, beside an X without columns.
-        names = (("X",), ("y",), ("weight",)) if columns["weight"] is not None else (("X",), ("y",))
-        rows = (np.empty((n_rows, 0)), columns["y"], columns["weight"])[: len(names)]
-        block = load_block(names, np.float64, None, *rows)
-        refuse_problems(block)
+        block = load_targets(n_rows, columns["y"], columns["weight"])
+        block.check()
         problem = self.ledgers[0].problem
         assert block.y is not None, "there is no evaluation without y"
         y = _targets(problem, block.y)

@@ -25,7 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dasknn.cluster.origins import Placed
 from dasknn.data import partitions
-from dasknn.data.blocks import Block, cast, refuse_problems
+from dasknn.data.blocks import cast, problem_of, refuse
 from dasknn.data.columns import check_columns
 from dasknn.data.targets import ClassEncoder, MultilabelEncoder, NumberEncoder, as_array
 from dasknn.engine.outputs import MARGINS, Outputs
@@ -114,7 +114,7 @@ class NetworkResponder(Responder):
             X = step.transform(X)
         names = list(X.columns) if partitions.is_dataframe(X) else None
         rows = cast(partitions.flat_rows(X), self.predictor.network.dtype)
-        refuse_problems(Block(rows, None, None), names)
+        refuse(problem_of(rows, feature_names=names))
         return rows
 
     def answers(self, X: Any, needs_labels: bool = True, needs_proba: bool = True) -> Answers:

@@ -11,7 +11,7 @@ import numpy as np
 from dasknn import callbacks as cb
 from dasknn.callbacks import progress
 from dasknn.data import inputs, partitions
-from dasknn.data.blocks import load_block, refuse_problems
+from dasknn.data.blocks import load_block
 from dasknn.engine.state import TrainState
 from dasknn.metrics import MetricSet
 from dasknn.models.layer_stack import DTYPE
@@ -99,7 +99,7 @@ def one_block(x, y, sample_weight):
     if sample_weight is not None:
         columns["weight"] = flat_columns(sample_weight)
     block = load_block(tuple((name,) for name in columns), DTYPE, None, *columns.values())
-    refuse_problems(block)
+    block.check()
     return block.X, block.y, block.weight
 
 

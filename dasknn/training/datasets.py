@@ -17,7 +17,7 @@ from sklearn.model_selection import train_test_split
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
 from dasknn.data import loading, partitions, skew
-from dasknn.data.blocks import Block, in_partition
+from dasknn.data.blocks import Block, in_partition, problem_of
 from dasknn.data.shards import make_shards
 from dasknn.data.targets import ClassWeights
 from dasknn.engine.state import Shard, TrainingJob
@@ -140,7 +140,8 @@ class RowsInProcess(Rows):
     def validate(
         self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None
     ) -> tuple[float, float]:
-        block = Block(self.X, self.y, self.weight)
+        problem = problem_of(self.X, self.y, self.weight)
+        block = Block(self.X, self.y, self.weight, problem)
         return prediction.validate_block(metric, weights, predictor, block).result()
 
 

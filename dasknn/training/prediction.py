@@ -14,7 +14,7 @@ from scipy.special import entr
 
 from dasknn.cluster.blas import single_blas_thread
 from dasknn.data import loading, partitions
-from dasknn.data.blocks import Block, cast, refuse_problems
+from dasknn.data.blocks import Block, cast
 from dasknn.data.targets import ClassEncoder, ClassWeights, MultilabelEncoder, NumberEncoder, as_numbers
 from dasknn.engine.network import Network
 
@@ -149,7 +149,7 @@ def score_block(metric, weights: ClassWeights | None, predictor: Predictor, bloc
     """
     y, weight = block.y, block.weight
     assert y is not None, "a score needs targets"
-    refuse_problems(block)
+    block.check()
     if weights is not None:
         weight = weights.rows(y, weight)
     return _score(metric, predictor, y, predictor.predict(block.X), weight)
@@ -188,7 +188,7 @@ def validate_block(metric, weights: ClassWeights | None, predictor: Predictor, b
     """
     y, weight = block.y, block.weight
     assert y is not None, "a validation needs targets"
-    refuse_problems(block)
+    block.check()
     if weights is not None:
         weight = weights.rows(y, weight)
     outputs = predictor.outputs(block.X)
@@ -240,7 +240,7 @@ class Evaluation:
 
 def evaluate_block(weights, evaluation: Evaluation, block: Block) -> np.ndarray:
     """Return `Evaluation.sums` of a block. PartitionError: bad data. weights of classes, or None."""
-    refuse_problems(block)
+    block.check()
     y, weight = block.y, block.weight
     assert y is not None, "an evaluation needs targets"
     if weights is not None:

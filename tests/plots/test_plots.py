@@ -483,8 +483,8 @@ def test_models_that_say_no_classes_are_refused(two_classes, display_type):
         (["a", "b"], [0.1, 0.2], {"pos_label": "c"}, "Look at the labels of y"),
         ([0, 1], [[0.1, 0.9], [0.2, 0.8]], {"labels": ["a"]}, "labels for 2 columns"),
         ([0, 1], [[0.1, 0.9], [0.2, 0.8]], {"pos_label": 5}, r"one of \[0, 1\], received 5"),
-        ([0, None], [0.1, 0.2], {}, "target in row 1 is None"),
-        ([0, 1], [0.1, 0.2], {"sample_weight": [1, -1]}, "sample weight in row 1 is -1"),
+        ([0, None], [0.1, 0.2], {}, "y holds None in row 1"),
+        ([0, 1], [0.1, 0.2], {"sample_weight": [1, -1]}, "sample_weight holds -1.0 in row 1"),
     ],
 )
 def test_scores_that_make_no_curve_are_refused(y_true, y_score, settings, message):
