@@ -15,7 +15,8 @@ from dasknn import pipelines
 from dasknn.cluster.connect import connect
 from dasknn.cluster.faults import JOINED, RETIRED
 from dasknn.data import partitions
-from dasknn.data.preprocessing import Categories, Numbers, TablePreprocessor
+from dasknn.data.column_kinds import Categories, Numbers
+from dasknn.data.preprocessing import TablePreprocessor
 from dasknn.estimators.scores import R2, Accuracy
 from dasknn.evaluation.responders import place_of
 from dasknn.models import loading, sequential

@@ -22,7 +22,9 @@ from dasknn import pipelines
 from dasknn.callbacks import progress
 from dasknn.cli.wording import in_shell
 from dasknn.data import readers
-from dasknn.data.preprocessing import Categories, TablePreprocessor, require_columns
+from dasknn.data.column_kinds import Categories
+from dasknn.data.columns import require_columns
+from dasknn.data.preprocessing import TablePreprocessor
 
 _CONNECT_SECONDS = 30
 # What pandas says of a CSV file whose columns do not go on as they begin.

@@ -7,7 +7,7 @@ checked against them, with scikit-learn's own words.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -16,6 +16,20 @@ from sklearn.utils.validation import validate_data
 
 from dasknn.data import partitions
 from dasknn.data.blocks import columns_of_text, refuse_kinds
+from dasknn.saving.serialization import did_you_mean
+
+
+def require_columns(available: Iterable[Any], names: Iterable[str], what: str = "the data") -> None:
+    """ValueError: a name is not among the columns that are available; it says what may have been meant."""
+    columns = [str(name) for name in available]
+    missing = [name for name in names if name not in columns]
+    if missing:
+        meant = did_you_mean(missing[0], columns)
+        shown = ", ".join(columns[:30]) + (", ..." if len(columns) > 30 else "")
+        raise ValueError(
+            f"Expected column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))} in {what}.{meant} "
+            f"Received {len(columns)} column{'s' * (len(columns) != 1)}: {shown}."
+        )
 
 
 def check_columns(estimator, X, reset: bool) -> None:

@@ -23,7 +23,7 @@ from fsspec.core import open as open_file
 from fsspec.core import url_to_fs
 from numpy.lib import format as npy
 
-from dasknn.data.preprocessing import require_columns
+from dasknn.data.columns import require_columns
 
 FORMATS = {
     "parquet": (".parquet", ".pq", ".parq"),

@@ -25,7 +25,7 @@ from sklearn.utils import get_tags
 
 import dasknn
 from dasknn import Input, MLPClassifier, MLPRegressor, Sequential, TablePreprocessor
-from dasknn.data.preprocessing import CategorySummary, Numbers, NumberSummary
+from dasknn.data.column_kinds import CategorySummary, Numbers, NumberSummary
 from dasknn.exceptions import ModelFileError, PartitionError
 from dasknn.layers import Dense
 from dasknn.saving import safetensors_file
@@ -424,7 +424,7 @@ def test_what_cannot_be_saved_is_refused_with_a_remedy(tmp_path):
 
 
 def test_no_more_values_are_counted_than_a_driver_can_hold(monkeypatch):
-    monkeypatch.setattr("dasknn.data.preprocessing._MOST_VALUES", 3)
+    monkeypatch.setattr("dasknn.data.column_kinds._MOST_VALUES", 3)
     with pytest.raises(PartitionError, match="holds more than 3 distinct values"):
         CategorySummary.of(pd.Series(list("abcd"), name="x"))
 
