@@ -32,7 +32,7 @@ TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     (r"min_frequency=(\d+)", r"--min-frequency \1"),
     (r"\bmax_categories\b", "--max-categories"),
     (r"If they are numbers, convert them: X\.astype\(.*?\)\.", "If they are numbers, mend what is none."),
-    (r"Make them text: X\.assign\(.*?\)\}\);", "Make them text in the file;"),
+    (r"Convert them to text: X\.assign\(.*?\)\}\);", "Convert them to text in the file;"),
     (
         r"Encode them first, in a pipeline: .*?; or drop them\.",
         "Leave out --preprocess none, and they are encoded; or --drop them.",

@@ -20,20 +20,21 @@ from dasknn.data.targets import has_decimals, is_decimal
 from dasknn.exceptions import PartitionError
 from dasknn.saving import schema
 
-# More distinct values than this are not even counted, whatever becomes of rare ones.
+# Columns with more distinct values than this are refused, even if rare values would share one column.
 _MOST_VALUES = 100_000
-# How scikit-learn's OneHotEncoder calls the column of values that are rare, and that of missing ones.
+# Names that scikit-learn's OneHotEncoder gives to the columns of rare and of missing values.
 _INFREQUENT, _MISSING = "infrequent_sklearn", "nan"
 
 
-# --- what a part of a column holds -------------------------------------------------------------------
+# --- summaries of a part of a column -----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class NumberSummary:
-    """The numbers of a part of a column: how many, their mean, m2, least and greatest; how many are missing.
+    """Count, mean, squared deviations, range and missing values of the numbers in a part of a column.
 
-    m2 is the sum of squared deviations from the mean. Sums are those of Chan, Golub and LeVeque (1979).
+    m2 is the sum of squared deviations from the mean. Summaries are added as by Chan, Golub and LeVeque
+    (1979).
     """
 
     n: int
@@ -45,7 +46,7 @@ class NumberSummary:
 
     @classmethod
     def of(cls, column) -> NumberSummary:
-        """Summarize a pandas series. PartitionError: it holds infinity, or what is no number."""
+        """Summarize a pandas series. PartitionError: it holds infinity, or values that are not numbers."""
         values = _numbers(column)
         known = values[~np.isnan(values)]
         n_missing = len(values) - len(known)
@@ -55,7 +56,7 @@ class NumberSummary:
         if not np.isfinite([least, greatest]).all():
             raise PartitionError(
                 f"Column {column.name!r} holds infinity in row {int(np.isinf(values).argmax())}. Expected "
-                "finite numbers: drop such rows, or make them missing values."
+                "finite numbers: drop such rows, or replace infinity by missing values."
             )
         # From the first value, so that a constant column has exactly its value as mean.
         mean = float(known[0] + (known - known[0]).mean())
@@ -73,7 +74,7 @@ class NumberSummary:
         return NumberSummary(n, mean, m2, least, greatest, n_missing)
 
     def learn(self, name: str) -> Numbers:
-        """Return the column that these are all numbers of."""
+        """Return the kind of the column, of which this is the summary of all numbers."""
         # A constant column becomes zeros.
         scale = 1.0 if self.least >= self.greatest else float(np.sqrt(self.m2 / self.n)) or 1.0
         return Numbers(name, self.mean, scale, self.n_missing > 0)
@@ -81,13 +82,16 @@ class NumberSummary:
 
 @dataclass(frozen=True)
 class CategorySummary:
-    """The distinct values of a part of a column, with the number of rows of each; None: missing ones."""
+    """Number of rows of each distinct value in a part of a column; the key None counts missing values."""
 
     counts: dict[Any, int]
 
     @classmethod
     def of(cls, column) -> CategorySummary:
-        """Summarize a pandas series. PartitionError: values that are no text, boolean or number; too many."""
+        """Summarize a pandas series.
+
+        PartitionError: values that are not text, booleans or numbers, or too many distinct values.
+        """
         codes, values = _distinct(column)
         if len(values) > _MOST_VALUES:
             raise PartitionError(_too_many(column.name, _MOST_VALUES))
@@ -102,9 +106,10 @@ class CategorySummary:
         return CategorySummary(counts)
 
     def learn(self, name: str, min_frequency: int | float | None, most: int) -> Categories:
-        """Return the column that these are all values of. ValueError: too many values, or of several kinds.
+        """Return the kind of the column, of which these are the counts of all values.
 
         min_frequency: values of fewer rows, or of a smaller share of all rows, share one column.
+        ValueError: more than `most` values, or values of several kinds.
         """
         values = sorted(_of_one_kind(name, [value for value in self.counts if value is not None]))
         everything = [*values, *([None] if None in self.counts else [])]
@@ -117,17 +122,20 @@ class CategorySummary:
         return Categories(name, tuple(kept), tuple(value for value in everything if value not in set(kept)))
 
 
-def summary_kind(name: str, column, is_code: bool) -> type:
+def summary_kind(name: str, column, is_code: bool) -> type[NumberSummary] | type[CategorySummary]:
+    """Return the class that summarizes a pandas or Dask series. ValueError: a dtype that cannot be used.
+
+    is_code: numbers of the column are codes of categories.
+    """
     dtype = column.dtype
     kind = getattr(dtype, "kind", "O")
     if kind in "mMcV" or str(dtype).startswith(("period", "interval")):
         raise ValueError(
-            f"Expected numbers, text, booleans or categories in column {name!r}, received {dtype}. Use "
-            "numbers of it, such as the year or the days since the first date, or leave it out "
+            f"Expected numbers, text, booleans or categories in column {name!r}, received {dtype}. Convert "
+            "it to numbers, such as the year or the days since the first date, or leave it out "
             f"(drop=[{name!r}])."
         )
-    # A pandas category of numbers has the kind "O".
-    # What objects on a cluster are is not known here.
+    # A pandas category of numbers has the kind "O". Objects of a Dask column cannot be looked at here.
     is_number = (
         kind in "iuf" or is_decimal(dtype) or (not is_dask_collection(column) and has_decimals(column))
     )
@@ -137,7 +145,7 @@ def summary_kind(name: str, column, is_code: bool) -> type:
 def _too_many(name: str, most: int) -> str:
     return (
         f"Column {name!r} holds more than {most:,} distinct values, each of which would be an input of the "
-        f"network. Leave it out (drop=[{name!r}]), give those that are rare one column (min_frequency=100), "
+        f"network. Leave it out (drop=[{name!r}]), let rare values share one column (min_frequency=100), "
         "or raise max_categories. If they are numbers, convert them: X.astype({...: 'float64'})."
     )
 
@@ -147,8 +155,8 @@ def _of_one_kind(name: str, values: list) -> list:
     if len(examples) > 1:
         received = ", ".join(f"{kind} such as {value!r}" for kind, value in sorted(examples.items()))
         raise ValueError(
-            f"Expected values of one kind in column {name!r}, received {received}. Make them text: "
-            f"X.assign(**{{{name!r}: X[{name!r}].astype(str)}}); or leave it out (drop=[{name!r}])."
+            f"Expected values of one kind in column {name!r}, received {received}. Convert them to text: "
+            f"X.assign(**{{{name!r}: X[{name!r}].astype(str)}}); or leave the column out (drop=[{name!r}])."
         )
     return values
 
@@ -158,7 +166,7 @@ def _kind(value) -> str:
 
 
 def _numbers(column) -> np.ndarray:
-    """Return a pandas series as float64; missing ones are NaN. PartitionError: it holds something else."""
+    """Return a pandas series as float64, missing values as NaN. PartitionError: it holds something else."""
     try:
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
@@ -169,19 +177,19 @@ def _numbers(column) -> np.ndarray:
 
 
 def _distinct(column) -> tuple[np.ndarray, list]:
-    """Return (code of each row, -1 for missing ones; distinct values) of a pandas series."""
+    """Return (code of each row, -1 for missing values; distinct values) of a pandas series."""
     import pandas as pd
 
     try:
         codes, values = pd.factorize(_numbers(column) if is_decimal(column.dtype) else column)
     except TypeError as error:
-        # Lists, say, which cannot be told apart.
+        # Values that cannot be hashed, such as lists.
         raise PartitionError(_strange(column, str(error))) from None
     return codes, [_category(column, value) for value in values.tolist()]
 
 
 def _category(column, value):
-    # Codes that are whole numbers are floats in partitions where some are missing.
+    # In partitions with missing values, codes that are whole numbers are floats.
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str | bool | int) or (isinstance(value, float) and np.isfinite(value)):
@@ -191,14 +199,15 @@ def _category(column, value):
 
 def _strange(column, received: str) -> str:
     return (
-        f"Expected text, booleans or numbers in column {column.name!r}, received {received}. Convert it, "
-        f"numbers by X.astype({{{column.name!r}: 'float64'}}), or leave it out (drop=[{column.name!r}])."
+        f"Expected text, booleans or numbers in column {column.name!r}, received {received}. Convert it "
+        f"(to numbers with X.astype({{{column.name!r}: 'float64'}})), or leave it out "
+        f"(drop=[{column.name!r}])."
     )
 
 
 @dataclass(frozen=True)
 class TableSummary:
-    """What a part of a table holds: its rows, and a summary of each column; or why it cannot be used."""
+    """Number of rows of a part of a table and a summary of each column; problem: why it cannot be used."""
 
     n_rows: int
     columns: dict[str, NumberSummary | CategorySummary]
@@ -206,7 +215,7 @@ class TableSummary:
 
     @classmethod
     def in_table(cls, kinds: Mapping[str, Any], X) -> TableSummary:
-        """Summarize the columns of a pandas dataframe, each as its kind says."""
+        """Summarize columns of a pandas dataframe. kinds: the class of the summary, by name of the column."""
         try:
             columns = {name: kind.of(_column(X, name)) for name, kind in kinds.items()}
         except PartitionError as error:
@@ -214,7 +223,7 @@ class TableSummary:
         return cls(len(X), columns)
 
     def __add__(self, other: TableSummary) -> TableSummary:
-        # A part without rows may have columns of any type.
+        # In a part without rows, columns may have any dtype.
         if not (self.n_rows and other.n_rows):
             return self if self.n_rows else other
         columns: dict[str, Any] = {name: one + other.columns[name] for name, one in self.columns.items()}  # type: ignore[operator]
@@ -229,14 +238,14 @@ def _column(X, name: str):
     return X[name]
 
 
-# --- what is learned of a column ---------------------------------------------------------------------
+# --- kinds of columns --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """A column of numbers: (x - mean) / scale, 0 where x is missing.
+    """A column of numbers becomes (x - mean) / scale, and 0 where x is missing.
 
-    indicator: a second column tells where x is missing.
+    indicator: it also becomes a second column, 1 where x is missing.
     """
 
     name: str
@@ -246,11 +255,11 @@ class Numbers:
 
     @property
     def names(self) -> list[str]:
-        """Names of the columns that it becomes."""
+        """Names of the columns that come out."""
         return [self.name, *([f"missingindicator_{self.name}"] if self.indicator else [])]
 
     def write(self, column, out: np.ndarray) -> None:
-        """Write what a pandas series becomes to out (n, k), which holds zeros."""
+        """Write the columns that come out for a pandas series to out (n, k), which holds zeros."""
         values = _numbers(column)
         missing = np.isnan(values)
         values = (values - self.mean) / self.scale
@@ -262,9 +271,9 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Categories:
-    """A column of values: for each of `values` (None: missing) 1 where it is this one, else 0.
+    """A column of categories becomes a column for each of `values` (None: missing), 1 where x has this value.
 
-    Those that are infrequent share a last column. Values that are neither give zeros alone.
+    Infrequent values share one more column. For values that are neither, all columns are 0.
     """
 
     name: str
@@ -273,20 +282,20 @@ class Categories:
 
     @property
     def names(self) -> list[str]:
-        """Names of the columns that it becomes."""
+        """Names of the columns that come out."""
         ends = [_MISSING if value is None else str(value) for value in self.values]
         return [f"{self.name}_{end}" for end in [*ends, *([_INFREQUENT] if self.infrequent else [])]]
 
     def write(self, column, out: np.ndarray) -> None:
-        """Write what a pandas series becomes to out (n, k), which holds zeros.
+        """Write the columns that come out for a pandas series to out (n, k), which holds zeros.
 
-        PartitionError: values of another kind than those that it was fitted to.
+        PartitionError: values of another kind than in the data that it was fitted to.
         """
         codes, values = _distinct(column)
         self._check_kind(values)
         places = {value: place for place, value in enumerate(self.values)}
         places.update(dict.fromkeys(self.infrequent, len(self.values)))
-        # place of each distinct value; the last one, which code -1 points to, is that of missing ones
+        # table: the column of each distinct value; the last entry, at code -1, is that of missing values
         table = np.array([*(places.get(value, -1) for value in values), places.get(None, -1)], dtype=np.intp)
         at = table[codes]
         rows = np.flatnonzero(at >= 0)
@@ -297,7 +306,7 @@ class Categories:
         for value in values:
             if kinds and _kind(value) not in kinds:
                 raise PartitionError(
-                    f"Expected {'/'.join(kinds)} in column {self.name!r}, as it was fitted to, received "
+                    f"Expected {'/'.join(kinds)} in column {self.name!r}, as in the data of fit, received "
                     f"{_kind(value)} such as {value!r}. Convert the column first."
                 )
 
@@ -307,7 +316,7 @@ KINDS = {"numbers": Numbers, "categories": Categories}
 
 @dataclass(frozen=True)
 class Encoder:
-    """Encodes tables: pandas (n, ...) -> pandas (n, k) of numbers of one dtype, in order of the columns."""
+    """Encodes a pandas dataframe (n, p) as one of numbers (n, k), in the order of the columns."""
 
     columns: tuple[Numbers | Categories, ...]
     dtype: str
@@ -326,7 +335,7 @@ class Encoder:
         return names
 
     def __call__(self, X):
-        """Return what the columns of a pandas dataframe become, with its index."""
+        """Return the encoded dataframe, with the index of X."""
         import pandas as pd
 
         names = self.names
@@ -340,7 +349,7 @@ class Encoder:
 
 
 def encode_table(X, encoder: Encoder):
-    """Return encoder(X): a task, which the dashboard shows by this name."""
+    """Return encoder(X). The dashboard shows tasks by the name of this function."""
     return encoder(X)
 
 

@@ -1,7 +1,7 @@
-"""The columns of X: how many there are, their names, and whether they are numbers.
+"""Checks of the columns of X: how many there are, their names, and whether they are numbers.
 
-An estimator learns `n_features_in_` and `feature_names_in_` at fit (reset=True), and what comes later is
-checked against them, with scikit-learn's own words.
+An estimator learns `n_features_in_` and `feature_names_in_` in fit (reset=True). Later data is compared with
+them, with scikit-learn's own messages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dasknn.saving.serialization import did_you_mean
 
 
 def require_columns(available: Iterable[Any], names: Iterable[str], what: str = "the data") -> None:
-    """ValueError: a name is not among the columns that are available; it says what may have been meant."""
+    """Raise ValueError for a name that is not among the available columns, with the most similar one."""
     columns = [str(name) for name in available]
     missing = [name for name in names if name not in columns]
     if missing:
@@ -33,7 +33,7 @@ def require_columns(available: Iterable[Any], names: Iterable[str], what: str = 
 
 
 def check_columns(estimator, X, reset: bool) -> None:
-    """Check X (n, p), Dask collection or plain, without computing it. ValueError: what cannot be used."""
+    """Check X (n, p), a Dask collection or plain data, without computing it. ValueError: unusable columns."""
     if partitions.is_dataframe(X):
         refuse_text(X)
         _check_width(estimator, len(X.columns))
@@ -72,9 +72,9 @@ def names_of(X) -> list[str] | None:
 
 
 def check_names(known: Sequence[str] | None, X) -> None:
-    """Raise ValueError for a dataframe X with other names than those that are known, or in another order.
+    """Raise ValueError for a dataframe X with other names than the known ones, or in another order.
 
-    What has no names goes by position.
+    Columns without names go by their positions.
     """
     names = names_of(X)
     if known is None or names is None or list(known) == names:
@@ -84,8 +84,8 @@ def check_names(known: Sequence[str] | None, X) -> None:
     unseen = [name for name in names if name not in known]
     if missing or unseen or len(names) != len(known):
         raise ValueError(
-            f"{told}Expected the columns {_shown(known)}, received {_shown(names)}: missing are "
-            f"{_shown(missing)}, not known {_shown(unseen)}."
+            f"{told}Expected the columns {_shown(known)}, received {_shown(names)}. Missing: "
+            f"{_shown(missing)}; unknown: {_shown(unseen)}."
         )
     columns = dict(zip(names, X.columns, strict=True))
     raise ValueError(
@@ -99,16 +99,13 @@ def _shown(names: Sequence[Any]) -> str:
 
 
 def _check_numbered(estimator, X, reset: bool) -> None:
-    """Check columns that are called by integers, which scikit-learn takes for no names at all.
-
-    ValueError: those of fit, in another order.
-    """
+    """Check columns whose names are integers, which scikit-learn ignores. ValueError: not in the order of fit."""
     is_numbered = partitions.is_dataframe(X) and all(isinstance(name, Integral) for name in X.columns)
     names = names_of(X) if is_numbered else None
     if reset:
         estimator._numbered = names
     known = vars(estimator).get("_numbered")
-    # Others may be what they were at fit: X[:, 5:8] of a frame, say.
+    # Other integers may name the same columns: those of X[:, 5:8], for instance.
     if names is not None and known is not None and sorted(names) == sorted(known):
         check_names(known, X)
 
@@ -122,9 +119,9 @@ def _check_width(estimator, n_columns: int, n_rows="n") -> None:
 
 
 def validated(estimator, X, **settings) -> Any:
-    """Return scikit-learn's validate_data of plain X and, if it is among the settings, y.
+    """Return the result of scikit-learn's validate_data for plain X and, if it is among the settings, y.
 
-    ValueError: as there; columns of a dataframe that are no numbers are named.
+    ValueError: as there; for a dataframe, the message names the columns that are not numbers.
     """
     settings = {"accept_sparse": ["csr", "csc"], "dtype": (np.float64, np.float32), **settings}
     if getattr(X, "ndim", 2) == 1 and hasattr(X, "to_frame"):
@@ -132,10 +129,10 @@ def validated(estimator, X, **settings) -> Any:
     if partitions.is_dataframe(X):
         _check_unique(X)
     if partitions.is_dataframe(X) and any(getattr(kind, "kind", "O") in "mM" for kind in X.dtypes):
-        # pandas would not promote them together with numbers, and alone they would be taken for numbers.
+        # Beside numbers pandas would not promote dates, and alone they would pass as numbers.
         refuse_text(X)
     elif getattr(getattr(X, "dtype", None), "kind", "O") != "c":
-        # Of complex numbers scikit-learn speaks itself.
+        # scikit-learn has its own message for complex numbers.
         refuse_kinds("X", X)
     if settings.get("y") is not None:
         refuse_kinds("y", settings["y"], "mM" if settings.get("y_numeric") else "")
@@ -151,7 +148,7 @@ def validated(estimator, X, **settings) -> Any:
 
 
 def refuse_text(X) -> None:
-    """ValueError: a dataframe with columns that are no numbers; it names them."""
+    """Raise ValueError for a dataframe with columns that are not numbers, and name them."""
     if names := columns_of_text(X):
         raise ValueError(_refusal(names))
 
@@ -166,6 +163,6 @@ def _refusal(names: dict[str, str]) -> str:
 
 
 def dtype_of(X) -> str:
-    """Return float32 if all of X is, else float64: scikit-learn's rule."""
+    """Return float32 if all columns of X are, else float64, as scikit-learn does."""
     kinds = set(X.dtypes) if partitions.is_dataframe(X) else {np.dtype(getattr(X, "dtype", "O"))}
     return "float32" if kinds == {np.dtype("float32")} else "float64"

@@ -1,4 +1,4 @@
-"""Tables become columns of numbers: text and the like one-hot, numbers standardized."""
+"""Encodes tables as columns of numbers: categories one-hot, numbers standardized."""
 
 from __future__ import annotations
 
@@ -40,33 +40,48 @@ from dasknn.saving.serialization import JSONEncoder
 
 
 class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
-    """Make columns of numbers of a table, in one pass over a pandas or Dask dataframe.
+    """Encode a pandas or Dask dataframe as columns of numbers, which are learned in one pass over its rows.
 
-    Columns of numbers are standardized, as by scikit-learn's StandardScaler: missing ones become the mean,
-    and a column `missingindicator_x` says where, if there were some in the data that it was fitted to.
-    Columns of text, booleans or categories become a column for each value, as by its OneHotEncoder with
-    handle_unknown="ignore": missing values are a value of their own, and values that come later for the
-    first time give zeros. Columns keep their order, and are found by their names, as by its
-    ColumnTransformer: whatever else a table holds later is ignored.
+    Columns of numbers are standardized, as by scikit-learn's `StandardScaler`. Missing numbers become the
+    mean, and if there are any in `fit`, a column `missingindicator_x` says where column `x` misses a value.
+    Columns of text, booleans or categories are one-hot encoded, as by `OneHotEncoder` with
+    `handle_unknown="ignore"`: missing values count as one more value, and values that are new in `transform`
+    become zeros. Columns keep their order. As in `ColumnTransformer`, `transform` finds columns by their
+    names and ignores all others.
 
     Parameters
     ----------
     drop : list of str, default=()
         Columns to leave out.
     categorical : list of str, default=()
-        Columns of numbers that are codes, to be treated as text is.
+        Columns of numbers that are codes, and are encoded like text.
     min_frequency : int, float or None, default=None
-        Values of fewer rows, or of a smaller share of all rows, become one column `x_infrequent_sklearn`.
+        Values with fewer rows (int), or with a smaller share of all rows (float), share one column,
+        `x_infrequent_sklearn`.
     max_categories : int, default=1000
-        Most columns that one column may become; more raise an error.
+        Most columns that a single column may become; a column with more values raises an error.
     dtype : {'float32', 'float64'}, default='float32'
-        Numbers that come out.
+        Data type of the columns that come out.
 
     Attributes
     ----------
-    columns_ : list of Numbers and Categories; what was learned of each column.
-    feature_names_in_, n_features_in_ : the columns that are needed, without those left out.
-    n_samples_seen_ : int; rows that it was fitted to.
+    columns_ : list
+        Kind of each column with what was learned of it: mean and scale, or values.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns that `transform` needs.
+    n_features_in_ : int
+        Number of these columns.
+    n_samples_seen_ : int
+        Number of rows in `fit`.
+
+    Examples
+    --------
+    >>> import pandas, dasknn
+    >>> table = pandas.DataFrame({"age": [20, 40], "city": ["Rome", "Oslo"]})
+    >>> dasknn.TablePreprocessor().fit_transform(table)
+       age  city_Oslo  city_Rome
+    0 -1.0        0.0        1.0
+    1  1.0        1.0        0.0
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -89,11 +104,28 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
         self.dtype = dtype
 
     def fit(self, X, y=None):
-        """Learn the columns of a pandas or Dask dataframe X; return self. y is not used.
+        """Learn the columns of a dataframe.
 
-        Raises ValueError (or its kind, PartitionError, which names the partition) for dates and other columns
-        that are no numbers, text or booleans, for infinity, and for more distinct values than max_categories;
-        TypeError for what is no dataframe.
+        Parameters
+        ----------
+        X : pandas or Dask dataframe of shape (n_samples, n_columns)
+            Frames of polars and of other libraries with Arrow become pandas.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        TablePreprocessor
+            The object itself.
+
+        Raises
+        ------
+        ValueError
+            A column of dates or of anything but numbers, text and booleans; infinite numbers; more distinct
+            values than `max_categories`. A `PartitionError`, which names the partition, where X is a Dask
+            dataframe.
+        TypeError
+            X is not a dataframe.
         """
         self._validate_params()
         X = _table(X)
@@ -108,12 +140,12 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
         return self
 
     def _kinds(self, X) -> dict[str, Any]:
-        """Return what summarizes each column that is not dropped. ValueError: one that cannot be used."""
+        """Return the class that summarizes each column, by name. ValueError: a column that cannot be used."""
         names = list(X.columns)
         _check_names(names)
         dropped, codes = ([str(name) for name in given] for given in (self.drop, self.categorical))
-        require_columns(names, dropped, "X, since drop names them")
-        require_columns(names, codes, "X, since categorical names them")
+        require_columns(names, dropped, "X, as named in drop")
+        require_columns(names, codes, "X, as named in categorical")
         kinds = {name: summary_kind(name, X[name], name in codes) for name in names if name not in dropped}
         if not kinds:
             raise ValueError(f"Expected at least one column besides those dropped, {sorted(dropped)}.")
@@ -135,7 +167,7 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
             parts = tasks.values_of(add_summaries)
         for number, part in enumerate(parts):
             refuse(part.problem, number)
-        # In the order of partitions, whichever came first.
+        # In the order of partitions, so that rounding is the same each time.
         return reduce(add, parts)
 
     def _learn(self, name: str, summary: NumberSummary | CategorySummary) -> Numbers | Categories:
@@ -144,41 +176,78 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
         return summary.learn(name, self.min_frequency, self.max_categories)
 
     def transform(self, X):
-        """Return the columns of numbers that a dataframe X becomes, with its index.
+        """Encode a dataframe.
 
-        Of a pandas dataframe a pandas dataframe, of a Dask dataframe a lazy one. As by scikit-learn's
-        ColumnTransformer, columns are found by their names: their order is of no matter, and columns that
-        were not there in fit are ignored. ValueError: a column is missing; it says which may have been meant.
+        Parameters
+        ----------
+        X : pandas or Dask dataframe of shape (n_samples, n_columns)
+            With the columns of `fit`, in any order; other columns are ignored.
+
+        Returns
+        -------
+        pandas or Dask dataframe of shape (n_samples, n_columns_out)
+            With the index of X. Lazy if X is a Dask dataframe.
+
+        Raises
+        ------
+        ValueError
+            A column of `fit` is missing.
         """
         check_is_fitted(self)
         X = _table(X)
         names = [column.name for column in self.columns_]
-        require_columns(X.columns, names, "X, since they were there in fit")
+        require_columns(X.columns, names, "X, as in fit")
         encoder = Encoder(tuple(self.columns_), self.dtype)
         if not partitions.is_distributed(X):
             return encoder(X)
         token = dask.base.tokenize(encoder.columns, encoder.dtype)
-        # One object for the whole graph, not one a partition.
+        # One object for the whole graph, not one for each partition.
         shared = dask.delayed(encoder, name=f"dasknn-table-{token}")
         empty = encoder(X._meta[names].iloc[:0])
         return X[names].map_partitions(encode_table, shared, meta=empty, enforce_metadata=False)
 
     def get_feature_names_out(self, input_features=None):
-        """Return the names of the columns that come out. input_features is not used."""
+        """Return the names of the columns that come out.
+
+        Parameters
+        ----------
+        input_features : None
+            Ignored.
+
+        Returns
+        -------
+        ndarray of str
+        """
         check_is_fitted(self)
         return np.array(Encoder(tuple(self.columns_), self.dtype).names, dtype=object)
 
     def set_output(self, *, transform=None):
-        """Return self: a dataframe gives a dataframe of its kind. ValueError: another form is asked for."""
+        """Accept the only container there is: `transform` returns a dataframe of the kind of X.
+
+        Parameters
+        ----------
+        transform : {None, 'default', 'pandas'}, default=None
+            No effect.
+
+        Returns
+        -------
+        TablePreprocessor
+            The object itself.
+
+        Raises
+        ------
+        ValueError
+            Another container is requested.
+        """
         if transform not in (None, "default", "pandas"):
             raise ValueError(
-                f"Expected transform='default' or 'pandas', received {transform!r}: dataframes give "
-                "dataframes of their kind."
+                f"Expected transform='default' or 'pandas', received {transform!r}. transform returns a "
+                "dataframe of the kind that it is given, pandas or Dask."
             )
         return self
 
     def describe(self) -> dict[str, Any]:
-        """Return parameters and what was learned, in JSON's types."""
+        """Return the parameters and the learned columns in the types of JSON, for a file."""
         check_is_fitted(self)
         kinds = {kind: name for name, kind in KINDS.items()}
         parameters = {
@@ -191,7 +260,7 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> TablePreprocessor:
-        """Return the transformer that `describe` saw. ModelFileError: a description that makes no sense."""
+        """Return the transformer that `describe` has described. ModelFileError: a damaged description."""
         with schema.refusing(
             "The description of the table", "one", "Use the version of dasknn that wrote it."
         ):
@@ -217,9 +286,7 @@ def _find_in_tuple(kinds: Mapping[str, Any], frames: Sequence[Any]) -> TableSumm
 
 
 def _table(X):
-    """Return a pandas or Dask dataframe X; frames of other libraries become pandas, names that are integers
-    text. TypeError: no dataframe.
-    """
+    """Return a pandas or Dask dataframe X, with names as text. TypeError: X is not a dataframe."""
     X = inputs.admitted("X", X)
     if not partitions.is_dataframe(X):
         raise TypeError(
@@ -230,12 +297,12 @@ def _table(X):
 
 
 def named_by_text(X):
-    """Return a dataframe X whose columns are called by text, where they were called by integers."""
+    """Return a dataframe X in which names of columns that are integers have become text."""
     numbered = {name: str(name) for name in X.columns if isinstance(name, Integral)}
     if not numbered:
         return X
     if partitions.is_distributed(X):
-        # Not by its rename: dask.dataframe would look for integers in Parquet files, which have text.
+        # With its own rename, dask.dataframe would look for integers in Parquet files, whose names are text.
         return X.map_partitions(named_by_text, meta=named_by_text(X._meta), enforce_metadata=False)
     return X.rename(columns=numbered)
 
@@ -244,13 +311,13 @@ def _check_names(names: list) -> None:
     strange = [name for name in names if not isinstance(name, str)]
     if strange:
         raise ValueError(
-            f"Expected names of columns that are text or integers, received {strange[0]!r}. Use "
+            f"Expected columns whose names are text or integers, received the name {strange[0]!r}. Use "
             "X.rename(columns=str)."
         )
     twice = sorted(name for name, n in Counter(names).items() if n > 1)
     if twice:
         raise ValueError(
-            f"Expected another name for each column, received {twice} twice or more. Rename them."
+            f"Expected a different name for each column, received {twice} more than once. Rename them."
         )
 
 

@@ -1,7 +1,7 @@
-"""Models on disk or in an object store: one safetensors file with arrays and a JSON description.
+"""Model files: one safetensors file with arrays and a description in JSON, on disk or in an object store.
 
-Reading executes nothing that the file holds: arrays are raw numbers, the description is JSON, and names of
-classes are looked up among our own. A checksum over both tells a damaged file from a whole one.
+Reading executes nothing from the file: arrays are raw numbers, the description is JSON, and names of classes
+are looked up among dasknn's own. A checksum over both reveals a damaged file.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _VERSION = 1
 
 
 def write(path: str | os.PathLike, description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a model file; whoever reads the path or URL sees the old file or the new one, never a part.
+    """Write a model file. Readers of the path or URL see the old file or the new one, never a part.
 
-    description: JSON objects, lists, strings, numbers. arrays: names to numeric arrays.
+    description: in the types of JSON. arrays: numeric arrays by name.
     """
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     text = json.dumps(description, sort_keys=True, allow_nan=True)
@@ -41,9 +41,10 @@ def write(path: str | os.PathLike, description: Mapping[str, Any], arrays: Mappi
 def read(
     path: str | os.PathLike, remedy: str = "Save the model again."
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return (description, arrays) of a model file; remedy: what to do about a damaged one.
+    """Return (description, arrays) of a model file.
 
-    FileNotFoundError: no such file. ModelFileError: a file that is damaged, not ours, or too new.
+    remedy: what a message advises to do about a damaged file. FileNotFoundError: there is no such file.
+    ModelFileError: a file that is damaged, that dasknn did not write, or of a later version of the format.
     """
     path = os.fspath(path)
     try:
@@ -51,7 +52,7 @@ def read(
     except FileNotFoundError:
         raise ModelNotFoundError(f"Expected a model file at {path!r}, found none.") from None
     with schema.refusing(path, "a safetensors file", remedy):
-        # load compares the lengths in the header with that of the file.
+        # load compares the lengths in the header with the length of the file.
         arrays = load(data)
         header = schema.parse(data[8 : 8 + int.from_bytes(data[:8], "little")])
     metadata = header.get("__metadata__") or {}
@@ -68,7 +69,7 @@ def read(
         )
     text = metadata.get("description", "")
     if metadata.get("sha256") != _checksum(text, arrays):
-        raise ModelFileError(f"{path} is damaged: its checksum does not fit. {remedy}".rstrip())
+        raise ModelFileError(f"{path} is damaged: its checksum does not match. {remedy}".rstrip())
     with schema.refusing(path, "a file of dasknn", remedy):
         description = schema.parse(text)
         schema.table(schema.anything)(description, "")

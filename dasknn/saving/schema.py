@@ -1,10 +1,10 @@
-"""What others may have written, checked before anything is made of it: kinds of JSON's values, and bounds.
+"""Checks of values in JSON that somebody else may have written: their kinds and bounds.
 
     check = record({"epoch": integer(1), "loss": number()}, others=anything)
     check({"epoch": "x"}, "history[3]")     Mismatch: expected an integer ... at history[3].epoch, ...
 
-A check is a function of a value and of where it stands. None of them follows a value deeper than `parse` lets
-it be, or makes anything of it.
+A check is a function of a value and of its place, for the error. It makes no objects from the value, and
+follows it no deeper than the depth that `parse` allows.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from dasknn.exceptions import ModelFileError
 
 Check = Callable[[Any, str], None]
 
-# Our own files and Keras's are no deeper than a dozen.
+# dasknn's own files and those of Keras are at most a dozen deep.
 _MOST_DEPTH = 64
-# Numbers that count something, in any file.
+# Largest integer in a file: floats hold it exactly.
 _MOST = 2**53
 _DTYPE = re.compile(r"[<>=|]?(?:(b1|[iu][1248]|f(?:2|4|8))|(U)\d*|(O))|(object)")
-# Text in an array takes so many times the bytes of the file that it came from, at most: all items are as wide
-# as the longest.
+# All texts of an array take the space of the longest one. An array may take this many times the bytes of its
+# file, or a small number of bytes.
 _MOST_EXPANSION, _SMALL_BYTES = 32, 2**20
 _LONGEST = 400
 
 
 class Mismatch(ValueError):
-    """A value that is not what was expected; the message says where, and what came."""
+    """A value that was not expected; the message says where, what was expected and what was received."""
 
 
 def parse(text: str | bytes) -> Any:
-    """Return what JSON says. Mismatch: no JSON, or lists and objects within one another without an end."""
+    """Return the value of a text in JSON. Mismatch: not JSON, or lists and objects nested too deep."""
     try:
         value = json.loads(text)
     except RecursionError:
         raise Mismatch("JSON is nested too deeply") from None
     except ValueError as error:
-        raise Mismatch(f"no JSON: {error}") from None
+        raise Mismatch(f"not JSON: {error}") from None
     if _is_deeper(value, _MOST_DEPTH):
         raise Mismatch(f"JSON is nested more than {_MOST_DEPTH} deep")
     return value
@@ -60,10 +60,10 @@ def _is_deeper(value: Any, than: int) -> bool:
 
 @contextmanager
 def refusing(path: Any, expected: str, remedy: str) -> Iterator[None]:
-    """Turn whatever goes wrong within into a ModelFileError that names the file.
+    """Turn any error in this context into a ModelFileError that names the file.
 
-    Libraries that read files promise no kinds of errors for damaged ones; of JSON, `Mismatch` says what is
-    wrong.
+    expected: what the file should hold. remedy: what to do about it. Libraries that read files may raise any
+    exception for a damaged one.
     """
     try:
         yield
@@ -81,7 +81,7 @@ def refusing(path: Any, expected: str, remedy: str) -> Iterator[None]:
 
 
 def shortened(text: str) -> str:
-    """Return a text that an error can show."""
+    """Return a text that is short enough for an error."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
@@ -94,7 +94,7 @@ def _refuse(expected: str, where: str, value: Any) -> None:
 
 
 def anything(value: Any, where: str) -> None:
-    """Accept it."""
+    """Accept any value."""
 
 
 def text(value: Any, where: str) -> None:
@@ -112,7 +112,7 @@ def flag(value: Any, where: str) -> None:
 def integer(least: int = 0, most: int = _MOST) -> Check:
     """Expect an integer from least to most."""
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         is_integer = isinstance(value, Integral) and not isinstance(value, bool)
         if not is_integer or not least <= int(value) <= most:
             _refuse(f"an integer from {least} to {most}", where, value)
@@ -121,9 +121,9 @@ def integer(least: int = 0, most: int = _MOST) -> Check:
 
 
 def number(finite: bool = False, least: float = -inf, most: float = inf) -> Check:
-    """Expect an integer of bounded size, or a float; if it is not NaN, from least to most."""
+    """Expect an integer of bounded size or a float, from least to most unless it is NaN."""
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         is_number = isinstance(value, Real) and not isinstance(value, bool)
         if isinstance(value, Integral):
             is_number = is_number and abs(int(value)) <= _MOST
@@ -136,15 +136,15 @@ def number(finite: bool = False, least: float = -inf, most: float = inf) -> Chec
 
 
 def label(value: Any, where: str) -> None:
-    """Expect what may be the value of a column or the name of a class: text, a number, True or False."""
+    """Expect a possible label of a class or value of a column: text, a number, True or False."""
     if not isinstance(value, str | bool | int | float):
         _refuse("text or a number", where, value)
 
 
 def one_of(*values: Any) -> Check:
-    """Expect one of these."""
+    """Expect one of these values."""
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         if not any(value == wanted and type(value) is type(wanted) for wanted in values):
             _refuse(" or ".join(map(repr, values)), where, value)
 
@@ -152,9 +152,9 @@ def one_of(*values: Any) -> Check:
 
 
 def optional(what: Check) -> Check:
-    """Expect None, or what that check expects."""
+    """Expect None, or a value that the check accepts."""
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         if value is not None:
             what(value, where)
 
@@ -162,9 +162,9 @@ def optional(what: Check) -> Check:
 
 
 def each(what: Check, least: int = 0, most: int = _MOST) -> Check:
-    """Expect a list of so many items, each of which that check accepts."""
+    """Expect a list of least to most items, all of which the check accepts."""
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         if not isinstance(value, list | tuple) or not least <= len(value) <= most:
             _refuse(f"a list of {least} to {most} items" if least or most < _MOST else "a list", where, value)
         for place, item in enumerate(value):
@@ -174,9 +174,9 @@ def each(what: Check, least: int = 0, most: int = _MOST) -> Check:
 
 
 def pair(first: Check, second: Check) -> Check:
-    """Expect a list of two."""
+    """Expect a list of two items."""
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         each(anything, 2, 2)(value, where)
         first(value[0], f"{where}[0]")
         second(value[1], f"{where}[1]")
@@ -185,9 +185,9 @@ def pair(first: Check, second: Check) -> Check:
 
 
 def table(what: Check, most: int = _MOST) -> Check:
-    """Expect an object of at most so many items with any names, each of which that check accepts."""
+    """Expect an object with any names and at most `most` items, all of which the check accepts."""
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         if not isinstance(value, Mapping) or len(value) > most or not all(isinstance(n, str) for n in value):
             _refuse(f"an object of at most {most} items" if most < _MOST else "an object", where, value)
         for name, item in value.items():
@@ -199,10 +199,13 @@ def table(what: Check, most: int = _MOST) -> Check:
 def record(
     required: Mapping[str, Check], maybe: Mapping[str, Check] | None = None, others: Check | None = None
 ) -> Check:
-    """Expect an object with these names. maybe: those that it can lack; others: None, or what others are."""
+    """Expect an object with the required names.
+
+    maybe: checks of names that may be missing. others: the check of all other names; None: there are none.
+    """
     known = {**required, **(maybe or {})}
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         table(anything)(value, where)
         if missing := [name for name in required if name not in value]:
             raise Mismatch(f"expected {missing[0]!r} at {where or 'its top'}, received none")
@@ -221,14 +224,14 @@ def _at(where: str, name: str) -> str:
     return f"{where}.{name}"[-80:].lstrip(".")
 
 
-# --- arrays that JSON describes ----------------------------------------------------------------------
+# --- arrays in JSON ----------------------------------------------------------------------------------
 
 
 def array_of(values: Any, dtype: Any, where: str, n_bytes: int = 0) -> np.ndarray:
-    """Return the array of lists of numbers, text or labels, and of a dtype by its name.
+    """Return an array of the values, which are lists of numbers, text or labels, and of the named dtype.
 
-    n_bytes: what the file holds besides, in which the array may be as wide as it has to. Mismatch: another
-    kind of dtype, values that it does not hold, or a long text among many short ones.
+    n_bytes: size of the rest of the file, which the array may take as well. Mismatch: a dtype of another
+    kind, values that do not fit it, or a long text among many short ones, which would take much memory.
     """
     found = _DTYPE.fullmatch(dtype) if isinstance(dtype, str) else None
     if found is None:
@@ -244,7 +247,7 @@ def array_of(values: Any, dtype: Any, where: str, n_bytes: int = 0) -> np.ndarra
             made[:] = items
             return made
         if found[2]:
-            # However wide the dtype is: as wide as the longest.
+            # The width in the name of the dtype is not trusted.
             lengths = [len(str(item)) for item in items]
             most = max(_SMALL_BYTES, _MOST_EXPANSION * (n_bytes + sum(lengths)))
             if 4 * len(items) * max(lengths, default=0) > most:

@@ -87,18 +87,18 @@ _encode_setting = _SettingsEncoder().encode
 
 
 class Configurable:
-    """A dataclass that is written as its fields; `_only_keras` are settings of Keras that mean nothing here.
+    """A dataclass whose configuration is its fields.
 
-    _only_keras maps such a setting to the values for which that is true; others are refused.
+    `_only_keras` maps settings of Keras that have no meaning in dasknn to the values that are accepted.
     """
 
     _only_keras: Mapping[str, tuple] = {}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_own_kinds(self)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the settings, in JSON's types, as Keras writes them."""
+        """Return the settings as Keras writes them, in the types of JSON."""
         return {
             field.name: _encode_setting(getattr(self, field.name), field.name)
             for field in fields(self)  # type: ignore[arg-type]
@@ -107,27 +107,29 @@ class Configurable:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Return the object that `get_config` described. ValueError: settings that it does not know."""
+        """Return the object with the settings of `get_config`. ValueError: unknown settings."""
         return cls(**checked_settings(cls, config, cls._only_keras))
 
 
 def checked_settings(
     kind: type, config: Mapping[str, Any], only_keras: Mapping[str, tuple]
 ) -> dict[str, Any]:
-    """Return the settings of a configuration that a dataclass takes. ValueError: others that matter."""
+    """Return the settings of a configuration that a dataclass has. ValueError: others that have an effect."""
     settings = dict(config)
     known = {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]
     for name in set(settings) - known:
         if name not in only_keras:
             raise ValueError(f"{kind.__name__} expects settings among {sorted(known)}, received {name!r}.")
         if (value := settings.pop(name)) not in only_keras[name]:
-            raise ValueError(f"{kind.__name__} of dasknn knows no {name}, received {value!r}. Leave it out.")
+            raise ValueError(
+                f"{kind.__name__} of dasknn has no setting {name}, received {name}={value!r}. Leave it out."
+            )
     check_kinds(kind, settings)
     return settings
 
 
-# What annotations of settings ask for, and what that is called. Policies, which stand for dtypes in Keras's
-# files, are objects.
+# The types that annotations of settings stand for, and their names in messages. Text may be an object, since
+# Keras writes policies for dtypes.
 _PLAIN: dict[str, tuple[Any, str]] = {
     "bool": (bool | np.bool_, "True or False"),
     "int": (Integral, "an integer"),
@@ -137,17 +139,17 @@ _PLAIN: dict[str, tuple[Any, str]] = {
 }
 
 
-def check_own_kinds(settings) -> None:
-    """As `check_kinds`, of a dataclass that has its settings; whatever else is passed over."""
+def check_own_kinds(settings: object) -> None:
+    """Check the fields of a dataclass as `check_kinds` does; other objects are ignored."""
     if is_dataclass(settings):
         known = {field.name: getattr(settings, field.name) for field in fields(settings)}
         check_kinds(type(settings), known)  # type: ignore[arg-type]
 
 
 def check_kinds(kind: type, settings: Mapping[str, Any]) -> None:
-    """Compare settings with what the fields of a dataclass are annotated with, where that is plain.
+    """Raise ValueError for settings of other types than the fields of a dataclass, such as text for a number.
 
-    ValueError: text where a number belongs, and the like.
+    Only fields that are annotated with plain types are checked.
     """
     for field in fields(kind):  # type: ignore[arg-type]
         names = (field.type.__name__ if isinstance(field.type, type) else str(field.type)).split(" | ")
@@ -155,17 +157,17 @@ def check_kinds(kind: type, settings: Mapping[str, Any]) -> None:
             continue
         value = settings[field.name]
         is_right = any(isinstance(value, _PLAIN[name][0]) for name in names)
-        # True is an integer, and hardly meant as one.
+        # To Python, True is an integer.
         if not is_right or (isinstance(value, bool) and "bool" not in names):
             expected = " or ".join(_PLAIN[name][1] for name in names)
             raise ValueError(f"{kind.__name__} expects {field.name} to be {expected}, received {value!r}.")
 
 
 class Kinds:
-    """Classes of one kind, under the names that people write.
+    """Classes of one kind by name: their own names, those in lower case and in snake_case, and aliases.
 
-    what: "an initializer". module: Keras's name for where they live. base: what all of them are.
-    aliases: other names. Names of classes are known in lower case and in snake_case, too.
+    what: their kind in messages, such as "an initializer". module: Keras's name of their module. base: their
+    base class.
     """
 
     def __init__(
@@ -183,10 +185,10 @@ class Kinds:
         }
         self._names: dict[str, Any] = {**self._classes, **short, **(aliases or {})}
 
-    def get(self, identifier):
-        """Return the object that a name, a configuration or a class stands for; an object or None as it is.
+    def get(self, identifier: Any) -> Any:
+        """Return the object for a name, a configuration or a class; an object and None are returned as is.
 
-        ValueError: nothing of this kind.
+        ValueError: it stands for no object of this kind.
         """
         if identifier is None or isinstance(identifier, self._base):
             return identifier
@@ -198,25 +200,22 @@ class Kinds:
             return identifier()
         raise ValueError(
             f"Expected {self._what}: a name, or an object of dasknn.{self._module.partition('.')[2]}, "
-            f"received "
-            f"{identifier!r}."
+            f"received {identifier!r}."
         )
 
     def named(self, name: str) -> Any:
-        """Return the class of that name. ValueError: none has it."""
+        """Return the class with a name. ValueError: there is none."""
         if name in self._names:
             return self._names[name]
         hint = did_you_mean(name, self._names) or f" There are: {', '.join(sorted(self._classes))}."
         raise ValueError(f"Expected {self._what}, received {name!r}.{hint}")
 
-    def serialize(self, thing) -> dict[str, Any]:
-        """Return the object in Keras's form for configurations."""
+    def serialize(self, thing: Any) -> dict[str, Any]:
+        """Return the configuration of an object in Keras's form."""
         return described(self._module, type(thing).__name__, thing.get_config())
 
-    def deserialize(self, config: Mapping[str, Any]):
-        """Return the object of that configuration. ValueError: an unknown kind, or settings it does not
-        know.
-        """
+    def deserialize(self, config: Mapping[str, Any]) -> Any:
+        """Return the object of a configuration. ValueError: an unknown class, or unknown settings."""
         if not isinstance(config.get("class_name"), str) or not isinstance(config.get("config"), Mapping):
             raise ValueError(
                 f"Expected the configuration of {self._what}, with class_name and config, received "
@@ -226,7 +225,7 @@ class Kinds:
 
 
 def described(module: str, class_name: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Return Keras's form for an object of one of its own classes."""
+    """Return the form in which Keras writes an object of one of its own classes."""
     return {"module": module, "class_name": class_name, "config": config, "registered_name": None}
 
 
@@ -236,7 +235,7 @@ def snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def did_you_mean(name, known: Iterable) -> str:
-    """Return " Did you mean 'x'?", to go into a message; x is the nearest known name. "" if none is near."""
+def did_you_mean(name: object, known: Iterable) -> str:
+    """Return " Did you mean 'x'?" for the known name that is most similar to a name; "" if none is."""
     near = get_close_matches(str(name), [str(one) for one in known], 1)
     return f" Did you mean {near[0]!r}?" if near else ""

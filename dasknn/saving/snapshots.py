@@ -1,8 +1,8 @@
-"""A running training as a description and arrays, from which another one goes on: to the same bits.
+"""Snapshots of a running training, from which another one resumes to the same bits.
 
-What is kept: the state (parameters, the optimizer's vectors, step, learning rate), the epoch, the history,
-the seed of all streams, what the transport and the face remember, what each callback keeps, and whether
-training has stopped. A fingerprint of data and settings tells one training from another.
+A snapshot is a description and arrays: the state (parameters, vectors of the optimizer, step, learning rate),
+the epoch, the history, the seed, the memory of the transport, of the API and of each callback, and whether
+training has stopped. A fingerprint of data and settings tells whether a training may resume from it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,13 @@ from dasknn.exceptions import ModelFileError
 from dasknn.saving import safetensors_file, schema
 from dasknn.saving.serialization import JSONEncoder, decode
 
+if TYPE_CHECKING:
+    from dasknn.callbacks.callback import Callback
+    from dasknn.engine.state import TrainState
+    from dasknn.training.loop import Training
+
 _KIND = "training"
-# Nobody has more replicas, and each costs some memory before anything else is known of a training.
+# A larger number in a file is an attack: each replica costs memory before the rest of the file is looked at.
 _MOST_REPLICAS = 2**16
 _VALUES = schema.table(schema.anything)
 _EVENT = schema.record(
@@ -63,22 +68,22 @@ _SNAPSHOT = schema.record(
     },
     others=schema.anything,
 )
-# Differences that an error lists.
+# An error lists so many differences.
 _MOST_DIFFERENCES = 6
-# Settings that change nothing about a training that has begun.
+# Settings without an effect on a training that has begun.
 _WITHOUT_EFFECT = ("name", "seed", "input_shape", "input_dim", "loss_scale_factor")
 _LONGEST = 60
 
 
 class Snapshot(NamedTuple):
-    """A training between two epochs."""
+    """State of a training between two epochs."""
 
     description: dict[str, Any]
     arrays: dict[str, np.ndarray]
 
     @property
     def epoch(self) -> int:
-        """Epochs that have ended."""
+        """Number of epochs that have ended."""
         return self.description["epoch"]
 
     @property
@@ -88,28 +93,29 @@ class Snapshot(NamedTuple):
 
     @property
     def face(self) -> dict[str, Any]:
-        """What the face kept."""
+        """Values that the API keeps."""
         return _unpacked("face", self.description["face"], self.arrays)
 
 
 def write(path: str | os.PathLike, snapshot: Snapshot) -> None:
     """Write a snapshot to one file, whole or not at all. OSError: it could not be written."""
-    # Only now: most snapshots are never written, and entries do not change any more.
+    # Encoded only now: most snapshots are never written, and entries no longer change.
     history = _encode(snapshot.description["history"], "history")
     safetensors_file.write(path, snapshot.description | {"history": history}, snapshot.arrays)
 
 
 def read(path: str | os.PathLike) -> Snapshot:
-    """Return the snapshot in a file. FileNotFoundError: no such file. ModelFileError: a damaged file, or
-    one that holds something else.
+    """Return the snapshot in a file.
+
+    FileNotFoundError: there is no such file. ModelFileError: it is damaged, or holds something else.
     """
     description, arrays = safetensors_file.read(path, remedy="")
     if description.get("kind") != _KIND:
         raise ModelFileError(
-            f"Expected the copy of a training in {os.fspath(path)}, received "
+            f"Expected a checkpoint of a training in {os.fspath(path)}, received a file of kind "
             f"{str(description.get('kind'))[:60]!r}."
         )
-    with schema.refusing(os.fspath(path), "the copy of a training", ""):
+    with schema.refusing(os.fspath(path), "a checkpoint of a training", ""):
         _check(description)
     return Snapshot(description, arrays)
 
@@ -125,8 +131,8 @@ def _check(description: dict[str, Any]) -> None:
         )
 
 
-def snapshot(training) -> Snapshot:
-    """Return a `loop.Training` as it is between two epochs."""
+def snapshot(training: Training) -> Snapshot:
+    """Return the snapshot of a training that is between two epochs."""
     arrays: dict[str, np.ndarray] = {}
     callbacks: list[dict[str, Any]] = []
     if training.history:
@@ -134,7 +140,7 @@ def snapshot(training) -> Snapshot:
         _encode(training.history[-1], "history")
     for callback in training.callbacks:
         if (state := callback.state()) is not None:
-            # Copies: the callback may go on changing its arrays before the snapshot is written.
+            # Copies, since the callback may change its arrays before the snapshot is written.
             state = {
                 name: value.copy() if isinstance(value, np.ndarray) else value
                 for name, value in state.items()
@@ -158,15 +164,14 @@ def snapshot(training) -> Snapshot:
     return Snapshot(description, arrays)
 
 
-def restore(training, kept: Snapshot, where: str, remedy: str) -> None:
-    """Make a training that has not begun go on from a snapshot.
+def restore(training: Training, kept: Snapshot, where: str, remedy: str) -> None:
+    """Let a training that has not begun resume from a snapshot.
 
-    where, remedy: what an error calls the snapshot, and what it advises.
-
-    ValueError: a training that differs; it says in what. ModelFileError: a snapshot that lacks something.
+    where, remedy: place of the snapshot and advice, for errors. ValueError: the training differs from that of
+    the snapshot; the message lists the differences. ModelFileError: the snapshot is incomplete.
     """
     description, arrays = kept
-    with schema.refusing(where, "the copy of a training", ""):
+    with schema.refusing(where, "a checkpoint of a training", ""):
         found = list(differences(description["fingerprint"], fingerprint(training)))
     if found:
         more = f"; and {len(found) - _MOST_DIFFERENCES} more" if len(found) > _MOST_DIFFERENCES else ""
@@ -175,7 +180,7 @@ def restore(training, kept: Snapshot, where: str, remedy: str) -> None:
             f"{remedy}"
         )
     callbacks = [callback for callback in training.callbacks if callback.state() is not None]
-    with schema.refusing(where, "what a training needs", ""):
+    with schema.refusing(where, "the state that this training needs", ""):
         state = replace(training.state, **_restored_state(training.state, description["state"], arrays))
         history = _decode(description["history"])
         schema.each(EPOCH)(history, "history")
@@ -202,8 +207,10 @@ def restore(training, kept: Snapshot, where: str, remedy: str) -> None:
     training.hooks.publish(state)
 
 
-def _restored_state(now, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the fields of a state, as they are in a snapshot. Mismatch, ModelFileError: others."""
+def _restored_state(
+    now: TrainState, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Return the fields of the state in a snapshot. Mismatch, ModelFileError: other fields or shapes."""
     found = _unpacked("state", values, arrays)
     fields_now = vars(now)
     if found.keys() != {field.name for field in fields(now)}:
@@ -225,8 +232,8 @@ def _restored_state(now, values: Mapping[str, Any], arrays: Mapping[str, np.ndar
     return found
 
 
-def _check_callback(callback, values: Mapping[str, Any]) -> None:
-    """Compare what is kept of a callback with what it is. Mismatch: it would replace a method, or so."""
+def _check_callback(callback: Callback, values: Mapping[str, Any]) -> None:
+    """Raise Mismatch for kept values of a callback that would replace a method, or change its kind."""
     kind = type(callback)
     for name in values:
         own = getattr(kind, name, None)
@@ -236,9 +243,9 @@ def _check_callback(callback, values: Mapping[str, Any]) -> None:
 
 
 def _check_alike(here: Any, there: Any, where: str) -> None:
-    """Compare the kinds of two values, in dicts of what has the same name. Mismatch: they differ.
+    """Raise Mismatch for two values of different kinds; in dicts, for values of the same name.
 
-    None is of any kind: something that is not known yet.
+    None is of any kind: it stands for a value that is not known yet.
     """
     if here is None or there is None:
         return
@@ -252,13 +259,13 @@ def _check_alike(here: Any, there: Any, where: str) -> None:
             _check_alike(here[name], there[name], f"{where}.{name}")
 
 
-# --- what must be the same ---------------------------------------------------------------------------
+# --- fingerprints ------------------------------------------------------------------------------------
 
 
-def fingerprint(training) -> dict[str, Any]:
-    """Return what must be the same for a training to go on from another one's snapshot, in JSON's types.
+def fingerprint(training: Training) -> dict[str, Any]:
+    """Return what must be the same for a training to resume from a snapshot, in the types of JSON.
 
-    How many epochs, which transport and what is shown are left out: they change no bit.
+    The number of epochs, the transport and the progress display are left out: they change no bit.
     """
     job = training.transport.job
     network = job.network
@@ -314,10 +321,10 @@ def described(value: Any) -> Any:
     return _FingerprintEncoder().encode(value, "the settings")
 
 
-def differences(there, here, name: str = "") -> Iterator[str]:
-    """Yield "name: that there, this here" for what differs between two descriptions.
+def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
+    """Yield "name: x there, y here" for each difference between two descriptions.
 
-    Of lists, their lengths, or the first item that differs.
+    For lists, that is their lengths or the first item that differs.
     """
     if there == here:
         return
@@ -325,7 +332,7 @@ def differences(there, here, name: str = "") -> Iterator[str]:
         begin = f"{name}." if name else ""
         found = False
         for key in [*here, *(key for key in there if key not in here)]:
-            # Shards follow from partitions and replicas; alone they differ where dtypes do.
+            # Shards follow from partitions and replicas. Only for other dtypes they are the only difference.
             if key == "shards" and found:
                 continue
             for text in differences(there.get(key), here.get(key), f"{begin}{key}"):
@@ -342,7 +349,7 @@ def differences(there, here, name: str = "") -> Iterator[str]:
         yield f"{name}: {_short(there)} there, {_short(here)} here"
 
 
-def _short(value) -> str:
+def _short(value: Any) -> str:
     if isinstance(value, dict):
         return value.get("kind") or ", ".join(f"{name}: {item}" for name, item in value.items())
     if isinstance(value, list):
@@ -356,7 +363,7 @@ def _short(value) -> str:
 
 
 def _packed(prefix: str, values: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Put arrays among the others, under names that begin with prefix; return the rest in JSON's types."""
+    """Add arrays to `arrays`, under names that begin with prefix; return the rest in the types of JSON."""
     rest = {}
     for name, value in values.items():
         if isinstance(value, np.ndarray) and value.ndim:
@@ -374,7 +381,7 @@ def _unpacked(prefix: str, rest: Mapping[str, Any], arrays: Mapping[str, np.ndar
 
 
 class _ValuesEncoder(JSONEncoder):
-    """Values that a resumed training computes with: those of NumPy keep their dtypes."""
+    """Encodes values that a resumed training computes with: numbers of NumPy keep their dtypes."""
 
     def encode_array(self, value: np.ndarray | np.generic, where: str) -> Any:
         if value.dtype.kind not in "biufU":

@@ -136,10 +136,14 @@ def check_folder(path: str | os.PathLike) -> Path | None:
     if not isinstance(store, LocalFileSystem):
         return None
     if Path(place).is_dir():
-        raise IsADirectoryError(f"Expected the name of a file to write, received the folder {place}.")
+        raise IsADirectoryError(
+            f"Expected the name of a file to write, received the folder {os.fspath(path)}."
+        )
     folder = Path(place).resolve().parent
     if not folder.is_dir():
-        raise FileNotFoundError(f"Expected a folder at {folder} to write {Path(place).name} to.")
+        raise FileNotFoundError(
+            f"Expected an existing folder to write {Path(place).name} to, found none at {folder}."
+        )
     return folder
 
 

@@ -562,7 +562,7 @@ def test_a_model_in_the_place_of_a_checkpoint_is_passed_over(rows, tmp_path):
     with pytest.raises(Stops):
         classifier([stops_in(3)]).fit(*rows, checkpoint=tmp_path)
     calm.save(tmp_path / named(4)[0])
-    with pytest.warns(UserWarning, match="Expected the copy of a training"):
+    with pytest.warns(UserWarning, match="Expected a checkpoint of a training"):
         resumed = classifier(seed=4).fit(*rows, checkpoint=tmp_path, resume=True)
     assert bits(resumed) == bits(calm)
 

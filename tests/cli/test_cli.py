@@ -684,7 +684,7 @@ def test_strategies_are_recommended_for_a_raw_table(run, folder):
         (["--batch-size", "some"], 2, "expected auto, full or a number of rows"),
         (["--strategy", "weights:often=3"], 2, "weights has the settings every, outer, received 'often'"),
         (["--strategy", "votes"], 2, "expected auto, gradients, weights or predictions"),
-        (["--output", "nowhere/model"], 1, "Expected a folder at"),
+        (["--output", "nowhere/model"], 1, "Expected an existing folder"),
         (["--validation", "2"], 2, "expected one share of the rows such as 0.2, files, or 0 for none"),
         (["--learning-rate", "-1"], 2, "-1.0 is not in the range x>0"),
         (["--strategy", "weights:every=0"], 2, "weights expects every=epoch or a number of steps"),

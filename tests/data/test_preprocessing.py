@@ -218,7 +218,7 @@ def test_what_is_no_dataframe_of_named_columns_is_refused():
         TablePreprocessor().fit(pd.DataFrame(np.zeros((3, 2)), columns=[0.5, 1.5]))
     with pytest.raises(ValueError, match="at least one row"):
         TablePreprocessor().fit(pd.DataFrame({"x": [1.0]})[:0])
-    with pytest.raises(ValueError, match=r"drop names them. Did you mean 'age'\?"):
+    with pytest.raises(ValueError, match=r"named in drop\. Did you mean 'age'\?"):
         TablePreprocessor(drop=["aeg"]).fit(people()[0])
     with pytest.raises(NotFittedError):
         TablePreprocessor().transform(people()[0])

@@ -1036,7 +1036,7 @@ def test_names_are_learned_from_a_batch_and_an_array_has_none(rows, tmp_path):
     for again in (dasknn.load_model(tmp_path / "model.safetensors"), *model.members):
         with pytest.raises(ValueError, match=IN_ANOTHER_ORDER):
             again.predict(turned, verbose=0)
-    with pytest.raises(ValueError, match=r"missing are \['c0'\], not known \['z'\]"):
+    with pytest.raises(ValueError, match=r"Missing: \['c0'\]; unknown: \['z'\]"):
         model.predict(x.rename(columns={"c0": "z"}), verbose=0)
 
 
