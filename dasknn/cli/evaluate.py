@@ -30,42 +30,49 @@ _MISSED = 3
 @click.argument("model_file", metavar="MODEL")
 @data_argument
 @click.option(
-    "--target", metavar="COLUMN", help="Column that holds what is right [the one that the model has learned]."
+    "--target", metavar="COLUMN", help="Column with the true values [the column that the model predicts]."
 )
 @click.option(
-    "--metrics", multiple=True, type=Names(), help="Metrics: accuracy,log_loss [a few that suit the model]."
+    "--metrics",
+    multiple=True,
+    type=Names(),
+    help="Names of metrics, such as accuracy,log_loss [some that suit the model].",
 )
 @click.option(
     "--slices",
     multiple=True,
     metavar="COLUMN[:N][+...],...",
-    help="Score rows by the values of columns (region,sex), of several together (region+sex), or by N ranges "
-    "of numbers (age:5).",
+    help="Also score slices of the rows: by values of a column (region,sex), of several columns together "
+    "(region+sex), or by N ranges of a column of numbers (age:5).",
 )
 @click.option(
     "--threshold",
     multiple=True,
     metavar="METRIC=VALUE",
-    help="What all rows, and each slice of enough rows, must reach, else exit code 3: accuracy=0.8, the "
-    "least of a score and the most of an error; or with a comparison, 'r2>=0.7'.",
+    help="Exit with code 3 if all rows, or a slice with enough rows, miss it. accuracy=0.8: at least 0.8 for "
+    "a score, at most for an error. With a comparison: 'r2>=0.7'.",
 )
 @click.option(
     "--bound",
     default="value",
     show_default=True,
     type=click.Choice(["value", "worst", "best"]),
-    help="What thresholds judge: the metric, or an end of its confidence interval.",
+    help="Compare thresholds with the metric, or with the worst or best end of its confidence interval.",
 )
 @click.option(
-    "--min-rows", default=100, show_default=True, type=click.IntRange(min=0), help="Rows that a slice needs."
+    "--min-rows",
+    default=100,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Compare thresholds only with slices of at least this many rows.",
 )
-@click.option("--weights", metavar="COLUMN", help="Column of the weights of rows.")
-@click.option("--output", help="CSV file or fsspec URL to write the table to.")
+@click.option("--weights", metavar="COLUMN", help="Column with the weights of the rows.")
+@click.option("--output", metavar="FILE", help="CSV file or fsspec URL to write the table to.")
 @format_option
 @json_option
 @quiet_option
 @cluster_options
-def evaluate(**options) -> None:
+def evaluate(**options: Any) -> None:
     """Score a saved MODEL on the files DATA, over all rows and by slices, with confidence intervals.
 
     Example: dask nn evaluate model.safetensors test.parquet --slices sex,age:5 --threshold accuracy=0.8
@@ -85,7 +92,7 @@ def evaluate(**options) -> None:
             names = columns_of(model, frame, [target, *filter(None, [weights])])
             metrics = [name for names in options["metrics"] for name in names]
             if metrics:
-                # What is judged is computed.
+                # Metrics with a threshold are computed, too.
                 metrics = list(dict.fromkeys([*metrics, *thresholds]))
             found = dasknn.evaluate(
                 model,
@@ -111,18 +118,18 @@ def evaluate(**options) -> None:
                 raise SystemExit(_MISSED)
 
 
-def _target_of(model) -> str:
-    """Return the column that a model has learned. UsageError: its file does not say it."""
+def _target_of(model: Any) -> str:
+    """Return the column that a model predicts. UsageError: its file does not say it."""
     found = getattr(model[-1] if isinstance(model, Pipeline) else model, "target_name_", None)
     if found is None:
         raise click.UsageError(
-            "Expected --target COLUMN: the file of this model does not say which column it has learned."
+            "Expected --target COLUMN: the model file does not say which column the model predicts."
         )
     return found
 
 
-def _missed(found, thresholds: dict[str, Any], bound: str) -> dasknn.ThresholdError | None:
-    """Return what says which slices do not reach the thresholds, if some do not."""
+def _missed(found: Any, thresholds: dict[str, Any], bound: str) -> dasknn.ThresholdError | None:
+    """Return the error that lists the slices that miss a threshold, None if there are none."""
     if thresholds:
         try:
             dasknn.assert_thresholds(found, thresholds, bound=bound)

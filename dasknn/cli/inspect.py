@@ -15,7 +15,7 @@ from dasknn.cli.session import friendly_errors
 @click.argument("model_file", metavar="MODEL")
 @json_option
 def inspect(model_file: str, as_json: bool) -> None:
-    """Say what is in a saved MODEL: network, columns and their values, how it was trained."""
+    """Show what a MODEL file holds: the network, the columns and their values, how it was trained."""
     with friendly_errors():
         report = reports.of_file(model_file)
         click.echo(reports.as_json(report) if as_json else reports.text_of_file(report))

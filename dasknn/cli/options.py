@@ -1,10 +1,10 @@
-"""What `dask nn` takes from its users: options, their types, and files of them."""
+"""Options of `dask nn`: their types and help texts, and files of options."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import click
@@ -16,8 +16,10 @@ from dasknn.saving import storage
 from dasknn.saving.serialization import did_you_mean
 
 
-def _options(*options):
-    def decorate(command):
+def _options(*options: Callable) -> Callable:
+    """Return a decorator that adds all these options to a command."""
+
+    def decorate(command: Callable) -> Callable:
         for option in reversed(options):
             command = option(command)
         return command
@@ -30,7 +32,7 @@ class Names(click.ParamType):
 
     name = "names"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, tuple):
             return value
         names = value if isinstance(value, list) else str(value).split(",")
@@ -38,11 +40,11 @@ class Names(click.ParamType):
 
 
 class Units(click.ParamType):
-    """Units of hidden layers, separated by commas."""
+    """Numbers of units of hidden layers, separated by commas."""
 
     name = "units"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, tuple):
             return value
         words = value if isinstance(value, list) else str(value).split(",")
@@ -53,9 +55,11 @@ class Units(click.ParamType):
 
 
 class BatchSize(click.ParamType):
+    """A number of rows, auto or full."""
+
     name = "rows"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if str(value) in ("auto", "full"):
             return value
         if not str(value).isdecimal() or int(value) < 1:
@@ -68,11 +72,11 @@ _SETTINGS = {"weights": ("every", "outer"), "predictions": ("members",), "gradie
 
 
 class StrategyType(click.ParamType):
-    """A strategy by its name, maybe with settings: weights:every=16,outer."""
+    """The name of a strategy, with settings or without: weights:every=16,outer."""
 
     name = "strategy"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
             return value
         name, _, words = value.partition(":")
@@ -90,7 +94,7 @@ class StrategyType(click.ParamType):
             self.fail(in_shell(str(error)), param, ctx)
 
 
-def _strategy(name: str, settings: dict[str, str]):
+def _strategy(name: str, settings: dict[str, str]) -> strategies.Strategy:
     found: dict[str, Any] = {
         key: int(value) if value.isdecimal() else value for key, value in settings.items()
     }
@@ -115,7 +119,9 @@ def read_config(ctx: click.Context, param: click.Parameter, path: str | None) ->
             known = [one.replace("_", "-") for one in params]
             meant = did_you_mean(key.replace("_", "-"), known)
             raise click.BadParameter(
-                f"{path} has an unknown key {key!r}.{meant} Known are {', '.join(sorted(known))}.", ctx, param
+                f"{path} has an unknown key {key!r}.{meant} Known keys: {', '.join(sorted(known))}.",
+                ctx,
+                param,
             )
         takes_many = params[name].multiple or params[name].nargs == -1
         defaults[str(params[name].name)] = [value] if takes_many and not isinstance(value, list) else value
@@ -124,7 +130,7 @@ def read_config(ctx: click.Context, param: click.Parameter, path: str | None) ->
 
 
 def _key(param: click.Parameter) -> str:
-    """Return how a file calls a parameter: as the command line does."""
+    """Return the name of a parameter in a file of options, which is that on the command line."""
     longest = max((opt for opt in param.opts), key=len)
     return longest.lstrip("-").replace("-", "_")
 
@@ -141,94 +147,122 @@ cluster_options = _options(
     click.option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Scheduler to use, such as tcp://host:8786; so does DASK_SCHEDULER_ADDRESS.",
+        help="Address of the scheduler of a cluster, such as tcp://host:8786 [DASK_SCHEDULER_ADDRESS, or a "
+        "cluster is started on this machine].",
     ),
-    click.option("--scheduler-file", metavar="PATH", help="File that `dask scheduler` has written."),
+    click.option(
+        "--scheduler-file", metavar="PATH", help="File that dask scheduler --scheduler-file has written."
+    ),
     click.option(
         "--workers",
         type=click.IntRange(min=1),
-        help="Workers of the cluster that is started where no scheduler is given [one a core].",
+        help="Start a cluster on this machine with this many workers [one for each core].",
     ),
 )
 format_option = click.option(
     "--format",
     "form",
     type=click.Choice(["parquet", "csv", "npz"]),
-    help="Format of the files, where their endings do not say it.",
+    help="Format of the files [by their extension].",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout.")
-quiet_option = click.option("--quiet", is_flag=True, help="Show no progress, only the result and errors.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+quiet_option = click.option("--quiet", is_flag=True, help="Print only the result and errors, no progress.")
 target_option = click.option(
-    "--target", required=True, help="Column to learn; of npz files, the array (y also finds y_train)."
+    "--target", required=True, help="Column to predict; in npz files, an array (y also finds y_train)."
 )
 task_option = click.option(
     "--task",
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "classification", "regression"]),
-    help="auto: regression for a target of floating-point numbers, else classification.",
+    help="auto: regression if the target has floating-point numbers, otherwise classification.",
 )
 table_options = _options(
     format_option,
-    click.option("--drop", multiple=True, type=Names(), help="Columns to leave out: id,name."),
+    click.option("--drop", multiple=True, type=Names(), help="Columns to leave out, such as id,name."),
     click.option(
         "--preprocess",
         default="auto",
         show_default=True,
         type=click.Choice(["auto", "none"]),
-        help="auto: numbers are standardized, text is one-hot encoded, missing values are filled; all of it "
-        "is saved with the model. none: columns are numbers, and are taken as they are.",
+        help="auto: standardize numbers, one-hot encode text and fill missing values; the model file "
+        "includes these steps. none: all columns are numbers, and are used as they are.",
     ),
     click.option(
-        "--categorical", multiple=True, type=Names(), help="Columns of numbers that are codes, to be one-hot."
+        "--categorical",
+        multiple=True,
+        type=Names(),
+        help="Columns whose numbers are codes, to one-hot encode like text.",
     ),
     click.option(
         "--min-frequency",
         type=click.IntRange(min=1),
-        help="Values of text of fewer rows share one column [each has its own].",
+        help="Let values of text with fewer rows share one column [each value has its own].",
     ),
     click.option(
         "--max-categories",
         type=click.IntRange(min=1),
         default=1000,
         show_default=True,
-        help="Most distinct values of a column of text.",
+        help="Refuse a column of text with more distinct values.",
     ),
 )
 network_options = _options(
     click.option(
-        "--hidden", default="100", show_default=True, type=Units(), help="Units of hidden layers: 128,64."
+        "--hidden",
+        default="100",
+        show_default=True,
+        type=Units(),
+        help="Units of the hidden layers, such as 128,64.",
     ),
     click.option(
         "--activation",
         default="relu",
         show_default=True,
         type=click.Choice(["relu", "tanh", "logistic", "identity"]),
+        help="Activation of the hidden layers.",
     ),
     click.option(
         "--batch-size",
         default="auto",
         show_default=True,
         type=BatchSize(),
-        help="Rows of one step over all replicas; auto: 200, more where an epoch is long; full: all rows.",
+        help="Rows of one step, over all replicas. auto: 200, or more if an epoch is long. full: all rows.",
     ),
-    click.option("--replicas", type=click.IntRange(min=1), help="Replicas that train side by side."),
+    click.option(
+        "--replicas",
+        type=click.IntRange(min=1),
+        help="Copies of the network that train in parallel, each on its own rows [by strategy and workers].",
+    ),
     click.option(
         "--transport",
         default="auto",
         show_default=True,
         type=click.Choice(["auto", "peer", "tasks"]),
-        help="How averages travel: between workers, or through the scheduler.",
+        help="How replicas exchange averages. peer: directly between workers. tasks: through the scheduler.",
     ),
-    click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float64"])),
-    click.option("--solver", default="adam", show_default=True, type=click.Choice(["adam", "sgd", "lbfgs"])),
+    click.option(
+        "--dtype",
+        default="float32",
+        show_default=True,
+        type=click.Choice(["float32", "float64"]),
+        help="Data type of the network's numbers.",
+    ),
+    click.option(
+        "--solver",
+        default="adam",
+        show_default=True,
+        type=click.Choice(["adam", "sgd", "lbfgs"]),
+        help="Optimizer.",
+    ),
 )
 
 
-# --- what is written in options ---
+# --- values of options -------------------------------------------------------------------------------
 
 
 def number_of(text: str) -> float | None:
+    """Return a text as a number, None if it is not one."""
     try:
         return float(text)
     except ValueError:
@@ -236,11 +270,11 @@ def number_of(text: str) -> float | None:
 
 
 def validation_of(values: Sequence[str]) -> tuple[str, ...]:
-    """Return --validation: one share of the rows, or files; nothing where it is turned off."""
+    """Return the value of --validation: one share of the rows, files, or nothing if it is 0."""
     shares = [share for share in map(number_of, values) if share is not None]
     if shares and (len(values) > 1 or not 0 <= shares[0] < 1):
         raise click.BadParameter(
-            f"expected one share of the rows such as 0.2, files, or 0 for none, received {' '.join(values)}",
+            f"expected a share of the rows such as 0.2, files, or 0 for none, received {' '.join(values)}",
             param_hint="--validation",
         )
     return () if shares == [0] else tuple(values)
@@ -268,20 +302,20 @@ def thresholds_of(texts: Sequence[str]) -> dict[str, Any]:
 def slices_of(texts: Sequence[str], columns: Collection[str]) -> list[Any]:
     """Return slices as `dasknn.evaluate` takes them: sex,age:5+job -> ["sex", (Buckets("age", 5), "job")].
 
-    columns: of the table; what is the name of one stands for itself.
+    columns: of the table; the name of a column may contain ":" or "+".
     """
     words = [word.strip() for text in texts for word in text.split(",")]
     return [_slice_of(word, columns) for word in words if word]
 
 
-def _slice_of(word: str, columns: Collection[str]):
+def _slice_of(word: str, columns: Collection[str]) -> Any:
     if word in columns:
         return word
     found = [_dimension_of(part.strip(), columns) for part in word.split("+")]
     return found[0] if len(found) == 1 else tuple(found)
 
 
-def _dimension_of(word: str, columns: Collection[str]):
+def _dimension_of(word: str, columns: Collection[str]) -> str | dasknn.Buckets:
     column, _, n = word.rpartition(":")
     if word in columns or not column:
         return word
@@ -292,7 +326,7 @@ def _dimension_of(word: str, columns: Collection[str]):
     return dasknn.Buckets(column, int(n))
 
 
-def columns_in(wanted) -> list[Any]:
+def columns_in(wanted: Any) -> list[Any]:
     """Return the columns of a slice."""
     parts = wanted if isinstance(wanted, tuple) else (wanted,)
     return [part.column if isinstance(part, dasknn.Buckets) else part for part in parts]

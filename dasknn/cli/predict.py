@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 import fsspec
 
@@ -22,16 +24,17 @@ from dasknn.saving import storage
 @click.option(
     "--output",
     required=True,
-    help="Folder (or fsspec URL) to write Parquet files to, or one file that ends in .csv.",
+    metavar="PATH",
+    help="Folder or fsspec URL to write Parquet files to; if it ends in .csv, one CSV file.",
 )
-@click.option("--proba", is_flag=True, help="Write a column of probabilities for each class, too.")
-@click.option("--keep", multiple=True, type=Names(), help="Columns of DATA to write, too: id,name.")
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@click.option("--proba", is_flag=True, help="Also write the probability of each class.")
+@click.option("--keep", multiple=True, type=Names(), help="Columns of DATA to copy, such as id,name.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @format_option
 @quiet_option
 @cluster_options
-def predict(**options) -> None:
-    """Predict with a saved MODEL for the files DATA: tables as they were trained on.
+def predict(**options: Any) -> None:
+    """Predict with a saved MODEL for the files DATA, which have the columns that it was trained on.
 
     Example: dask nn predict model.safetensors 'new/*.csv' --keep id --output predictions.csv
     """
@@ -39,13 +42,12 @@ def predict(**options) -> None:
         model, output = read_model(options["model_file"]), options["output"]
         if not options["overwrite"] and _is_filled(output):
             raise click.ClickException(
-                f"Expected nothing, or an empty folder, at {output}, found files. Name another, or add "
-                "--overwrite."
+                f"Expected no files at {output}, found some. Choose another --output, or add --overwrite."
             )
         if output.endswith(".csv"):
             storage.check_folder(output)
         if options["proba"] and not hasattr(model, "predict_proba"):
-            raise click.UsageError("--proba is for classifiers; this model predicts numbers.")
+            raise click.UsageError("--proba needs a classifier, and this model predicts numbers.")
         with client_of(options):
             kept = [name for names in options["keep"] for name in names]
             frame = read_for(model, options, kept=kept)
@@ -60,13 +62,13 @@ def predict(**options) -> None:
             click.echo(f"predictions written to {output}")
 
 
-def _predictions(model, frame, names: list[str], kept: list[str], proba: bool):
-    """Return a Dask dataframe: columns that are kept, predictions, probabilities."""
+def _predictions(model: Any, frame: Any, names: list[str], kept: list[str], proba: bool) -> Any:
+    """Return a Dask dataframe of the kept columns, predictions and, if wanted, probabilities."""
     import dask.dataframe as dd
     import pandas as pd
 
     frame = frame[list(dict.fromkeys([*names, *kept]))]
-    # From here on partitions stay as they are: those of files, Dask may fuse in another way for each column.
+    # This fixes the partitions: while reading files, Dask may fuse them differently for other columns.
     frame = dd.from_delayed(frame.to_delayed(), meta=frame._meta, verify_meta=False)
     predicted = model.predict(frame[names])
     if predicted.ndim == 1:
@@ -86,11 +88,11 @@ def _predictions(model, frame, names: list[str], kept: list[str], proba: bool):
     )
 
 
-def _side_by_side(*frames):
+def _side_by_side(*frames: Any) -> Any:
     import pandas as pd
 
     index = frames[0].index
-    # Rows go by their order: an index may hold a label twice.
+    # Rows are matched by their order, since an index may hold a label twice.
     return pd.concat([frame.reset_index(drop=True) for frame in frames], axis=1).set_axis(index)
 
 

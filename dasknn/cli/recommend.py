@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from contextlib import redirect_stdout
+from typing import Any
 
 import click
 
@@ -33,10 +34,10 @@ from dasknn.cli.train import Prepared
 @json_option
 @quiet_option
 @cluster_options
-def recommend(**options) -> None:
-    """Measure the cluster, and predict what an epoch of DATA would take with each strategy.
+def recommend(**options: Any) -> None:
+    """Measure the cluster, and predict how long an epoch of DATA takes with each strategy.
 
-    Trains nothing. Example: dask nn recommend 'adult/*.parquet' --target income --hidden 128,64
+    Nothing is trained. Example: dask nn recommend 'adult/*.parquet' --target income --hidden 128,64
     """
     with friendly_errors(), client_of(options) as client:
         prepared = Prepared(options)

@@ -1,4 +1,4 @@
-"""What `dask nn` says of models and trainings: as a dict for programs, and as text for people."""
+"""Reports of `dask nn` on models and trainings: dicts for programs, text for people."""
 
 from __future__ import annotations
 
@@ -24,17 +24,19 @@ from dasknn.saving import safetensors_file
 from dasknn.saving.serialization import JSONEncoder
 from dasknn.training.datasets import score_parts
 
-# Values of a column that are shown.
+# Most values of a column in a report.
 _SHOWN = 8
+# A score that chose the epoch was maximized, so it is too high.
+_OPTIMISTIC = "(optimistic, since it chose the epoch; for an unbiased estimate hold out --test rows)"
 
 
 # --- scores ------------------------------------------------------------------------------------------
 
 
-def scores(model, X, y, weight=None) -> dict[str, float]:
-    """Return accuracy of a classifier, R^2 and RMSE of a regressor, on a Dask dataframe of numbers.
+def scores(model: Any, X: Any, y: Any, weight: Any = None) -> dict[str, float]:
+    """Return the accuracy of a classifier, or R^2 and RMSE of a regressor, on a Dask dataframe of numbers.
 
-    Computed where the data is, in one pass.
+    They are computed where the data is, in one pass.
     """
     predictor = model._predictor()
     parts = partitions.parts(X, y, weight)
@@ -50,15 +52,15 @@ _NAMES = {"accuracy": "accuracy", "r2": "R^2", "rmse": "RMSE"}
 
 
 def text_of_scores(found: Mapping[str, float]) -> str:
-    """Return scores for people: R^2 0.7912, RMSE 0.5213."""
+    """Return scores as text, such as R^2 0.7912, RMSE 0.5213."""
     return ", ".join(f"{_NAMES.get(name, name)} {value:.4f}" for name, value in found.items())
 
 
 # --- a training --------------------------------------------------------------------------------------
 
 
-def of_training(model, n_columns: int, seconds: float) -> dict[str, Any]:
-    """Return what a training came to. n_columns: of the table. seconds: of all, with reading the data."""
+def of_training(model: Any, n_columns: int, seconds: float) -> dict[str, Any]:
+    """Return the report on a training. n_columns: of the table. seconds: in total, with reading the data."""
     history = model.history_
     faults = [fault for entry in history for fault in entry.get("faults", [])]
     epochs_seconds = sum(entry.get("seconds", 0.0) for entry in history)
@@ -82,13 +84,13 @@ def of_training(model, n_columns: int, seconds: float) -> dict[str, Any]:
     return report
 
 
-def _of_validation(model) -> dict[str, Any] | None:
-    """Return the validation score of the weights that were kept, and after which epoch it was best."""
+def _of_validation(model: Any) -> dict[str, Any] | None:
+    """Return the validation score of the kept weights, the best score, and the epochs of both."""
     found = np.array([e["validation_score"] for e in model.history_ if "validation_score" in e], np.float64)
     if not len(found):
         return None
     best = int(np.nanargmax(found)) if np.isfinite(found).any() else len(found) - 1
-    # L-BFGS goes on to its end.
+    # L-BFGS keeps the weights of the last epoch.
     kept = best if model.early_stopping and model.solver != "lbfgs" else len(found) - 1
     name = "accuracy" if is_classifier(model) else "r2"
     return {
@@ -99,7 +101,7 @@ def _of_validation(model) -> dict[str, Any] | None:
     }
 
 
-def _of_network(model) -> dict[str, Any]:
+def _of_network(model: Any) -> dict[str, Any]:
     network = model._network_
     return {
         "model": type(model).__name__,
@@ -110,7 +112,7 @@ def _of_network(model) -> dict[str, Any]:
     }
 
 
-def _of_strategy(model) -> dict[str, Any]:
+def _of_strategy(model: Any) -> dict[str, Any]:
     return {
         "strategy": "none" if model.strategy_ is None else model.strategy_.name,
         "strategy_reason": model.strategy_reason_,
@@ -120,19 +122,20 @@ def _of_strategy(model) -> dict[str, Any]:
 
 
 def text_of_training(report: Mapping[str, Any]) -> str:
-    """Return the report for people."""
+    """Return the report as text."""
     encoded = report["features"] != report["columns"]
     lines = {
-        "rows": f"{report['rows']:,} x {report['columns']} columns"
-        + (f", {report['features']:,} after encoding" if encoded else ""),
+        "data": f"{_count(report['rows'], 'row')}, {_count(report['columns'], 'column')}"
+        + (f" ({report['features']:,} after encoding)" if encoded else ""),
         "model": _network_line(report),
         "strategy": f"{report['strategy_reason']}; {_count(report['replicas'], 'replica')}, "
         f"transport {report['transport']}",
         "epochs": f"{report['epochs']}"
         + (f" at {report['rows_per_second']:,.0f} rows/s" if report["rows_per_second"] else "")
-        + f"; {report['seconds']:.1f} s in all",
+        + f"; {report['seconds']:.1f} s in total",
         "loss": f"{report['loss']:.4f} in the last epoch",
         "validation": _line_of_validation(report["validation"]),
+        "": _OPTIMISTIC if report["test"] is None and _is_best(report["validation"]) else None,
         "test": None if report["test"] is None else text_of_scores(report["test"]),
         "faults": _line_of_faults(report["faults"]),
         "sent": f"{report['bytes_sent'] / 1e6:,.1f} MB between workers" if report["bytes_sent"] else None,
@@ -147,13 +150,17 @@ def _network_line(report: Mapping[str, Any]) -> str:
     return f"{report['model']}: {layers}; {report['parameters']:,} parameters, {report['dtype']}{members}"
 
 
+def _is_best(validation: Mapping[str, Any] | None) -> bool:
+    return validation is not None and validation["kept_epoch"] == validation["best_epoch"]
+
+
 def _line_of_validation(found: Mapping[str, Any] | None) -> str | None:
     if found is None:
         return None
     line = text_of_scores({name: found[name] for name in _NAMES if name in found})
-    if found["kept_epoch"] == found["best_epoch"]:
-        return f"{line}: weights of epoch {found['kept_epoch']}, the best"
-    return f"{line}: weights of the last epoch; epoch {found['best_epoch']} had {found['best']:.4f}"
+    if _is_best(found):
+        return f"{line} with the weights of epoch {found['kept_epoch']}, the best"
+    return f"{line} with the weights of the last epoch; epoch {found['best_epoch']} had {found['best']:.4f}"
 
 
 def _line_of_faults(faults: Sequence[Mapping[str, Any]]) -> str:
@@ -163,7 +170,7 @@ def _line_of_faults(faults: Sequence[Mapping[str, Any]]) -> str:
         f"epoch {fault.get('epoch')}: {fault.get('what')} {fault.get('worker') or ''}".strip()
         for fault in faults
     ]
-    # Workers that come, or go as they were told to, are no faults.
+    # Workers that join, or leave because they were retired, are not faults.
     n = sum(fault.get("what") not in (JOINED, RETIRED) for fault in faults)
     return f"{n or 'none'}; " + "; ".join(told)
 
@@ -179,13 +186,13 @@ def _aligned(lines: Mapping[str, str | None]) -> str:
 
 
 def as_json(report: Any) -> str:
-    """Return a report in one line of JSON; numbers that are not finite are null."""
+    """Return a report as one line of JSON, with null for numbers that are not finite."""
     return json.dumps(_ReportEncoder().encode(report, "the report"))
 
 
 class _ReportEncoder(JSONEncoder):
     def encode_float(self, value: float) -> Any:
-        # Strict readers of JSON know no NaN.
+        # Standard JSON has no NaN.
         return value if math.isfinite(value) else None
 
     def encode_other(self, value: Any, where: str) -> Any:
@@ -195,8 +202,8 @@ class _ReportEncoder(JSONEncoder):
 # --- an evaluation -----------------------------------------------------------------------------------
 
 
-def text_of_evaluation(table) -> str:
-    """Return the table of `dasknn.evaluate` for people: metrics with their intervals."""
+def text_of_evaluation(table: Any) -> str:
+    """Return the table of `dasknn.evaluate` as text: metrics with their intervals."""
     width = max(map(len, table["slice"]))
     shown = table[["slice", "rows"]].assign(
         slice=table["slice"].str.ljust(width), rows=[f"{rows:,}" for rows in table["rows"]]
@@ -215,7 +222,7 @@ def text_of_evaluation(table) -> str:
 
 
 def of_file(path: str) -> dict[str, Any]:
-    """Return what is in the file of a model. FileNotFoundError, ModelFileError: as for loading it."""
+    """Return the report on a model file. FileNotFoundError, ModelFileError: as for loading it."""
     if path.endswith(".keras"):
         return {"file": path, **_of_sequential(loading.load_model(path, compile=False))}
     description, arrays = safetensors_file.read(path)
@@ -223,7 +230,7 @@ def of_file(path: str) -> dict[str, Any]:
     if kind == sequential.Sequential.__name__:
         return {"file": path, **_of_sequential(loading.load_model(path, compile=False))}
     if kind not in (pipelines.PIPELINE, pipelines.TABLE, "MLPClassifier", "MLPRegressor"):
-        # A checkpoint, weights alone: what can be said without knowing more.
+        # A checkpoint, or weights alone.
         shapes = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
         return {"file": path, "kind": str(kind), "arrays": shapes}
     model: Any = pipelines.load(path)
@@ -241,7 +248,7 @@ def of_file(path: str) -> dict[str, Any]:
     return report | _of_estimator(model)
 
 
-def _of_estimator(model) -> dict[str, Any]:
+def _of_estimator(model: Any) -> dict[str, Any]:
     history = model.history_
     settings = ("solver", "alpha", "batch_size", "learning_rate_init", "random_state")
     return {
@@ -281,7 +288,7 @@ def _of_column(column: Numbers | Categories) -> dict[str, Any]:
     }
 
 
-def _of_sequential(model) -> dict[str, Any]:
+def _of_sequential(model: Any) -> dict[str, Any]:
     return {
         "kind": "Sequential",
         "name": model.name,
@@ -293,7 +300,7 @@ def _of_sequential(model) -> dict[str, Any]:
 
 
 def text_of_file(report: Mapping[str, Any]) -> str:
-    """Return what is in a file for people."""
+    """Return the report on a file as text."""
     lines: dict[str, str | None] = {"file": report["file"], "kind": report["kind"]}
     if "arrays" in report:
         lines |= {name: f"{dtype} {tuple(shape)}" for name, (dtype, shape) in report["arrays"].items()}
@@ -314,7 +321,7 @@ def text_of_file(report: Mapping[str, Any]) -> str:
         "target": report["target"],
         "classes": None if classes is None else _some(classes),
         "features": f"{report['features']:,}",
-        "trained": f"{_count(report['epochs'], 'epoch')} of {report['rows'] or 0:,} rows"
+        "trained": f"{_count(report['epochs'], 'epoch')} on {_count(report['rows'] or 0, 'row')}"
         + (f", loss {loss:.4f} in the last" if isinstance(loss, float) else "")
         + (", interrupted" if report["interrupted"] else ""),
         "validation": _line_of_validation(report["validation"]),
@@ -334,11 +341,11 @@ def _line_of_column(column: Mapping[str, Any]) -> str:
     if column["kind"] == "numbers":
         marked = ", some missing" if column["indicator"] else ""
         return f"numbers, mean {column['mean']:.4g}, deviation {column['scale']:.4g}{marked}"
-    rare = f", and {len(column['infrequent'])} that are infrequent" if column["infrequent"] else ""
+    rare = f", and {len(column['infrequent'])} infrequent ones" if column["infrequent"] else ""
     return f"{_count(len(column['values']), 'value')}: {_some(column['values'])}{rare}"
 
 
 def _some(values: Iterable[Any]) -> str:
     values = ["missing" if value is None else str(value) for value in values]
-    more = f", ... ({len(values)} in all)" if len(values) > _SHOWN else ""
+    more = f", ... ({len(values)} in total)" if len(values) > _SHOWN else ""
     return ", ".join(values[:_SHOWN]) + more

@@ -1,4 +1,4 @@
-"""What commands have in common: a client, files of models, tables for them, errors in the shell's words."""
+"""Parts that all commands share: the client, model files, tables for a model, errors in the shell's words."""
 
 from __future__ import annotations
 
@@ -27,31 +27,35 @@ from dasknn.data.columns import require_columns
 from dasknn.data.preprocessing import TablePreprocessor
 
 _CONNECT_SECONDS = 30
-# What pandas says of a CSV file whose columns do not go on as they begin.
+# Errors of pandas for a CSV file with a column whose later values are of another type than the first ones.
 _CSV_ERRORS = ("Unable to parse string", "could not convert string", "cannot safely cast", "bool-like values")
 _CSV_REMEDY = (
-    "If this is a CSV file, a column of it changes its kind after the first 10,000 rows. Name it in "
-    "--categorical, and it is read as text; a target that has fractions needs --task regression."
+    "If this is a CSV file, a column holds values of another type after the first 10,000 rows. Name it in "
+    "--categorical to read it as text; for a target with fractions, use --task regression."
 )
-# The exit code of a program that Ctrl-C has ended.
+#: Exit code of a program that was ended by Ctrl-C.
 INTERRUPTED = 130
 
 
-def known_columns(frame, names: Sequence[str]) -> list[str]:
-    """Return names of columns. ValueError: some are missing."""
+def known_columns(frame: Any, names: Sequence[str]) -> list[str]:
+    """Return the names. ValueError: some are not columns of the table."""
     require_columns(frame.columns, names)
     return list(names)
 
 
-def read_model(path: str):
+def read_model(path: str) -> Any:
+    """Return the model in a file. ValueError: it holds a preprocessor alone."""
     model = pipelines.load(path)
     if isinstance(model, TablePreprocessor):
-        raise ValueError(f"{path} holds a table without a network. Expected a model that predicts.")
+        raise ValueError(
+            f"Expected a model that predicts in {path}, received a TablePreprocessor without a network. Save "
+            "both as one Pipeline with dasknn.save."
+        )
     return model
 
 
-def read_for(model, options: dict[str, Any], target: str | None = None, kept: Sequence[str] = ()):
-    """Return the table of DATA, with the types of columns that a model was trained on."""
+def read_for(model: Any, options: dict[str, Any], target: str | None = None, kept: Sequence[str] = ()) -> Any:
+    """Return the table of DATA, with columns of the types that a model was trained on."""
     texts = _columns_of_text(model)
     if target is not None and is_classifier(model) and isinstance(model.classes_.tolist()[0], str):
         texts.add(target)
@@ -59,10 +63,10 @@ def read_for(model, options: dict[str, Any], target: str | None = None, kept: Se
     return readers.read(options["data"], wanted, options["form"])
 
 
-def with_index(frame, names: Sequence[str]):
-    """Return a table whose index is a column, too, if it is among names: by its name, or as "index".
+def with_index(frame: Any, names: Sequence[str]) -> Any:
+    """Return a table whose index is also a column if it is among the names, by its own name or as "index".
 
-    ValueError: names that are neither.
+    ValueError: a name of neither a column nor the index.
     """
     index = frame.index.name or "index"
     if index in names and index not in frame.columns:
@@ -71,7 +75,7 @@ def with_index(frame, names: Sequence[str]):
     return frame
 
 
-def _columns_of_text(model) -> set[str]:
+def _columns_of_text(model: Any) -> set[str]:
     if not isinstance(model, Pipeline):
         return set()
     return {
@@ -82,37 +86,37 @@ def _columns_of_text(model) -> set[str]:
     }
 
 
-def columns_of(model, frame, others: Sequence[str]) -> list[str]:
-    """Return the columns that a model takes; of one that knows no names, all but the others."""
+def columns_of(model: Any, frame: Any, others: Sequence[str]) -> list[str]:
+    """Return the columns that a model predicts from; if it knows no names, all but the others."""
     names = getattr(model, "feature_names_in_", None)
     if names is None:
         return [name for name in frame.columns if name not in others]
-    # A table from which the model was trained may go on holding its target.
+    # The table may hold other columns, too, such as the target.
     return known_columns(frame, list(names))
 
 
-# --- clusters, and what goes wrong -------------------------------------------------------------------
+# --- clusters and errors -----------------------------------------------------------------------------
 
 
 @contextmanager
 def client_of(options: dict[str, Any]) -> Iterator[Any]:
-    """Yield a client of the scheduler, or of a cluster on this machine for as long as it is needed."""
+    """Yield a client of the given scheduler, or of a cluster that is started on this machine."""
     scheduler, file = options["scheduler"], options["scheduler_file"]
     if scheduler is None and file is None and options["workers"] is None:
-        # As Client() does: DASK_SCHEDULER_ADDRESS, for instance.
+        # As Client() does; DASK_SCHEDULER_ADDRESS sets it, for instance.
         scheduler = dask.config.get("scheduler-address", None)
     if scheduler is None and file is None:
         n_workers = options["workers"] or dask.system.CPU_COUNT
-        # Ctrl-C is for this process: it ends training in order, while workers would die with tracebacks.
+        # Workers ignore Ctrl-C: this process ends training in order, while they would die with tracebacks.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             cluster = LocalCluster(
                 n_workers=n_workers,
                 threads_per_worker=1,
                 dashboard_address=":0",
-                # Errors of tasks reach us; workers would write them to the terminal, too, with tracebacks.
+                # Errors of tasks are reported here; workers would also print them, with tracebacks.
                 silence_logs=logging.CRITICAL,
-                # Workers that a nanny starts later, in place of lost ones.
+                # For workers that a nanny starts later in place of lost ones.
                 preload="import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
             )
         finally:
@@ -125,8 +129,8 @@ def client_of(options: dict[str, Any]) -> Iterator[Any]:
         raise click.UsageError("Expected --scheduler or --scheduler-file, received both.")
     if file is not None and not os.path.exists(file):
         raise click.ClickException(
-            f"Expected a scheduler file at {file}, found none. Start `dask scheduler --scheduler-file "
-            f"{file}`."
+            f"Expected a scheduler file at {file}, found none. Start a scheduler with `dask scheduler "
+            f"--scheduler-file {file}`."
         )
     where = scheduler or file
     try:
@@ -139,35 +143,35 @@ def client_of(options: dict[str, Any]) -> Iterator[Any]:
         n_workers = len(client.nthreads())
         say(f"cluster of {n_workers} workers at {where}{_dashboard(client)}", options)
         if not n_workers:
-            say("waiting for workers: start them with `dask worker`, or press Ctrl-C")
+            say("waiting for workers: start some with `dask worker`, or press Ctrl-C")
         yield client
 
 
-def _dashboard(client) -> str:
-    """Return the link to the dashboard, to go into a line; "" where there is none."""
+def _dashboard(client: Client) -> str:
+    """Return the link to the dashboard as the end of a line, "" if there is no dashboard."""
     try:
         found = client.run_on_scheduler(_has_dashboard)
     except Exception:
-        # A scheduler that runs no functions of others; the link is a courtesy.
+        # Some schedulers do not run functions of clients; the link is not worth an error.
         return ""
     return f", dashboard {client.dashboard_link}" if found else ""
 
 
-def _has_dashboard(dask_scheduler) -> bool:
-    """Return whether a scheduler has pages; one without them has a port all the same."""
+def _has_dashboard(dask_scheduler: Any) -> bool:
+    """Return whether a scheduler has pages; a scheduler without any still has a port for them."""
     applications = getattr(dask_scheduler.http_application, "applications", [])
     return any(path.endswith("/status") for app in applications for path in getattr(app, "app_paths", ()))
 
 
 def say(text: str, options: dict[str, Any] | None = None) -> None:
-    """Write a line to stderr, unless these options say quiet."""
+    """Write a line to stderr, unless the options are quiet."""
     if options is None or not options["quiet"]:
         progress.say(text)
 
 
 @contextmanager
 def friendly_errors() -> Iterator[None]:
-    """Show errors that users can mend as one message without a traceback, and warnings as one line."""
+    """Show errors that users can fix as one message without a traceback, and warnings as one line."""
     try:
         with warnings.catch_warnings():
             for noise in (DeprecationWarning, FutureWarning, ResourceWarning):

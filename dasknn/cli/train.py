@@ -35,7 +35,7 @@ from dasknn.data.preprocessing import TablePreprocessor
 from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.saving import storage
 
-# Whole numbers in a target, from which on it is said how they are understood.
+# With more distinct whole numbers in the target, a message says that they are taken as classes.
 _MANY_CLASSES = 20
 
 
@@ -47,14 +47,14 @@ _MANY_CLASSES = 20
     expose_value=False,
     callback=read_config,
     metavar="TOML",
-    help="File with options as keys, and DATA as data; the command line wins.",
+    help="File of options by their names, with DATA as data. Options on the command line take precedence.",
 )
 @target_option
-@click.option("--output", required=True, help="File or fsspec URL to write the model to.")
+@click.option("--output", required=True, metavar="MODEL", help="File or fsspec URL to write the model to.")
 @table_options
-@click.option("--weights", metavar="COLUMN", help="Column of the weights of rows.")
-@click.option("--shuffle", is_flag=True, help="Mix the rows over all files first, where they are sorted.")
-@click.option("--drop-missing-target", is_flag=True, help="Leave out rows whose target is missing.")
+@click.option("--weights", metavar="COLUMN", help="Column with the weights of the rows.")
+@click.option("--shuffle", is_flag=True, help="First shuffle the rows across all files, if they are sorted.")
+@click.option("--drop-missing-target", is_flag=True, help="Leave out rows without a target.")
 @task_option
 @network_options
 @click.option(
@@ -62,14 +62,14 @@ _MANY_CLASSES = 20
     default=20,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Times to go over the rows, at most.",
+    help="Most passes over the rows.",
 )
 @click.option(
     "--learning-rate",
     default=1e-3,
     show_default=True,
     type=click.FloatRange(min=0, min_open=True),
-    help="How far a step goes.",
+    help="Learning rate of adam and sgd.",
 )
 @click.option(
     "--alpha",
@@ -83,13 +83,13 @@ _MANY_CLASSES = 20
     default="auto",
     show_default=True,
     type=StrategyType(),
-    help="What replicas average: auto, gradients, weights, predictions; with settings as in "
+    help="What replicas average: auto, gradients, weights or predictions; also with settings, such as "
     "weights:every=16,outer or predictions:members=5.",
 )
 @click.option(
     "--class-weight",
     type=click.Choice(["balanced"]),
-    help="balanced: rows of rare classes count for more.",
+    help="balanced: give rows of rare classes more weight.",
 )
 @click.option(
     "--validation",
@@ -97,34 +97,36 @@ _MANY_CLASSES = 20
     default=["0.1"],
     show_default="0.1",
     metavar="FRACTION|FILES",
-    help="Rows to score after each epoch: a share of DATA, which is not trained on, or files. 0: none.",
+    help="Rows to score after each epoch: a share of DATA, which is held out, or files. 0: none.",
 )
 @click.option(
     "--early-stopping/--no-early-stopping",
     default=None,
-    help="Stop when the validation score has not risen for 10 epochs, and keep the best epoch's weights. "
-    "[default: yes, where there are rows for validation]",
+    help="Stop after 10 epochs without a better validation score, and keep the weights of the best epoch. "
+    "[default: yes, if there are rows for validation]",
 )
-@click.option("--test", multiple=True, metavar="FILES", help="Files to score the model on at the end.")
-@click.option("--checkpoint", metavar="PATH", help="Folder or URL to write the training to after each epoch.")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint, where there is one.")
+@click.option("--test", multiple=True, metavar="FILES", help="Files to score the trained model on, once.")
+@click.option(
+    "--checkpoint", metavar="FOLDER", help="Folder or URL to write a checkpoint to after each epoch."
+)
+@click.option("--resume", is_flag=True, help="Resume from the newest checkpoint, if there is one.")
 @click.option(
     "--seed",
     default=0,
     show_default=True,
     type=click.IntRange(0, 2**32 - 1),
-    help="Where random numbers begin: for the same one, the same model.",
+    help="Seed of all random numbers: the same seed, data and --replicas give the same model.",
 )
 @json_option
 @quiet_option
 @cluster_options
-def train(**options) -> None:
-    """Train a network on the files DATA, and write it to one file.
+def train(**options: Any) -> None:
+    """Train a network on the files DATA, and write it to one file with its preprocessing.
 
     Example: dask nn train 'adult/*.parquet' --target income --output model.safetensors
     """
     if options["resume"] and not options["checkpoint"]:
-        raise click.UsageError("--resume needs --checkpoint PATH.")
+        raise click.UsageError("--resume needs --checkpoint FOLDER.")
     options["validation"] = validation_of(options["validation"])
     may_stop = bool(options["validation"]) and options["solver"] != "lbfgs"
     if options["early_stopping"] is None:
@@ -149,7 +151,7 @@ def train(**options) -> None:
         )
         _fit(model, prepared, options)
         if not model.history_:
-            say("interrupted before the end of the first epoch; nothing was saved")
+            say("interrupted in the first epoch; nothing was saved")
             raise SystemExit(INTERRUPTED)
         prepared.save(model, options["output"])
         report = reports.of_training(model, len(prepared.names), time.perf_counter() - began)
@@ -165,9 +167,9 @@ def train(**options) -> None:
 
 
 class Prepared:
-    """The tables of a training: read, split and, unless --preprocess none, with what makes numbers of them.
+    """The tables of a training, read and split, and the preprocessing that was fitted to them.
 
-    names: the columns to learn from. table: the fitted TablePreprocessor, or None.
+    names: the columns to learn from. table: the TablePreprocessor; None for --preprocess none.
     """
 
     def __init__(self, options: dict[str, Any]):
@@ -179,7 +181,7 @@ class Prepared:
         frame = self._read(options["data"], "train", codes)
         kind = getattr(frame[self.target].dtype, "kind", "O")
         self.is_regression = kind == "f" if options["task"] == "auto" else options["task"] == "regression"
-        # Whole numbers may be meant as numbers or as codes of classes.
+        # Whole numbers may be amounts or codes of classes.
         self.may_be_numbers = options["task"] == "auto" and kind in "iu"
         self.names = [
             name
@@ -199,10 +201,10 @@ class Prepared:
                 max_categories=options["max_categories"],
                 dtype=options["dtype"],
             )
-            say("looking at the columns", options)
+            say("learning the columns", options)
             self.table.fit(self.train[self.names])
 
-    def _read(self, paths: Sequence[str], role: str, codes: Sequence[str]):
+    def _read(self, paths: Sequence[str], role: str, codes: Sequence[str]) -> Any:
         options = self._options
         asked = {"auto": None, "regression": True, "classification": False}[options["task"]]
         wanted = readers.Wanted(self.target, role, codes, asked)
@@ -210,8 +212,8 @@ class Prepared:
         known_columns(frame, [self.target, *filter(None, [self.weights])])
         return frame.dropna(subset=[self.target]) if options.get("drop_missing_target") else frame
 
-    def _split(self, frame, validation: Sequence[str], codes: Sequence[str]):
-        """Return (rows to train on, rows to validate on or None)."""
+    def _split(self, frame: Any, validation: Sequence[str], codes: Sequence[str]) -> tuple[Any, Any]:
+        """Return (rows to train on, rows for validation or None)."""
         if not validation:
             return frame, None
         share = number_of(validation[0])
@@ -219,59 +221,59 @@ class Prepared:
             return frame, self._read(validation, "test", codes)
         left, held_out = frame.random_split([1 - share, share], random_state=self._options["seed"])
         if frame.npartitions == 1 and not len(held_out):
-            # Only a small table can be without any; it is read quickly.
+            # Only for one partition is it known quickly whether rows were held out.
             say("too few rows to hold some out for validation", self._options)
             return frame, None
         return left, held_out
 
-    def numbers(self, frame) -> tuple[Any, Any, Any]:
-        """Return X, y and weight (or None) of a table, lazily."""
+    def numbers(self, frame: Any) -> tuple[Any, Any, Any]:
+        """Return X, y and weight (or None) of a table, lazily, with the preprocessing applied to X."""
         known_columns(frame, self.names)
         X = frame[self.names]
         if self.table is not None:
             X = self.table.transform(X)
         return X, frame[self.target], None if self.weights is None else frame[self.weights]
 
-    def model(self, options: dict[str, Any], **settings) -> Any:
-        """Return an estimator with the options of the network, not fitted."""
+    def model(self, options: dict[str, Any], **settings: Any) -> Any:
+        """Return an unfitted estimator with the options of the network."""
         settings |= {name: options[name] for name in ("activation", "solver", "batch_size", "dtype")}
         settings |= {name: options[name] for name in ("replicas", "transport")}
         settings["hidden_layer_sizes"] = options["hidden"]
         if self.is_regression:
             if options.get("class_weight"):
-                raise click.UsageError("--class-weight is for classes; this target is of numbers.")
+                raise click.UsageError("--class-weight needs a classification, and this target has numbers.")
             return MLPRegressor(**settings)
         return MLPClassifier(**settings, class_weight=options.get("class_weight"))
 
-    def save(self, model, path: str) -> None:
-        """Write the fitted model, with what makes numbers of tables."""
+    def save(self, model: Any, path: str) -> None:
+        """Write the fitted model with its preprocessing."""
         whole = model if self.table is None else Pipeline([("table", self.table), ("mlp", model)])
         pipelines.save(whole, path)
 
 
 class _ManyClasses(Callback):
-    """Says that whole numbers are taken for classes, where there are so many that numbers may be meant."""
+    """Says that whole numbers are taken as classes, if there are so many that they may be amounts."""
 
     def __init__(self, options: dict[str, Any]):
         self._options = options
 
-    def on_train_begin(self, logs=None) -> None:
+    def on_train_begin(self, logs: Any = None) -> None:
         n_classes = len(self.model.classes_)
         if n_classes > _MANY_CLASSES:
             say(
-                f"{self._options['target']} holds {n_classes} whole numbers, each of which is taken for a "
-                "class of its own. To learn how large they are, use --task regression.",
+                f"the target {self._options['target']} has {n_classes} different whole numbers, and each is "
+                "taken as a class. To predict them as numbers, use --task regression.",
                 self._options,
             )
 
 
-def _fit(model, prepared: Prepared, options: dict[str, Any]) -> None:
+def _fit(model: Any, prepared: Prepared, options: dict[str, Any]) -> None:
     X, y, weight = prepared.numbers(prepared.train)
     held_out = None
     if prepared.validation is not None:
         held_out = prepared.numbers(prepared.validation)[: 3 if weight is not None else 2]
     with warnings.catch_warnings():
-        # Who asks for a number of epochs wants them, not convergence; and an interruption is told later.
+        # --epochs was chosen, so its end needs no warning; an interruption is reported later.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "Training interrupted by user")
         try:

@@ -1,9 +1,9 @@
-"""What messages advise to write in Python, in the words of a shell: options of `dask nn`.
+"""Messages of the package in the words of the shell: options of `dask nn` instead of arguments in Python.
 
-    error or warning of the package ── in_shell ── what a terminal shows
+    error or warning of the package ── in_shell ── message in the terminal
 
-A message is written once, for Python, where it arises. Here alone it is turned into the words of a command;
-what is not in the table reads the same in both.
+A message is written once, for Python, where it is raised. Only this module turns it into the words of a
+command; parts that are not in the table read the same in both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-# (what a message says, what a shell is told), in this order: from whole sentences to single words.
+# (pattern in a message, its replacement in the shell), applied in this order: sentences before single words.
 TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     # checkpoints, and connections that are gone
     (r"Pass resume=True to resume", "Add --resume to resume"),
@@ -31,22 +31,25 @@ TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     (r"categorical=\['([^']*)'\]", r"--categorical \1"),
     (r"min_frequency=(\d+)", r"--min-frequency \1"),
     (r"\bmax_categories\b", "--max-categories"),
-    (r"If they are numbers, convert them: X\.astype\(.*?\)\.", "If they are numbers, mend what is none."),
+    (
+        r"If they are numbers, convert them: X\.astype\(.*?\)\.",
+        "If they are numbers, correct the values that are not.",
+    ),
     (r"Convert them to text: X\.assign\(.*?\)\}\);", "Convert them to text in the file;"),
     (
         r"Encode them first, in a pipeline: .*?; or drop them\.",
-        "Leave out --preprocess none, and they are encoded; or --drop them.",
+        "Leave out --preprocess none to encode them, or --drop them.",
     ),
     (
         r"Found array with 0 feature\(s\) .* is required by \w+\.",
-        "Expected at least one column besides the target and those dropped.",
+        "Expected at least one column besides the target and the dropped ones.",
     ),
     (r" \(dask\.dataframe's fillna, or an imputer\)", ", as --preprocess auto does"),
     # rows
     (r"Mix the rows once: [^.;]*(\.shuffle\([^)]*\))?", "Mix the rows: --shuffle"),
     (
         r"Cut the data evenly before it is trained on: .* and y likewise\.",
-        "Mix the rows, which cuts them evenly, too: --shuffle.",
+        "Use --shuffle, which also cuts the rows evenly.",
     ),
     (r"persist it or write it", "write it"),
     # the target

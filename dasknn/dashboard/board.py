@@ -1,4 +1,4 @@
-"""What the page knows of trainings: events, read and checked."""
+"""State of the trainings that the page shows: events of the scheduler, read and checked."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from dasknn.saving import schema
 
 logger = logging.getLogger("dasknn.dashboard")
 
-# What the scheduler keeps of trainings: the newest ones, and of each as many epochs and faults.
+# The scheduler keeps the newest trainings, and this many epochs, faults and waves of each.
 _MOST_RUNS = 20
 _MOST_EPOCHS = 1_000
 _MOST_FAULTS = 200
 _MOST_WAVES = 200
-# What one event may list of anything.
+# Longest list in an event.
 _MOST_OF_EACH = 1_000
-#: State of a training whose client has gone without a word.
+#: State of a training whose client has disconnected without announcing the end.
 LOST = "lost"
-# What a page needs to know of a training.
+# Facts about a training that the page needs.
 _COUNT = schema.integer()
 _ABOUT: dict[str, schema.Check] = {
     "name": schema.text,
@@ -75,7 +75,7 @@ _RUNNING = schema.record(
         "rows_per_second": schema.number(finite=True),
     }
 )
-# What `announcements` says.
+# An event of `announcements`.
 _EVENT = schema.record(
     {
         "run": schema.text,
@@ -97,7 +97,7 @@ _EVENT = schema.record(
 
 @dataclass
 class Run:
-    """A training, as far as it has been heard of; of bounded size."""
+    """State of a training according to its events; of bounded size."""
 
     about: Mapping[str, Any]
     client: str
@@ -105,19 +105,19 @@ class Run:
     state: str = RUNNING
     error: str = ""
     seconds: float = 0.0
-    heard: float = 0.0
+    announced: float = 0.0
     epoch: int = 0
     #: By number of the epoch.
     entries: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    #: Of the running epoch: (epochs, with a fraction; loss; rows per second).
+    #: Progress within the running epoch: (epochs, with a fraction; loss; rows per second).
     waves: list[tuple[float, float | None, float]] = field(default_factory=list)
-    #: (epoch, seconds of each worker) of the newest epoch that has told.
+    #: (epoch, seconds of each worker) of the newest epoch with such times.
     workers: tuple[int, Mapping[str, Mapping[str, float]]] = (0, {})
     faults: list[Mapping[str, Any]] = field(default_factory=list)
 
-    def hear(self, stamp: float, event: Mapping[str, Any]) -> None:
-        """Take over what an event says. stamp: when the scheduler heard it, in seconds since 1970."""
-        self.heard, self.seconds = stamp, event["seconds"]
+    def apply(self, stamp: float, event: Mapping[str, Any]) -> None:
+        """Apply an event. stamp: when the scheduler received it, in seconds since 1970."""
+        self.announced, self.seconds = stamp, event["seconds"]
         self.epoch = max(self.epoch, event["epoch"])
         for entry in event["entries"]:
             if entry["epoch"] not in self.entries:
@@ -139,29 +139,29 @@ class Run:
             self.workers = max(self.workers, (number, workers), key=lambda found: found[0])
         self.faults = [*self.faults, *entry.get("faults", ())][-_MOST_FAULTS:]
         if len(self.entries) > _MOST_EPOCHS:
-            # Every other one of the older half.
+            # Thin out the older half.
             for old in sorted(self.entries)[1 : _MOST_EPOCHS // 2 : 2]:
                 del self.entries[old]
 
     @property
     def history(self) -> list[Mapping[str, Any]]:
-        """Entries in the order of epochs."""
+        """Entries in order of the epochs."""
         return [self.entries[number] for number in sorted(self.entries)]
 
 
 class Board:
-    """The newest trainings of a scheduler, put together from its events."""
+    """The newest trainings of a scheduler, collected from its events."""
 
-    def __init__(self, scheduler):
+    def __init__(self, scheduler: Any):
         self._scheduler = scheduler
         self.runs: dict[str, Run] = {}
-        #: Grows with each event.
+        #: Number of events so far.
         self.version = 0
         self._last: Any = None
         self._is_warned = False
 
     def refresh(self) -> None:
-        """Hear what is new."""
+        """Apply the events since the last call."""
         events = self._scheduler.get_events(TOPIC)
         new: list[Any] = []
         for item in reversed(events):
@@ -169,20 +169,20 @@ class Board:
                 break
             new.append(item)
         for item in reversed(new):
-            self._hear(*item)
+            self._apply(*item)
         self._last = events[-1] if events else None
 
-    def _hear(self, stamp: float, event: Any) -> None:
+    def _apply(self, stamp: float, event: Any) -> None:
         self.version += 1
         try:
             _EVENT(event, "")
         except schema.Mismatch as problem:
-            # Anybody may log events under this topic, another version of dasknn, too.
+            # Anybody may log events under this topic, including another version of dasknn.
             if not self._is_warned:
                 self._is_warned = True
                 logger.warning(
-                    "An event of the topic %r is none of this version of dasknn, and is not shown, nor are "
-                    "others like it: %s.",
+                    "The dashboard leaves out events of the topic %r that this version of dasknn does not "
+                    "know, such as one with this problem: %s.",
                     TOPIC,
                     problem,
                 )
@@ -191,13 +191,13 @@ class Board:
         if name not in self.runs:
             about = {key: event["about"][key] for key in _ABOUT}
             self.runs[name] = Run(about, event["client"], stamp - event["seconds"])
-        self.runs[name].hear(stamp, event)
+        self.runs[name].apply(stamp, event)
         if len(self.runs) > _MOST_RUNS:
             ended = [key for key in self.runs if key != name and self.state_of(key) != RUNNING]
             del self.runs[(ended or list(self.runs))[0]]
 
     def state_of(self, name: str) -> str:
-        """Return how a training is doing."""
+        """Return the state of a training."""
         run = self.runs[name]
         if run.state == RUNNING and run.client not in self._scheduler.clients:
             return LOST
@@ -205,6 +205,6 @@ class Board:
 
     @property
     def newest(self) -> str | None:
-        """The training that has begun last, of those that run, if there are any."""
+        """Name of the running training that began last, or of any training if none is running."""
         running = [name for name in self.runs if self.state_of(name) == RUNNING]
         return max(running or self.runs, key=lambda name: self.runs[name].began, default=None)

@@ -10,24 +10,24 @@ _LINE_COLORS = ("#4c6faf", "#eaaa6d", "#2a7f62", "#b3261e", "#7b5ea7", "#7f7f7f"
 _WORKER_COLORS = {"compute": "#81aae4", "communication": "#eaaa6d", "waiting": "#dddddd"}
 _AHEAD_COLOR = "#999999"
 FAULT_COLOR = "#b3261e"
-# Keys of entries that need no legend: the title says it.
+# Lines that need no legend, since the title of their figure says it.
 _TITLES = {"loss", "rows_per_second"}
 
 
 STYLE = "font-family: Helvetica, Arial, sans-serif; color: #333;"
 
 
-def set(model, **values) -> None:
-    """Set properties that differ; others would be sent to the browser for nothing."""
+def assign(model: Any, **values: Any) -> None:
+    """Set properties of a model that differ, since bokeh sends each property that is set to the browser."""
     for name, value in values.items():
         if getattr(model, name) != value:
             setattr(model, name, value)
 
 
 class Lines:
-    """A figure of at most so many lines over epochs, with marks where the cluster had events.
+    """A figure of at most n_lines lines over epochs, with marks for events of the cluster.
 
-    Few models: making one takes the scheduler milliseconds.
+    It has few models, since each takes the scheduler milliseconds to make.
     """
 
     def __init__(self, title: str, name: str, n_lines: int):
@@ -74,7 +74,7 @@ class Lines:
         glyph = Scatter(x="epoch", y="value", marker="inverted_triangle", size=11)
         glyph.update(line_color=FAULT_COLOR, fill_color=FAULT_COLOR)
         marks = self.figure.add_glyph(self._marks, glyph)
-        # Where lines seldom are: losses fall, scores rise.
+        # In the corner that lines seldom reach: losses fall, scores rise.
         where: Any = "bottom_right" if name == "scores" else "top_right"
         legend = Legend(items=self._items, location=where, background_fill_alpha=0.6, border_line_alpha=0)
         self.figure.add_layout(legend)
@@ -92,7 +92,7 @@ class Lines:
         marks: Iterable[tuple[int, str]],
         running: Sequence[tuple[float, float | None]] = (),
     ) -> None:
-        """Show entries of the history, and what the running epoch has come to: (epochs, value)."""
+        """Show entries of the history, and the running epoch so far as pairs (epochs, value)."""
         dots: list[tuple] = []
         for k, (source, item) in enumerate(zip(self._sources, self._items, strict=True)):
             name = names[k] if k < len(names) else ""
@@ -100,7 +100,7 @@ class Lines:
             points = [(epoch, value) for epoch, value in points if value is not None]
             dots += [(*point, name, _LINE_COLORS[k]) for point in points]
             _fill(source, points, "epoch", "value")
-            set(item, visible=bool(name) and (len(names) > 1 or name not in _TITLES))
+            assign(item, visible=bool(name) and (len(names) > 1 or name not in _TITLES))
             if name and item.label != {"value": name}:
                 item.label = {"value": name}
         first = self._sources[0].data
@@ -114,8 +114,8 @@ class Lines:
         _fill(self._marks, there, "epoch", "value", "what")
 
 
-def _fill(source, rows: Sequence[Sequence], *names: str) -> None:
-    """Put rows into a source with these columns, if it has others."""
+def _fill(source: Any, rows: Sequence[Sequence], *names: str) -> None:
+    """Set the rows of a source with these columns, if they differ."""
     columns = {name: [row[k] for row in rows] for k, name in enumerate(names)}
     if source.data != columns:
         source.data = columns
@@ -125,9 +125,9 @@ _NO_EPOCH = "Time of workers: shown after an epoch"
 
 
 class Workers:
-    """A figure of bars: what each worker spent the time of an epoch on."""
+    """A figure of bars: how each worker spent the time of an epoch."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         from bokeh.models import ColumnDataSource, DataRange1d, FactorRange, HoverTool
         from bokeh.plotting import figure
 
@@ -143,7 +143,7 @@ class Workers:
             tools="save",
             toolbar_location="above",
             x_range=DataRange1d(start=0),
-            # A figure without any range draws no axes.
+            # With an empty range, bokeh draws no axes.
             y_range=FactorRange(factors=[" "]),
         )
         self.figure.xaxis.axis_label = "seconds"
@@ -164,24 +164,24 @@ class Workers:
         self.figure.add_tools(HoverTool(renderers=bars, tooltips=[("worker", "@worker"), *shares]))
 
     def draw(self, epoch: int, workers: Mapping[str, Mapping[str, float]]) -> None:
-        """Show seconds by worker."""
+        """Show the seconds of each worker."""
         kinds = list(_WORKER_COLORS)
         rows, sums = [], dict.fromkeys(kinds, 0.0)
-        # Bars begin at the bottom.
+        # bokeh draws the first bar at the bottom.
         for address, spent in sorted(workers.items(), reverse=True):
             seconds = {kind: spent[kind] or 0.0 for kind in kinds}
             whole = sum(seconds.values()) or inf
             rows.append((address.partition("://")[2] or address, *seconds.values()))
             rows[-1] += tuple(each / whole for each in seconds.values())
             sums = {kind: sums[kind] + seconds[kind] for kind in kinds}
-        set(self.figure.y_range, factors=[row[0] for row in rows] or [" "])
+        assign(self.figure.y_range, factors=[row[0] for row in rows] or [" "])
         _fill(self._source, rows, "worker", *kinds, *map(_share, kinds))
-        # Names of more workers would lie on one another.
-        set(self.figure.yaxis[0], major_label_text_font_size="11px" if len(rows) <= 16 else "0px")
+        # The names of more workers would overlap.
+        assign(self.figure.yaxis[0], major_label_text_font_size="11px" if len(rows) <= 16 else "0px")
         whole = sum(sums.values())
         for item, kind in zip(self._legend.items, kinds, strict=True):
-            set(item, label={"value": f"{kind} {sums[kind] / whole:.0%}" if whole else kind})
-        set(self.figure.title, text=f"Time of workers in epoch {epoch}" if rows else _NO_EPOCH)
+            assign(item, label={"value": f"{kind} {sums[kind] / whole:.0%}" if whole else kind})
+        assign(self.figure.title, text=f"Time of workers in epoch {epoch}" if rows else _NO_EPOCH)
 
 
 def _share(kind: str) -> str:
@@ -189,19 +189,19 @@ def _share(kind: str) -> str:
 
 
 class Faults:
-    """A table of what happened to the cluster, the newest first."""
+    """A table of events of the cluster, newest first."""
 
     _COLUMNS = (
         ("time", "time (UTC)", 90),
         ("epoch", "epoch", 50),
-        ("what", "what", 110),
+        ("what", "event", 110),
         ("worker", "worker", 180),
         ("replicas", "replicas", 100),
         ("seconds", "cost (s)", 60),
         ("error", "noticed by", 500),
     )
 
-    def __init__(self):
+    def __init__(self) -> None:
         from bokeh.layouts import column
         from bokeh.models import ColumnDataSource
         from bokeh.models.widgets import DataTable, Div, TableColumn
@@ -223,7 +223,7 @@ class Faults:
         self.root = column(self._title, self._table, sizing_mode="stretch_width")
 
     def draw(self, faults: Sequence[Mapping[str, Any]]) -> None:
-        """Show events of `cluster.faults`, as announcements have them."""
+        """Show events of `cluster.faults` in the form of announcements."""
         columns = [field for field, _, _ in self._COLUMNS]
         rows = []
         for fault in reversed(faults):
@@ -233,9 +233,9 @@ class Faults:
             }
             rows.append([shown.get(column, fault[column]) for column in columns])
         _fill(self._source, rows, *columns)
-        set(self._table, visible=bool(rows))
+        assign(self._table, visible=bool(rows))
         text = "Events of the cluster" if rows else "Events of the cluster: none so far"
-        set(self._title, text=f'<b style="{STYLE} font-size: 13px">{text}</b>')
+        assign(self._title, text=f'<b style="{STYLE} font-size: 13px">{text}</b>')
 
 
 def _listed(replicas: Sequence[int], n: int) -> str:

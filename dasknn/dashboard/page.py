@@ -1,4 +1,4 @@
-"""The page of one viewer."""
+"""The page as one viewer sees it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from dasknn.callbacks.announcements import (
     STOPPED,
 )
 from dasknn.dashboard.board import LOST, Board, Run
-from dasknn.dashboard.figures import FAULT_COLOR, STYLE, Faults, Lines, Workers, set
+from dasknn.dashboard.figures import FAULT_COLOR, STYLE, Faults, Lines, Workers, assign
 
-# How often a page looks for news.
+#: Time between updates of a page.
 EVERY_MILLISECONDS = 500
-# How many scores are drawn, and how many numbers the header has.
+# Most scores in the figure, and most numbers in the header.
 _MOST_LINES = 6
 
 _COLORS = {
@@ -30,12 +30,12 @@ _COLORS = {
     FAILED: "#b3261e",
     LOST: "#b3261e",
 }
-# Keys of entries that are numbers, and neither losses nor scores.
+# Numbers in entries of the history that are neither losses nor scores.
 _DETAILS = {"epoch", "n_samples", "learning_rate", "bytes_sent", "seconds", "rows_per_second"}
 
 
 class Page:
-    """The models of one viewer's document, and what keeps them up to date."""
+    """The bokeh models of one viewer's document, and their updates."""
 
     def __init__(self, board: Board):
         from bokeh.layouts import column, row
@@ -66,17 +66,17 @@ class Page:
         )
 
     def update(self) -> None:
-        """Show what has become of the training that is selected."""
+        """Show the current state of the selected training."""
         board = self._board
         board.refresh()
-        set(self._select, options=[("", "newest"), *_options(board)])
+        assign(self._select, options=[("", "newest"), *_options(board)])
         name = self._select.value if self._select.value in board.runs else board.newest
-        set(self._drawings, visible=name is not None)
+        assign(self._drawings, visible=name is not None)
         if name is None:
-            set(self._header, text=_EMPTY)
+            assign(self._header, text=_EMPTY)
             return
         run, state = board.runs[name], board.state_of(name)
-        set(self._header, text=_header(run, state, time.time()))
+        assign(self._header, text=_header(run, state, time.time()))
         if self._shown == (name, board.version, state):
             return
         self._shown = (name, board.version, state)
@@ -90,8 +90,8 @@ class Page:
         marks = _marks(run)
         self._losses.draw(history, losses, marks, [(done, loss) for done, loss, _ in run.waves])
         self._scores.draw(history, scores, marks)
-        # Before the first epoch has ended, nobody knows.
-        set(self._scores.figure, visible=bool(scores) or not history)
+        # Whether there are scores is not known before the first epoch has ended.
+        assign(self._scores.figure, visible=bool(scores) or not history)
         self._rates.draw(history, ["rows_per_second"], marks, [(done, rate) for done, _, rate in run.waves])
         self._workers.draw(*run.workers)
         self._faults.draw(run.faults)
@@ -100,16 +100,16 @@ class Page:
 _EMPTY = (
     f'<div style="{STYLE} padding: 1em 0; font-size: 14px"><b>No training yet.</b> This page shows '
     "trainings on this cluster as soon as they begin: <code>dasknn.MLPClassifier().fit(X, y)</code> with "
-    "Dask arrays or dataframes, or with an explicit <code>strategy</code>. What trains within one process "
-    "is not shown.</div>"
+    "Dask arrays or dataframes, or with an explicit <code>strategy</code>. Trainings within one process are "
+    "not shown.</div>"
 )
 
 
 def _header(run: Run, state: str, now: float) -> str:
     about = run.about
     shown = {name: html.escape(str(value)) for name, value in about.items()}
-    # Between events, the scheduler's clock goes on.
-    seconds = run.seconds + (max(0.0, now - run.heard) if state == RUNNING else 0.0)
+    # The time since the last event counts, too.
+    seconds = run.seconds + (max(0.0, now - run.announced) if state == RUNNING else 0.0)
     n_done = max(run.entries, default=about["first_epoch"] - 1)
     epoch = min(n_done + 1, about["last_epoch"]) if state == RUNNING else n_done
     part = f" ({run.waves[-1][0] - n_done:.0%})" if run.waves and state == RUNNING else ""
@@ -127,9 +127,9 @@ def _header(run: Run, state: str, now: float) -> str:
         facts.append(f'<span style="color: {FAULT_COLOR}">{n} cluster event{"s" * (n != 1)}</span>')
     settings = (
         f"strategy {shown['strategy']} · transport {shown['transport']} · replicas {shown['replicas']} · "
-        f"{about['n_samples']:,} rows an epoch"
+        f"{about['n_samples']:,} rows per epoch"
     )
-    told = f": {html.escape(run.error)}" if run.error else ": its client is gone" if state == LOST else ""
+    told = f": {html.escape(run.error)}" if run.error else ": client disconnected" if state == LOST else ""
     title = f"{shown['model']} {shown['layers']}"
     return (
         f'<div style="{STYLE}"><span style="font-size: 18px; font-weight: bold">{title}</span> '
@@ -160,12 +160,12 @@ def _options(board: Board) -> list[tuple[str, str]]:
 
 
 def _clock(stamp: float) -> str:
-    # UTC, as the times of faults.
+    # In UTC, like the times of faults.
     return time.strftime("%H:%M:%S", time.gmtime(stamp))
 
 
 def _marks(run: Run) -> list[tuple[int, str]]:
-    """Return the epochs of faults, and what happened in each."""
+    """Return the epochs with faults, and a text on the faults of each."""
     told: dict[int, list[str]] = {}
     for fault in run.faults:
         told.setdefault(fault["epoch"], []).append(f"{fault['what']} {fault['worker']}")

@@ -1,18 +1,19 @@
 """A page of Dask's dashboard that shows trainings while they run.
 
-    driver                       scheduler                                        browsers
-    announcements ── events ──→  topic "dasknn" ──→ Board: a Run each ──→ Page ──→ one each
-                                 (the newest 1,000)  (one, for all viewers)
+    client                       scheduler
+    announcements ── events ──→  topic "dasknn" ──→ Board, one Run per training ──→ Page, one per browser
+                                 (newest 1,000)     (one for all browsers)
 
-`install` puts the page there; events come with it or without it. Everything but `install` runs in the
-scheduler's process, on its event loop, and so is kept short. Bokeh is there if Dask's dashboard is: it is
-imported within functions.
+`install` adds the page; events are sent with or without it. Everything except `install` runs on the event
+loop of the scheduler, so it must be fast. Bokeh is imported within functions, since only schedulers with a
+dashboard need it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from dasknn.dashboard.board import Board
@@ -20,18 +21,47 @@ from dasknn.dashboard.page import EVERY_MILLISECONDS, Page
 
 logger = logging.getLogger("dasknn.dashboard")
 
+#: Path of the page on the dashboard.
 PATH = "/dasknn"
 
 
-def install(client=None) -> str:
-    """Add the page /dasknn to the dashboard of a client's scheduler; return the page's URL.
+def install(client: Any = None) -> str:
+    """Add a page on trainings to Dask's dashboard, with a link in its navigation bar.
 
-    client: a synchronous distributed Client, the current one by default. Once is enough for all trainings on
-    that scheduler, also those that run or have ended; another time changes nothing. Dask's navigation bar
-    then has a link to it.
+    The page shows all trainings on this scheduler, including those that are running or have ended. A second
+    call changes nothing.
 
-    RuntimeError: a scheduler without a dashboard. ImportError: one that cannot import bokeh or dasknn.
-    TypeError: an asynchronous client. ValueError: no client.
+    Parameters
+    ----------
+    client : distributed.Client, default=None
+        A synchronous client of the scheduler; None uses the current client.
+
+    Returns
+    -------
+    str
+        URL of the page.
+
+    Raises
+    ------
+    RuntimeError
+        The scheduler has no dashboard.
+    ImportError
+        The scheduler cannot import bokeh or dasknn.
+    TypeError
+        The client is asynchronous.
+    ValueError
+        There is no current client.
+
+    Examples
+    --------
+    ::
+
+        from distributed import Client
+
+        import dasknn.dashboard
+
+        client = Client("tcp://192.168.0.1:8786")
+        print(dasknn.dashboard.install(client))
     """
     if client is None:
         from distributed import get_client
@@ -48,19 +78,18 @@ def install(client=None) -> str:
         if error.name is None or error.name.partition(".")[0] != "dasknn":
             raise
         raise ImportError(
-            f"The scheduler {client.scheduler.address} cannot import dasknn ({error}), which draws the page "
-            "there. Install dasknn in the scheduler's environment, in the version of this one, and start it "
-            "again."
+            f"The scheduler {client.scheduler.address} cannot import dasknn ({error}), which draws the page. "
+            "Install the same version of dasknn in the scheduler's environment, and restart the scheduler."
         ) from error
     return _address(client.dashboard_link, prefix)
 
 
 def _address(link: str, prefix: str) -> str:
-    """Return the page's URL. link: that of Dask's own, behind proxies if dask.config says so."""
+    """Return the URL of the page. link: URL of Dask's own page, which knows proxies from dask.config."""
     parts = urlsplit(link)
     folder = parts.path.removesuffix("status").rstrip("/")
     if not folder.endswith(prefix):
-        # Dask's links know nothing of --dashboard-prefix.
+        # Dask's links do not contain --dashboard-prefix.
         folder += prefix
     return urlunsplit(parts._replace(path=folder + PATH))
 
@@ -68,8 +97,8 @@ def _address(link: str, prefix: str) -> str:
 # --- on the scheduler --------------------------------------------------------------------------------
 
 
-def _add_page(dask_scheduler) -> str:
-    """Add the page to the scheduler's web server, unless it is there; return the prefix of its paths."""
+def _add_page(dask_scheduler: Any) -> str:
+    """Add the page to the scheduler's web server if it is missing; return the prefix of its paths."""
     try:
         from bokeh.server.tornado import BokehTornado
         from tornado.ioloop import IOLoop
@@ -77,34 +106,35 @@ def _add_page(dask_scheduler) -> str:
         from dasknn._compat.dashboard import BokehApplication, template_variables
     except ImportError as error:
         raise ImportError(
-            f"The scheduler {dask_scheduler.address} has no dashboard: it cannot import bokeh: {error}."
-            " Install it there, pip install 'dasknn[dashboard]', and start the scheduler again."
+            f"The scheduler {dask_scheduler.address} has no dashboard: it cannot import bokeh ({error}). "
+            "Use pip install 'dasknn[dashboard]' in its environment, and restart it."
         ) from None
     applications = getattr(getattr(dask_scheduler, "http_application", None), "applications", [])
     of_bokeh = [application for application in applications if isinstance(application, BokehTornado)]
     if not of_bokeh:
         raise RuntimeError(
             f"The scheduler {dask_scheduler.address} was started without a dashboard. Start it with one: "
-            "LocalCluster(dashboard_address=':8787'), dask scheduler --dashboard."
+            "LocalCluster(dashboard_address=':8787') or dask scheduler --dashboard."
         )
     first = of_bokeh[0]
     if not any(PATH in application.app_paths for application in of_bokeh):
         variables = template_variables(dask_scheduler)
         board = Board(dask_scheduler)
         page = BokehApplication({PATH: _document(board)}, dask_scheduler, first.prefix, variables)
-        # Dask's own comes first, which others look for, and behind ours what takes all paths, as Jupyter.
+        # After Dask's own, which other code expects to be the first, and before any that takes all paths,
+        # such as Jupyter.
         applications.insert(applications.index(first) + 1, page)
         page.initialize(IOLoop.current())
         page.start()
-        # All of Dask's pages share this list.
+        # All pages of Dask share this list.
         variables["pages"].append(PATH.strip("/"))
     return first.prefix
 
 
 def _document(board: Board) -> Callable:
-    """Return what fills a document for each browser, with the signature that Dask calls."""
+    """Return the function that fills the document of each browser, with the signature that Dask calls."""
 
-    def fill(scheduler, extra, doc) -> None:
+    def fill(scheduler: Any, extra: dict[str, Any], doc: Any) -> None:
         from dasknn._compat.dashboard import BOKEH_THEME, add_periodic_callback, env
 
         page = Page(board)

@@ -1,13 +1,13 @@
 """Blocks: the rows of one partition as arrays, cast and checked where they are loaded.
 
-`load_block` looks for what is wrong with a partition and keeps it as `problem`; it does not raise, since a
-scheduler that computes a lost block again calls nothing else. Consumers of a block call its `check`, which
-raises if it has a problem.
+`load_block` finds out whether the rows can be used, and keeps a problem with the block. It does not raise: if
+a block is lost, the scheduler calls `load_block` again, and nothing else. Consumers of a block call its
+`check`, which raises if it has a problem.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from dask.base import is_dask_collection
+from numpy.typing import DTypeLike
 from scipy import sparse
 
 from dasknn.data import inputs
@@ -22,7 +23,7 @@ from dasknn.data.partitions import argument_name, columns_of, is_dataframe, to_a
 from dasknn.data.targets import first_missing, has_decimals, is_decimal
 from dasknn.exceptions import PartitionError
 
-# Kinds of dtypes that numpy turns into numbers without a word: dates, durations, complex numbers, records.
+# Kinds of dtypes that numpy silently converts to numbers: dates, durations, complex numbers, records.
 _NO_NUMBERS = "mMcV"
 
 
@@ -30,7 +31,7 @@ _NO_NUMBERS = "mMcV"
 class Block:
     """One partition, cast: X (n, p) C-ordered or CSR, y (n,) or (n, k) as it came, weight (n,) or None.
 
-    problem: why its rows cannot be used, as `load_block` has found it.
+    problem: why its rows cannot be used; `load_block` looks for one.
     """
 
     X: Any
@@ -55,7 +56,7 @@ class Block:
 
 @dataclass(frozen=True)
 class BlockInfo:
-    """Size and targets of a block, for the driver; `problem` says why its rows cannot be used."""
+    """Size and targets of a block, which the client gets; problem: why its rows cannot be used."""
 
     n_rows: int
     n_features: int
@@ -66,13 +67,15 @@ class BlockInfo:
 
 
 def refuse(problem: str | None, number: int | None = None) -> None:
-    """Raise PartitionError if there is a problem, with the partition of that number."""
+    """Raise PartitionError if there is a problem; number: of the partition, for the message."""
     if problem:
         raise PartitionError(problem if number is None else f"Partition {number}: {problem}")
 
 
-def load_block(names, dtype, feature_names: list | None, *values) -> Block:
-    """Return the Block that the values of the sources of a Part make, X in that dtype, with its problem."""
+def load_block(
+    names: tuple[tuple[str, ...], ...], dtype: DTypeLike, feature_names: list | None, *values: Any
+) -> Block:
+    """Return the Block for the values of the sources of a Part, X cast to the dtype, with its problem."""
     try:
         block = _cast_block(names, dtype, feature_names, *values)
     except PartitionError as error:
@@ -80,14 +83,16 @@ def load_block(names, dtype, feature_names: list | None, *values) -> Block:
     return replace(block, problem=problem_of(block.X, block.y, block.weight, feature_names))
 
 
-def load_targets(n_rows: int, y, weight) -> Block:
-    """Return y and weight as a Block with its problem, for X of so many rows that is looked at elsewhere."""
+def load_targets(n_rows: int, y: Any, weight: Any) -> Block:
+    """Return y and weight as a Block with its problem; X, of n_rows rows, is checked elsewhere."""
     names = (("X",), ("y",)) if weight is None else (("X",), ("y",), ("weight",))
     return load_block(names, np.float64, None, *(np.empty((n_rows, 0)), y, weight)[: len(names)])
 
 
-def _cast_block(names, dtype, feature_names: list | None, *values) -> Block:
-    """PartitionError: values that are no rows of numbers, y that is no targets, rows in two orders."""
+def _cast_block(
+    names: tuple[tuple[str, ...], ...], dtype: DTypeLike, feature_names: list | None, *values: Any
+) -> Block:
+    """Return a Block. PartitionError: X is not rows of numbers, y not targets, or rows are in two orders."""
     columns = columns_of(names, values)
     given = [name for group in names for name in group]
     for name in given:
@@ -104,21 +109,21 @@ def _cast_block(names, dtype, feature_names: list | None, *values) -> Block:
 
 @contextmanager
 def in_partition(number: int) -> Iterator[None]:
-    """Say which partition it was, if something is wrong with it."""
+    """Add the number of the partition to errors: a ValueError becomes a PartitionError, others get a note."""
     try:
         yield
     except ValueError as error:
-        told = str(error)
-        raise PartitionError(
-            told if told.startswith("Partition ") else f"Partition {number}: {told}"
-        ) from error
+        message = str(error)
+        if not message.startswith("Partition "):
+            message = f"Partition {number}: {message}"
+        raise PartitionError(message) from error
     except Exception as error:
         error.add_note(f"This happened with partition {number}.")
         raise
 
 
-def _targets(y) -> np.ndarray:
-    # Dates may be labels. Who wants numbers refuses them.
+def _targets(y: Any) -> np.ndarray:
+    # Dates may be labels; regressors refuse them later.
     refuse_kinds("y", y, "cV")
     y = to_array("y", y)
     if y.ndim not in (1, 2) or y.shape[1:] == (0,):
@@ -126,7 +131,7 @@ def _targets(y) -> np.ndarray:
     return y
 
 
-def _weights(weight, dtype) -> np.ndarray:
+def _weights(weight: Any, dtype: DTypeLike) -> np.ndarray:
     refuse_kinds("sample_weight", weight)
     weight = _one_column(_numbers("sample_weight", to_array("sample_weight", weight), dtype))
     if weight.ndim != 1:
@@ -135,29 +140,29 @@ def _weights(weight, dtype) -> np.ndarray:
 
 
 def _one_column(values: np.ndarray) -> np.ndarray:
+    # (n, 1) -> (n,)
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
-def select(X, feature_names: list | None):
+def select(X: Any, feature_names: list | None) -> Any:
     """Return the columns of a dataframe in this order. PartitionError: one of them is missing.
 
-    A Dask dataframe may announce its columns in another order than its partitions have them: X - X.mean()
-    does.
+    The order of the columns of a Dask dataframe may differ from that of its partitions, as in X - X.mean().
     """
     if feature_names is None or not is_dataframe(X) or list(X.columns) == feature_names:
         return X
     missing = [name for name in feature_names if name not in X.columns]
     if missing or len(X.columns) != len(feature_names):
         raise PartitionError(
-            f"Expected the columns {feature_names} that the dataframe announces, received {list(X.columns)}."
+            f"Expected the columns of the dataframe, {feature_names}, received {list(X.columns)}."
         )
     return X[feature_names]
 
 
-def cast(X, dtype):
-    """Return X (n, p) as a C-ordered array or CSR matrix of that dtype; not copied where it is one.
+def cast(X: Any, dtype: DTypeLike) -> Any:
+    """Return X (n, p) as a C-ordered array or CSR matrix of a dtype, not copied if it is one already.
 
-    PartitionError: X of another shape, or of anything but numbers.
+    PartitionError: X of another shape, or with values that are not numbers.
     """
     if not hasattr(X, "dtype") and not is_dataframe(X):
         X = to_array("X", X)
@@ -170,23 +175,23 @@ def cast(X, dtype):
     return _numbers("X", X, dtype)
 
 
-def _numbers(name: str, data, dtype):
-    """Return data as numbers of that dtype. PartitionError: it holds something else."""
+def _numbers(name: str, data: Any, dtype: DTypeLike) -> Any:
+    """Return data as numbers of a dtype. PartitionError: it holds something else."""
     if sparse.issparse(data):
         return data.tocsr().astype(dtype, copy=False)
     try:
         if hasattr(data, "to_numpy"):
-            # Missing values of every kind become NaN, which is looked for afterwards.
+            # Missing values of all kinds become NaN, which is checked later.
             data = data.to_numpy(dtype=dtype, na_value=np.nan)
         return np.ascontiguousarray(data, dtype=dtype)
     except (TypeError, ValueError) as error:
         raise PartitionError(
-            f"Expected numbers in {name}, received {_strange(data)}. Encode what is none, or drop it."
+            f"Expected numbers in {name}, received {_strange(data)}. Encode such values, or drop them."
         ) from error
 
 
-def _strange(data) -> str:
-    """Say what of data is not of numbers."""
+def _strange(data: Any) -> str:
+    """Return a text on the part of the data that is not numbers."""
     if is_dataframe(data):
         return "columns " + ", ".join(f"{name!r} ({kind})" for name, kind in columns_of_text(data).items())
     for value in np.asarray(data).reshape(-1):
@@ -198,37 +203,38 @@ def _strange(data) -> str:
     return f"dtype {data.dtype}"
 
 
-def columns_of_text(X) -> dict[str, str]:
-    """Return the columns of a dataframe that hold anything but numbers, with their dtypes."""
+def columns_of_text(X: Any) -> dict[str, str]:
+    """Return the dtypes of the columns of a dataframe that hold anything but numbers, by name."""
     strange = {}
     for position, (name, kind) in enumerate(X.dtypes.items()):
         if getattr(kind, "kind", "O") in "biuf" or is_decimal(kind):
             continue
-        # Of objects on a cluster nobody knows here what they are.
+        # Objects of a Dask column cannot be looked at here.
         if is_dask_collection(X) or not has_decimals(X.iloc[:, position]):
             strange[str(name)] = str(kind)
     return strange
 
 
-def refuse_kinds(name: str, data, kinds: str = _NO_NUMBERS) -> None:
-    """Raise PartitionError for data of these kinds of dtypes, and for values behind a mask.
+def refuse_kinds(name: str, data: Any, kinds: str = _NO_NUMBERS) -> None:
+    """Raise PartitionError for data of these kinds of dtypes, and for masked values.
 
-    Data without a dtype is passed over.
+    Data without a dtype is accepted.
     """
     dtypes = dict(data.dtypes) if is_dataframe(data) else {None: getattr(data, "dtype", None)}
     for column, dtype in dtypes.items():
         if getattr(dtype, "kind", "O") in kinds:
             where = "" if column is None else f", column {column!r}"
             raise PartitionError(
-                f"Expected numbers in {name}{where}, received dtype {dtype}. Use real numbers: of dates "
-                "the days since the first one, of complex numbers their parts as columns."
+                f"Expected numbers in {name}{where}, received dtype {dtype}. Convert it to real numbers: "
+                "dates to days since the first one, complex numbers to columns of their parts."
             )
     if isinstance(data, np.ma.MaskedArray) and (mask := np.ma.getmaskarray(data)).any():
         row = int(np.argwhere(mask)[0][0]) if data.ndim else 0
         raise PartitionError(f"{name} holds a masked value in row {row}. {_REMEDY}")
 
 
-def inspect(summarize, block: Block) -> BlockInfo:
+def inspect(summarize: Callable[[np.ndarray, np.ndarray | None], Any], block: Block) -> BlockInfo:
+    """Return the BlockInfo of a block. summarize(y, weight): summary of its targets, or ValueError."""
     n_rows, n_features = block.X.shape
     info = partial(BlockInfo, n_rows, n_features, _nbytes(block))
     if block.problem:
@@ -241,9 +247,15 @@ def inspect(summarize, block: Block) -> BlockInfo:
 
 
 def problem_of(
-    X, y: np.ndarray | None = None, weight: np.ndarray | None = None, feature_names: Sequence | None = None
+    X: Any,
+    y: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
+    feature_names: Sequence | None = None,
 ) -> str | None:
-    """Return what is wrong with the rows of a block: numbers of rows that differ, NaN, weights below 0."""
+    """Return why the rows of a block cannot be used, or None.
+
+    That is: different numbers of rows, NaN or infinity, missing targets, weights below 0.
+    """
     columns = [("y", y), ("sample_weight", weight)]
     for name, column in columns:
         if column is not None and len(column) != X.shape[0]:
@@ -265,7 +277,7 @@ def problem_of(
 _REMEDY = "Expected finite numbers: drop such rows, or fill them (dask.dataframe's fillna, or an imputer)."
 
 
-def _first_bad(X, feature_names) -> str:
+def _first_bad(X: Any, feature_names: Sequence | None) -> str:
     if sparse.issparse(X):
         X = X.tocoo()
         at = int(np.isfinite(X.data).argmin())
@@ -288,8 +300,8 @@ def _nbytes(block: Block) -> int:
     return sum(array.nbytes for array in arrays)
 
 
-def concatenate(arrays: list):
-    """Return the rows of dense or sparse arrays together; of none, None."""
+def concatenate(arrays: list) -> Any:
+    """Return the rows of dense or sparse arrays in one array; None if there are no arrays."""
     if len(arrays) < 2:
         return arrays[0] if arrays else None
     if sparse.issparse(arrays[0]):

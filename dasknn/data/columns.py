@@ -99,7 +99,7 @@ def _shown(names: Sequence[Any]) -> str:
 
 
 def _check_numbered(estimator, X, reset: bool) -> None:
-    """Check columns whose names are integers, which scikit-learn ignores. ValueError: not in the order of fit."""
+    """Check columns whose names are integers, which scikit-learn ignores. ValueError: another order."""
     is_numbered = partitions.is_dataframe(X) and all(isinstance(name, Integral) for name in X.columns)
     names = names_of(X) if is_numbered else None
     if reset:

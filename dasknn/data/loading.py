@@ -1,4 +1,4 @@
-"""Loading: partitions become blocks, and the driver learns what each of them holds."""
+"""Loading: partitions become blocks on the workers, and the client gets the size and targets of each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from dask.base import is_dask_collection
+from numpy.typing import DTypeLike
 
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph, graph_of
@@ -28,15 +29,15 @@ from dasknn.data.partitions import Part
 from dasknn.exceptions import PartitionError
 from dasknn.seeds import Stream, generator
 
-# Share of the workers' memory that the data may take; Dask spills from 0.6 on.
+# Share of the workers' memory that the data may take; Dask spills from 0.6.
 _MEMORY_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which rows of each block are held out: so many, whatever the other blocks hold.
+    """Rows of each block that are held out, and the side of the split: the held-out rows or the others.
 
-    seed: what chooses them; None: the last ones.
+    seed: rows are chosen at random; None: the last rows.
     """
 
     seed: int | None
@@ -44,15 +45,15 @@ class Split:
     held_out: bool
 
     def take(self, number: int, shape: tuple[int, int]) -> Callable[[Block], Block]:
-        """Return what takes the rows of this side from block `number`, whose X has this shape."""
-        # It goes with each task, so it must know of no other blocks.
+        """Return a function that takes the rows of this side from block `number`, whose X has this shape."""
+        # It is sent with each task, so it holds nothing about other blocks.
         return partial(_take_side, self.seed, number, self.n_held_out[number], self.held_out, shape)
 
 
 def _take_side(
     seed: int | None, number: int, n_held_out: int, held_out: bool, shape: tuple[int, int], block: Block
 ) -> Block:
-    """Return a block with the rows of one side alone, in order. PartitionError: it is not what it was."""
+    """Return a block with the rows of one side, in order. PartitionError: the block has changed."""
     block.check(number, shape)
     n_rows = block.X.shape[0]
     if seed is None:
@@ -66,10 +67,10 @@ def _take_side(
 
 @dataclass
 class Loaded:
-    """What load found: infos of all blocks, and the blocks themselves where they fit in memory.
+    """Infos of all blocks, and the blocks themselves if they fit in memory.
 
-    split: take the rows of one side of it from each block. taken: the split whose side is all that the blocks
-    hold. shapes: of X in each block, before any split.
+    split: is still to be applied to the blocks. taken: was applied to them. shapes: of X in each block before
+    any split.
     """
 
     parts: list[Part]
@@ -81,7 +82,7 @@ class Loaded:
     taken: Split | None = None
 
     def repair(self, tasks: Executor) -> None:
-        """Load anew what is lost for good of the blocks that are held."""
+        """Load the held blocks again that cannot be recovered."""
         if not self.blocks:
             return
         lost = [number for number, is_lost in enumerate(tasks.broken(self.blocks)) if is_lost]
@@ -93,7 +94,7 @@ class Loaded:
                 self.blocks[number] = held
 
     def add_block(self, graph: Graph, number: int, home: str | None = None) -> Any:
-        """Return a reference to a block: as it is held, or to be loaded and checked again."""
+        """Return a reference to a block, which is held, or is loaded and checked again."""
         if self.blocks is not None:
             block = self.blocks[number]
         else:
@@ -105,17 +106,17 @@ class Loaded:
         return graph.add("dasknn-split", self.split.take(number, self.shapes[number]), block, home=home)
 
     def hold_out(self, tasks: Executor, fraction: float, seed: int) -> tuple[Loaded, Loaded]:
-        """Return (what is left to train on, what is held out), from each block in proportion to its rows.
+        """Return (rows to train on, held-out rows), each block in proportion to its number of rows.
 
-        Rows stay where they are. In all, the share is rounded up, as in scikit-learn.
+        Rows stay where they are. The total is rounded up, as in scikit-learn.
         """
         rows = np.cumsum([0, *(info.n_rows for info in self.infos)])
-        # Exact for the whole, and within one row for each block.
+        # Exact in total, and within one row for each block.
         edges = rows * math.ceil(rows[-1] * fraction) // max(int(rows[-1]), 1)
         return self._split(tasks, seed, tuple(int(n) for n in np.diff(edges)))
 
     def hold_out_last(self, tasks: Executor, n_held_out: int) -> tuple[Loaded, Loaded]:
-        """Return (what is left to train on, the last n_held_out rows); rows stay where they are."""
+        """Return (rows to train on, the last n_held_out rows); rows stay where they are."""
         ends = np.cumsum([0, *(info.n_rows for info in self.infos)])
         of_blocks = np.diff(np.maximum(ends, self.n_rows - n_held_out))
         return self._split(tasks, None, tuple(int(n) for n in of_blocks))
@@ -135,8 +136,8 @@ class Loaded:
             held_out.split, held_out.taken = None, held_out.split
         return left, held_out
 
-    def part_with(self, key) -> int | None:
-        """Return the number of the first partition that the task with this key is part of."""
+    def part_with(self, key: Any) -> int | None:
+        """Return the number of the first partition that needs the task with this key."""
         for number, part in enumerate(self.parts):
             for source in filter(is_dask_collection, part.sources):
                 if key == source.key or key in graph_of(source):
@@ -149,11 +150,11 @@ class Loaded:
 
     @property
     def n_rows(self) -> int:
-        """Rows of all blocks."""
+        """Number of rows of all blocks."""
         return sum(info.n_rows for info in self.infos)
 
     @property
-    def targets(self):
+    def targets(self) -> Any:
         """Summary of y over all blocks."""
         return reduce(add, (info.targets for info in self.infos))
 
@@ -174,11 +175,11 @@ def load(
     feature_names: list | None = None,
     on_partition: Callable[[], Any] = lambda: None,
 ) -> Loaded:
-    """Compute, cast, check and count every partition, where it is.
+    """Compute, cast, check and summarize every partition, where it is.
 
     summarize(y, weight) returns a mergeable summary of a part of y, or raises ValueError. on_partition is
-    called after each partition. Raises PartitionError for a partition that holds NaN or infinity, differs in
-    features, or whose rows do not match.
+    called after each partition. PartitionError: a partition with a problem, or with another number of
+    features than the others.
     """
     to_block = partial(load_block, data[0].names, dtype, feature_names)
     loading = _Loading(tasks, data, to_block, summarize, on_partition)
@@ -191,35 +192,42 @@ def load(
 
 
 class _Loading:
-    """Partitions on their way into memory: what is there of each already, whatever faults have cost."""
+    """Loads partitions a few at a time; after a fault, only those that are missing are loaded again."""
 
-    def __init__(self, tasks: Executor, data: Sequence[Part], to_block: Callable, summarize, on_partition):
+    def __init__(
+        self,
+        tasks: Executor,
+        data: Sequence[Part],
+        to_block: Callable,
+        summarize: Callable,
+        on_partition: Callable,
+    ):
         self._tasks, self._data, self._to_block = tasks, data, to_block
         self._summarize, self._on_partition = summarize, on_partition
         self._budget = _Budget(tasks, len(data))
         self.infos: dict[int, BlockInfo] = {}
-        # None: memory does not hold all of them.
+        # None: not all of them fit in memory.
         self._blocks: dict[int, Any] | None = {}
-        # By column, what is held of plain data; None for a Dask collection.
+        # By column, references to plain data on the workers; None for a Dask collection.
         self._sent: list[list[Any] | None] = []
 
     def load(self, numbers: Sequence[int]) -> None:
-        """Load these partitions, and look at each."""
-        # No place is given to blocks: they come to be where their data is.
+        """Load and inspect these partitions."""
+        # Blocks have no home yet: each is made where its data is.
         self._tasks.again(lambda: self._attempt(numbers))
 
     def parts(self) -> list[Part]:
-        """Return where each partition comes from; what was sent from here is not sent again."""
+        """Return the parts, with references to data that was sent to the workers."""
         self._tasks.keep([held for column in self._sent for held in column or ()])
         return [self._part(number) for number in range(len(self._data))]
 
     def in_order(self) -> list[Any] | None:
-        """Return the blocks that are held, None where they do not fit."""
+        """Return the blocks, None if they do not fit in memory."""
         return None if self._blocks is None else [self._blocks[number] for number in range(len(self._data))]
 
     def _attempt(self, numbers: Sequence[int]) -> None:
         self._send()
-        self._let_broken_go()
+        self._drop_broken()
         unseen = [number for number in numbers if number not in self.infos]
         missing = unseen if self._blocks is None else [n for n in numbers if n not in self._blocks]
         held = {} if self._blocks is None else self._blocks
@@ -264,14 +272,15 @@ class _Loading:
             self._tasks.drop(list(self._blocks.values()))
             self._blocks = None
 
-    def _let_broken_go(self) -> None:
+    def _drop_broken(self) -> None:
+        """Forget blocks that cannot be recovered."""
         if not self._blocks:
             return
         broken = zip(list(self._blocks), self._tasks.broken(list(self._blocks.values())), strict=True)
         self._tasks.drop([self._blocks.pop(number) for number, is_broken in broken if is_broken])
 
     def _send(self) -> None:
-        """Send what is not a Dask collection to the workers, spread over them, unless it is there."""
+        """Send plain data to the workers, spread over them, unless it is there already."""
         homes = place(self._tasks.slots(), len(self._data))
         for at, values in enumerate(zip(*(part.sources for part in self._data), strict=True)):
             if at == len(self._sent):
@@ -291,7 +300,7 @@ class _Loading:
 
 
 def _first_that_fails(tasks: LocalExecutor, to_block: Callable, batch: Sequence[Part]) -> int | None:
-    """Return the position of the first part that cannot be loaded: Dask's local scheduler names no task."""
+    """Return the position of the first part that cannot be loaded; the local scheduler does not name it."""
     for position, part in enumerate(batch):
         graph = Graph()
         try:
@@ -302,9 +311,9 @@ def _first_that_fails(tasks: LocalExecutor, to_block: Callable, batch: Sequence[
 
 
 class _Budget:
-    """How much of the workers' memory data may take, and whether so many partitions are too much."""
+    """Memory that data may take on the workers, and whether all partitions fit."""
 
-    # After so many partitions it is plain whether all of them are twice too much.
+    # After this many partitions, an estimate of twice the limit is believed.
     _SAMPLE = 8
 
     def __init__(self, tasks: Executor, n_parts: int):
@@ -313,35 +322,42 @@ class _Budget:
         self._limit = 0.0
 
     def add(self, n_bytes: int) -> None:
-        """Count a partition."""
+        """Add a partition."""
         self._n_bytes += n_bytes
         self._n_seen += 1
         if self._n_seen.bit_count() == 1:
-            # Again and again: a worker may just have imported what takes much of its memory.
+            # Asked again now and then: a worker may import modules that take much of its memory.
             self._limit = _MEMORY_SHARE * self._tasks.memory_limit()
 
     def is_exceeded(self) -> bool:
-        """Return whether they do not fit, or all of them plainly will not."""
+        """Return whether the partitions do not fit, or all of them will clearly not."""
         in_all = self._n_bytes / self._n_seen * self._n_parts
         return self._n_bytes > self._limit or (self._n_seen >= self._SAMPLE and in_all > 2 * self._limit)
 
 
-def load_checked(number: int, names, dtype, feature_names: list | None, *values) -> Block:
-    """Return the Block of a partition that is looked at once. PartitionError, which names it: bad data."""
+def load_checked(
+    number: int,
+    names: tuple[tuple[str, ...], ...],
+    dtype: DTypeLike,
+    feature_names: list | None,
+    *values: Any,
+) -> Block:
+    """Return the Block of a partition that is read once. PartitionError: it has a problem."""
     with in_partition(number):
         block = load_block(names, dtype, feature_names, *values)
         block.check()
     return block
 
 
-def _load_again(load: Callable, number: int, shape: tuple[int, int], *values) -> Block:
-    """Return a block that was loaded before. PartitionError: it is not what it was."""
+def _load_again(load: Callable, number: int, shape: tuple[int, int], *values: Any) -> Block:
+    """Return a block that was loaded before. PartitionError: it has changed."""
     block = load(*values)
     block.check(number, shape)
     return block
 
 
 def _check_together(infos: list[BlockInfo]) -> None:
+    """Check that blocks without a problem go together. ValueError: no rows, no weight, or other widths."""
     if sum(info.n_rows for info in infos) == 0:
         raise ValueError(
             f"Expected at least one row to learn from, found 0 samples in {len(infos)} partitions."

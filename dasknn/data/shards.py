@@ -1,13 +1,13 @@
-"""Shards: rows dealt out to replicas, held where they are trained on, or made again each epoch."""
+"""Shards: rows dealt out to replicas, held where they are trained on, or computed again in each epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,10 +17,13 @@ from dasknn.data.blocks import Block, concatenate
 from dasknn.data.loading import Loaded
 from dasknn.exceptions import PartitionError
 
-# Slices that follow one another are put together up to this size: fewer tasks, better shuffling.
+if TYPE_CHECKING:
+    from dasknn.engine.schedule import Piece
+
+# Consecutive slices are joined up to this size: fewer tasks, better shuffling.
 _SHARD_BYTES = 32 * 2**20
-# A border between replicas snaps to one between partitions when that is this close, as a share of the rows
-# of a replica: most data is then read once only.
+# A border between replicas moves to a border between partitions if there is one within this share of the rows
+# of a replica, so that few partitions are read twice.
 _SNAP = 0.05
 
 
@@ -42,10 +45,10 @@ class Slice:
 
 
 def deal(rows: Sequence[int], replicas: int) -> list[list[Slice]]:
-    """Deal blocks with these numbers of rows out to replicas: slices, in order, evenly by rows.
+    """Deal blocks with these numbers of rows out to replicas: slices in order, equally many rows for each.
 
-    Replica r takes blocks r, r + replicas, r + 2 replicas, ..., so that sorted data is mixed; a block at
-    a border between two replicas is cut. Empty blocks vanish.
+    Replica r takes blocks r, r + replicas, r + 2 replicas, ..., so that sorted data is mixed. A block at a
+    border between two replicas is cut. Empty blocks are left out.
     """
     order = [i for first in range(replicas) for i in range(first, len(rows), replicas) if rows[i]]
     starts = np.cumsum([0, *(rows[block] for block in order)])
@@ -74,7 +77,7 @@ def deal(rows: Sequence[int], replicas: int) -> list[list[Slice]]:
 
 
 def _shards_of(slices: list[Slice], bytes_per_row: float) -> list[list[Slice]]:
-    """Put slices that follow one another together while they are small."""
+    """Join consecutive slices while they are small."""
     shards: list[list[Slice]] = []
     n_rows = 0
     for piece in slices:
@@ -92,9 +95,9 @@ def _shards_of(slices: list[Slice], bytes_per_row: float) -> list[list[Slice]]:
 
 @dataclass
 class Shards:
-    """The data of a training, dealt out to replicas; numbers of shards count over all replicas.
+    """The data of a training, dealt out to replicas. Shards are numbered over all replicas.
 
-    streamed: shards are computed again in each epoch, since memory does not hold all of them.
+    streamed: shards are computed again in each epoch, since they do not all fit in memory.
     """
 
     tasks: Executor
@@ -114,19 +117,19 @@ class Shards:
         ]
 
     def spread(self) -> None:
-        """Make all shards, each at the home of its replica, and let the blocks go."""
+        """Make all shards, each at the home of its replica, and release the blocks."""
         self._hold(
             set(), {shard for own in self.replicas for shard in own}, self.tasks.homes(len(self.replicas))
         )
-        # From here on the blocks live only as long as the tasks above need them.
+        # The tasks above keep blocks in memory as long as they need them.
         self.tasks.drop(self.loaded.blocks or [])
         self.loaded.blocks = None
 
-    def add_to(self, graph: Graph, shard: int, home) -> Any:
-        """Add to a graph what makes a shard; return a reference to it."""
+    def add_to(self, graph: Graph, shard: int, home: str | None) -> Any:
+        """Add the task that makes a shard to a graph; return a reference to the shard."""
         pieces = self.slices[shard]
         blocks = [self.loaded.add_block(graph, piece.block, home) for piece in pieces]
-        # Whole blocks of what is split have been checked already.
+        # Shapes after a split; the whole block is checked before it.
         shapes = [
             (self.loaded.infos[piece.block].n_rows, self.loaded.infos[piece.block].n_features)
             for piece in pieces
@@ -134,10 +137,12 @@ class Shards:
         make = partial(_make_shard, self.make_shard, pieces, shapes)
         return graph.add("dasknn-shard", make, *blocks, home=home)
 
-    def hold_for(self, wave, homes) -> dict[int, Any]:
-        """Return what is in memory of the shards of a wave of rounds.
+    def hold_for(
+        self, wave: Iterable[Iterable[Iterable[Piece]]], homes: Sequence[str | None]
+    ) -> dict[int, Any]:
+        """Return the shards in memory that a wave of rounds may use.
 
-        When streamed, those are the shards that the next wave goes on with; others are let go.
+        When streamed, only shards that the next wave needs, too, are held; others are released.
         """
         if not self.streamed:
             return self._in_memory
@@ -151,8 +156,8 @@ class Shards:
         unfinished = {shard for shard, piece in last.items() if piece.end < rows[shard]}
         return self._hold(set(last), unfinished, homes)
 
-    def hold(self, wanted: set[int], homes) -> dict[int, Any]:
-        """Return these shards, held in memory; when streamed, all others are let go."""
+    def hold(self, wanted: set[int], homes: Sequence[str | None]) -> dict[int, Any]:
+        """Return these shards, held in memory; when streamed, all others are released."""
         if self.streamed:
             self._hold(wanted, wanted, homes)
         with self.named():
@@ -160,7 +165,7 @@ class Shards:
         return self._in_memory
 
     def repair(self) -> None:
-        """Make anew what was lost for good, and what only workers could bring that do not answer."""
+        """Make the shards again that cannot be recovered, or that only unresponsive workers have."""
         found = self.tasks.broken(list(self._in_memory.values()))
         broken = {shard for shard, is_broken in zip(self._in_memory, found, strict=True) if is_broken}
         if broken:
@@ -168,7 +173,7 @@ class Shards:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Say which partition it was, if computing one of them raises an exception."""
+        """Add a note with the number of the partition to exceptions of its computation."""
         try:
             yield
         except Exception as error:
@@ -177,8 +182,8 @@ class Shards:
                 error.add_note(f"This happened while partition {number} was read again.")
             raise
 
-    def _hold(self, kept: set[int], wanted: set[int], homes) -> dict[int, Any]:
-        """Let go of all but the kept, and make the wanted; return what is in memory then."""
+    def _hold(self, kept: set[int], wanted: set[int], homes: Sequence[str | None]) -> dict[int, Any]:
+        """Release all shards except those in kept, and make those in wanted; return all in memory."""
         self.tasks.drop([held for shard, held in self._in_memory.items() if shard not in kept])
         self._in_memory = {shard: held for shard, held in self._in_memory.items() if shard in kept}
         missing = sorted(wanted - set(self._in_memory))
@@ -191,7 +196,7 @@ class Shards:
         return self._in_memory
 
 
-def _make_shard(make, pieces: list[Slice], shapes: list[tuple[int, int]], *blocks: Block):
+def _make_shard(make: Callable, pieces: list[Slice], shapes: list[tuple[int, int]], *blocks: Block) -> Any:
     columns: list[list] = [[], [], []]
     for piece, shape, block in zip(pieces, shapes, blocks, strict=True):
         block.check(piece.block, shape)
@@ -205,8 +210,8 @@ def _make_shard(make, pieces: list[Slice], shapes: list[tuple[int, int]], *block
         raise
 
 
-def _raise_for_piece(make, pieces: list[Slice], blocks: Sequence[Block]) -> None:
-    """Raise PartitionError for the first piece that cannot be made alone."""
+def _raise_for_piece(make: Callable, pieces: list[Slice], blocks: Sequence[Block]) -> None:
+    """Raise PartitionError for the first piece that cannot be made into a shard alone."""
     for piece, block in zip(pieces, blocks, strict=True):
         columns = (block.X, block.y, block.weight)
         try:
@@ -215,7 +220,7 @@ def _raise_for_piece(make, pieces: list[Slice], blocks: Sequence[Block]) -> None
             raise PartitionError(f"Partition {piece.block}: {error}") from None
 
 
-def _copy_of_rows(data, begin: int, end: int):
+def _copy_of_rows(data: Any, begin: int, end: int) -> Any:
     if begin == 0 and end == data.shape[0]:
         return data
     # A view would keep the whole block in memory.
@@ -223,9 +228,9 @@ def _copy_of_rows(data, begin: int, end: int):
 
 
 def make_shards(tasks: Executor, loaded: Loaded, replicas: int, make_shard: Callable) -> Shards:
-    """Deal loaded data out to replicas and put it in place.
+    """Deal loaded data out to replicas, and make their shards unless they are streamed.
 
-    make_shard(X, y, weight) encodes. ValueError: fewer rows than replicas.
+    make_shard(X, y, weight) encodes rows. ValueError: fewer rows than replicas.
     """
     if loaded.n_rows < replicas:
         raise ValueError(

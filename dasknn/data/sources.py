@@ -1,8 +1,9 @@
-"""Dask collections as what computes each of their partitions: one Delayed object for each."""
+"""Partitions of Dask collections as Delayed objects, one for each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import dask.array as da
 from dask.array.optimization import optimize
@@ -12,17 +13,17 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 
-def of_frame(frame) -> list[Delayed]:
-    """Return one Delayed for each partition of a Dask dataframe or series, which goes with other data."""
-    # Optimized alone, it may fuse its partitions.
+def of_frame(frame: Any) -> list[Delayed]:
+    """Return one Delayed for each partition of a Dask dataframe or series."""
+    # Optimizing it could fuse its partitions, and it must stay aligned with other data.
     return frame.to_delayed(optimize_graph=False)
 
 
 def of_arrays(arrays: Mapping[str, da.Array]) -> dict[str, list[Delayed]]:
     """Return one Delayed for each block of arrays, chunked by rows; their graphs are optimized as one.
 
-    Optimized one by one, blocks that they share would be read once for each of them, and what the scheduler
-    has of them already (`client.persist([X, y])`) would have the same keys and be made in another way.
+    Optimized one by one, they would read shared blocks once each. And if the scheduler has them already
+    (`client.persist([X, y])`), the same keys would belong to different graphs.
     """
     if not arrays:
         return {}

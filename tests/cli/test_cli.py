@@ -146,7 +146,7 @@ def test_a_raw_table_becomes_predictions_on_a_cluster_of_other_processes(folder,
         "nn", "train", folder / "train.csv", *INCOME, *NO_VALIDATION, "--epochs", 60, "--batch-size", 40,
         "--replicas", 2, "--test", folder / "test.parquet", "--output", model, *where,
     )  # fmt: skip
-    assert "rows        600 x 5 columns, 11 after encoding" in text
+    assert "data        600 rows, 5 columns (11 after encoding)" in text
     assert "faults      none" in text
     accuracy = float(text.split("test        accuracy ")[1].split()[0])
     assert accuracy > 0.85
@@ -241,7 +241,7 @@ def test_quiet_means_nothing_but_the_result(run, folder, tmp_path):
     words = [*INCOME, *NO_VALIDATION, "--epochs", 1, "--output", tmp_path / "m", "--quiet"]
     result = run("train", folder / "train", *words)
     assert result.stderr == ""
-    assert result.stdout.startswith("rows        600 x 5 columns")
+    assert result.stdout.startswith("data        600 rows, 5 columns")
 
 
 def test_floats_are_regressed_and_scored_by_r2_and_rmse(run, folder, tmp_path):
@@ -305,13 +305,13 @@ def test_a_table_of_a_few_rows_is_trained_on_without_validation(run, tmp_path):
     (tmp_path / "t.csv").write_text("a,y\n1,u\n2,v\n3,u\n")
     result = run("train", tmp_path / "t.csv", "--target", "y", "--epochs", 1, "--output", tmp_path / "m")
     assert "too few rows to hold some out for validation" in result.stderr
-    assert result.stdout.startswith("rows        3 x")
+    assert result.stdout.startswith("data        3 rows, ")
 
 
 def test_many_whole_numbers_as_classes_are_pointed_out(run, folder, tmp_path):
     words = ["train", folder / "train", "--epochs", 1, "--output", tmp_path / "m"]
     told = run(*words, "--target", "age").stderr
-    assert "whole numbers, each of which is taken for a class of its own" in told
+    assert "different whole numbers, and each is taken as a class" in told
     assert "--task regression" in told
     assert "--task" not in run(*words, "--target", "age", "--task", "classification").stderr
     assert "--task" not in run(*words, "--target", "member").stderr
@@ -604,7 +604,7 @@ def test_a_model_tells_what_it_is_and_how_it_was_trained(run, trained):
     assert "MLPClassifier: 16 relu - 1 logistic; 209 parameters, float32" in text
     assert "job: 4 values: clerk, farmer, pilot, missing" in text
     assert "age: numbers, mean" in text
-    assert "60 epochs of 600 rows" in text
+    assert "60 epochs on 600 rows" in text
     assert re.search(r"^target +income$", text, re.MULTILINE)
     report = json.loads(run("inspect", trained, "--json").stdout)
     assert report["classes"] == ["<=50K", ">50K"]
@@ -660,7 +660,7 @@ def test_a_table_and_a_pipeline_that_ends_in_a_sequential_are_inspected(run, tmp
     assert "Dense 'dense', 8 parameters" in said
     X.to_csv(tmp_path / "x.csv")
     said = run("predict", tmp_path / "t", tmp_path / "x.csv", "--output", tmp_path / "o.csv", code=1).stderr
-    assert "holds a table without a network" in said
+    assert "received a TablePreprocessor without a network" in said
 
 
 def test_strategies_are_recommended_for_a_raw_table(run, folder):

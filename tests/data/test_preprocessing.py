@@ -214,7 +214,7 @@ def test_too_many_distinct_values_are_refused_unless_the_rare_ones_share_a_colum
 def test_what_is_no_dataframe_of_named_columns_is_refused():
     with pytest.raises(TypeError, match="Expected a pandas or Dask dataframe, received ndarray"):
         TablePreprocessor().fit(np.zeros((3, 2)))
-    with pytest.raises(ValueError, match=r"received 0.5. Use X.rename\(columns=str\)"):
+    with pytest.raises(ValueError, match=r"received the name 0.5. Use X.rename\(columns=str\)"):
         TablePreprocessor().fit(pd.DataFrame(np.zeros((3, 2)), columns=[0.5, 1.5]))
     with pytest.raises(ValueError, match="at least one row"):
         TablePreprocessor().fit(pd.DataFrame({"x": [1.0]})[:0])
