@@ -43,9 +43,9 @@ def scores(model: Any, X: Any, y: Any, weight: Any = None) -> dict[str, float]:
     metric = Accuracy if is_classifier(model) else R2
     with connect(**place_of(model), distributed=True, data=(X, y, weight)) as tasks:
         found = score_parts(tasks, metric, predictor, parts, list(X.columns))
-    if metric is Accuracy:
-        return {"accuracy": found.result()}
-    return {"r2": found.result(), "rmse": float(np.sqrt(found.error / found.weight).mean())}
+    if isinstance(found, R2):
+        return {"r2": found.result(), "rmse": float(np.sqrt(found.error / found.weight).mean())}
+    return {"accuracy": found.result()}
 
 
 _NAMES = {"accuracy": "accuracy", "r2": "R^2", "rmse": "RMSE"}

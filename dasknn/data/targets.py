@@ -6,9 +6,12 @@ part lacks are encoded all the same, and the whole y is never in one place.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from math import prod
+from typing import Self
 
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
@@ -112,8 +115,27 @@ def _is_na(value) -> bool:
         return True
 
 
+class Summary(ABC):
+    """What a part of y holds; summaries of parts add up to the summary of the whole."""
+
+    @abstractmethod
+    def __add__(self, other: Self) -> Self: ...
+
+    @abstractmethod
+    def check_held_out(self, other: Self) -> None:
+        """Raise ValueError if a model of these targets cannot be scored on those of validation rows."""
+
+    @abstractmethod
+    def encoder(self, dtype: str) -> TargetEncoder:
+        """Return an encoder of y for a network of that dtype."""
+
+
+#: summarize(y, weight) of one part of the rows.
+Summarize = Callable[[np.ndarray, np.ndarray | None], Summary]
+
+
 @dataclass(frozen=True)
-class ClassSummary:
+class ClassSummary(Summary):
     """The labels of a part of y: `labels` sorted and distinct; multilabel: y (n, k) of 0 and 1.
 
     counts: for each label, the weight of its rows; of multi-label data, zeros. rows: for each label, their
@@ -215,7 +237,7 @@ class ClassSummary:
 
 
 @dataclass(frozen=True)
-class NumberSummary:
+class NumberSummary(Summary):
     """The shape of a part of y that holds numbers, the least of them, and about where they are.
 
     weight, total (k,): of the rows, and of their numbers times it. sample (m, k): some rows of some columns;
@@ -289,8 +311,28 @@ def _sample(y: np.ndarray) -> np.ndarray:
     return y[np.ix_(rows, columns)]
 
 
+class TargetEncoder(ABC):
+    """Encodes y for a loss, and decodes the outputs of a network."""
+
+    @abstractmethod
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return y (n,) or (n, k) as the loss takes it. ValueError: targets that the loss cannot take."""
+
+    @abstractmethod
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return predictions (n,) or (n, k) for outputs (n, n_outputs) of a network."""
+
+
+class RowWeights(ABC):
+    """Weights of classes or labels, as factors of the weights of rows."""
+
+    @abstractmethod
+    def rows(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+        """Return the weight of each row (n,), for targets y and the weights of rows (n,) or None."""
+
+
 @dataclass(frozen=True, eq=False)
-class ClassEncoder:
+class ClassEncoder(TargetEncoder):
     """Two classes: y (n, 1) of 0 and 1. More: their numbers (n,), for CategoricalLogLoss."""
 
     classes: np.ndarray
@@ -336,7 +378,7 @@ class ClassEncoder:
 
 
 @dataclass(frozen=True, eq=False)
-class MultilabelEncoder:
+class MultilabelEncoder(TargetEncoder):
     """Any number of labels a row: y (n, k) of 0 and 1."""
 
     classes: np.ndarray
@@ -362,7 +404,7 @@ class MultilabelEncoder:
 
 
 @dataclass(frozen=True)
-class NumberEncoder:
+class NumberEncoder(TargetEncoder):
     """Numbers to regress on: y (n, k)."""
 
     n_outputs: int
@@ -381,7 +423,7 @@ class NumberEncoder:
 
 
 @dataclass(frozen=True, eq=False)
-class ClassWeights:
+class ClassWeights(RowWeights):
     """Weights of classes, as factors of the weights of rows; values (n_classes,) as encoder.classes."""
 
     encoder: ClassEncoder

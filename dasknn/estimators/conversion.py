@@ -260,11 +260,10 @@ def _give_weights(predictor: Predictor, estimator) -> None:
     estimator._best_intercepts = [b.copy() for b in estimator.intercepts_]
     estimator._no_improvement_count = 0
     encoder = predictor.encoder
-    if isinstance(encoder, targets.NumberEncoder):
-        return
-    multilabel = isinstance(encoder, targets.MultilabelEncoder)
-    examples = np.eye(len(encoder.classes), dtype=int) if multilabel else encoder.classes
-    estimator._label_binarizer = LabelBinarizer().fit(examples)
+    if isinstance(encoder, targets.MultilabelEncoder):
+        estimator._label_binarizer = LabelBinarizer().fit(np.eye(len(encoder.classes), dtype=int))
+    elif isinstance(encoder, targets.ClassEncoder):
+        estimator._label_binarizer = LabelBinarizer().fit(encoder.classes)
 
 
 def from_sklearn(kind, estimator):

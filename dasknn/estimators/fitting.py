@@ -245,8 +245,9 @@ class EstimatorFit(Fit):
         model, encoder = self.model, targets_.encoder
         if not model.early_stopping or model.solver == "lbfgs":
             return None
-        is_binary = isinstance(encoder, targets.ClassEncoder) and encoder.n_outputs == 1
-        return rows.hold_out(model.validation_fraction, encoder if is_binary else None)
+        if isinstance(encoder, targets.ClassEncoder) and encoder.n_outputs == 1:
+            return rows.hold_out(model.validation_fraction, encoder)
+        return rows.hold_out(model.validation_fraction, None)
 
     # --- how they are trained on -------------------------------------------------------------------
 
@@ -367,7 +368,7 @@ class EstimatorFit(Fit):
         settings: dict[str, Any] = {
             "model": type(model).__name__,
             "classes": getattr(targets_.encoder, "classes", None),
-            "weights of classes": None if weights is None else weights.values,
+            "weights of classes": weights.values if isinstance(weights, targets.ClassWeights) else None,
         }
         if isinstance(model.random_state, Integral):
             settings["random_state"] = int(model.random_state)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dasknn.training.prediction import Score
+
 
 @dataclass(frozen=True)
-class Accuracy:
+class Accuracy(Score):
     """Weighted share of rows whose prediction is right; in multi-label data, whose labels all are."""
 
     total: float = 0.0
@@ -34,7 +36,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class R2:
+class R2(Score):
     """Coefficient of determination, averaged over outputs.
 
     Means and squared deviations are merged as in Chan, Golub and LeVeque (1979), so that a large mean

@@ -139,6 +139,7 @@ class MLPResponder(NetworkResponder):
         encoder = predictor.encoder
         if isinstance(encoder, NumberEncoder):
             return cls(predictor=predictor, classes=None, n_outputs=encoder.n_outputs)
+        assert isinstance(encoder, ClassEncoder | MultilabelEncoder)
         return cls(
             predictor=predictor,
             classes=encoder.classes,

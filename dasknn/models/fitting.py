@@ -24,7 +24,7 @@ from dasknn.models.layer_stack import DTYPE
 from dasknn.models.targets import LabelWeights, LossEncoder
 from dasknn.saving import schema
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, auto
-from dasknn.training.datasets import Rows, RowsOnTasks
+from dasknn.training.datasets import Rows, RowsOnWorkers
 from dasknn.training.fit import Choice, Columns, Fit, Targets, read_partitions
 from dasknn.training.loop import Hooks, Training
 from dasknn.training.prediction import Evaluation, Predictor
@@ -53,7 +53,7 @@ class FitArguments:
 
 def read_rows(
     executor: Executor, encoder: LossEncoder, data: Columns, n_parts: int, verbose: Any
-) -> RowsOnTasks:
+) -> RowsOnWorkers:
     """Return rows whose x is ready, cast and checked. ValueError: no y; PartitionError: bad data."""
     if data.y is None:
         raise ValueError("Expected y, an array of targets, received None.")
@@ -108,7 +108,7 @@ class SequentialFit(Fit):
             return 1
         return max(1, min(self.n_slots, batch_size // _LEAST_ROWS_OF_STEP))
 
-    def read(self, executor: Executor | None, data: Columns, is_validation: bool = False) -> RowsOnTasks:
+    def read(self, executor: Executor | None, data: Columns, is_validation: bool = False) -> RowsOnWorkers:
         assert executor is not None
         return read_rows(executor, self._encoder, data, self.n_parts, self.arguments.verbose)
 
@@ -123,11 +123,11 @@ class SequentialFit(Fit):
         weights = None if class_weight is None else LabelWeights.of(class_weight, self._summary, DTYPE)
         return Targets(self._encoder, weights, self.model._built_network())
 
-    def hold_out(self, rows: Rows, targets: Targets) -> RowsOnTasks | None:
+    def hold_out(self, rows: Rows, targets: Targets) -> RowsOnWorkers | None:
         fraction = self.arguments.validation_split
         if not fraction:
             return None
-        assert isinstance(rows, RowsOnTasks)
+        assert isinstance(rows, RowsOnWorkers)
         held_out = rows.hold_out_last(fraction)
         if not self._is_sorted:
             rows.warn_of_split(held_out, self._encoder.summarize)
@@ -195,10 +195,11 @@ class SequentialFit(Fit):
 
     def hooks(self, job: TrainingJob, targets: Targets, held_out: Rows | None) -> Hooks:
         model, arguments = self.model, self.arguments
+        weights = targets.weights
         settings = {
             "model": type(model).__name__,
             "initial_epoch": arguments.initial_epoch,
-            "class_weight": None if targets.weights is None else targets.weights.weights,
+            "class_weight": weights.weights if isinstance(weights, LabelWeights) else None,
             "sample_weight": self.data.sample_weight is not None,
             "validation rows": None if held_out is None else held_out.n_rows,
             "validation_freq": arguments.validation_freq,
@@ -217,7 +218,7 @@ class SequentialFit(Fit):
 
     def _validator(self, held_out: Rows) -> Callable[[TrainState], dict[str, float]]:
         """Return a function of the state that gives the logs of validation, in the epochs that have any."""
-        assert isinstance(held_out, RowsOnTasks)
+        assert isinstance(held_out, RowsOnWorkers)
         model, freq = self.model, self.arguments.validation_freq
         metric_set = model._metric_set(self._held_out_summary)
 

@@ -10,11 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from dasknn.data.targets import EXPECTED_WEIGHTS, ClassSummary, NumberSummary, as_array, labels_of
+from dasknn.data.targets import (
+    EXPECTED_WEIGHTS,
+    ClassSummary,
+    NumberSummary,
+    RowWeights,
+    TargetEncoder,
+    as_array,
+    labels_of,
+)
 
 
 @dataclass(frozen=True, eq=False)
-class LossEncoder:
+class LossEncoder(TargetEncoder):
     """y as one of Keras's losses takes it: numbers (n, n_outputs), or labels (n,) in [0, n_outputs)."""
 
     loss: Any
@@ -66,7 +74,7 @@ class LossEncoder:
 
 
 @dataclass(frozen=True, eq=False)
-class LabelWeights:
+class LabelWeights(RowWeights):
     """Keras's class_weight: factors of the weights of rows by label, 1 for labels that are not in it.
 
     The label of a row of several numbers is where the greatest is.

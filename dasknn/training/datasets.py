@@ -1,4 +1,4 @@
-"""What a fit learns from, behind one interface: rows in this process, or partitions on a cluster."""
+"""The rows of a fit, behind one interface: arrays in this process, or partitions that workers have loaded."""
 
 from __future__ import annotations
 
@@ -9,31 +9,39 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from operator import add
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from dasknn._compat.dask import TaskRef
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
 from dasknn.data import loading, partitions, skew
 from dasknn.data.blocks import Block, in_partition, problem_of
 from dasknn.data.shards import make_shards
-from dasknn.data.targets import ClassWeights
+from dasknn.data.targets import ClassEncoder, RowWeights, Summarize, Summary, TargetEncoder
 from dasknn.engine.state import Shard, TrainingJob
 from dasknn.exceptions import LinkError
 from dasknn.strategies import Strategy, auto
 from dasknn.training import prediction
 from dasknn.training.in_process import InProcess
 from dasknn.training.peers import OnPeers
+from dasknn.training.prediction import AnyScore, Evaluation, Predictor, Score
 from dasknn.training.tasks import OnTasks
 from dasknn.training.transport import Transport
 
+_Model = TypeVar("_Model")
+_Sum = TypeVar("_Sum")
+
 
 class Rows(ABC):
-    """Rows of a fit, wherever they are."""
+    """Rows of a fit, in this process or on workers."""
 
-    dtype: str
+    @property
+    @abstractmethod
+    def dtype(self) -> str:
+        """Name of the dtype of X."""
 
     @property
     @abstractmethod
@@ -41,50 +49,66 @@ class Rows(ABC):
         """Rows to train on."""
 
     @abstractmethod
-    def summary(self, summarize: Callable) -> Any:
-        """Return the sum of summarize(y, weight) over all rows."""
+    def summary(self, summarize: Summarize) -> Summary:
+        """Return the sum of summarize(y, weight) over all parts of the rows."""
 
     @abstractmethod
     def warn_of_skew(self, is_ours: bool) -> bool:
-        """Warn where partitions differ much in targets or, unless they are ours, in their numbers of rows.
+        """Warn if partitions differ much in their targets or numbers of rows; return whether targets differ.
 
-        Returns whether targets differ.
+        is_ours: the partitions were cut from plain data, so their numbers of rows say nothing.
         """
 
     @abstractmethod
     def draw_seed(self, rng: np.random.RandomState) -> int:
-        """Return the seed of further random streams, drawn from rng where there are any."""
+        """Return the seed of further random streams, drawn from rng if there are any."""
 
     @abstractmethod
-    def hold_out(self, fraction: float, encoder: Any) -> Rows:
-        """Set random rows aside, where they are; return them. ValueError: fewer than 2 rows."""
+    def hold_out(self, fraction: float, encoder: ClassEncoder | None) -> Rows:
+        """Set random rows aside, where they are, and return them.
+
+        encoder: of two classes, whose shares the held-out rows in this process keep; else None. ValueError:
+        fewer than 2 rows.
+        """
 
     @abstractmethod
     def transport(
-        self, job: TrainingJob, strategy: Strategy, encoder: Any, weights: Any, name: str
+        self,
+        job: TrainingJob,
+        strategy: Strategy,
+        encoder: TargetEncoder,
+        weights: RowWeights | None,
+        name: str,
     ) -> Transport:
-        """Deal the rows out to the replicas of the job; return what trains on them.
+        """Deal the rows out to the replicas of the job, and return the transport that trains on them.
 
-        name: the transport that is wanted, PEER or TASKS; it will be TASKS where workers cannot be connected.
+        name: the transport that is wanted, PEER or TASKS; it is TASKS if workers cannot be connected.
         """
 
     @abstractmethod
     def validate(
-        self, metric: Any, predictor: prediction.Predictor, weights: ClassWeights | None = None
+        self, metric: type[Score], predictor: Predictor, weights: RowWeights | None = None
     ) -> tuple[float, float]:
-        """Return the metric of the model's predictions, and their mean loss."""
+        """Return the score of the model's predictions, and their mean loss."""
 
 
 class RowsInProcess(Rows):
-    """X (n, p) dense or CSR, y as it came, weight (n,) or None: one replica, no cluster.
+    """Plain data, for one replica and no cluster.
 
     Random draws come from one RandomState, in scikit-learn's order.
+
+    Parameters
+    ----------
+    X : array or CSR matrix (n, p)
+    y : array (n,) or (n, k)
+        Targets as the user gave them.
+    weight : array (n,) or None
     """
 
-    def __init__(self, X, y: np.ndarray, weight: np.ndarray | None):
+    def __init__(self, X: Any, y: np.ndarray, weight: np.ndarray | None):
         self.X, self.y, self.weight = X, y, weight
         self._rng: Any = None
-        # A checksum of the numbers of the rows that were held out.
+        # A checksum of the numbers of the held-out rows.
         self._held_out = 0
 
     @property
@@ -92,11 +116,10 @@ class RowsInProcess(Rows):
         return self.X.shape[0]
 
     @property
-    def dtype(self) -> str:  # type: ignore[override]
+    def dtype(self) -> str:
         return self.X.dtype.name
 
-    def summary(self, summarize: Callable):
-        """Return summarize(y, weight)."""
+    def summary(self, summarize: Summarize) -> Summary:
         return summarize(self.y, self.weight)
 
     def warn_of_skew(self, is_ours: bool) -> bool:
@@ -104,22 +127,18 @@ class RowsInProcess(Rows):
         return False
 
     def draw_seed(self, rng: np.random.RandomState) -> int:
-        """Draw from rng from now on; the seed of other streams, which is not used, is 0."""
+        """Draw from rng from now on; return 0, since other streams are not used."""
         self._rng = rng
         return 0
 
-    def hold_out(self, fraction: float, encoder) -> RowsInProcess:
-        """Set a random part aside, as scikit-learn does; return it. ValueError: fewer than 2 rows.
-
-        encoder: of two classes, of which both sides have their share; else None.
-        """
+    def hold_out(self, fraction: float, encoder: ClassEncoder | None) -> RowsInProcess:
         if not fraction:
             _check_held_out(0)
         left, held_out = train_test_split(
             np.arange(self.n_rows),
             random_state=self._rng,
             test_size=fraction,
-            # As scikit-learn passes them, which names them in its errors.
+            # As scikit-learn passes them, whose errors name them.
             stratify=None if encoder is None else encoder.encode(self.y).astype(bool),
         )
         _check_held_out(len(held_out))
@@ -132,34 +151,45 @@ class RowsInProcess(Rows):
         columns = (self.X, self.y, self.weight)
         return [None if column is None else column[rows] for column in columns]
 
-    def transport(self, job: TrainingJob, strategy: Strategy, encoder, weights, name: str):
-        """Return what trains on these rows: this process, whatever the name."""
+    def transport(
+        self,
+        job: TrainingJob,
+        strategy: Strategy,
+        encoder: TargetEncoder,
+        weights: RowWeights | None,
+        name: str,
+    ) -> Transport:
+        """Return the transport of this process, whatever the name."""
         shard = make_shard(encoder, weights, self.X, self.y, self.weight)
         return InProcess(job, shard, self._rng, self._held_out)
 
     def validate(
-        self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None
+        self, metric: type[Score], predictor: Predictor, weights: RowWeights | None = None
     ) -> tuple[float, float]:
         problem = problem_of(self.X, self.y, self.weight)
         block = Block(self.X, self.y, self.weight, problem)
         return prediction.validate_block(metric, weights, predictor, block).result()
 
 
-class RowsOnTasks(Rows):
-    """Partitions that workers have loaded; see `cluster.partitions`."""
+class RowsOnWorkers(Rows):
+    """Partitions that workers have loaded; see `data.loading`."""
 
-    def __init__(self, tasks: Executor, loaded: loading.Loaded, dtype: str):
-        self.tasks = tasks
+    def __init__(self, executor: Executor, loaded: loading.Loaded, dtype: str):
+        self.executor = executor
         self.loaded = loaded
-        self.dtype = dtype
+        self._dtype = dtype
         self._seed = 0
+
+    @property
+    def dtype(self) -> str:
+        return self._dtype
 
     @property
     def n_rows(self) -> int:
         return self.loaded.n_rows
 
-    def summary(self, summarize: Callable):
-        """Return the sum of summarize(y, weight) over partitions: what loading them has found."""
+    def summary(self, summarize: Summarize) -> Summary:
+        """Return the sum of summarize(y, weight) over partitions, which was found when they were loaded."""
         return self.loaded.targets
 
     def warn_of_skew(self, is_ours: bool) -> bool:
@@ -167,28 +197,28 @@ class RowsOnTasks(Rows):
         targets, n_rows = [info.targets for info in infos], [info.n_rows for info in infos]
         return skew.warn_of_skew(targets, n_rows, self._names, is_ours)
 
-    def warn_of_split(self, held_out: RowsOnTasks, summarize: Callable) -> None:
-        """Warn where the last rows, which `hold_out_last` has set aside, have other targets than these."""
+    def warn_of_split(self, held_out: RowsOnWorkers, summarize: Summarize) -> None:
+        """Warn if the rows that `hold_out_last` has set aside have other targets than these."""
         left, last = (
             self._targets_of(rows, other, summarize) for rows, other in ((self, held_out), (held_out, self))
         )
         skew.warn_of_split(left, last, self._names)
 
-    def _targets_of(self, rows: RowsOnTasks, other: RowsOnTasks, summarize: Callable) -> list:
-        """Return the summaries of y in the blocks of one side of a split that have rows of it."""
+    def _targets_of(self, rows: RowsOnWorkers, other: RowsOnWorkers, summarize: Summarize) -> list[Summary]:
+        """Return a summary of y for each block that has rows on one side of a split."""
         infos, others = rows.loaded.infos, other.loaded.infos
         own = [p for p, info in enumerate(infos) if info.n_rows]
-        # What loading has found is of whole blocks, of which few are cut.
+        # Summaries made while loading are of whole blocks; only the few blocks that are cut need new ones.
         cut = [p for p in own if others[p].n_rows]
         summarize_again = partial(_summary, summarize)
 
-        def add_summaries(graph: Graph) -> list[Any]:
-            rows.loaded.repair(self.tasks)
+        def add_summaries(graph: Graph) -> list[TaskRef]:
+            rows.loaded.repair(self.executor)
             return [
                 graph.add("dasknn-inspect", summarize_again, rows.loaded.add_block(graph, p)) for p in cut
             ]
 
-        found = dict(zip(cut, self.tasks.values_of(add_summaries) if cut else [], strict=True))
+        found = dict(zip(cut, self.executor.values_of(add_summaries) if cut else [], strict=True))
         return [found.get(p, infos[p].targets) for p in own]
 
     @property
@@ -196,21 +226,27 @@ class RowsOnTasks(Rows):
         return [name for names in self.loaded.parts[0].names for name in names]
 
     def draw_seed(self, rng: np.random.RandomState) -> int:
-        """Draw the seed of all further streams."""
         self._seed = int(rng.randint(2**31 - 1))
         return self._seed
 
-    def hold_out(self, fraction: float, encoder) -> RowsOnTasks:
+    def hold_out(self, fraction: float, encoder: ClassEncoder | None) -> RowsOnWorkers:
         """Set random rows of each partition aside, where they are. ValueError: fewer than 2 rows."""
-        left, held_out = self.loaded.hold_out(self.tasks, fraction, self._seed)
+        left, held_out = self.loaded.hold_out(self.executor, fraction, self._seed)
         _check_held_out(held_out.n_rows)
         self.loaded = left
-        return RowsOnTasks(self.tasks, held_out, self.dtype)
+        return RowsOnWorkers(self.executor, held_out, self.dtype)
 
-    def transport(self, job: TrainingJob, strategy: Strategy, encoder, weights, name: str):
-        shards = make_shards(self.tasks, self.loaded, job.replicas, partial(make_shard, encoder, weights))
+    def transport(
+        self,
+        job: TrainingJob,
+        strategy: Strategy,
+        encoder: TargetEncoder,
+        weights: RowWeights | None,
+        name: str,
+    ) -> Transport:
+        shards = make_shards(self.executor, self.loaded, job.replicas, partial(make_shard, encoder, weights))
         if name == auto.PEER:
-            peers = OnPeers(job, strategy, self.tasks, shards)
+            peers = OnPeers(job, strategy, self.executor, shards)
             try:
                 peers.connect()
                 return peers
@@ -218,40 +254,40 @@ class RowsOnTasks(Rows):
                 if strategy.remembers or job.network.is_synchronized:
                     raise
                 warnings.warn(
-                    f"Workers cannot reach one another, so they average through the scheduler: {error}",
+                    f"Workers cannot connect to one another, so they average through the scheduler: {error}",
                     stacklevel=2,
                 )
-            except self.tasks.faults:
+            except self.executor.faults:
                 # A worker was lost just now; the first wave connects those that are left.
                 return peers
-        return OnTasks(job, strategy, self.tasks, shards)
+        return OnTasks(job, strategy, self.executor, shards)
 
-    def hold_out_last(self, fraction: float) -> RowsOnTasks:
-        """Set the last rows aside, where they are, as Keras does. ValueError: none on one of the sides."""
+    def hold_out_last(self, fraction: float) -> RowsOnWorkers:
+        """Set the last rows aside, where they are, as Keras does. ValueError: one side would be empty."""
         n_rows = self.n_rows
         n_left = math.floor(n_rows * (1 - fraction))
         if not 0 < n_left < n_rows:
             raise ValueError(
-                f"Expected validation_split to leave rows on both sides, received {fraction} for {n_rows} "
-                f"rows."
+                "Expected validation_split to leave rows on both sides, received "
+                f"{fraction} for {n_rows} rows."
             )
-        left, held_out = self.loaded.hold_out_last(self.tasks, n_rows - n_left)
+        left, held_out = self.loaded.hold_out_last(self.executor, n_rows - n_left)
         self.loaded = left
-        return RowsOnTasks(self.tasks, held_out, self.dtype)
+        return RowsOnWorkers(self.executor, held_out, self.dtype)
 
-    def evaluate(self, evaluation: prediction.Evaluation, weights=None) -> dict[str, float]:
+    def evaluate(self, evaluation: Evaluation, weights: RowWeights | None = None) -> dict[str, float]:
         """Return loss and metrics of a model, computed where the rows are."""
         function = partial(prediction.evaluate_block, weights)
-        return evaluation.results(sum_over_blocks(self.tasks, function, evaluation, self._add_blocks))
+        return evaluation.results(sum_over_blocks(self.executor, function, evaluation, self._add_blocks))
 
     def validate(
-        self, metric, predictor: prediction.Predictor, weights: ClassWeights | None = None
+        self, metric: type[Score], predictor: Predictor, weights: RowWeights | None = None
     ) -> tuple[float, float]:
         function = partial(prediction.validate_block, metric, weights)
-        return sum_over_blocks(self.tasks, function, predictor, self._add_blocks).result()
+        return sum_over_blocks(self.executor, function, predictor, self._add_blocks).result()
 
-    def _add_blocks(self, graph: Graph) -> list[Any]:
-        self.loaded.repair(self.tasks)
+    def _add_blocks(self, graph: Graph) -> list[TaskRef]:
+        self.loaded.repair(self.executor)
         return self.loaded.add_blocks(graph)
 
 
@@ -262,32 +298,52 @@ def _check_held_out(n_rows: int) -> None:
         )
 
 
-def _summary(summarize: Callable, block: Block):
+def _summary(summarize: Summarize, block: Block) -> Summary:
+    assert block.y is not None, "a summary needs targets"
     return summarize(block.y, block.weight)
 
 
-def make_shard(encoder, weights, X, y, weight) -> Shard:
-    """Return the Shard of rows: labels encoded, weights of classes multiplied into those of rows."""
+def make_shard(
+    encoder: TargetEncoder, weights: RowWeights | None, X: Any, y: np.ndarray, weight: np.ndarray | None
+) -> Shard:
+    """Return a Shard of rows: y encoded, weights of classes multiplied into the weights of the rows."""
     return Shard(X, encoder.encode(y), weight if weights is None else weights.rows(y, weight)).aligned()
 
 
 def score_parts(
-    tasks: Executor, metric, predictor: prediction.Predictor, parts: Sequence[partitions.Part], feature_names
-):
-    """Return the metric, mergeable, over partitions that are read for it alone.
+    executor: Executor,
+    metric: type[AnyScore],
+    predictor: Predictor,
+    parts: Sequence[partitions.Part],
+    feature_names: list | None,
+) -> AnyScore:
+    """Return the score of the predictions for partitions, which are read for this alone.
 
-    feature_names: columns of a dataframe X, or None. PartitionError: bad data; it names the partition.
-    ValueError: no rows that weigh anything.
+    Parameters
+    ----------
+    executor : Executor
+    metric : subclass of Score
+    predictor : Predictor
+    parts : sequence of Part
+    feature_names : list or None
+        Columns of a dataframe X; None for an array.
+
+    Raises
+    ------
+    PartitionError
+        A partition holds data that cannot be scored; the message names it.
+    ValueError
+        No row has a weight above 0.
     """
 
-    def add_blocks(graph: Graph) -> list:
+    def add_blocks(graph: Graph) -> list[TaskRef]:
         settings = (parts[0].names, predictor.network.dtype, feature_names)
         return [
             graph.add("dasknn-load", partial(loading.load_checked, number, *settings), *part.add_to(graph))
             for number, part in enumerate(parts)
         ]
 
-    found = sum_over_blocks(tasks, partial(prediction.score_block, metric, None), predictor, add_blocks)
+    found = sum_over_blocks(executor, partial(prediction.score_block, metric, None), predictor, add_blocks)
     if not found.weight:
         raise ValueError(
             f"Expected at least one row to score, found 0 samples that weigh anything in {len(parts)} "
@@ -296,10 +352,15 @@ def score_parts(
     return found
 
 
-def sum_over_blocks(tasks: Executor, function: Callable, model, add_blocks: Callable[[Graph], Sequence[Any]]):
-    """Return the sum of function(model, block) over blocks that add_blocks puts into a graph."""
+def sum_over_blocks(
+    executor: Executor,
+    function: Callable[[_Model, Block], _Sum],
+    model: _Model,
+    add_blocks: Callable[[Graph], Sequence[TaskRef]],
+) -> _Sum:
+    """Return the sum of function(model, block) over the blocks that add_blocks adds to a graph."""
 
-    def add_sums(graph: Graph) -> list[Any]:
+    def add_sums(graph: Graph) -> list[TaskRef]:
         blocks = add_blocks(graph)
         given = graph.add_value("dasknn-model", model)
         return [
@@ -307,10 +368,12 @@ def sum_over_blocks(tasks: Executor, function: Callable, model, add_blocks: Call
             for number, block in enumerate(blocks)
         ]
 
-    # In the order of partitions, whichever comes first.
-    return reduce(add, tasks.values_of(add_sums))
+    # In the order of partitions, not in the order of arrival.
+    return reduce(add, executor.values_of(add_sums))
 
 
-def _of_partition(number: int, function: Callable, model, block):
+def _of_partition(
+    number: int, function: Callable[[_Model, Block], _Sum], model: _Model, block: Block
+) -> _Sum:
     with in_partition(number):
         return function(model, block)

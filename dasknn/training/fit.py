@@ -4,14 +4,14 @@
                                           ├── choose strategy, batch, transport ── job, state ── Training
     y ───── targets: encoder, weights, network ──┘
 
-`Fit.run` is the way of the data from `fit` to the workers, top to bottom. An API subclasses `Fit` and says
-what it differs in: scikit-learn's in `estimators/fitting.py`, Keras's in `models/fitting.py`.
+`Fit.run` shows the way of the data from `fit` to the workers, top to bottom. Each API subclasses `Fit` for
+the steps in which it differs: scikit-learn's in `estimators/fitting.py`, Keras's in `models/fitting.py`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -21,16 +21,17 @@ from dasknn.callbacks.checkpoints import Checkpoints
 from dasknn.cluster.connect import connect
 from dasknn.cluster.executor import Executor
 from dasknn.data import loading, partitions
+from dasknn.data.targets import RowWeights, Summarize, TargetEncoder
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob, TrainState
 from dasknn.strategies import Strategy, auto
-from dasknn.training.datasets import Rows, RowsOnTasks
+from dasknn.training.datasets import Rows, RowsOnWorkers
 from dasknn.training.loop import Hooks, Training
 from dasknn.training.transport import Transport
 
 
 class Columns(NamedTuple):
-    """Rows as a user gave them: X (n, p), y (n,) or (n, k), sample_weight (n,) or None."""
+    """Rows as the user passed them: X (n, p), y (n,) or (n, k), sample_weight (n,) or None."""
 
     X: Any
     y: Any
@@ -43,15 +44,15 @@ class Columns(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What is to be learned: how y is encoded, factors of the weights of rows, the network."""
+    """The encoder of y, weights of classes or labels if there are any, and the network to train."""
 
-    encoder: Any
-    weights: Any
+    encoder: TargetEncoder
+    weights: RowWeights | None
     network: Network
 
 
 class Choice(NamedTuple):
-    """How rows are trained on: sizes, the strategy with the reason for it, the wanted transport."""
+    """How to train: sizes, the strategy with the reason for it, the wanted transport."""
 
     sizes: auto.Sizes
     strategy: Strategy
@@ -64,23 +65,31 @@ class Fit(ABC):
 
     Parameters
     ----------
-    model : the estimator or Sequential that is fitted
-    data, validation : Columns
-        Rows to train on, and rows to score after each epoch, or None.
+    model : estimator or Sequential
+        The model that is fitted.
+    data : Columns
+        Rows to train on.
+    validation : Columns or None
+        Rows to score after each epoch.
     strategy : Strategy or None
-        What was asked for; None leaves it to rules, and plain data in this process.
+        The user's choice. None: rules choose, and plain data stays in this process.
     replicas : int or None
-        The number of replicas that was asked for.
+        The user's choice.
     checkpoints : Checkpoints or None
-        Writes snapshots of the training, and may have found one to resume from.
+        Writes snapshots of the training; it may have found one to resume from.
     max_faults : int
-        Faults of the cluster that may cost work before the last one is raised.
+        How many faults of the cluster may cost work before the last one is raised.
+
+    Attributes
+    ----------
+    n_slots : int
+        Threads of the cluster or of Dask's local scheduler; 1 in this process.
+    n_parts : int
+        Partitions that plain data is cut into.
     """
 
-    #: Where plain data without a strategy is read; None: as arrays.
+    #: Reads plain data if no strategy was chosen; None: it stays as arrays.
     in_process: Executor | None = None
-    #: Whether a bar of loaded partitions stays when they are there.
-    bar_stays = False
 
     def __init__(
         self,
@@ -97,20 +106,18 @@ class Fit(ABC):
         self.strategy, self.replicas = strategy, replicas
         self.checkpoints = checkpoints
         self._max_faults = max_faults
-        #: Threads of the cluster, or of Dask's local scheduler; 1 in this process.
         self.n_slots = 1
-        #: Partitions that plain data is cut into.
         self.n_parts = 1
 
     def run(self) -> Training:
-        """Train the model; return the training that has run."""
+        """Train the model; return the training that ran."""
         with ExitStack() as stack:
             executor = self._connect(
                 stack, self.data, *([] if self.validation is None else [self.validation])
             )
             self.data = self.prepare(self.data)
             self._settle_replicas(executor)
-            # rows: partitions as blocks where workers have loaded them, or arrays in this process
+            # rows: blocks that workers have loaded, or arrays in this process
             rows = self.read(executor, self.data)
             self.look_at(rows)
             held_out = self._read_validation(stack, executor)
@@ -119,11 +126,11 @@ class Fit(ABC):
                 held_out = self.hold_out(rows, targets)
             choice = self._choose(rows, targets.network)
             job, state = self.begin(choice, targets)
-            # transport: shards of the rows that are left, dealt out to replicas
+            # transport: holds shards of the rows that were not held out, dealt out to replicas
             transport = rows.transport(
                 job, choice.strategy, targets.encoder, targets.weights, choice.transport
             )
-            self._tell(choice, transport)
+            self._set_attributes(choice, transport)
             training = Training(
                 self.model,
                 transport,
@@ -132,7 +139,7 @@ class Fit(ABC):
                 [
                     *([] if self.checkpoints is None else [self.checkpoints]),
                     *self.callbacks(job, choice),
-                    *([Announcements(rows.tasks)] if isinstance(rows, RowsOnTasks) else []),
+                    *([Announcements(rows.executor)] if isinstance(rows, RowsOnWorkers) else []),
                 ],
                 self.hooks(job, targets, held_out),
                 self.earlier_history,
@@ -141,16 +148,16 @@ class Fit(ABC):
             self.train(training, targets)
         return training
 
-    # --- what an API differs in --------------------------------------------------------------------
+    # --- steps that differ between the APIs --------------------------------------------------------
 
     @property
     @abstractmethod
     def n_epochs(self) -> int:
-        """Epochs to train for, at most."""
+        """Most epochs to train for."""
 
-    #: Entries of the history of an earlier fit that this one continues.
+    #: History of an earlier fit that this one continues.
     earlier_history: Sequence[dict[str, Any]] = ()
-    #: Number of the first epoch, from 0; None: the one after the earlier history.
+    #: Number of the first epoch, from 0; None: the next one after the earlier history.
     first_epoch: int | None = None
 
     def prepare(self, data: Columns) -> Columns:
@@ -163,7 +170,7 @@ class Fit(ABC):
 
     @abstractmethod
     def default_parts(self) -> int:
-        """Return the number of partitions that plain data is cut into, where replicas were not asked for."""
+        """Return the number of partitions that plain data is cut into if the user chose no replicas."""
 
     @abstractmethod
     def read(self, executor: Executor | None, data: Columns, is_validation: bool = False) -> Rows:
@@ -171,23 +178,23 @@ class Fit(ABC):
 
     @abstractmethod
     def look_at(self, rows: Rows) -> None:
-        """Warn of partitions that differ much, and keep what the model remembers of its data."""
+        """Warn of partitions that differ much, and set attributes of the model that describe its data."""
 
     @abstractmethod
     def learn_targets(self, rows: Rows, held_out: Rows | None) -> Targets:
-        """Return encoder, weights and network for the targets found. ValueError: y does not fit."""
+        """Return encoder, weights and network for the targets of the rows. ValueError: y does not fit."""
 
     @abstractmethod
     def hold_out(self, rows: Rows, targets: Targets) -> Rows | None:
-        """Set aside rows to score after each epoch, where parameters ask for it."""
+        """Set aside rows to score after each epoch, if parameters ask for it."""
 
     @abstractmethod
     def sizes(self, n_rows: int, network: Network) -> auto.Sizes:
-        """Return what rules decide by: rows, replicas, the batch size."""
+        """Return the sizes that rules decide by: rows, replicas, the batch size."""
 
     @abstractmethod
     def choose(self, rows: Rows, sizes: auto.Sizes) -> tuple[Strategy, str]:
-        """Return the strategy, and why it is this one."""
+        """Return the strategy, and the reason for it."""
 
     @abstractmethod
     def transport(self, strategy: Strategy, sizes: auto.Sizes) -> str:
@@ -195,24 +202,24 @@ class Fit(ABC):
 
     @abstractmethod
     def begin(self, choice: Choice, targets: Targets) -> tuple[TrainingJob, TrainState]:
-        """Return the job, and the state to begin with: fresh, or what an earlier fit left."""
+        """Return the job, and the state to begin with, which may be that of an earlier fit."""
 
     @abstractmethod
     def callbacks(self, job: TrainingJob, choice: Choice) -> list[Callback]:
-        """Return the callbacks of API and user, in their order."""
+        """Return the callbacks of the API and of the user, in their order."""
 
     @abstractmethod
     def hooks(self, job: TrainingJob, targets: Targets, held_out: Rows | None) -> Hooks:
-        """Return what the loop calls: reports, validation, publishing; and what a checkpoint must match."""
+        """Return the functions that the loop calls, and the settings that a checkpoint must match."""
 
     @abstractmethod
     def train(self, training: Training, targets: Targets) -> None:
-        """Run the training, and give the model what was learned."""
+        """Run the training, and give the model the result."""
 
     # --- steps of `run` ----------------------------------------------------------------------------
 
     def _connect(self, stack: ExitStack, *data: Columns) -> Executor | None:
-        """Return where the first of these is read: plain data without a strategy stays in this process."""
+        """Return the executor that reads the first of these; None: it stays as arrays in this process."""
         is_distributed = data[0].is_distributed
         if not is_distributed and self.strategy is None:
             return self.in_process
@@ -221,14 +228,14 @@ class Fit(ABC):
         return stack.enter_context(connect(self.model.client, is_distributed, self._max_faults, **place))
 
     def _settle_replicas(self, executor: Executor | None) -> None:
-        """Find the number of parts; a training that is resumed keeps the numbers it had."""
+        """Choose the number of partitions; a resumed training keeps the numbers it had."""
         if executor is None:
             self.replicas = 1
             return
         self.n_slots = len(executor.slots())
         self.n_parts = self.replicas or self.default_parts()
         if self.checkpoints is not None and (found := self.checkpoints.found) is not None:
-            # The cluster may have another size now; what the user leaves to it stays as it was.
+            # The cluster may have another size now; numbers that were derived from it stay as they were.
             self.replicas = self.replicas or found.replicas
             self.n_parts = found.face.get("n_parts", self.replicas)
 
@@ -237,7 +244,7 @@ class Fit(ABC):
             return None
         validation = self.prepare_validation(self.validation)
         if validation.is_distributed and not self.data.is_distributed:
-            # Scored where they are, though the other rows stay in this process.
+            # They are scored where they are, although the rows to train on stay in this process.
             executor = self._connect(stack, validation)
         return self.read(executor, validation, is_validation=True)
 
@@ -246,8 +253,8 @@ class Fit(ABC):
         strategy, reason = self.choose(rows, sizes)
         return Choice(sizes, strategy, reason, self.transport(strategy, sizes))
 
-    def _tell(self, choice: Choice, transport: Transport) -> None:
-        """Say on the model how it is trained."""
+    def _set_attributes(self, choice: Choice, transport: Transport) -> None:
+        """Set the attributes of the model that say how it is trained."""
         self.model.replicas_, self.model.transport_ = choice.sizes.replicas, transport.name
         self.model.strategy_ = None if transport.name == auto.PROCESS else choice.strategy
         self.model.strategy_reason_ = choice.reason
@@ -257,16 +264,31 @@ def read_partitions(
     executor: Executor,
     data: Columns,
     dtype: str,
-    summarize: Callable,
+    summarize: Summarize,
     n_parts: int,
     *,
     shown: bool = False,
     stays: bool = False,
-) -> RowsOnTasks:
-    """Return rows that workers have loaded: cast to dtype, checked, with their targets summarized.
+) -> RowsOnWorkers:
+    """Load rows on workers: cast to dtype, checked, with their targets summarized.
 
-    Plain data is cut into n_parts partitions. shown, stays: whether a bar shows how many are loaded, and is
-    left when all are. PartitionError: bad data; it names the partition.
+    Parameters
+    ----------
+    executor : Executor
+    data : Columns
+    dtype : str
+    summarize : callable(y, weight) -> Summary
+    n_parts : int
+        Partitions that plain data is cut into.
+    shown : bool, default=False
+        Whether a bar shows how many partitions are loaded.
+    stays : bool, default=False
+        Whether the bar stays when all of them are.
+
+    Raises
+    ------
+    PartitionError
+        A partition holds data that cannot be trained on; the message names it.
     """
     names = list(data.X.columns) if partitions.is_dataframe(data.X) else None
     parts = partitions.parts(*data, 1 if partitions.is_distributed(data.X) else n_parts)
@@ -274,4 +296,4 @@ def read_partitions(
         loaded = loading.load(
             executor, parts, dtype, summarize, feature_names=names, on_partition=on_partition
         )
-    return RowsOnTasks(executor, loaded, dtype)
+    return RowsOnWorkers(executor, loaded, dtype)

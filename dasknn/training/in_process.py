@@ -1,4 +1,4 @@
-"""Rounds in this process, with scikit-learn's order of random draws."""
+"""Training in this process, with scikit-learn's order of random draws."""
 
 from __future__ import annotations
 
@@ -17,10 +17,19 @@ from dasknn.training.transport import LossAndGrad, OnWave, Transport
 
 
 class InProcess(Transport):
-    """Trains one replica in this process, with scikit-learn's own order of random draws.
+    """Trains one replica in this process.
 
-    The running order of rows is shuffled again in each epoch by random_state, as scikit-learn does, so
-    that the same seed gives scikit-learn's own numbers.
+    random_state shuffles the current order of rows again in each epoch, as in scikit-learn, so that the same
+    seed gives scikit-learn's numbers.
+
+    Parameters
+    ----------
+    job : TrainingJob
+    shard : Shard
+        All rows.
+    random_state : numpy.random.RandomState
+    held_out : int, default=0
+        A checksum of the numbers of the held-out rows; 0 if there are none.
     """
 
     name = auto.PROCESS
@@ -29,7 +38,6 @@ class InProcess(Transport):
     def __init__(
         self, job: TrainingJob, shard: Shard, random_state: np.random.RandomState, held_out: int = 0
     ):
-        """held_out: a checksum of the rows that were set aside, 0 if there are none."""
         self.job = job
         self.n_samples = len(shard)
         self._held_out = held_out
@@ -46,7 +54,7 @@ class InProcess(Transport):
         }
 
     def memory(self) -> dict[str, np.ndarray]:
-        """Return the running order of rows, and where random draws stand."""
+        """Return the current order of rows, and the state of the random draws."""
         return {"order": self._order, **random_memory(self._random_state)}
 
     def recall(self, memory: dict[str, np.ndarray]) -> None:
@@ -72,7 +80,7 @@ class InProcess(Transport):
         shard, network = self._shard, self.job.network
         weight_sum = len(shard) if shard.weight is None else float(shard.weight.sum())
         if sparse.issparse(shard.X):
-            # Some rows at a time: all of them would be dense at once.
+            # Some rows at a time, since rows become dense.
             loss_sum, grad = loss_and_grad(network, state.params, shard.X, shard.y, shard.weight)
             return loss_sum / weight_sum, grad, weight_sum
         if self._all_rows is None:
@@ -84,11 +92,11 @@ class InProcess(Transport):
 
 
 def random_memory(rng: np.random.RandomState) -> dict[str, np.ndarray]:
-    """Return where random draws stand. ValueError: draws of another kind than NumPy's own."""
+    """Return the state of random draws. ValueError: another generator than NumPy's MT19937."""
     state = rng.get_state(legacy=False)
     if state["bit_generator"] != "MT19937":
         raise ValueError(
-            f"A training can be kept whose random_state is a RandomState of MT19937, received one of "
+            f"Checkpoints need a random_state that is a RandomState of MT19937, received one of "
             f"{state['bit_generator']}. Pass a number."
         )
     drawn = np.array([state["has_gauss"], state["gauss"]], np.float64)
@@ -96,12 +104,14 @@ def random_memory(rng: np.random.RandomState) -> dict[str, np.ndarray]:
 
 
 def recall_random(rng: np.random.RandomState, memory: Mapping[str, np.ndarray]) -> None:
-    """Make random draws go on where they stood. ValueError: that is nowhere."""
+    """Resume random draws from a state that `random_memory` returned. ValueError: not such a state."""
     has_gauss, gauss = memory["drawn"]
     n_keys = len(random_memory(rng)["keys"])
     if np.shape(memory["keys"]) != (n_keys,) or not 0 <= memory["position"][0] <= n_keys:
-        # NumPy would read what lies behind its keys.
-        raise ValueError("Expected random draws that stand somewhere, received others.")
+        # NumPy would read memory behind its keys.
+        raise ValueError(
+            f"Expected the state of random draws, {n_keys} keys and a position among them, received another."
+        )
     rng.set_state(
         {
             "bit_generator": "MT19937",

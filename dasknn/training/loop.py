@@ -1,8 +1,8 @@
 """The one training loop.
 
-An epoch is run by a transport, `epoch(state, on_wave) -> state`. The driver holds the state as a value
-between epochs; callbacks see it, and may stop training or set the learning rate of the next epoch. An
-iteration of L-BFGS counts as an epoch: its loop is SciPy's, and what happens around it is the same.
+A transport runs an epoch, `epoch(state, on_wave) -> state`. Between epochs the driver holds the state as a
+value; callbacks see it, and may stop training or set the learning rate of the next epoch. With L-BFGS, SciPy
+runs the loop; each of its iterations counts as an epoch, with the same callbacks around it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from dasknn.training.transport import Transport
 
 
 def loss_of(state: TrainState) -> dict[str, float]:
-    """Return what callbacks hear of a state, where there is nothing but its loss."""
+    """Return the logs of a state if there are no metrics: its loss."""
     return {"loss": state.loss}
 
 
 def _split(seconds: float, spent: dict[str, tuple[float, float]]) -> dict[str, dict[str, float]]:
-    """Return what each worker did in an epoch of so many seconds, by address."""
+    """Return the seconds of computing, communication and waiting of each worker in an epoch, by address."""
     found = {}
     for address, (compute, communication) in spent.items():
         waiting = max(0.0, seconds - compute - communication)
@@ -46,14 +46,22 @@ class Hooks:
 
     Attributes
     ----------
-    report : callable(state) -> logs, during an epoch and at its end
-    validate : callable(state) -> more logs at the end of an epoch, or None
-    validated : names of those logs, for epochs that have any
-    publish : callable(state) that gives the model what was learned, before callbacks look at it
-    params : settings that callbacks see, or None for the number of epochs
-    settings : what must be equal for another training to resume this one
-    kept : what the API stores in a checkpoint; a resumed training finds there what the first one stored
-    check_kept : checks `kept` as it was read from a file
+    report : callable(state) -> dict
+        Logs during an epoch and at its end.
+    validate : callable(state) -> dict, or None
+        More logs at the end of an epoch.
+    validated : tuple of str
+        Names of the logs of `validate`, in epochs that have any.
+    publish : callable(state)
+        Gives the model the result of an epoch, before callbacks see it.
+    params : mapping or None
+        Settings that callbacks see; None: the number of epochs.
+    settings : mapping
+        Settings that must be equal for another training to resume this one.
+    kept : dict
+        Values that the API stores in a checkpoint; in a resumed training, those of the first one.
+    check_kept : callable(value, where)
+        Checks `kept` as it was read from a file.
     """
 
     report: Callable[[TrainState], dict[str, float]] = loss_of
@@ -67,10 +75,42 @@ class Hooks:
 
 
 class Training:
-    """A running training: what callbacks see of it, and the loop.
+    """A running training: the loop, and what callbacks see of it.
 
-    history: entries of an earlier training that this one goes on from; first_epoch: the number of the first
-    epoch, from 0, if it is not that of such entries.
+    Parameters
+    ----------
+    model : estimator or Sequential
+    transport : Transport
+    state : TrainState
+        The state to begin with.
+    max_epochs : int
+    callbacks : sequence of Callback
+    hooks : Hooks or None
+    history : sequence of dicts
+        Entries of an earlier training that this one continues.
+    first_epoch : int or None
+        Number of the first epoch, from 0; None: the next one after the history.
+
+    Attributes
+    ----------
+    state : TrainState
+        The state after the last epoch.
+    running : TrainState
+        The state within the running epoch, as far as the driver knows it.
+    epoch, first_epoch : int
+        Number of the running or next epoch, and of the first one, from 0.
+    history : list of dicts
+        One for each epoch.
+    n_before : int
+        Length of the earlier history.
+    stop_training : bool
+        Callbacks set it to end training after the running epoch.
+    interrupted : bool
+        Whether Ctrl-C ended training.
+    is_complete : bool
+        Whether all epochs have been run, or a callback has stopped them.
+    has_ended : bool
+        Whether more epochs would change nothing, since SciPy's optimizer has converged.
     """
 
     def __init__(
@@ -86,22 +126,18 @@ class Training:
     ):
         self.transport = transport
         self.state = state
-        #: Number of the first epoch, and of the one that runs or comes next; they count from 0.
         self.first_epoch = self.epoch = len(history) if first_epoch is None else first_epoch
         self.max_epochs = max_epochs
         self.history = list(history)
         self.n_before = len(self.history)
         self.stop_training = False
         self.interrupted = False
-        #: Samples and steps of the running epoch, as far as the driver has heard.
         self.running = state
         self._model, self.hooks = model, hooks or Hooks()
-        #: Whether all epochs have been run, or a callback has stopped them.
         self.is_complete = False
-        #: Whether there is nothing left to learn, however many epochs are: SciPy says so.
         self.has_ended = False
         self._began = 0.0
-        # What callbacks heard, and said, of the last epoch.
+        # Logs of the last epoch, with what callbacks added.
         self._last_logs: dict[str, Any] = {}
         self.callbacks = list(callbacks)
         for callback in self.callbacks:
@@ -115,12 +151,12 @@ class Training:
 
     @property
     def n_epochs(self) -> int:
-        """Epochs that have ended since the first."""
+        """Number of epochs that have ended, since the first."""
         return self.epoch - self.first_epoch
 
     @property
     def learning_rate(self) -> float:
-        """Learning rate of the next epoch, while no epoch runs; callbacks may set it."""
+        """Learning rate of the next epoch; callbacks may set it between epochs."""
         return self.state.learning_rate
 
     @learning_rate.setter
@@ -134,31 +170,34 @@ class Training:
 
     @property
     def should_stop(self) -> bool:
-        """Whether a callback has said so, by `self.training.stop_training` or `self.model.stop_training`."""
+        """Whether a callback has set `self.training.stop_training` or `self.model.stop_training`."""
         return self.stop_training or getattr(self._model, "stop_training", False)
 
     def run(self) -> TrainState:
         """Train until max_epochs, a callback's stop or Ctrl-C; return the state after the last epoch.
 
-        Raises NonFiniteLossError as soon as a loss is; self.state is then the last good one.
+        Raises
+        ------
+        NonFiniteLossError
+            A loss or a weight is not finite; `state` is then that of the last good epoch.
         """
         with self._announced():
             while self.n_epochs < self.max_epochs and not self.should_stop:
                 self._begin_epoch()
                 self._end_epoch(self.transport.epoch(self.state.begin_epoch(self.epoch), self._on_wave))
         if not np.isfinite(self.state.params).all():
-            # Callbacks that went on have not brought back good ones.
+            # A callback let training continue, and none has restored good weights.
             raise self._diverged(self.state)
         return self.state
 
     def minimize(self, optimizer: LBFGS) -> OptimizeResult | None:
-        """Train by iterations on all rows; return what SciPy says, or None after an interruption."""
+        """Train by iterations on all rows; return SciPy's result, or None after an interruption."""
         job = self.transport.job
 
-        def state_of(params) -> TrainState:
+        def state_of(params: np.ndarray) -> TrainState:
             return replace(self.state, params=params.astype(self.state.params.dtype, copy=False))
 
-        def loss_and_grad(params):
+        def loss_and_grad(params: np.ndarray) -> tuple[float, np.ndarray]:
             state = state_of(params)
             loss, grad, weight_sum = self.transport.loss_and_grad(state)
             weights = slice(0, job.network.n_weights)
@@ -166,7 +205,7 @@ class Training:
             penalty = job.regularizer.penalty(*(W.ravel() for W, _ in job.network.views(state.params)))
             return loss + penalty / weight_sum, grad / weight_sum
 
-        def on_iteration(found) -> None:
+        def on_iteration(found: OptimizeResult) -> None:
             n_samples = self.n_samples
             state = state_of(found.x.copy()).begin_epoch(self.epoch)
             self._end_epoch(replace(state, loss_total=found.fun * n_samples, n_samples=n_samples))
@@ -178,12 +217,12 @@ class Training:
         with self._announced():
             n_left, n_done = self.max_epochs - self.n_epochs, self.n_epochs
             if n_left <= 0:
-                # Of a training that goes on, all iterations may have been made.
+                # A resumed training may have made all of its iterations before.
                 result = OptimizeResult(nit=n_done, status=1, message="All iterations were made before.")
             elif not self.should_stop:
                 self._begin_epoch()
                 result = optimizer.minimize(loss_and_grad, self.state.params, n_left, on_iteration)
-                # The loss of the last point is that of its iteration, unless the line search gave up.
+                # The last point is that of the last iteration, unless the line search gave up.
                 self.state = replace(
                     state_of(result.x), loss_total=result.fun * self.n_samples, n_samples=self.n_samples
                 )
@@ -196,8 +235,8 @@ class Training:
     def _announced(self) -> Iterator[None]:
         self._forget_old_stop()
         with ExitStack() as at_last:
-            # All of these are done, the last one first, whatever has ended the training or fails among them.
-            at_last.callback(self._let_callbacks_go)
+            # All of these run, the last one first, even if the training or one of them raises.
+            at_last.callback(self._detach_callbacks)
             at_last.callback(self.transport.close)
             at_last.callback(self._end)
             try:
@@ -219,19 +258,19 @@ class Training:
         with ExitStack() as at_last:
             at_last.callback(self._publish_restored)
             logs = dict(self._last_logs)
-            # All of them hear of the end, in their order, whichever raises an error.
+            # All callbacks are called, in their order, even if one of them raises.
             for callback in reversed(self.callbacks):
                 at_last.callback(callback.on_train_end, logs=logs)
 
     def _publish_restored(self) -> None:
-        """Give the model what callbacks have made of the state in the end, such as the best weights."""
+        """Give the model the final state, in which callbacks may have restored the best weights."""
         if self.n_epochs:
             self.hooks.publish(self.state)
 
-    def _let_callbacks_go(self) -> None:
+    def _detach_callbacks(self) -> None:
         self._forget_old_stop()
         for callback in self.callbacks:
-            # Through the training, a callback that is kept would keep data and client alive.
+            # A callback that outlives the training must not keep data and client alive.
             callback.model = callback.training = None
 
     def _forget_old_stop(self) -> None:
@@ -264,7 +303,7 @@ class Training:
         self.history.append(entry | logs)
         self.epoch += 1
         self.tell("on_epoch_end", state.epoch, logs=logs)
-        # Callbacks may have added to what they heard.
+        # Callbacks may have added to the logs.
         self.history[-1] |= logs
         self._last_logs = logs
         self.tell("on_epoch_done", state.epoch, logs=logs)
@@ -280,8 +319,8 @@ class Training:
             self._meet_nonfinite(state)
 
     def _meet_nonfinite(self, state: TrainState) -> None:
-        opinions = {callback.outlives_nonfinite_loss for callback in self.callbacks}
-        if True not in opinions or False in opinions:
+        votes = {callback.outlives_nonfinite_loss for callback in self.callbacks}
+        if True not in votes or False in votes:
             raise self._diverged(state)
 
     def _diverged(self, state: TrainState) -> NonFiniteLossError:
@@ -291,7 +330,7 @@ class Training:
             "good epoch."
         )
 
-    def tell(self, event: str, *args, logs: dict[str, Any]) -> None:
-        """Call that method of all callbacks."""
+    def tell(self, event: str, *args: Any, logs: dict[str, Any]) -> None:
+        """Call the method of this name of all callbacks."""
         for callback in self.callbacks:
             getattr(callback, event)(*args, logs=logs)

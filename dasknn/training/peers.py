@@ -1,20 +1,23 @@
-"""Rounds between workers: one task on each, which exchange vectors among themselves."""
+"""Training between workers: one task on each worker, and the tasks exchange vectors among themselves."""
 
 from __future__ import annotations
 
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from dasknn.cluster.collective import Group, Part
+from dasknn.cluster.executor import Executor
+from dasknn.cluster.placement import Home
 from dasknn.cluster.process_group import ProcessGroup
+from dasknn.data.shards import Shards
 from dasknn.engine.schedule import ShardCursor
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, merge_numbers
 from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError
@@ -23,67 +26,65 @@ from dasknn.strategies.learner import Exchange
 from dasknn.training.tasks import OnTasks
 from dasknn.training.transport import LossAndGrad, OnWave, Transport, layout_of
 
-# Operations a second of a very slow worker.
+# Operations per second of a very slow worker.
 _SLOWEST = 1e8
-
-
-# States of so many bytes, for all workers together, travel with the tasks that begin from them.
+# States of at most so many bytes, for all workers together, are sent with the tasks that begin from them.
 _GIVEN_BYTES = 5_000_000
 
 
 class OnPeers(Transport):
-    """Trains by one task on each worker, which carries out many rounds; see `cluster.members`.
+    """Trains by one task on each worker, which runs many rounds; see `cluster.process_group`.
 
-    Each worker applies what was averaged by itself, and one of them returns the state. A wave of rounds
-    that fails on one worker is given up on all, and run again from the same state.
+    Each worker applies the averages itself, and one of them returns the state. If a wave of rounds fails on
+    one worker, it is stopped on all, and run again from the same state.
     """
 
     name = auto.PEER
-    # A wave lasts about this long: so often the driver hears of progress.
+    # About how long a wave lasts: the driver reports progress after each.
     _WAVE_SECONDS = 2.0
     _FIRST_WAVE = 512
-    # Of streamed data, so many shards of each replica are in memory at a time.
+    # How many shards of each replica are in memory at a time if data is streamed.
     _SHARDS_AT_ONCE = 2
 
-    def __init__(self, job: TrainingJob, strategy: Strategy, tasks, shards):
+    def __init__(self, job: TrainingJob, strategy: Strategy, executor: Executor, shards: Shards):
         self.job = job
         self._strategy = strategy
-        self._tasks = tasks
+        self._executor = executor
         self._shards = shards
         self._rows = shards.rows_of_replicas()
         self.n_samples = sum(sum(rows.values()) for rows in self._rows)
         self._schedule = strategy.schedule(job, [sum(own.values()) for own in self._rows])
         if strategy.remembers and shards.streamed:
             raise ValueError(
-                f"{strategy} needs data that fits in half of the workers' memory, since replicas remember "
-                "what they have not sent yet. Add workers, or leave compression out."
+                f"{strategy} needs data that fits in half of the workers' memory, since replicas keep the "
+                "parts of gradients that compression has not sent yet. Add workers, or leave compression out."
             )
         self._wave_size = self._schedule.n_rounds if strategy.remembers else self._FIRST_WAVE
-        self._members: ProcessGroup | None = None
+        self._group: ProcessGroup | None = None
         self._attempts = 0
         self._spent: dict[str, tuple[float, float]] = {}
 
     def connect(self) -> None:
-        """Connect the workers. LinkError: they cannot reach one another."""
-        self._members_at(self._tasks.homes(self.job.replicas))
+        """Connect the workers. LinkError: they cannot connect to one another."""
+        self._group_at(self._executor.homes(self.job.replicas))
 
-    def _members_at(self, homes: list[str | None]) -> ProcessGroup:
-        """Return members that are connected, those of the last wave if they are the same."""
-        if self._members is None or self._members.homes != homes:
-            self._let_go()
+    def _group_at(self, homes: Sequence[Home]) -> ProcessGroup:
+        """Return a connected process group at these homes: that of the last wave if they are the same."""
+        if self._group is None or self._group.homes != homes:
+            self._close_group()
             self._attempts += 1
-            members = ProcessGroup(self._tasks, homes, self._attempts)
-            members.connect()
-            self._members = members
-        return self._members
+            group = ProcessGroup(self._executor, homes, self._attempts)
+            group.connect()
+            self._group = group
+        return self._group
 
     def epoch(self, state: TrainState, on_wave: OnWave) -> TrainState:
-        self._tasks.rebalance(self.job.replicas)
+        self._executor.rebalance(self.job.replicas)
         for begin, end, shards in self._waves(state.epoch):
             began = time.perf_counter()
             state = self._run_wave(state, begin, end, shards)
             seconds = max(time.perf_counter() - began, 1e-3)
-            # How rounds are cut into waves changes no bit, so it may follow the clock.
+            # The size of waves may depend on the clock, since it does not change the weights.
             if not self._strategy.remembers:
                 self._wave_size = max(1, round((end - begin) * min(8.0, self._WAVE_SECONDS / seconds)))
             on_wave(state)
@@ -115,29 +116,37 @@ class OnPeers(Transport):
         yield begin, k + 1, {shard for _, shard in used}
 
     def _run_wave(self, state: TrainState, begin: int, end: int, shards: set[int]) -> TrainState:
-        def attempt(homes, ready):
+        def attempt(homes: list[Home], ready: Callable[[], None]) -> TrainState:
             try:
                 return self._attempt(homes, ready, state, begin, end, shards)
-            except self._tasks.faults:
-                self._let_go()
+            except self._executor.faults:
+                self._close_group()
                 raise
 
-        return self._tasks.retry(self.job.replicas, state.epoch, attempt)
+        return self._executor.retry(self.job.replicas, state.epoch, attempt)
 
-    def _attempt(self, homes, ready, state: TrainState, begin: int, end: int, shards: set[int]) -> TrainState:
+    def _attempt(
+        self,
+        homes: list[Home],
+        ready: Callable[[], None],
+        state: TrainState,
+        begin: int,
+        end: int,
+        shards: set[int],
+    ) -> TrainState:
         self._shards.repair()
         if not self._shards.streamed:
             self._shards.hold(shards, homes)
-        members = self._members_at(homes)
+        group = self._group_at(homes)
         ready()
         held = self._shards.hold(shards, homes)
-        threads = Counter(self._tasks.slots())
-        states, scattered = self._give(state, len(members.addresses))
+        threads = Counter(self._executor.slots())
+        states, scattered = self._give(state, len(group.addresses))
         args = []
-        for rank, address in enumerate(members.addresses):
+        for rank, address in enumerate(group.addresses):
             own = [
                 shard
-                for replica, owner in enumerate(members.owners)
+                for replica, owner in enumerate(group.owners)
                 if owner == rank
                 for shard in self._rows[replica]
                 if shard in shards
@@ -145,21 +154,21 @@ class OnPeers(Transport):
             wave = Wave(self._strategy, self.job, self._rows, begin, end, own, max(1, threads[address]))
             args.append((wave, states[rank], *(held[shard] for shard in own)))
         try:
-            results = members.run(train_wave, args, self._patience())
+            reports = group.run(train_wave, args, self._patience())
         finally:
-            self._tasks.drop(scattered)
-        self._count(results, members.addresses)
-        return _agreed(results, members.addresses)
+            self._executor.drop(scattered)
+        self._count(reports, group.addresses)
+        return _common_state(reports, group.addresses)
 
     def _give(self, state: TrainState, n: int) -> tuple[list[Any], list[Any]]:
-        """Return a state as an argument for each of n tasks, and what to drop afterwards."""
+        """Return a state as an argument for each of n tasks, and held results to drop afterwards."""
         if n * (state.params.nbytes + state.slots.nbytes) <= _GIVEN_BYTES:
             return [state] * n, []
-        held = self._tasks.put([state], [None])
+        held = self._executor.put([state], [None])
         return held * n, held
 
-    def _count(self, reports: list[Report], addresses: Sequence[str | None]) -> None:
-        # A round ends for all at once: who came last had to wait for nobody, and only exchanged.
+    def _count(self, reports: Sequence[Report], addresses: Sequence[Home]) -> None:
+        # A round ends for all workers at once; the last to arrive does not wait, it only exchanges.
         communication = float(np.min([report.exchanges for report in reports], axis=0).sum())
         for report, address in zip(reports, addresses, strict=True):
             before = self._spent.get(str(address), (0.0, 0.0))
@@ -173,30 +182,44 @@ class OnPeers(Transport):
         """Return how long a peer may be silent: some seconds, or many times what a round should take."""
         n_rows = sum(self._schedule.goals(self._schedule.n_rounds - 1))
         operations = 6.0 * self.job.network.n_weights * n_rows / self._schedule.n_rounds
-        return max(self._tasks.silence, operations / _SLOWEST)
+        return max(self._executor.silence, operations / _SLOWEST)
 
-    def _let_go(self) -> None:
-        if self._members is not None:
-            self._members.close()
-            self._members = None
+    def _close_group(self) -> None:
+        if self._group is not None:
+            self._group.close()
+            self._group = None
 
     def layout(self) -> dict[str, Any]:
         return layout_of(self._strategy, self._shards)
 
     def events(self) -> list[dict[str, Any]]:
-        return self._tasks.log.take()
+        return self._executor.log.take()
 
     def close(self) -> None:
-        # What has become of the cluster by now changes nothing of what was learned.
-        with suppress(SchedulerLostError, ClusterTimeoutError, *self._tasks.faults):
-            self._let_go()
+        # A fault of the cluster at the end does not change the result.
+        with suppress(SchedulerLostError, ClusterTimeoutError, *self._executor.faults):
+            self._close_group()
 
     def loss_and_grad(self, state: TrainState) -> LossAndGrad:
-        return OnTasks(self.job, self._strategy, self._tasks, self._shards).loss_and_grad(state)
+        return OnTasks(self.job, self._strategy, self._executor, self._shards).loss_and_grad(state)
 
 
 class Wave(NamedTuple):
-    """What a member must know of a wave of rounds, besides the state and its shards."""
+    """Description of a wave of rounds for one worker, besides the state and its shards.
+
+    Attributes
+    ----------
+    strategy : Strategy
+    job : TrainingJob
+    rows_of_replicas : list of dicts
+        For each replica, the number of rows of each of its shards.
+    begin, end : int
+        Number of the first round, and of the last one + 1.
+    shards : list of int
+        Numbers of the worker's shards.
+    n_threads : int
+        Threads that the worker's replicas may use.
+    """
 
     strategy: Strategy
     job: TrainingJob
@@ -208,9 +231,19 @@ class Wave(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a member says after a wave: the state if it is the first member, and what all must agree on.
+    """Report of one worker after a wave.
 
-    computing: seconds. exchanges (n,): seconds of each, from when this member was ready until it had the sum.
+    Attributes
+    ----------
+    state : TrainState or None
+        The state after the wave, from the first worker only.
+    digest : int
+        A checksum of the state, which must be the same on all workers.
+    bytes_sent : int
+    computing : float
+        Seconds.
+    exchanges : array (n,)
+        Seconds of each exchange, from when this worker was ready until it had the sum.
     """
 
     state: TrainState | None
@@ -221,7 +254,7 @@ class Report(NamedTuple):
 
 
 def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> Report:
-    """Carry out rounds begin to end of an epoch, together with the other members of the group."""
+    """Run the rounds of a wave, together with the other workers of the group."""
     began = time.perf_counter()
     own = [replica for replica, owner in enumerate(group.owners) if owner == group.rank]
     schedule = wave.strategy.schedule(wave.job, [sum(rows.values()) for rows in wave.rows_of_replicas])
@@ -232,7 +265,7 @@ def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> R
     before = schedule.goals(wave.begin - 1) if wave.begin else [0] * len(group.owners)
     for replica, cursor in cursors.items():
         cursor.advance_to(before[replica])
-    # Dask may have moved a shard since it was made.
+    # Dask may have moved a shard since it was made, and a moved array may not be aligned.
     by_number = {number: shard.aligned() for number, shard in zip(wave.shards, shards, strict=True)}
     learner = wave.strategy.learner(wave.job, state)
     with _Exchange(group, min(wave.n_threads, len(own)), wave.job.n_numbers) as exchange:
@@ -251,51 +284,51 @@ def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> R
 
 
 class _Exchange(Exchange):
-    """An exchange with the other members of the group."""
+    """The exchange with the other workers of the group."""
 
     def __init__(self, group: Group, n_threads: int, n_numbers: int):
         self._group = group
         self._pool = ThreadPoolExecutor(n_threads, "dasknn-replica") if n_threads > 1 else None
         self._numbers = np.empty(n_numbers)
         self.present: list[int] = []
-        #: Of each exchange so far.
+        # Of each exchange so far.
         self.seconds: list[float] = []
 
-    def each(self, function, items):
+    def each(self, function: Callable, items: Iterable) -> list:
         if self._pool is None:
             return [function(item) for item in items]
 
-        def quietly(item):
-            # Threads of the pool do not have numpy's settings of the task's thread.
+        def quietly(item: Any) -> Any:
+            # Threads of the pool do not inherit numpy's settings from the task's thread.
             with np.errstate(over="ignore", invalid="ignore"):
                 return function(item)
 
         return list(self._pool.map(quietly, items))
 
-    def total(self, contributions, like):
+    def total(self, contributions: dict[int, Contribution], like: np.ndarray) -> Contribution:
         parts = {replica: Part(*found) for replica, found in contributions.items()}
         began = time.perf_counter()
         total = self._group.all_reduce(parts, Part(like, self._numbers), self.present, merge_numbers)
         self.seconds.append(time.perf_counter() - began)
         return Contribution(*total)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: object) -> None:
         if self._pool is not None:
             self._pool.shutdown()
 
 
-def _agreed(reports: list[Report], addresses: Sequence[str | None]) -> TrainState:
-    """Return the state that all members have come to."""
+def _common_state(reports: Sequence[Report], addresses: Sequence[Home]) -> TrainState:
+    """Return the state after a wave. RuntimeError: workers have different states."""
     first = reports[0]
     assert first.state is not None
     for report, address in zip(reports, addresses, strict=True):
         if report.digest != first.digest:
             raise RuntimeError(
-                f"{address} has come to other weights than {addresses[0]}. Workers must run the same "
-                "version of dasknn and numpy, on processors of one family."
+                f"Worker {address} has other weights than {addresses[0]} after the same rounds. Use the same "
+                "versions of dasknn and numpy on all workers, on processors of one family."
             )
     sent = sum(report.bytes_sent for report in reports)
     return replace(first.state, bytes_sent=first.state.bytes_sent + sent)

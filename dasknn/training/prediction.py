@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import dask
 import dask.array as da
@@ -15,23 +16,63 @@ from scipy.special import entr
 from dasknn.cluster.blas import single_blas_thread
 from dasknn.data import loading, partitions
 from dasknn.data.blocks import Block, cast
-from dasknn.data.targets import ClassEncoder, ClassWeights, MultilabelEncoder, NumberEncoder, as_numbers
+from dasknn.data.targets import (
+    ClassEncoder,
+    MultilabelEncoder,
+    NumberEncoder,
+    RowWeights,
+    TargetEncoder,
+    as_numbers,
+)
 from dasknn.engine.network import Network
+from dasknn.metrics import MetricSet
+
+
+class Score(ABC):
+    """A score of predictions, mergeable: scores of parts of the rows add up to the score of all.
+
+    Attributes
+    ----------
+    weight : float
+        Weight of all rows.
+    """
+
+    weight: float
+
+    @classmethod
+    @abstractmethod
+    def of(cls, y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None = None) -> Self:
+        """Score predictions (n,) or (n, k), given the targets, of the same shape, and weights (n,)."""
+
+    @abstractmethod
+    def __add__(self, other: Self) -> Self: ...
+
+    @abstractmethod
+    def result(self) -> float:
+        """Return the score; NaN for no rows."""
+
+
+AnyScore = TypeVar("AnyScore", bound=Score)
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """What predicting needs of a fitted model, small enough to send to workers.
+    """The part of a fitted model that predicts, small enough to send to workers.
 
-    members (m, n_params): one network, or those of an ensemble, whose outputs are averaged.
-    encoder: see `targets`.
+    Parameters
+    ----------
+    network : Network
+    members : array (m, n_params)
+        One network, or those of an ensemble, whose outputs are averaged.
+    encoder : TargetEncoder or None
+        Decodes outputs; None where only `outputs` are asked for.
     """
 
     network: Network
     members: np.ndarray
-    encoder: Any
+    encoder: TargetEncoder | None
 
-    def outputs(self, X) -> np.ndarray:
+    def outputs(self, X: Any) -> np.ndarray:
         """Return the mean of the members' outputs (n, n_outputs) for X (n, p), dense or CSR."""
         X = cast(X, self.network.dtype)
         total = self.network.predict(self.members[0], X)
@@ -41,25 +82,27 @@ class Predictor:
             total /= len(self.members)
         return total
 
-    def mean_and_std(self, X) -> np.ndarray:
+    def mean_and_std(self, X: Any) -> np.ndarray:
         """Return mean and standard deviation of the members' outputs, side by side (n, 2 * n_outputs)."""
         X = cast(X, self.network.dtype)
         outputs = np.stack([self.network.predict(params, X) for params in self.members])
         return np.hstack([self.outputs(X), outputs.std(axis=0)])
 
-    def predictive_entropy(self, X) -> np.ndarray:
-        """Return the entropy (n,) of predict_proba in nats; of multi-label data, summed over labels."""
+    def predictive_entropy(self, X: Any) -> np.ndarray:
+        """Return the entropy (n,) of predict_proba in nats, for multi-label data summed over labels."""
         chances = self.predict_proba(X).astype(np.float64)
         if isinstance(self.encoder, MultilabelEncoder):
             chances = np.hstack([chances, 1 - chances])
         return entr(chances).sum(axis=1)
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: Any) -> np.ndarray:
         """Return labels or numbers (n,), or (n, k) for several outputs."""
+        assert self.encoder is not None, "predictions need an encoder"
         return self.encoder.decode(self.outputs(X))
 
-    def predict_proba(self, X) -> np.ndarray:
-        """Return probabilities (n, n_classes), or of each label (n, k) in multi-label data."""
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return probabilities (n, n_classes), or of each label (n, k) for multi-label data."""
+        assert isinstance(self.encoder, ClassEncoder | MultilabelEncoder), "only classes have probabilities"
         outputs = self.outputs(X)
         if len(self.encoder.classes) == 1 and self.network.n_outputs == 1:
             return np.ones_like(outputs)
@@ -67,17 +110,29 @@ class Predictor:
             return np.hstack([1 - outputs, outputs])
         return outputs
 
-    def predict_log_proba(self, X) -> np.ndarray:
+    def predict_log_proba(self, X: Any) -> np.ndarray:
         """Return the logarithm of predict_proba."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
 
-def lazily(predictor: Predictor, method: str, X, columns: list | None):
+def lazily(predictor: Predictor, method: str, X: Any, columns: Sequence | None) -> Any:
     """Apply a method of the predictor to every partition of a Dask collection X; compute nothing.
 
-    A Dask array gives an array with the same chunks of rows; a dataframe gives, with its index, a series,
-    or with `columns` a dataframe, whose columns are called so as text: files take no other names.
+    Parameters
+    ----------
+    predictor : Predictor
+    method : str
+        Name of one of its methods, such as "predict".
+    X : Dask array or dataframe (n, p)
+    columns : sequence or None
+        Names of the columns of a dataframe of results, as text, since files take no other names. None: the
+        results of a dataframe are a series.
+
+    Returns
+    -------
+    Dask array, dataframe or series
+        With the chunks of rows, or the index, of X.
     """
     token = dask.base.tokenize(
         method, predictor.network, predictor.members, type(predictor.encoder), vars(predictor.encoder)
@@ -105,36 +160,46 @@ def lazily(predictor: Predictor, method: str, X, columns: list | None):
     )
 
 
-def _dtype_of_labels(encoder):
-    """Return the dtype of a series of labels, None where it is that of the values.
+def _dtype_of_labels(encoder: TargetEncoder | None) -> Any:
+    """Return the dtype of a series of labels, or None for the dtype of the values.
 
-    Of no text at all, pandas could not tell that it is text.
+    From an empty series pandas could not tell that the labels are text.
     """
     import pandas as pd
 
     return pd.Series(encoder.classes).dtype if isinstance(encoder, ClassEncoder) else None
 
 
-# Dask says which block or partition it is, by these names of arguments.
+# Dask passes the number of the block or partition under the names block_id and partition_info.
 
 
-def _on_array(method, X, predictor, block_id=(0,)):
+def _on_array(method: str, X: Any, predictor: Predictor, block_id: tuple[int, ...] = (0,)) -> np.ndarray:
     return _on_block(method, None, block_id[0], X, predictor)
 
 
-def _on_frame(method, columns, dtype, feature_names, X, predictor, partition_info=None):
+def _on_frame(
+    method: str,
+    columns: list[str] | None,
+    dtype: Any,
+    feature_names: list,
+    X: Any,
+    predictor: Predictor,
+    partition_info: dict[str, Any] | None = None,
+) -> Any:
     number = partition_info["number"] if partition_info else 0
     return _frame(_on_block(method, feature_names, number, X, predictor), X.index, columns, dtype)
 
 
-def _on_block(method, feature_names, number, X, predictor):
-    """Apply a method of the predictor to X, in columns of these names. PartitionError: bad data."""
+def _on_block(
+    method: str, feature_names: list | None, number: int, X: Any, predictor: Predictor
+) -> np.ndarray:
+    """Apply a method of the predictor to X with columns of these names. PartitionError: bad data."""
     block = loading.load_checked(number, (("X",),), predictor.network.dtype, feature_names, X)
     with single_blas_thread:
         return getattr(predictor, method)(block.X)
 
 
-def _frame(values, index, columns, dtype):
+def _frame(values: np.ndarray, index: Any, columns: list[str] | None, dtype: Any) -> Any:
     import pandas as pd
 
     if columns is None:
@@ -142,10 +207,12 @@ def _frame(values, index, columns, dtype):
     return pd.DataFrame(values, index=index, columns=columns)
 
 
-def score_block(metric, weights: ClassWeights | None, predictor: Predictor, block: Block):
-    """Return the metric, mergeable, of the predictions for one block. PartitionError: bad data.
+def score_block(
+    metric: type[AnyScore], weights: RowWeights | None, predictor: Predictor, block: Block
+) -> AnyScore:
+    """Return the score of the predictions for one block. PartitionError: bad data.
 
-    weights of classes, if any, are multiplied into those of rows.
+    weights of classes, if any, are multiplied into the weights of the rows.
     """
     y, weight = block.y, block.weight
     assert y is not None, "a score needs targets"
@@ -155,7 +222,13 @@ def score_block(metric, weights: ClassWeights | None, predictor: Predictor, bloc
     return _score(metric, predictor, y, predictor.predict(block.X), weight)
 
 
-def _score(metric, predictor: Predictor, y: np.ndarray, predicted: np.ndarray, weight):
+def _score(
+    metric: type[AnyScore],
+    predictor: Predictor,
+    y: np.ndarray,
+    predicted: np.ndarray,
+    weight: np.ndarray | None,
+) -> AnyScore:
     true = as_numbers(y) if isinstance(predictor.encoder, NumberEncoder) else y
     if predicted.dtype.kind == "f":
         # As in scikit-learn, predictions that are not finite have no score.
@@ -165,9 +238,9 @@ def _score(metric, predictor: Predictor, y: np.ndarray, predicted: np.ndarray, w
 
 @dataclass(frozen=True)
 class Validation:
-    """What validation rows come to, mergeable: their score, the sum of their losses, and of their weights."""
+    """Score of validation rows, and the sums of their losses and weights; parts of the rows add up."""
 
-    score: Any
+    score: Score
     loss_sum: float
     weight: float
 
@@ -181,23 +254,27 @@ class Validation:
         return self.score.result(), self.loss_sum / self.weight if self.weight else float("nan")
 
 
-def validate_block(metric, weights: ClassWeights | None, predictor: Predictor, block: Block):
-    """Return the Validation of one block. PartitionError: bad data. Arguments as for `score_block`.
+def validate_block(
+    metric: type[Score], weights: RowWeights | None, predictor: Predictor, block: Block
+) -> Validation:
+    """Return the Validation of one block; arguments as for `score_block`. PartitionError: bad data.
 
-    The loss is that of the network, without penalties; NaN where a label is none of the model's.
+    The loss is the network's, without penalties, and NaN if the model does not know a label of the rows.
     """
     y, weight = block.y, block.weight
     assert y is not None, "a validation needs targets"
     block.check()
     if weights is not None:
         weight = weights.rows(y, weight)
+    assert predictor.encoder is not None, "a validation needs an encoder"
     outputs = predictor.outputs(block.X)
     score = _score(metric, predictor, y, predictor.encoder.decode(outputs), weight)
     loss_sum = _loss_sum(predictor, outputs, y, weight) if len(outputs) else 0.0
     return Validation(score, loss_sum, float(len(outputs) if weight is None else weight.sum()))
 
 
-def _loss_sum(predictor: Predictor, outputs: np.ndarray, y: np.ndarray, weight) -> float:
+def _loss_sum(predictor: Predictor, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
+    assert predictor.encoder is not None, "losses need an encoder"
     try:
         y = predictor.encoder.encode(y)
     except ValueError:
@@ -209,15 +286,15 @@ def _loss_sum(predictor: Predictor, outputs: np.ndarray, y: np.ndarray, weight) 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What evaluating one of Keras's models needs: predictor, and a `metrics.MetricSet`."""
+    """Loss and metrics of a Sequential, as sums over rows that add up."""
 
     predictor: Predictor
-    metrics: Any
+    metrics: MetricSet
 
-    def sums(self, X, y, weight) -> np.ndarray:
-        """Return (summed loss, what it is divided by, sums of metrics) of rows, float64: they add up.
+    def sums(self, X: Any, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+        """Return (summed loss, its divisor, sums of metrics) of rows, float64.
 
-        X (n, p); y and weight (n,) or None as the loss takes them.
+        X (n, p); y as the loss takes it; weight (n,) or None.
         """
         network = self.predictor.network
         P = self.predictor.outputs(X)
@@ -230,7 +307,7 @@ class Evaluation:
         return np.concatenate([[loss_sum, divisor], metric_sums])
 
     def results(self, sums: np.ndarray) -> dict[str, float]:
-        """Return loss, with the penalties of the network, and metrics, for the sums over all rows."""
+        """Return the loss, with the penalties of the network, and the metrics, given sums over all rows."""
         penalty = float(
             np.mean([self.predictor.network.penalty(params) for params in self.predictor.members])
         )
@@ -238,11 +315,13 @@ class Evaluation:
         return {"loss": float(loss) + penalty, **self.metrics.results(sums[2:])}
 
 
-def evaluate_block(weights, evaluation: Evaluation, block: Block) -> np.ndarray:
-    """Return `Evaluation.sums` of a block. PartitionError: bad data. weights of classes, or None."""
+def evaluate_block(weights: RowWeights | None, evaluation: Evaluation, block: Block) -> np.ndarray:
+    """Return `Evaluation.sums` of a block; weights of classes, or None. PartitionError: bad data."""
     block.check()
     y, weight = block.y, block.weight
     assert y is not None, "an evaluation needs targets"
     if weights is not None:
         weight = weights.rows(y, weight)
-    return evaluation.sums(block.X, evaluation.predictor.encoder.encode(y), weight)
+    encoder = evaluation.predictor.encoder
+    assert encoder is not None, "an evaluation needs an encoder"
+    return evaluation.sums(block.X, encoder.encode(y), weight)

@@ -1,4 +1,4 @@
-"""Which strategy should I choose? What a cluster can do, and what each strategy would take of it."""
+"""Which strategy should I choose? Measures a cluster, and predicts how long an epoch takes with each."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone, is_classifier
 
+from dasknn._compat.dask import TaskRef
 from dasknn.cluster.collective import Group, Part
 from dasknn.cluster.connect import connect
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
+from dasknn.cluster.placement import Home
 from dasknn.cluster.process_group import ProcessGroup
 from dasknn.data import partitions, targets
 from dasknn.data.columns import dtype_of
@@ -39,9 +41,18 @@ _LONG_VECTOR = 1_000_000
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on a cluster: seconds, and bytes a second out of one worker.
+    """Measurements on a cluster.
 
-    step: one replica's gradient and update. peer_round(s): all-reduce of a vector of so many bytes.
+    Attributes
+    ----------
+    step : float
+        Seconds of one replica's gradient and update.
+    short_round, gradient_round, long_round : float
+        Seconds of an all-reduce of 100 numbers, of a gradient, and of 1,000,000 float32 numbers.
+    task_round : float
+        Seconds of a round of tasks.
+    bytes_per_second : float
+        Bytes per second out of one worker.
     """
 
     step: float
@@ -52,16 +63,25 @@ class Measured:
     bytes_per_second: float
 
     def peer_round(self, n_bytes: float) -> float:
-        """Return the time of an all-reduce of n_bytes, on the line through a short and a long one."""
+        """Return seconds of an all-reduce of n_bytes, interpolated between a short and a long one."""
         slope = max(0.0, self.long_round - self.short_round) / (4 * _LONG_VECTOR)
         return self.short_round + slope * n_bytes
 
 
 @dataclass(frozen=True)
 class Row:
-    """One strategy on one transport: what an epoch is predicted to take, and what it took if one ran.
+    """One strategy on one transport: predictions for an epoch, and measurements if the model ran any.
 
-    seconds of an epoch; bytes that all workers send in it.
+    Attributes
+    ----------
+    strategy : Strategy
+    transport : {'peer', 'tasks'}
+    seconds, measured_seconds : float, float or None
+        Seconds of an epoch.
+    bytes_sent, measured_bytes : float, float or None
+        Bytes that all workers send in an epoch.
+    is_default : bool
+        Whether `strategy="auto"` chooses this.
     """
 
     strategy: Strategy
@@ -75,7 +95,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What `recommend` found: rows, the default strategy with its reason, and the measurements."""
+    """Result of `recommend`; `str()` of it is the printed table.
+
+    Attributes
+    ----------
+    rows : list of Row
+        One for each strategy and transport, the fastest first.
+    strategy : Strategy
+        The strategy that `strategy="auto"` chooses.
+    reason : str
+        Why, in words.
+    measured : Measured
+        Measurements on the cluster.
+    table : str
+        The printed table.
+    """
 
     rows: list[Row]
     strategy: Strategy
@@ -83,34 +117,52 @@ class Recommendation:
     measured: Measured
     table: str
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Recommendation(strategy={self.strategy!r})"
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.table
 
 
-def recommend(client, model, X) -> Recommendation:
-    """Measure this cluster, and print what an epoch of model on X (n, p) would take with each strategy.
+def recommend(client: Any, model: Any, X: Any) -> Recommendation:
+    """Measure a cluster, and print how long an epoch of a model would take with each strategy.
 
-    client: a distributed client, or None for the current one. X: a Dask collection or an array; of its values
-    nothing is computed but lengths that are not known. model: an MLPClassifier or MLPRegressor; where it is
-    fitted and has trained on as many rows, what was measured then stands beside the prediction. The printed
-    order is that of time an epoch, which is not time to an accuracy: averaged weights learn less in an epoch.
+    The table is sorted by time per epoch, which is not time to an accuracy: averaged weights learn less in an
+    epoch.
 
-    Returns a Recommendation; str() of it is what was printed. ValueError: parameters of the model make no
-    sense. TypeError: an asynchronous client. LinkError: workers cannot reach one another.
+    Parameters
+    ----------
+    client : distributed.Client or None
+        None for the current client.
+    model : MLPClassifier or MLPRegressor
+        If it is fitted, and was trained on as many rows, its measurements stand beside the predictions.
+    X : Dask array or dataframe, or array, (n, p)
+        Nothing of it is computed but lengths that are not known.
+
+    Returns
+    -------
+    Recommendation
+        `str()` of it is the printed table.
+
+    Raises
+    ------
+    ValueError
+        A parameter of the model is invalid.
+    TypeError
+        The client is asynchronous.
+    LinkError
+        Workers cannot connect to one another.
     """
     model._validate_params()
-    with connect(client, distributed=True, workers=model.workers, data=(X,)) as tasks:
-        slots = tasks.slots()
+    with connect(client, distributed=True, workers=model.workers, data=(X,)) as executor:
+        slots = executor.slots()
         n_slots = len(slots)
         network, assumed = _network_of(model, X)
-        n_rows = _count_rows(tasks, X, n_slots)
+        n_rows = _count_rows(executor, X, n_slots)
         replicas = model.replicas or model._default_replicas(None, n_slots, n_rows)
         n_workers = min(replicas, len(set(slots)))
         sizes = model._sizes(network, n_rows, replicas, None)
-        measured = _measure(tasks, model._job(sizes, 0), sizes)
+        measured = _measure(executor, model._job(sizes, 0), sizes)
     strategy, reason = model._choose_by_rules(sizes)
     rows = sorted(_rows(measured, sizes, n_workers, model, strategy), key=lambda row: row.seconds)
     lines = [
@@ -130,7 +182,8 @@ def recommend(client, model, X) -> Recommendation:
     return Recommendation(rows, strategy, reason, measured, table)
 
 
-def _network_of(model, X) -> tuple[Network, str]:
+def _network_of(model: Any, X: Any) -> tuple[Network, str]:
+    """Return the network of a model, and a note for the table if its outputs are assumed."""
     if hasattr(model, "_network_"):
         return model._network_, ""
     model = clone(model)
@@ -141,40 +194,40 @@ def _network_of(model, X) -> tuple[Network, str]:
     return model._network(targets.NumberEncoder(1, dtype), dtype), " (as for 1 output)"
 
 
-def _count_rows(tasks: Executor, X, n_parts: int) -> int:
+def _count_rows(executor: Executor, X: Any, n_parts: int) -> int:
     rows = X.shape[0]
     if isinstance(rows, int | np.integer):
         return int(rows)
     parts = partitions.parts(X, n_parts=n_parts)
 
-    def add_counts(graph: Graph) -> list[Any]:
+    def add_counts(graph: Graph) -> list[TaskRef]:
         return [graph.add("dasknn-count", _n_samples, *part.add_to(graph)) for part in parts]
 
-    return sum(tasks.values_of(add_counts))
+    return sum(executor.values_of(add_counts))
 
 
-def _n_samples(values) -> int:
+def _n_samples(values: Any) -> int:
     return partitions.n_samples(values[0] if isinstance(values, tuple) else values)
 
 
 # --- measuring ----------------------------------------------------------------------------------------
 
 
-def _measure(tasks: Executor, job: TrainingJob, sizes: auto.Sizes) -> Measured:
-    homes = tasks.homes(sizes.replicas)
-    members = ProcessGroup(tasks, homes, 0)
+def _measure(executor: Executor, job: TrainingJob, sizes: auto.Sizes) -> Measured:
+    homes = executor.homes(sizes.replicas)
+    group = ProcessGroup(executor, homes, 0)
     try:
-        members.connect()
+        group.connect()
         rows_of_step = max(1, round(sizes.rows_of_step))
-        found = members.run(_probe, [(job, rows_of_step)] * len(members.addresses), seconds=60.0)
+        found = group.run(_probe, [(job, rows_of_step)] * len(group.addresses), seconds=60.0)
     finally:
-        members.close()
+        group.close()
     step, short, gradient, long, rate = (max(values) for values in zip(*found, strict=True))
-    return Measured(step, short, gradient, long, _time_task_round(tasks, homes), rate)
+    return Measured(step, short, gradient, long, _time_task_round(executor, homes), rate)
 
 
 def _probe(group: Group, job: TrainingJob, rows_of_step: int) -> tuple[float, ...]:
-    """Return seconds of a step, of three all-reduces, and bytes a second; the same probes on all members."""
+    """Return seconds of a step and of three all-reduces, and bytes per second; workers run it together."""
     network, own = job.network, [r for r, owner in enumerate(group.owners) if owner == group.rank]
     rng = same_each_time()
     shard = Shard(
@@ -186,10 +239,10 @@ def _probe(group: Group, job: TrainingJob, rows_of_step: int) -> tuple[float, ..
     piece = Piece(0, 0, 0, rows_of_step)
     step = _seconds(lambda: learner.apply(learner.contribute(0, [piece], {0: shard})), _PROBE_SECONDS)
 
-    def all_reduce(length: int, dtype) -> float:
+    def all_reduce(length: int, dtype: str) -> float:
         vectors = {replica: np.zeros(length, dtype) for replica in own}
         like = Part(np.empty(length, dtype), np.zeros(4))
-        # As many on all members, whatever the clock of each says.
+        # The number of repeats must be the same on all workers, so it does not depend on their clocks.
         repeats = max(3, min(50, 1_000_000 // length))
         return _seconds(
             lambda: group.all_reduce({r: Part(v, np.zeros(4)) for r, v in vectors.items()}, like),
@@ -211,7 +264,7 @@ def _some_targets(network: Network, n_rows: int) -> np.ndarray:
 
 
 def _seconds(function: Callable[[], Any], seconds: float = 0.0, repeats: int = 3) -> float:
-    """Return the median time of a call, after one that does not count."""
+    """Return the median seconds of a call, after one call that does not count."""
     function()
     times: list[float] = []
     while len(times) < repeats or sum(times) < seconds:
@@ -221,8 +274,8 @@ def _seconds(function: Callable[[], Any], seconds: float = 0.0, repeats: int = 3
     return median(times)
 
 
-def _time_task_round(tasks: Executor, homes: Sequence[str | None]) -> float:
-    """Return the time of a round of tasks that do nothing: one for each replica, and one for all."""
+def _time_task_round(executor: Executor, homes: Sequence[Home]) -> float:
+    """Return the seconds of a round of tasks that do nothing: one for each replica, and one for all."""
 
     def run(n_rounds: int) -> float:
         graph = Graph()
@@ -231,21 +284,21 @@ def _time_task_round(tasks: Executor, homes: Sequence[str | None]) -> float:
             parts = [graph.add("dasknn-probe", _nothing, last, home=home) for home in homes]
             last = graph.add("dasknn-probe", _nothing, *parts, home=homes[0])
         began = time.perf_counter()
-        tasks.run(graph, [last])
+        executor.run(graph, [last])
         return time.perf_counter() - began
 
     run(1)
     return max(1e-6, (run(11) - run(1)) / 10)
 
 
-def _nothing(*args) -> None:
+def _nothing(*args: Any) -> None:
     return None
 
 
 # --- predicting ---------------------------------------------------------------------------------------
 
 
-def _rows(measured: Measured, sizes: auto.Sizes, n_workers: int, model, default: Strategy) -> list[Row]:
+def _rows(measured: Measured, sizes: auto.Sizes, n_workers: int, model: Any, default: Strategy) -> list[Row]:
     often = WeightAveraging(16, OuterNesterov())
     candidates: list[tuple[Strategy, str]] = [
         (GradientAveraging(), auto.PEER),
@@ -257,7 +310,7 @@ def _rows(measured: Measured, sizes: auto.Sizes, n_workers: int, model, default:
     epochs = [entry for entry in getattr(model, "history_", []) if entry.get("n_samples") == sizes.n_rows]
     rows = []
     for strategy, transport in candidates:
-        # Some take other steps; computing an epoch takes about as long, in whatever steps.
+        # The number of steps may differ; the time of computing an epoch hardly depends on it.
         job = model._job(model._sizes(sizes.network, sizes.n_rows, sizes.replicas, strategy), 0)
         seconds, n_bytes = _predict(measured, sizes, n_workers, job, strategy, transport)
         own_epochs = epochs if (strategy, transport) == ran else []
@@ -287,8 +340,8 @@ def _predict(
     ends = [sizes.n_rows * (replica + 1) // sizes.replicas for replica in range(sizes.replicas)]
     n_rounds = strategy.schedule(job, [end - begin for begin, end in pairwise([0, *ends])]).n_rounds
     vector_bytes = strategy.contribution_length(job) * np.dtype(job.network.dtype).itemsize
-    # Each worker sends about two vectors in an all-reduce, of two workers each one; more where the replicas
-    # of a worker are no whole branch of the tree.
+    # In an all-reduce each worker sends about two vectors, or one if there are two workers; more if the
+    # replicas of a worker are not a whole branch of the tree.
     n_bytes = n_rounds * 2 * (n_workers - 1) * vector_bytes
     if isinstance(strategy, PredictionAveraging):
         n_bytes = 0

@@ -1,6 +1,6 @@
 """Where the rounds of an epoch run: in this process, by tasks on a cluster, or between its workers.
 
-A transport decides nothing that could change the weights: strategies do.
+A transport makes no decision that could change the weights; strategies do.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ class Transport(ABC):
 
     Attributes
     ----------
-    name : `auto.PROCESS`, `auto.TASKS` or `auto.PEER`
+    name : {'process', 'tasks', 'peer'}
     job : TrainingJob
-    n_samples : int, rows of an epoch
+    n_samples : int
+        Rows of an epoch.
     """
 
     name: str
@@ -38,25 +39,22 @@ class Transport(ABC):
 
     @abstractmethod
     def epoch(self, state: TrainState, on_wave: OnWave) -> TrainState:
-        """Return the state after one epoch; on_wave is called with the state now and then."""
+        """Return the state after one epoch; call on_wave with the state after some of its rounds."""
 
     @abstractmethod
     def loss_and_grad(self, state: TrainState) -> LossAndGrad:
-        """Return mean loss, summed gradient and weight over all rows, for the parameters of the state."""
+        """Return mean loss, summed gradient and summed weight of all rows, for the state's parameters."""
 
     @abstractmethod
     def layout(self) -> dict[str, Any]:
-        """Return where the rows are and which replica learns from which, as far as bits depend on it.
-
-        All values have types of JSON.
-        """
+        """Return how rows are dealt out to replicas, as far as the weights depend on it, in JSON's types."""
 
     def memory(self) -> dict[str, np.ndarray]:
-        """Return what it remembers from epoch to epoch, besides the state."""
+        """Return the arrays that it keeps from epoch to epoch, besides the state."""
         return {}
 
     def recall(self, memory: dict[str, np.ndarray]) -> None:
-        """Restore the memory of the same transport of an interrupted training."""
+        """Restore the memory of such a transport in an interrupted training."""
         return
 
     def events(self) -> list[dict[str, Any]]:
@@ -64,21 +62,18 @@ class Transport(ABC):
         return []
 
     def spent(self) -> dict[str, tuple[float, float]]:
-        """Return the seconds of computing and of communication of each worker since the last call.
-
-        The rest of the time workers waited.
-        """
+        """Return (seconds of computing, of communication) since the last call, by worker."""
         return {}
 
     def close(self) -> None:
-        """Release what is kept between epochs."""
+        """Release connections that are kept between epochs."""
         return
 
 
 def layout_of(strategy: Strategy, shards: Shards) -> dict[str, Any]:
     """Return the layout of data that is dealt out to replicas."""
     settings = snapshots.described(strategy)
-    # The job has the number of replicas, whatever the strategy asks for.
+    # The job has the number of replicas, which the strategy may leave open.
     settings = {name: value for name, value in settings.items() if name not in ("replicas", "members")}
     split, rows = shards.loaded.split, [list(own.values()) for own in shards.rows_of_replicas()]
     return {

@@ -209,7 +209,7 @@ def test_all_workers_may_die_and_come_back(client, data, calm_bits, road):
 def test_workers_that_never_come_back_are_waited_for_no_longer_than_allowed(start_cluster, data):
     def leave():
         cluster.scale(0)
-        gone.training.transport._tasks.timeout = 2
+        gone.training.transport._executor.timeout = 2
 
     gone = At("end", 0, leave)
     with start_cluster(1) as cluster, Client(cluster) as client:
@@ -385,7 +385,7 @@ class Nap(Callback):
             stop(*self.processes.values())
         if any(event["what"] == SILENT for event in self.training.history[-1]["faults"]):
             wake(*self.processes.values())
-            liveness = self.training.transport._tasks.liveness
+            liveness = self.training.transport._executor.liveness
             deadline = time.monotonic() + 60
             while not all(liveness._is_free.get(worker) for worker in self.processes):
                 assert time.monotonic() < deadline
