@@ -379,7 +379,7 @@ def test_balanced_classes_find_the_rare_one(rare):
 
 def test_class_weights_that_cannot_be_are_refused(rare):
     X, y = rare
-    with pytest.raises(ValueError, match="not for partial_fit"):
+    with pytest.raises(ValueError, match="partial_fit sees a part of it"):
         MLPClassifier(class_weight="balanced").partial_fit(X, y, classes=np.unique(y))
     with pytest.raises(ValueError, match="received multi-label data"):
         MLPClassifier(class_weight={0: 2}).fit(X, np.column_stack([y == "bad", y == "good"]).astype(int))

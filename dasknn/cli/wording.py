@@ -61,7 +61,6 @@ TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     (r"\bsample_weight\b", "--weights"),
     (r"\bvalidation_data\b", "--validation"),
     # networks and strategies
-    (r"received transport='peer'\. Use 'auto'\.", "received --transport peer. Use --transport auto."),
     (r"\b(solver|transport|strategy|bound)='(\w+)'", r"--\1 \2"),
     (r"\breplicas=(\d+)", r"--replicas \1"),
     (r"Leave replicas out", "Leave --replicas out"),

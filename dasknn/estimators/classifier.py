@@ -28,19 +28,19 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
         Activation of the hidden layers.
     solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
-        Optimizer. 'lbfgs' takes all rows in each iteration, of which `history_` has an entry.
+        Optimizer. 'lbfgs' uses all rows in each iteration; an iteration counts as an epoch.
     alpha : float, default=0.0001
         Strength of the L2 penalty.
     batch_size : int, 'auto' or 'full', default='auto'
-        Rows of one step over all replicas. 'auto': 200, or all rows if fewer, as for plain data; in an epoch
-        of more than 250 such steps up to 200 a replica, as long as 250 remain, and with
-        strategy='weights' always 200 a replica; the learning rate grows with it, see learning_rate_init.
-        'full': all rows, one step an epoch. Members of an ensemble take steps of batch_size rows each.
+        Rows of a step over all replicas; for an ensemble, of a step of each member. 'auto': 200, or all rows
+        if there are fewer. On Dask data, in epochs of more than 250 such steps, up to 200 per replica as long
+        as 250 steps remain; with averaged weights always 200 per replica. 'full': all rows, one step per
+        epoch.
     learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
         Schedule of the learning rate, for solver='sgd'.
     learning_rate_init : float, default=0.001
-        Initial learning rate. With batch_size='auto' it is that of 200 rows: training with R times as many
-        uses R times as much (solver='adam': the square root of R times), which the first epoch works up to.
+        Initial learning rate. With batch_size='auto' it is the rate for 200 rows: a step of R times as many
+        rows uses R times the rate (solver='adam': the square root of R times), after a warm-up of one epoch.
     power_t : float, default=0.5
         Exponent of 'invscaling'.
     max_iter : int, default=200
@@ -48,77 +48,103 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     shuffle : bool, default=True
         Whether rows are visited in a new order in each epoch.
     random_state : int, RandomState instance or None, default=None
-        Seed of initial weights and of the order of rows.
+        Seed of the initial weights and of the order of rows.
     tol : float, default=1e-4
-        Training stops when the loss has not fallen (early_stopping: the score has not risen) by tol for
-        n_iter_no_change epochs. lbfgs: when no element of the gradient exceeds tol.
+        Training stops if the loss has not fallen by tol for n_iter_no_change epochs (early_stopping: if the
+        score has not risen by tol). lbfgs: if no element of the gradient exceeds tol.
     verbose : bool, int or None, default=None
-        True or 1: scikit-learn's lines. 2: a progress bar, also while data is loaded and within an epoch.
-        None: the bar for Dask data in terminals and notebooks, nothing elsewhere and for plain data. Bars go
-        to stderr. False or 0: nothing.
+        True or 1: scikit-learn's lines. 2: a progress bar, also within an epoch and while data is loaded.
+        None: the bar for Dask data in terminals and notebooks, else nothing. Bars go to stderr. False or 0:
+        nothing.
     warm_start : bool, default=False
-        Whether fit goes on from the weights of the fit before.
-    momentum, nesterovs_momentum : float, default=0.9; bool, default=True
-        For solver='sgd'.
+        Whether fit starts from the weights of the previous fit.
+    momentum : float, default=0.9
+        Momentum, for solver='sgd'.
+    nesterovs_momentum : bool, default=True
+        Whether the momentum is Nesterov's, for solver='sgd'.
     early_stopping : bool, default=False
-        Whether rows are held out, whose score decides when to stop and which epoch's weights to keep. From
-        plain data they are drawn as in scikit-learn, from Dask data from each partition in proportion.
-        fit(validation_data=...) takes their place.
+        Whether the score on held-out rows decides when to stop, and which epoch's weights to keep. Held-out
+        rows of plain data are drawn as in scikit-learn, of Dask data from each partition in proportion; a
+        validation set that is passed to fit replaces them.
     validation_fraction : float, default=0.1
         Share of the rows to hold out.
-    beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
-        For solver='adam'.
+    beta_1 : float, default=0.9
+        Decay of the first moment, for solver='adam'.
+    beta_2 : float, default=0.999
+        Decay of the second moment, for solver='adam'.
+    epsilon : float, default=1e-8
+        Added to the root of the second moment, for solver='adam'.
     n_iter_no_change : int, default=10
         See tol.
     max_fun : int, default=15000
         Most evaluations of the loss by solver='lbfgs'.
-    class_weight : dict of label to weight, 'balanced' or None, default=None
-        Factors of the weights of rows. 'balanced': rows / (n_classes * rows of the class), over the whole of
-        y, with rows counted by their weights.
-    strategy : 'auto', 'gradients', 'weights', 'predictions' or an object of `dasknn.strategies`
-        What replicas average. 'auto': plain data trains in this process; Dask data by weights every 16 steps
-        with an outer Nesterov step, or by gradients where an epoch has few steps, all rows are one step, or
-        the solver is 'sgd' and gradients are cheap to exchange. It depends on settings and sizes alone;
-        `strategy_reason_` says why.
+    class_weight : dict, 'balanced' or None, default=None
+        Weights of the labels, by which the weights of rows are multiplied. 'balanced': `rows / (n_classes *
+        rows_of_class)` over all of y, with rows counted by their weights.
+    strategy : {'auto', 'gradients', 'weights', 'predictions'} or Strategy, default='auto'
+        What replicas average. 'auto': plain data trains in this process, Dask data by averaged gradients;
+        `strategy_reason_` says why. See `dasknn.strategies` for objects with settings.
     replicas : int or None, default=None
-        Number of replicas that train side by side. For given partitions, replicas and random_state, the
-        result is the same to the last bit on any cluster. None: one for each thread of the cluster, but no
-        more than leave each 32 rows of a step, or, where each takes steps of its own, ten steps.
-    transport : 'auto', 'peer' or 'tasks', default='auto'
-        How averages travel: between the workers themselves, or as tasks through the scheduler. The result is
-        the same to the last bit. 'auto': 'peer' for rounds shorter than 100 ms, where workers reach one
-        another.
-    dtype : 'float32', 'float64' or None, default=None
-        Numbers to compute in. None: float32 if X is, else float64.
-    callbacks : list of `callbacks.Callback`, one of them, or None, default=None
-        Told what happens; they run in the process that called fit.
+        Number of replicas that train side by side. For given partitions, replicas and random_state, results
+        have the same bits on any cluster. None: one for each thread of the cluster, as long as each replica
+        has 32 rows of a step, or ten steps if replicas take steps of their own.
+    transport : {'auto', 'peer', 'tasks'}, default='auto'
+        How averages travel: directly between workers, or as tasks through the scheduler. Results have the
+        same bits. 'auto': 'peer' for rounds shorter than 100 ms, if workers can connect to one another.
+    dtype : {'float32', 'float64'} or None, default=None
+        Dtype to compute in. None: float32 if X is, else float64.
+    callbacks : Callback, list of them or None, default=None
+        Called during training, in the process that called fit.
 
     Attributes
     ----------
     classes_ : array (n_classes,)
         Labels, sorted.
-    coefs_, intercepts_ : lists of arrays
-        Weights (n_inputs, units) and biases (units,), layer by layer; an ensemble has none.
-    members_ : list of fitted estimators
-        The members of an ensemble.
-    loss_, best_loss_, loss_curve_ : float, float, list of float
-        Mean training loss of the last, the best and of each epoch; lbfgs has `loss_` alone.
+    coefs_ : list of arrays (n_inputs, units)
+        Weights of each layer. An ensemble has none.
+    intercepts_ : list of arrays (units,)
+        Biases of each layer. An ensemble has none.
+    members_ : list of estimators
+        The members of an ensemble, fitted; one network is its own only member.
+    loss_ : float
+        Mean training loss of the last epoch.
+    best_loss_ : float or None
+        Least mean training loss of an epoch; None with early stopping. lbfgs has none.
+    loss_curve_ : list of float
+        Mean training loss of each epoch. lbfgs has none.
     history_ : list of dicts
-        One an epoch: epoch, loss, learning_rate, n_samples, bytes_sent between workers, seconds, ...
-    n_iter_, t_ : int
-        Epochs, and rows seen.
-    validation_scores_, best_validation_score_ : list of float, float
-        Accuracy on rows held out, of each epoch and the best.
-    n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_
-        As in scikit-learn.
+        One for each epoch: 'epoch', 'loss', 'learning_rate', 'n_samples', 'bytes_sent' between workers,
+        'seconds', 'rows_per_second', 'workers' with the seconds of each, 'faults', and scores.
+    n_iter_ : int
+        Number of epochs.
+    t_ : int
+        Number of rows seen in training.
+    validation_scores_ : list of float or None
+        Accuracy on validation rows after each epoch.
+    best_validation_score_ : float or None
+        The best of them.
+    n_layers_ : int
+        Number of layers, with the inputs.
+    n_outputs_ : int
+        Number of outputs.
+    out_activation_ : str
+        Activation of the outputs.
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : array (n_features_in_,)
+        Names of the columns of X, if all are strings.
     target_name_ : str
-        The name of y, where it is a series that has one.
+        Name of y, if it is a series that has one.
     interrupted_ : bool
-        Whether Ctrl-C ended training before max_iter or the stopping rule did.
-    replicas_, strategy_, transport_ : int, strategy or None, str
-        What training used; `strategy_` is None for training in this process.
+        Whether Ctrl-C ended training early.
+    replicas_ : int
+        Number of replicas.
+    strategy_ : Strategy or None
+        The strategy; None if training ran in this process.
     strategy_reason_ : str
-        Why it was this strategy, in words.
+        Why this strategy was used.
+    transport_ : {'process', 'tasks', 'peer'}
+        How averages travelled.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -195,13 +221,31 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     @available_if(takes_steps)
     def partial_fit(self, X, y, sample_weight=None, classes=None):
-        """Train for one epoch on X (n, p), y and sample_weight, going on from what was learned; return self.
+        """Train for one epoch, starting from what was learned before.
 
-        classes: all labels that will ever come; needed in the first call. Data as for fit. The optimizer
-        goes on where it was, and the learning rate with it.
+        The optimizer and its learning rate continue, too.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            Data as for `fit`.
+        classes : array (n_classes,), default=None
+            All labels of this and later calls. The first call needs it.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Data that cannot be trained on (a PartitionError names the partition), or labels that are not in
+            classes.
+        NonFiniteLossError
+            Training diverges.
         """
         _check_partial_fit_first_call(self, classes)
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._fit(X, y, sample_weight, is_partial=True)
 
     def _loss(self, encoder):
         if isinstance(encoder, targets.MultilabelEncoder) or encoder.n_outputs == 1:
@@ -211,10 +255,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _summarize(self):
         return targets.ClassSummary
 
-    def _learn_targets(self, summary, dtype, incremental):
-        # The first call of partial_fit has set them, too.
+    def _learn_targets(self, summary, dtype, is_partial):
+        # They may be set already, by the check of the first call of partial_fit.
         known = vars(self).get("classes_")
-        if known is None or not (self.warm_start or incremental):
+        if known is None or not (self.warm_start or is_partial):
             self.classes_ = summary.labels
             return summary.encoder(dtype)
         if self.warm_start and set(summary.labels) != set(known):
@@ -230,52 +274,91 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         kind = targets.MultilabelEncoder if summary.multilabel else targets.ClassEncoder
         return kind(known, dtype)
 
-    def _class_weights(self, summary, encoder, incremental):
+    def _class_weights(self, summary, encoder, is_partial):
         if self.class_weight is None:
             return None
         if not isinstance(encoder, targets.ClassEncoder):
             raise ValueError(
-                "class_weight is for one label a row, received multi-label data. Use sample_weight."
+                "class_weight needs data with one label per row, received multi-label data. Use "
+                "sample_weight."
             )
-        if incremental and self.class_weight == "balanced":
+        if is_partial and self.class_weight == "balanced":
             raise ValueError(
-                "class_weight='balanced' is not for partial_fit, which sees a part of y. Pass a dict: "
+                "class_weight='balanced' needs all of y, and partial_fit sees a part of it. Pass a dict: "
                 "sklearn.utils.class_weight.compute_class_weight('balanced', classes=classes, y=y) of all y."
             )
         return ClassWeights.of(self.class_weight, summary, encoder)
 
     def predict(self, X):
-        """Return labels for X (n, p): (n,), or indicators (n, k) of multi-label data.
+        """Predict the label of each row.
 
-        A numpy array for data in this process; for a Dask array a Dask array, for a Dask dataframe a
-        Dask series (multi-label: a dataframe), not yet computed.
+        Parameters
+        ----------
+        X : Dask array or dataframe, array, dataframe or sparse matrix, (n, p)
+
+        Returns
+        -------
+        array (n,), or of 0 and 1 (n, k) for multi-label data
+            For a Dask array a Dask array, for a Dask dataframe a Dask series (multi-label: a dataframe), not
+            yet computed.
         """
         return self._predict("predict", X, self._columns_of_outputs())
 
     def predict_proba(self, X):
-        """Return the probability of each class, (n, n_classes) in the order of `classes_`.
+        """Predict the probability of each class.
 
-        As for predict, lazily for Dask collections; for a dataframe, a dataframe with a column a class, named
-        by its label as text.
+        Parameters
+        ----------
+        X : Dask array or dataframe, array, dataframe or sparse matrix, (n, p)
+
+        Returns
+        -------
+        array (n, n_classes), in the order of `classes_`
+            For a Dask array a Dask array, for a Dask dataframe a dataframe with a column for each class,
+            named by its label as text; not yet computed.
         """
         check_is_fitted(self)
         return self._predict("predict_proba", X, list(self.classes_))
 
     def predict_log_proba(self, X):
-        """Return the logarithm of predict_proba."""
+        """Predict the logarithm of the probability of each class; see `predict_proba`."""
         check_is_fitted(self)
         return self._predict("predict_log_proba", X, list(self.classes_))
 
     def predictive_entropy(self, X):
-        """Return how uncertain predictions are (n,): the entropy of predict_proba in nats.
+        """Predict how uncertain the prediction of each row is: the entropy of `predict_proba`.
 
-        Of multi-label data, summed over labels. Lazily for Dask collections, as for predict. For an ensemble
-        it counts what the members disagree about, too (Lakshminarayanan et al. 2017).
+        The entropy of an ensemble grows if its members disagree.
+
+        Parameters
+        ----------
+        X : Dask array or dataframe, array, dataframe or sparse matrix, (n, p)
+
+        Returns
+        -------
+        array (n,)
+            In nats; for multi-label data summed over labels. Not yet computed for Dask collections.
+
+        References
+        ----------
+        Lakshminarayanan et al. (2017), "Simple and scalable predictive uncertainty estimation using deep
+        ensembles".
         """
         return self._predict("predictive_entropy", X)
 
     def score(self, X, y, sample_weight=None):
-        """Return accuracy on X (n, p), y and sample_weight; Dask collections are scored where they are."""
+        """Score predictions by accuracy; Dask collections are scored where they are.
+
+        Parameters
+        ----------
+        X : Dask array or dataframe, array, dataframe or sparse matrix, (n, p)
+        y : Dask array or series, array or series, (n,) or (n, k)
+        sample_weight : Dask array or series, array or series, or None, (n,), default=None
+
+        Returns
+        -------
+        float
+        """
         X, y, sample_weight = inputs.admit(X, y, sample_weight)
         if partitions.is_distributed(X, y, sample_weight):
             return self._score_where_data_is(X, y, sample_weight)

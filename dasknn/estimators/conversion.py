@@ -1,4 +1,4 @@
-"""A fitted model in other forms: a description for a file, the attributes of scikit-learn's estimators."""
+"""Fitted estimators as descriptions for files, and as scikit-learn's estimators."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from dasknn.training.prediction import Predictor
 # Settings that a strategy may hold.
 _SETTINGS = (OuterNesterov, Float16, PowerSGD)
 
-#: What solver="lbfgs" leaves undefined, as in scikit-learn.
+#: Attributes that solver="lbfgs" leaves undefined, as in scikit-learn.
 ABSENT_AFTER_LBFGS = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_")
-# Attributes of a fitted estimator that scikit-learn's has, too.
+# Attributes of a fitted estimator that scikit-learn's estimators have, too.
 _SHARED_ATTRIBUTES = (
     *("loss_", "n_iter_", "t_", *ABSENT_AFTER_LBFGS),
     *("n_features_in_", "feature_names_in_", "classes_", "n_layers_", "n_outputs_", "out_activation_"),
 )
 _LOSSES = schema.each(schema.number())
-# Attributes of a fitted estimator that are kept as they are; `strategy_`, `history_` and others have names of
-# their own in a description.
+# Attributes of a fitted estimator that a description has under "fitted". `strategy_`, `history_` and others
+# have other names there.
 FITTED: dict[str, schema.Check] = {
     "loss_": schema.number(),
     "n_iter_": schema.integer(),
@@ -88,7 +88,7 @@ _ESTIMATOR = schema.record(
 
 
 def parts_of(model) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return (description in JSON's types, arrays) of a fitted estimator: what its file holds."""
+    """Return (description in JSON's types, arrays) of a fitted estimator, which its file holds."""
     predictor = model._predictor()
     network = predictor.network
     layers: list[Any] = list(network.layers)
@@ -109,17 +109,17 @@ def parts_of(model) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def restore(model, description: Mapping[str, Any], members: np.ndarray) -> None:
-    """Make an estimator the fitted one that `parts_of` saw. ModelFileError: members do not fit the layers."""
+    """Set the attributes that `parts_of` described. ModelFileError: the members do not fit the layers."""
     encoder = _encoder_from(description, members.nbytes)
     model._set_predictor(_predictor_from(description, model._loss(encoder), encoder, members))
     model.n_features_in_ = model._network_.n_inputs
     if description["feature_names_in"]:
         model.feature_names_in_ = np.array(description["feature_names_in"], dtype=object)
-    # Files of older versions do not have them.
+    # Files of older versions do not have it.
     model._numbered = description.get("feature_numbers_in")
     model.strategy_ = from_json(description["strategy"])
     model.history_ = description["history"]
-    # Files that callbacks wrote while training ran may lack some of them.
+    # Files that callbacks wrote during training may lack some of these.
     model.n_iter_, model.t_, model.interrupted_ = len(model.history_), 0, False
     model.__dict__.update(description["fitted"])
     if not isinstance(encoder, targets.NumberEncoder):
@@ -127,7 +127,7 @@ def restore(model, description: Mapping[str, Any], members: np.ndarray) -> None:
 
 
 def check(description: dict[str, Any], where: str = "") -> None:
-    """Compare a description of an estimator with what one says. Mismatch: it says something else."""
+    """Raise Mismatch if a description is not that of an estimator."""
     _ESTIMATOR(description, where)
     n_outputs = description["layers"][-1][0]
     classes = description["targets"].get("classes")
@@ -146,7 +146,7 @@ def check(description: dict[str, Any], where: str = "") -> None:
 
 
 def _encoder_from(description: Mapping[str, Any], n_bytes: int = 0):
-    """Return the encoder of targets that `parts_of` saw. n_bytes: of what else there is in its file."""
+    """Return the encoder of targets that `parts_of` described. n_bytes: of the arrays in the file."""
     found, dtype = description["targets"], description["dtype"]
     if found["kind"] == "numbers":
         return targets.NumberEncoder(found["n_outputs"], dtype)
@@ -157,7 +157,7 @@ def _encoder_from(description: Mapping[str, Any], n_bytes: int = 0):
 
 
 def _predictor_from(description: Mapping[str, Any], loss: Loss, encoder, members: np.ndarray) -> Predictor:
-    """Return the predictor that `parts_of` saw. ModelFileError: members that do not fit the layers."""
+    """Return the predictor that `parts_of` described. ModelFileError: members do not fit the layers."""
     layers = tuple(Dense(units, name) for units, name in description["layers"])
     network = Network(description["n_features_in"], layers, loss, description["dtype"])
     if members.ndim != 2 or not len(members) or members.shape[1] != network.n_params:
@@ -179,10 +179,10 @@ def _describe_encoder(encoder) -> dict[str, Any]:
 
 
 class _ParametersEncoder(JSONEncoder):
-    """Parameters of estimators; a RandomState or a callback has no form."""
+    """Parameters of estimators, except for a RandomState and callbacks, which JSON cannot hold."""
 
     def encode_mapping(self, value: Mapping, where: str) -> Any:
-        # Keys in JSON are text; labels may be numbers.
+        # Keys in JSON are text, and labels may be numbers.
         return {"items": self.encode(list(value.items()), where)}
 
     def encode_other(self, value: Any, where: str) -> Any:
@@ -200,7 +200,7 @@ to_json = _ParametersEncoder().encode
 
 
 def _parameters_of(estimator) -> dict[str, Any]:
-    """Return the parameters of an estimator in JSON's types, without those that JSON does not have."""
+    """Return the parameters of an estimator in JSON's types, without those that JSON cannot hold."""
     found = {}
     for name, value in estimator.get_params().items():
         with suppress(TypeError):
@@ -209,7 +209,7 @@ def _parameters_of(estimator) -> dict[str, Any]:
 
 
 def from_json(value: Any) -> Any:
-    """Return the parameter that `to_json` has written; lists come back as tuples."""
+    """Return the parameter that `to_json` has written; lists become tuples."""
     return decode(value, _decode_parameter, tuple)
 
 
@@ -226,15 +226,12 @@ def _decode_parameter(found: dict[str, Any]) -> Any:
 
 
 def to_sklearn(model):
-    """Return a fitted estimator of scikit-learn with the predictions of a fitted model.
-
-    Its parameters are those that scikit-learn knows. ValueError: an ensemble, which has no twin there.
-    """
+    """Return scikit-learn's estimator for a fitted model. See `BaseMLP.to_sklearn`."""
     predictor = model._predictor()
     if len(predictor.members) > 1:
         raise ValueError(
-            f"scikit-learn's MLP is one network, and this is an ensemble of {len(predictor.members)}. "
-            "Convert each of members_: the mean of their outputs is that of the ensemble."
+            f"scikit-learn's MLP is one network, and this model is an ensemble of {len(predictor.members)}. "
+            "Convert each of members_; the outputs of the ensemble are the mean of theirs."
         )
     kind = getattr(sklearn.neural_network, type(model)._twin)
     known = kind().get_params()
@@ -251,11 +248,11 @@ def to_sklearn(model):
 
 
 def _give_weights(predictor: Predictor, estimator) -> None:
-    """Give a scikit-learn estimator the weights of a predictor of one member; they are its own then."""
+    """Give a scikit-learn estimator the weights of a predictor that has one member."""
     views = predictor.network.views(predictor.members[0])
     estimator.coefs_ = [W for W, _ in views]
     estimator.intercepts_ = [b for _, b in views]
-    # What scikit-learn's partial_fit, and fit with warm_start, go on from.
+    # From these, scikit-learn's partial_fit, and fit with warm_start, continue.
     estimator._best_coefs = [W.copy() for W in estimator.coefs_]
     estimator._best_intercepts = [b.copy() for b in estimator.intercepts_]
     estimator._no_improvement_count = 0
@@ -267,7 +264,7 @@ def _give_weights(predictor: Predictor, estimator) -> None:
 
 
 def from_sklearn(kind, estimator):
-    """Return a fitted model of that kind with the weights of a fitted scikit-learn MLP."""
+    """Return a fitted model of a class of dasknn with the weights of a fitted scikit-learn MLP."""
     check_is_fitted(estimator)
     known = kind().get_params()
     model = kind(**{name: value for name, value in estimator.get_params().items() if name in known})
@@ -281,7 +278,7 @@ def from_sklearn(kind, estimator):
 
 
 def _parts_of_sklearn(estimator) -> tuple[dict[str, Any], np.ndarray]:
-    """Return (description as of `parts_of`, members (1, n_params)) of a fitted scikit-learn MLP."""
+    """Return (a description as in `parts_of`, members (1, n_params)) of a fitted scikit-learn MLP."""
     parts = [*estimator.coefs_, *estimator.intercepts_]
     members = np.concatenate([np.ravel(part) for part in parts])[np.newaxis]
     units = [W.shape[1] for W in estimator.coefs_]

@@ -1,4 +1,4 @@
-"""A fit of scikit-learn's API: what it adds to `training.fit`."""
+"""A fit of scikit-learn's API: its steps of `training.fit`."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ from dasknn.training.in_process import random_memory, recall_random
 from dasknn.training.loop import Hooks, Training
 from dasknn.training.prediction import Predictor
 
-# Names in callbacks' logs and history_ of what held-out rows score.
+# Names of the score and the loss of validation rows, in callbacks' logs and history_.
 _VALIDATED = ("validation_score", "val_loss")
-# What checkpoints keep of an earlier fit, and of the random draws of this one.
+# Checkpoints keep attributes of an earlier fit, and the state of the random draws of this one.
 _KEPT = schema.record(
     {
         "earlier": schema.record(
@@ -56,7 +56,7 @@ _KEPT = schema.record(
 
 @dataclass(frozen=True)
 class KeptOptimizer:
-    """What partial_fit resumes from, besides the weights."""
+    """The state of the optimizer after a fit, from which partial_fit continues."""
 
     optimizer: Optimizer
     slots: np.ndarray
@@ -81,7 +81,7 @@ class _Attributes(cb.Callback):
 
 
 def one_validation(validation_data, X_val, y_val, sample_weight_val) -> tuple:
-    """Return validation data in one tuple. ValueError: it was given twice, or some of it is missing."""
+    """Return validation data in one tuple. ValueError: it was passed twice, or some of it is missing."""
     if validation_data is not None:
         raise ValueError("Expected validation_data or X_val and y_val, received both. Leave one of them out.")
     for name, value in (("X_val", X_val), ("y_val", y_val)):
@@ -92,7 +92,7 @@ def one_validation(validation_data, X_val, y_val, sample_weight_val) -> tuple:
 
 
 def checked_targets(X, y, sample_weight):
-    """Return plain y, decimals as numbers. ValueError: the index of a column says that rows were mixed."""
+    """Return plain y, decimals as numbers. ValueError: the indices of X and y are in different orders."""
     inputs.check_order({"X": X, "y": y, "sample_weight": sample_weight})
     return targets.as_array(y) if targets.has_decimals(y) else y
 
@@ -106,18 +106,18 @@ def require_targets(model, y) -> None:
 
 
 def check_path(path: str) -> None:
-    """ValueError: a path that ends as one of Keras's files does."""
+    """Raise ValueError if a path ends as Keras's files do."""
     if path.endswith((".keras", ".h5")):
         raise ValueError(
-            f"Expected a path such as 'model.safetensors', which is the form of this file, received "
-            f"{path!r}. Keras's files are for dasknn.Sequential."
+            "Expected a path such as 'model.safetensors', since estimators are saved in that format, "
+            f"received {path!r}. Keras's files are for dasknn.Sequential."
         )
 
 
 class EstimatorFit(Fit):
     """One call of `fit` or `partial_fit` of an MLPClassifier or MLPRegressor.
 
-    is_partial: one epoch, by partial_fit. is_continued: the weights of an earlier fit are the first ones.
+    is_partial: it is partial_fit, for one epoch. is_continued: it starts from the weights of an earlier fit.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class EstimatorFit(Fit):
                 return self._read_in_process(data, reset)
             check_columns(self.model, data.X, reset=reset)
             require_targets(self.model, data.y)
-            # Rows that are scored have the dtype of those that are trained on.
+            # Validation rows have the dtype of the rows to train on.
             dtype = self._rows_dtype if is_validation else self._dtype or dtype_of(data.X)
             return read_partitions(
                 executor,
@@ -167,7 +167,7 @@ class EstimatorFit(Fit):
         except (TypeError, ValueError) as error:
             if is_validation:
                 error.add_note(
-                    "This is about validation data, which a Pipeline hands to its last step as it is. Let it "
+                    "This is about validation data, which a Pipeline passes to its last step as is. Let it "
                     "transform X_val: sklearn.set_config(enable_metadata_routing=True), "
                     f"{type(self.model).__name__}(...).set_fit_request(X_val=True, y_val=True), "
                     'make_pipeline(..., transform_input=["X_val"]).fit(X, y, X_val=X_val, y_val=y_val).'
@@ -196,12 +196,12 @@ class EstimatorFit(Fit):
     def look_at(self, rows: Rows) -> None:
         self._rows_dtype = rows.dtype
         is_distributed = self.data.is_distributed
-        # L-BFGS takes the gradient over all rows, wherever they are; a block of a stream is as it comes.
+        # L-BFGS uses the gradient over all rows, wherever they are; blocks of a stream may differ.
         if self.model.solver != "lbfgs" and (is_distributed or not self.is_partial):
             rows.warn_of_skew(is_ours=not is_distributed)
         if self.is_continued:
             return
-        # The name of a series y, kept as scikit-learn keeps those of the columns of X.
+        # The name of a series y is kept, as scikit-learn keeps the names of the columns of X.
         name = getattr(self.data.y, "name", None) if hasattr(self.data.y, "to_frame") else None
         if isinstance(name, str):
             self.model.target_name_ = name
@@ -221,21 +221,21 @@ class EstimatorFit(Fit):
         return Targets(encoder, weights, network)
 
     def _draw(self, rows: Rows, network: Network) -> None:
-        """Draw in scikit-learn's order: parameters, rows held out, orders of rows."""
+        """Draw in scikit-learn's order: parameters, held-out rows, orders of rows."""
         rng = check_random_state(self.model.random_state)
         is_continued = self.is_continued
         self._members = self._earlier_members(network) if is_continued else network.initial_params(rng)[None]
         self._kept: dict[str, Any] = {"earlier": self._earlier_attributes(), "n_parts": self.n_parts}
         if self.checkpoints is not None:
-            rng = self._resume_drawing(rng, self.checkpoints)
+            rng = self._resumed_rng(rng, self.checkpoints)
             self._kept["random"] = random_memory(rng)
         self._seed = rows.draw_seed(rng)
 
-    def _resume_drawing(self, rng: np.random.RandomState, checkpoints: Checkpoints) -> np.random.RandomState:
-        """Return what to draw from: where the training that is resumed stood, if there is one."""
+    def _resumed_rng(self, rng: np.random.RandomState, checkpoints: Checkpoints) -> np.random.RandomState:
+        """Return rng in the state that it had in the training that is resumed, if there is one."""
         kept = None if checkpoints.found is None else checkpoints.found.face.get("random")
         if kept is not None:
-            # Without a seed, rng is the one of the whole process.
+            # Without a seed, rng is the process's own, which must not be changed.
             rng = np.random.RandomState() if self.model.random_state is None else rng
             with schema.refusing("The checkpoint", "that of this training", ""):
                 recall_random(rng, kept)
@@ -284,23 +284,23 @@ class EstimatorFit(Fit):
         return model._predictor().members.astype(network.dtype, copy=False)
 
     def _earlier_attributes(self) -> dict[str, Any]:
-        """Return attributes of an earlier fit that this one adds to."""
+        """Return the attributes of an earlier fit that this one extends."""
         names = ("t_", *conversion.ABSENT_AFTER_LBFGS) if self.is_continued else ()
         return {name: getattr(self.model, name) for name in names if hasattr(self.model, name)}
 
     def _continue(self, job: TrainingJob, state: TrainState) -> tuple[TrainingJob, TrainState]:
-        """Return job and state with what an earlier fit left; only partial_fit keeps the optimizer."""
+        """Return job and state with the weights of an earlier fit, and for partial_fit its optimizer."""
         if len(self._members) != len(np.atleast_2d(state.params)):
             raise ValueError(
                 f"Expected to continue with {len(self._members)} members, as they were fitted, received a "
-                f"strategy for {len(np.atleast_2d(state.params))}. Keep strategy and replicas, or use fit "
-                "with warm_start=False."
+                f"strategy for {len(np.atleast_2d(state.params))}. Use the same strategy and replicas, or "
+                "fit with warm_start=False."
             )
         state = replace(state, params=self._members.reshape(state.params.shape))
         kept: KeptOptimizer | None = getattr(self.model, "_kept_optimizer", None)
         if not self.is_partial or kept is None:
             return job, state
-        # Another strategy may have a slot of its own behind those of the optimizer.
+        # Strategies may have slots of their own behind the optimizer's.
         n_slots = min(kept.slots.shape[-2], state.slots.shape[-2])
         slots = state.slots.copy()
         slots[..., :n_slots, :] = kept.slots[..., :n_slots, :]
@@ -320,14 +320,14 @@ class EstimatorFit(Fit):
         if self._verbose == 1:
             found.append(progress.EpochLines())
         elif self._verbose:
-            # Calls of partial_fit may come by the thousand.
+            # Thousands of calls of partial_fit should not leave thousands of bars.
             found.append(progress.ProgressBar(stays=bool(model.verbose) or not self.is_partial))
         if model.solver != "lbfgs":
             found.append(self._patience)
         if model.solver == "sgd" and model.learning_rate == "invscaling":
             rows_seen = model.t_ if self.is_continued else 0
             found.append(InverseScaling(job.optimizer.learning_rate, model.power_t, rows_seen))
-        # Before those of users, which may save the model.
+        # Before the user's callbacks, which may save the model.
         return [*found, _Attributes(self._note), *cb.as_list(model.callbacks)]
 
     def _make_patience(self) -> Patience:
@@ -337,7 +337,7 @@ class EstimatorFit(Fit):
             model.tol, model.n_iter_no_change, adaptive, bool(model.verbose), model.early_stopping
         )
         if self.is_continued and hasattr(model, "_patience"):
-            patience.go_on_from(model._patience)
+            patience.resume_from(model._patience)
         return patience
 
     def hooks(self, job: TrainingJob, targets_: Targets, held_out: Rows | None) -> Hooks:
@@ -351,8 +351,8 @@ class EstimatorFit(Fit):
         )
 
     def _validator(self, held_out: Rows, targets_: Targets) -> Callable[[TrainState], dict[str, float]]:
-        """Return a function of the state that scores it on held-out rows."""
-        # Rows that the user passed come with weights of the user's.
+        """Return a function that scores a state on validation rows."""
+        # Rows that the user passed have weights that the user chose.
         weights = None if self.validation is not None else targets_.weights
 
         def validate(state: TrainState) -> dict[str, float]:
@@ -363,7 +363,7 @@ class EstimatorFit(Fit):
         return validate
 
     def _settings(self, targets_: Targets) -> dict[str, Any]:
-        """Return what decides about learning, besides what job and data say."""
+        """Return the settings that a checkpoint must match, besides those of the job and the data."""
         model, weights = self.model, targets_.weights
         settings: dict[str, Any] = {
             "model": type(model).__name__,
@@ -400,10 +400,10 @@ class EstimatorFit(Fit):
         if not (training.stop_training or training.interrupted or self.is_partial):
             self._warn_unless_converged(found)
 
-    # --- what was learned --------------------------------------------------------------------------
+    # --- results -----------------------------------------------------------------------------------
 
     def _publish(self, targets_: Targets, state: TrainState) -> None:
-        """Give the model what was learned: callbacks may predict, score and save."""
+        """Give the model the weights of a state: callbacks may predict, score and save."""
         members = np.atleast_2d(state.params)
         self.model._set_predictor(Predictor(targets_.network, members, targets_.encoder))
 
@@ -420,11 +420,11 @@ class EstimatorFit(Fit):
             )
 
     def _note(self, training: Training) -> None:
-        """Set the fitted attributes, but for the weights, to the state of a training so far."""
+        """Set the fitted attributes, except for the weights, to those of a training so far."""
         model, state = self.model, training.state
         model.history_ = training.history
         epochs = training.history[training.n_before :]
-        # L-BFGS may find nothing to do: then there is a loss, but no epoch.
+        # L-BFGS may converge before its first iteration: then there is a loss, but no epoch.
         model.loss_ = model.history_[-1]["loss"] if model.history_ and not state.n_samples else state.loss
         model.n_iter_ = len(epochs)
         model.interrupted_ = training.interrupted
@@ -435,7 +435,7 @@ class EstimatorFit(Fit):
         scores = [entry["validation_score"] for entry in epochs if "validation_score" in entry]
         if scores:
             model.validation_scores_ = [*(vars(model).get("validation_scores_") or []), *scores]
-            # As in scikit-learn, a score that is NaN is never the best.
+            # As in scikit-learn, NaN is never the best score.
             known = (score for score in model.validation_scores_ if not isnan(score))
             model.best_validation_score_ = max(known, default=float("-inf"))
         if isinstance(training.transport.job.optimizer, LBFGS):
@@ -460,17 +460,17 @@ class EstimatorFit(Fit):
 
 
 def _asked_replicas(model, strategy: Strategy | None, is_continued: bool) -> int | None:
-    """Return the number of replicas that parameters or an earlier fit ask for, or None."""
+    """Return the number of replicas that parameters or an earlier fit say, or None."""
     if strategy is None:
         return model.replicas
     if model.transport == auto.PEER and isinstance(strategy, PredictionAveraging):
         raise ValueError(
-            "transport='peer' is for replicas that exchange something, which members of an ensemble do "
-            "not. Use transport='auto'."
+            "transport='peer' is for replicas that exchange gradients or weights; members of an ensemble "
+            "exchange nothing. Use transport='auto'."
         )
     if model.transport == auto.TASKS and strategy.remembers:
         raise ValueError(
-            "Compressed gradients travel between workers themselves, received transport='tasks'. Use "
+            "Compressed gradients are sent directly between workers, received transport='tasks'. Use "
             "transport='auto', or leave compression out."
         )
     if model.solver == "lbfgs" and not isinstance(strategy, GradientAveraging):
@@ -490,7 +490,7 @@ def _asked_replicas(model, strategy: Strategy | None, is_continued: bool) -> int
 
 
 def _verbosity(model, is_distributed: bool) -> int:
-    """Return what to show: 0 nothing, 1 lines, 2 bars."""
+    """Return the level of output: 0 nothing, 1 lines, 2 bars."""
     if model.verbose is None:
         return 2 if is_distributed and progress.can_move() else 0
     return int(model.verbose)

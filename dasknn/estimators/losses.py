@@ -1,4 +1,4 @@
-"""scikit-learn's losses, in its own order of operations, to the last bit; see `losses` for the interface."""
+"""scikit-learn's losses, in its order of operations, with the same bits; `losses.loss` has the interface."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dasknn.losses import Loss
 
 
 class _BoundWithBuffers(ABC):
-    """One loss with buffers for n rows and k outputs; called once per step."""
+    """A loss with buffers for n rows and k outputs, called once per step."""
 
     def __init__(self, n_rows: int, n_outputs: int, dtype, to_logits: bool):
         self.to_logits = to_logits
@@ -30,7 +30,7 @@ class _BoundWithBuffers(ABC):
 
     @abstractmethod
     def mean(self, P, y, weight) -> float:
-        """Return the weighted mean over rows, in scikit-learn's order of operations; takes memory."""
+        """Return the weighted mean over rows, in scikit-learn's order of operations; allocates arrays."""
 
     @abstractmethod
     def subtract_target(self, P, y, out) -> None:
@@ -38,7 +38,7 @@ class _BoundWithBuffers(ABC):
 
     @abstractmethod
     def derivative(self, P, y, out) -> None:
-        """Write the derivative with respect to P, whatever activation made it."""
+        """Write the derivative with respect to P."""
 
     def __call__(self, P, y, weight, out) -> float:
         loss_sum = self.loss_sum(P, y, weight)
@@ -52,7 +52,7 @@ class _BoundWithBuffers(ABC):
 
 
 class _ElementwiseLoss(_BoundWithBuffers):
-    """Targets of the shape of the outputs, and one buffer of that shape."""
+    """A loss whose targets have the shape of the outputs, with one buffer of that shape."""
 
     def allocate(self, n_rows, n_outputs, dtype):
         self.terms = np.empty((n_rows, n_outputs), dtype)
@@ -102,7 +102,7 @@ class _BoundCategoricalLogLoss(_BoundWithBuffers):
         return -float(np.average(terms, weights=weight, axis=0).sum())
 
     def subtract_target(self, P, y, out):
-        # loss_sum has left the places of the labels in self.index.
+        # loss_sum has left the positions of the labels in self.index.
         np.copyto(out, P)
         np.take(P.reshape(-1), self.index, out=self.picked, mode="clip")
         np.subtract(self.picked, 1, out=self.picked)
@@ -128,7 +128,7 @@ class _BoundBinaryLogLoss(_ElementwiseLoss):
         return -float(np.average(xlogy(1, self.terms), weights=weight, axis=0).sum())
 
     def _write_chances(self, P, y):
-        # The probability of what came: P where y is 1, and 1 - P where it is 0.
+        # The probability of y: P where y is 1, and 1 - P where y is 0.
         terms = self.terms
         np.subtract(1, y, out=terms)
         np.subtract(terms, P, out=terms)
@@ -174,7 +174,7 @@ class _BoundHalfPoisson(_ElementwiseLoss):
 
 
 class SklearnLoss(Loss):
-    """One of these; `canonical_activation` is that of the last layer."""
+    """A loss of scikit-learn's MLPs; `canonical_activation` is the activation of the last layer."""
 
     canonical_activation: ClassVar[str]
     _bound: ClassVar[type[_BoundWithBuffers]]
@@ -194,7 +194,7 @@ class _TargetsOfOutputShape(SklearnLoss):
 
 @dataclass(frozen=True)
 class CategoricalLogLoss(SklearnLoss):
-    """-log p(label) in nats, of outputs (n, k) that sum to 1 over k; labels (n,) int in [0, k).
+    """`-log p(label)` in nats, for outputs (n, k) that sum to 1 over k; labels (n,) int in [0, k).
 
     Probabilities are clipped at the dtype's machine epsilon, as in scikit-learn.
     """
@@ -215,7 +215,7 @@ class CategoricalLogLoss(SklearnLoss):
 
 @dataclass(frozen=True)
 class BinaryLogLoss(_TargetsOfOutputShape):
-    """-y log p - (1 - y) log(1 - p) in nats, summed over the k labels of a row; y (n, k) of 0 and 1."""
+    """`-y log p - (1 - y) log(1 - p)` in nats, summed over the k labels of a row; y (n, k) of 0 and 1."""
 
     name = "binary_log_loss"
     canonical_activation = "logistic"
@@ -226,8 +226,8 @@ class BinaryLogLoss(_TargetsOfOutputShape):
 class SquaredError(_TargetsOfOutputShape):
     """Half the squared error, averaged over the k outputs of a row; y (n, k).
 
-    The derivative is *not* divided by k, so it is that of the sum over outputs: what scikit-learn does
-    (its issue 8349), and what keeps its learning rates.
+    The derivative is *not* divided by k, so it is that of the sum over outputs: as in scikit-learn (its issue
+    8349), so that learning rates have the same effect.
     """
 
     name = "squared_error"
@@ -237,7 +237,7 @@ class SquaredError(_TargetsOfOutputShape):
 
 @dataclass(frozen=True)
 class HalfPoisson(_TargetsOfOutputShape):
-    """Half the Poisson deviance, y log(y / p) - y + p, summed over outputs; y (n, k) >= 0, p > 0."""
+    """Half the Poisson deviance, `y log(y / p) - y + p`, summed over outputs; y (n, k) >= 0, p > 0."""
 
     name = "poisson"
     canonical_activation = "exp"

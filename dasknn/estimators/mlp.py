@@ -1,4 +1,4 @@
-"""What scikit-learn's classifier and regressor have in common, for Dask data too."""
+"""The base class of the classifier and the regressor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -24,7 +24,7 @@ from dasknn.cluster.executor import MAX_FAULTS
 from dasknn.cluster.origins import Placed
 from dasknn.data import inputs, partitions, targets
 from dasknn.data.columns import check_columns, validated
-from dasknn.data.targets import ClassWeights
+from dasknn.data.targets import ClassSummary, ClassWeights, NumberSummary, TargetEncoder
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob, WarmUp
 from dasknn.estimators import conversion
@@ -40,14 +40,14 @@ from dasknn.strategies import GradientAveraging, Strategy, auto
 from dasknn.training import prediction
 from dasknn.training.datasets import score_parts
 from dasknn.training.fit import Columns
-from dasknn.training.prediction import Predictor
+from dasknn.training.prediction import Predictor, Score
 
-# Attributes that say what was learned of the data, besides the weights. _numbered: columns named by integers.
+# Attributes that describe the data of fit. _numbered: columns that are named by integers.
 _OF_THE_DATA = ("n_features_in_", "feature_names_in_", "_numbered", "target_name_", "classes_")
 
 
 def takes_steps(estimator) -> bool:
-    """Return whether the solver trains on mini-batches; AttributeError, in scikit-learn's words, if not."""
+    """Return True if the solver trains on mini-batches. AttributeError, as in scikit-learn: it does not."""
     if estimator.solver == "lbfgs":
         raise AttributeError(
             f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
@@ -56,7 +56,7 @@ def takes_steps(estimator) -> bool:
 
 
 class BaseMLP(Placed, BaseEstimator):
-    """What the classifier and the regressor share."""
+    """Multi-layer perceptron: what the classifier and the regressor share."""
 
     _parameter_constraints: ClassVar[dict] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -101,23 +101,23 @@ class BaseMLP(Placed, BaseEstimator):
         for name, value in parameters.items():
             setattr(self, name, value)
 
-    # --- what the two differ in --------------------------------------------------------------------
+    # --- differences between the two ---------------------------------------------------------------
 
-    _metric: Any
-
-    @abstractmethod
-    def _loss(self, encoder) -> SklearnLoss:
-        """Return the loss for targets that this encoder makes."""
+    _metric: type[Score]
 
     @abstractmethod
-    def _summarize(self):
-        """Return the class of `targets` that summarizes parts of y."""
+    def _loss(self, encoder: TargetEncoder) -> SklearnLoss:
+        """Return the loss for targets of this encoder."""
 
     @abstractmethod
-    def _learn_targets(self, summary, dtype: str, incremental: bool) -> Any:
-        """Return the encoder of y; set the attributes that come from y. ValueError: y does not fit."""
+    def _summarize(self) -> type[ClassSummary] | type[NumberSummary]:
+        """Return the class that summarizes parts of y."""
 
-    def _class_weights(self, summary, encoder, incremental: bool) -> ClassWeights | None:
+    @abstractmethod
+    def _learn_targets(self, summary, dtype: str, is_partial: bool) -> TargetEncoder:
+        """Return the encoder of y; set the attributes that describe y. ValueError: y does not fit."""
+
+    def _class_weights(self, summary, encoder: TargetEncoder, is_partial: bool) -> ClassWeights | None:
         """Return the weights of classes, if there are any."""
         return None
 
@@ -137,37 +137,59 @@ class BaseMLP(Placed, BaseEstimator):
         resume=False,
         max_faults=MAX_FAULTS,
     ):
-        """Train on X (n, p), y (n,) or (n, k) and sample_weight (n,) or None; return self.
+        """Fit the model to data.
 
-        Each may be a Dask array, dataframe or series, a numpy array, a pandas object, a list; X a scipy
-        sparse matrix. With Dask collections, or an explicit strategy, training runs on the cluster of
-        `self.client` or of the current client, else on Dask's local scheduler; plain data with
-        strategy="auto" trains in this process.
+        Dask collections, or an explicit strategy, train on the cluster of `self.client` or of the current
+        client, else on Dask's local scheduler. Plain data with strategy="auto" trains in this process.
 
-        X_val, y_val and, if there are any, sample_weight_val are scored after each epoch: accuracy, or R^2
-        for the regressor, goes into `validation_scores_` and, as "validation_score", into `history_` and what
-        callbacks hear; beside it goes "val_loss", the mean loss without the penalty. With early_stopping=True
-        they take the place of rows held out. In a Pipeline, transform_input=["X_val"] sends X_val through the
-        steps before. validation_data=(X, y) or (X, y, sample_weight) says the same in one.
+        Parameters
+        ----------
+        X : Dask array or dataframe, array, dataframe, sparse matrix or list, (n, p)
+        y : Dask array or series, array, series or list, (n,) or (n, k)
+        sample_weight : Dask array or series, array, series, list or None, (n,), default=None
+        X_val, y_val, sample_weight_val : as X, y and sample_weight, default=None
+            Rows to score after each epoch, instead of held-out rows. In a Pipeline,
+            transform_input=["X_val"] sends X_val through the steps before.
+        validation_data : (X, y) or (X, y, sample_weight), default=None
+            The same rows in one argument.
+        checkpoint : str, path, Checkpoint or None, default=None
+            A folder or fsspec URL, or a `dasknn.Checkpoint`, to which the whole training is written after
+            each epoch. The two newest files are kept.
+        resume : bool, default=False
+            Whether to resume from the newest undamaged file, with the same bits as a training that was not
+            interrupted. If there is none, training starts from the beginning.
+        max_faults : int, default=10
+            How many faults of the cluster (lost workers, failed attempts) may cost work before the last one
+            is raised. The history has the faults of each epoch.
 
-        checkpoint: a folder or fsspec URL to which the whole training is written after each epoch, or a
-        `dasknn.Checkpoint(path, every=...)`; the two newest files are kept. resume: go on from the newest
-        whole one, to the bits of a training that was never interrupted; where there is none, begin at the
-        beginning. With solver="lbfgs" training goes on from its weights, but to other bits: SciPy keeps the
-        curvature that it has gathered to itself.
+        Returns
+        -------
+        self
 
-        max_faults: how many faults of the cluster (workers lost, attempts that failed) may cost work before
-        training gives up with the last one. What happened in an epoch is in history_[epoch]["faults"].
+        Raises
+        ------
+        ValueError
+            Before training: data that cannot be trained on (a PartitionError names the partition), or a
+            checkpoint of a training with other settings or data.
+        FileExistsError
+            The folder holds checkpoints, and resume is False.
+        ModelFileError
+            All checkpoints in the folder are damaged.
+        NonFiniteLossError
+            Training diverges.
 
-        Raises ValueError (or its kind, PartitionError) for data that cannot be trained on, before training
-        begins (so for a checkpoint of a training with other settings or data; it says which), FileExistsError
-        for a folder that holds checkpoints without resume, ModelFileError where all of them are damaged, and
-        NonFiniteLossError when training diverges.
+        Notes
+        -----
+        Scores of validation rows are in `validation_scores_`. `history_`, and the logs of callbacks, have
+        them as "validation_score", beside "val_loss", the mean loss without the penalty.
+
+        With solver="lbfgs", a resumed training has other bits: SciPy's estimate of the curvature is not in
+        checkpoints, and is built up again.
         """
         if X_val is not None or y_val is not None or sample_weight_val is not None:
             validation_data = one_validation(validation_data, X_val, y_val, sample_weight_val)
-        keeper = checkpoints.begin(checkpoint, resume)
-        return self._fit(X, y, sample_weight, validation_data, max_faults=max_faults, keeper=keeper)
+        found = checkpoints.begin(checkpoint, resume)
+        return self._fit(X, y, sample_weight, validation_data, checkpoints=found, max_faults=max_faults)
 
     def _fit(
         self,
@@ -175,15 +197,16 @@ class BaseMLP(Placed, BaseEstimator):
         y,
         sample_weight=None,
         validation_data=None,
-        incremental=False,
-        max_faults=MAX_FAULTS,
-        keeper: Checkpoints | None = None,
-    ):
+        *,
+        is_partial: bool = False,
+        checkpoints: Checkpoints | None = None,
+        max_faults: int = MAX_FAULTS,
+    ) -> Self:
         self._validate_params()
-        self._check_settings(validation_data, incremental)
-        is_continued = self.__sklearn_is_fitted__() and (self.warm_start or incremental)
+        self._check_settings(validation_data, is_partial)
+        is_continued = self.__sklearn_is_fitted__() and (self.warm_start or is_partial)
         if not is_continued:
-            # Until this fit has trained an epoch, nothing is fitted.
+            # Until this fit has trained an epoch, the model is not fitted.
             self.__dict__.pop("_members", None)
         data = Columns(*inputs.admit(X, y, sample_weight))
         validation = None if validation_data is None else Columns(*inputs.admit(*validation_data))
@@ -192,9 +215,9 @@ class BaseMLP(Placed, BaseEstimator):
             data,
             validation,
             None if self.strategy == "auto" else strategies.get(self.strategy),
-            keeper,
+            checkpoints,
             max_faults,
-            is_partial=incremental,
+            is_partial=is_partial,
             is_continued=is_continued,
         ).run()
         return self
@@ -202,7 +225,7 @@ class BaseMLP(Placed, BaseEstimator):
     def _connect(self, distributed: bool, data: tuple, max_faults: int = MAX_FAULTS):
         return connect(self.client, distributed, max_faults, workers=self.workers, data=data)
 
-    def _check_settings(self, validation_data, incremental: bool) -> None:
+    def _check_settings(self, validation_data, is_partial: bool) -> None:
         self._hidden_sizes()
         for callback in cb.as_list(self.callbacks):
             if isinstance(callback, cb.ModelCheckpoint):
@@ -210,7 +233,7 @@ class BaseMLP(Placed, BaseEstimator):
                 if callback.save_weights_only:
                     raise ValueError(
                         f"{type(self).__name__} is saved as a whole, received "
-                        "ModelCheckpoint(save_weights_only=True). Leave it out."
+                        "ModelCheckpoint(save_weights_only=True). Leave save_weights_only out."
                     )
         if validation_data is not None and len(validation_data) not in (2, 3):
             raise ValueError(
@@ -218,8 +241,11 @@ class BaseMLP(Placed, BaseEstimator):
                 f"{len(validation_data)} items."
             )
         if self.solver == "lbfgs" and self.transport == auto.PEER:
-            raise ValueError("solver='lbfgs' goes through the client, received transport='peer'. Use 'auto'.")
-        if incremental and self.early_stopping:
+            raise ValueError(
+                "solver='lbfgs' averages gradients through the client, received transport='peer'. Use "
+                "transport='auto'."
+            )
+        if is_partial and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
 
     def _hidden_sizes(self) -> list[int]:
@@ -231,7 +257,7 @@ class BaseMLP(Placed, BaseEstimator):
 
     def _network(self, encoder, dtype: str) -> Network:
         loss = self._loss(encoder)
-        # scikit-learn draws the biases, too, and takes a smaller bound for logistic units.
+        # As in scikit-learn, biases are drawn, too, and logistic units have a smaller bound.
         glorot = VarianceScaling(1 / 3 if self.activation == "logistic" else 1.0, "fan_avg", "uniform")
         units = [(size, self.activation) for size in self._hidden_sizes()]
         units.append((encoder.n_outputs, loss.canonical_activation))
@@ -241,7 +267,7 @@ class BaseMLP(Placed, BaseEstimator):
         return Network(self.n_features_in_, layers, loss, dtype)
 
     def _choose_by_rules(self, sizes: auto.Sizes) -> tuple[Strategy, str]:
-        """Return what strategy='auto' is for Dask data, and why."""
+        """Return the strategy for strategy='auto' and Dask data, and the reason for it."""
         transport = auto.TASKS if self.transport == auto.TASKS else auto.PEER
         return auto.choose_strategy(sizes, transport)
 
@@ -251,7 +277,7 @@ class BaseMLP(Placed, BaseEstimator):
         return auto.choose_transport(strategy, sizes) if self.transport == "auto" else self.transport
 
     def _job(self, sizes: auto.Sizes, seed: int) -> TrainingJob:
-        """Return the job; a batch that grows with the number of replicas takes a larger learning rate."""
+        """Return the job; if the batch grows with the number of replicas, so does the learning rate."""
         network, n_rows, replicas, batch_size = sizes
         factor = 1.0
         if self.batch_size == "auto" and batch_size is not None:
@@ -309,7 +335,7 @@ class BaseMLP(Placed, BaseEstimator):
         check_is_fitted(self)
         members = self._members
         if len(members) == 1:
-            # coefs_ and intercepts_ are the truth, since scikit-learn's users change them.
+            # From coefs_ and intercepts_, since users of scikit-learn change them.
             parts = [*self.coefs_, *self.intercepts_]
             members = np.concatenate([np.ravel(part) for part in parts])[np.newaxis]
         return Predictor(self._network_, members, self._encoder)
@@ -334,11 +360,11 @@ class BaseMLP(Placed, BaseEstimator):
         require_targets(self, y)
         parts = partitions.parts(X, y, sample_weight)
         names = list(X.columns) if partitions.is_dataframe(X) else None
-        with self._connect(True, (X, y, sample_weight)) as tasks:
-            return score_parts(tasks, self._metric, predictor, parts, names).result()
+        with self._connect(True, (X, y, sample_weight)) as executor:
+            return score_parts(executor, self._metric, predictor, parts, names).result()
 
     @property
-    def members_(self) -> list:
+    def members_(self) -> list[Self]:
         """The members of an ensemble, each a fitted estimator; one network is its own only member."""
         predictor = self._predictor()
         return [
@@ -346,12 +372,12 @@ class BaseMLP(Placed, BaseEstimator):
             for member in predictor.members
         ]
 
-    def _member(self, predictor: Predictor):
+    def _member(self, predictor: Predictor) -> Self:
         member = clone(self).set_params(strategy="auto", replicas=None)
         for name in (*_OF_THE_DATA, "n_iter_", "t_"):
             if hasattr(self, name):
                 setattr(member, name, getattr(self, name))
-        # What is known of the ensemble's losses is their mean over members.
+        # Losses of the ensemble are means over members, so a member's own are not known.
         member.history_, member.loss_curve_, member.best_loss_ = [], [], float("inf")
         member.replicas_, member.strategy_, member.interrupted_ = 1, None, self.interrupted_
         member.transport_, member.strategy_reason_ = self.transport_, "a member of an ensemble"
@@ -361,18 +387,38 @@ class BaseMLP(Placed, BaseEstimator):
     # --- other forms -------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the fitted model to one safetensors file; `dasknn.load` reads it.
+        """Write the fitted model to one safetensors file, which `dasknn.load` reads.
 
-        The optimizer's state is not in it: partial_fit of a loaded model begins with a new one. ValueError: a
-        path that ends as a file of Keras's.
+        The file does not hold the optimizer's state: partial_fit of a loaded model begins with a new one.
+
+        Parameters
+        ----------
+        path : str, path or fsspec URL
+
+        Raises
+        ------
+        NotFittedError
+            The model is not fitted.
+        ValueError
+            The path ends in `.keras` or `.h5`, as Keras's files do.
         """
         check_path(os.fspath(path))
         safetensors_file.write(path, *conversion.parts_of(self))
 
     def to_sklearn(self):
-        """Return a fitted estimator of scikit-learn with the same predictions, for tools that expect one.
+        """Convert the model to scikit-learn's estimator, for tools that expect one.
 
-        Its parameters are those that scikit-learn knows. ValueError: an ensemble, which has none.
+        Returns
+        -------
+        sklearn.neural_network.MLPClassifier or MLPRegressor
+            Fitted, with the same predictions, and with those parameters that scikit-learn has.
+
+        Raises
+        ------
+        NotFittedError
+            The model is not fitted.
+        ValueError
+            The model is an ensemble, which scikit-learn does not have.
         """
         return conversion.to_sklearn(self)
 
@@ -382,8 +428,8 @@ class BaseMLP(Placed, BaseEstimator):
     def __getattr__(self, name):
         if name in ("coefs_", "intercepts_") and "_members" in vars(self):
             raise AttributeError(
-                f"An ensemble of {len(self._members)} members has no {name} of its own: each member "
-                "has. Predictions are the mean of theirs."
+                f"An ensemble of {len(self._members)} members has no {name} of its own; each of its members_ "
+                "has, and its predictions are the mean of theirs."
             )
         return super().__getattribute__(name)
 

@@ -1,4 +1,4 @@
-"""Fitted estimators in files, and as copies of scikit-learn's."""
+"""Fitted estimators from files, and from scikit-learn's estimators."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dasknn.saving import schema
 def from_parts(
     description: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: str | os.PathLike
 ) -> MLPClassifier | MLPRegressor:
-    """Return the fitted model that these are the parts of. ModelFileError, naming the path: another kind."""
+    """Return the fitted model with these parts. ModelFileError, which names the path: another kind."""
     kinds = {kind.__name__: kind for kind in (MLPClassifier, MLPRegressor)}
     kind = kinds.get(str(description.get("kind")))
     if kind is None or "members" not in arrays:
@@ -38,11 +38,26 @@ def from_parts(
 
 
 def from_sklearn(estimator) -> MLPClassifier | MLPRegressor:
-    """Return a model with the weights of a fitted scikit-learn MLPClassifier or MLPRegressor.
+    """Convert a fitted MLP of scikit-learn to a model of dasknn.
 
-    Of its optimizer nothing is kept: partial_fit begins with a new one.
+    The optimizer's state is not converted: partial_fit begins with a new one.
 
-    TypeError: another estimator. NotFittedError: one that is not fitted.
+    Parameters
+    ----------
+    estimator : sklearn.neural_network.MLPClassifier or MLPRegressor
+        A fitted estimator.
+
+    Returns
+    -------
+    MLPClassifier or MLPRegressor
+        Fitted, with the same weights and predictions.
+
+    Raises
+    ------
+    TypeError
+        Another kind of estimator.
+    NotFittedError
+        The estimator is not fitted.
     """
     for kind in (MLPClassifier, MLPRegressor):
         if isinstance(estimator, getattr(sklearn.neural_network, kind._twin)):

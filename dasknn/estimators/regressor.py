@@ -19,8 +19,127 @@ from dasknn.estimators.scores import R2
 class MLPRegressor(RegressorMixin, BaseMLP):
     """Multi-layer perceptron regressor: scikit-learn's, for data on a Dask cluster too.
 
-    loss : {'squared_error', 'poisson'}, default='squared_error'. The other parameters and attributes are
-    those of MLPClassifier, but for `class_weight` and `classes_`.
+    Parameters
+    ----------
+    loss : {'squared_error', 'poisson'}, default='squared_error'
+        Loss to minimize.
+    hidden_layer_sizes : array-like of int, default=(100,)
+        Units of each hidden layer.
+    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
+        Activation of the hidden layers.
+    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
+        Optimizer. 'lbfgs' uses all rows in each iteration; an iteration counts as an epoch.
+    alpha : float, default=0.0001
+        Strength of the L2 penalty.
+    batch_size : int, 'auto' or 'full', default='auto'
+        Rows of a step over all replicas; for an ensemble, of a step of each member. 'auto': 200, or all rows
+        if there are fewer. On Dask data, in epochs of more than 250 such steps, up to 200 per replica as long
+        as 250 steps remain; with averaged weights always 200 per replica. 'full': all rows, one step per
+        epoch.
+    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
+        Schedule of the learning rate, for solver='sgd'.
+    learning_rate_init : float, default=0.001
+        Initial learning rate. With batch_size='auto' it is the rate for 200 rows: a step of R times as many
+        rows uses R times the rate (solver='adam': the square root of R times), after a warm-up of one epoch.
+    power_t : float, default=0.5
+        Exponent of 'invscaling'.
+    max_iter : int, default=200
+        Most epochs, or iterations of lbfgs.
+    shuffle : bool, default=True
+        Whether rows are visited in a new order in each epoch.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the initial weights and of the order of rows.
+    tol : float, default=1e-4
+        Training stops if the loss has not fallen by tol for n_iter_no_change epochs (early_stopping: if the
+        score has not risen by tol). lbfgs: if no element of the gradient exceeds tol.
+    verbose : bool, int or None, default=None
+        True or 1: scikit-learn's lines. 2: a progress bar, also within an epoch and while data is loaded.
+        None: the bar for Dask data in terminals and notebooks, else nothing. Bars go to stderr. False or 0:
+        nothing.
+    warm_start : bool, default=False
+        Whether fit starts from the weights of the previous fit.
+    momentum : float, default=0.9
+        Momentum, for solver='sgd'.
+    nesterovs_momentum : bool, default=True
+        Whether the momentum is Nesterov's, for solver='sgd'.
+    early_stopping : bool, default=False
+        Whether the score on held-out rows decides when to stop, and which epoch's weights to keep. Held-out
+        rows of plain data are drawn as in scikit-learn, of Dask data from each partition in proportion; a
+        validation set that is passed to fit replaces them.
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out.
+    beta_1 : float, default=0.9
+        Decay of the first moment, for solver='adam'.
+    beta_2 : float, default=0.999
+        Decay of the second moment, for solver='adam'.
+    epsilon : float, default=1e-8
+        Added to the root of the second moment, for solver='adam'.
+    n_iter_no_change : int, default=10
+        See tol.
+    max_fun : int, default=15000
+        Most evaluations of the loss by solver='lbfgs'.
+    strategy : {'auto', 'gradients', 'weights', 'predictions'} or Strategy, default='auto'
+        What replicas average. 'auto': plain data trains in this process, Dask data by averaged gradients;
+        `strategy_reason_` says why. See `dasknn.strategies` for objects with settings.
+    replicas : int or None, default=None
+        Number of replicas that train side by side. For given partitions, replicas and random_state, results
+        have the same bits on any cluster. None: one for each thread of the cluster, as long as each replica
+        has 32 rows of a step, or ten steps if replicas take steps of their own.
+    transport : {'auto', 'peer', 'tasks'}, default='auto'
+        How averages travel: directly between workers, or as tasks through the scheduler. Results have the
+        same bits. 'auto': 'peer' for rounds shorter than 100 ms, if workers can connect to one another.
+    dtype : {'float32', 'float64'} or None, default=None
+        Dtype to compute in. None: float32 if X is, else float64.
+    callbacks : Callback, list of them or None, default=None
+        Called during training, in the process that called fit.
+
+    Attributes
+    ----------
+    coefs_ : list of arrays (n_inputs, units)
+        Weights of each layer. An ensemble has none.
+    intercepts_ : list of arrays (units,)
+        Biases of each layer. An ensemble has none.
+    members_ : list of estimators
+        The members of an ensemble, fitted; one network is its own only member.
+    loss_ : float
+        Mean training loss of the last epoch.
+    best_loss_ : float or None
+        Least mean training loss of an epoch; None with early stopping. lbfgs has none.
+    loss_curve_ : list of float
+        Mean training loss of each epoch. lbfgs has none.
+    history_ : list of dicts
+        One for each epoch: 'epoch', 'loss', 'learning_rate', 'n_samples', 'bytes_sent' between workers,
+        'seconds', 'rows_per_second', 'workers' with the seconds of each, 'faults', and scores.
+    n_iter_ : int
+        Number of epochs.
+    t_ : int
+        Number of rows seen in training.
+    validation_scores_ : list of float or None
+        R^2 on validation rows after each epoch.
+    best_validation_score_ : float or None
+        The best of them.
+    n_layers_ : int
+        Number of layers, with the inputs.
+    n_outputs_ : int
+        Number of outputs.
+    out_activation_ : str
+        Activation of the outputs.
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : array (n_features_in_,)
+        Names of the columns of X, if all are strings.
+    target_name_ : str
+        Name of y, if it is a series that has one.
+    interrupted_ : bool
+        Whether Ctrl-C ended training early.
+    replicas_ : int
+        Number of replicas.
+    strategy_ : Strategy or None
+        The strategy; None if training ran in this process.
+    strategy_reason_ : str
+        Why this strategy was used.
+    transport_ : {'process', 'tasks', 'peer'}
+        How averages travelled.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -97,20 +216,47 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     @available_if(takes_steps)
     def partial_fit(self, X, y, sample_weight=None):
-        """Train for one epoch on X (n, p), y and sample_weight, going on from what was learned; return self.
+        """Train for one epoch, starting from what was learned before.
 
-        Data as for fit. The optimizer goes on where it was, and the learning rate with it.
+        The optimizer and its learning rate continue, too.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            Data as for `fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Data that cannot be trained on (a PartitionError names the partition).
+        NonFiniteLossError
+            Training diverges.
         """
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._fit(X, y, sample_weight, is_partial=True)
 
     def predict(self, X, return_std=False):
-        """Return predictions for X (n, p): (n,), or (n, k) for several outputs.
+        """Predict the target of each row.
 
-        A numpy array for data in this process; for a Dask array a Dask array, for a Dask dataframe a
-        Dask series (several outputs: a dataframe), not yet computed.
+        Parameters
+        ----------
+        X : Dask array or dataframe, array, dataframe or sparse matrix, (n, p)
+        return_std : bool, default=False
+            Whether to return the standard deviation of the members' predictions, too. For an ensemble only.
 
-        return_std: of an ensemble, return (predictions, standard deviation of the members' predictions),
-        two of a kind. ValueError: one network, which has no such deviation.
+        Returns
+        -------
+        array (n,), or (n, k) for several outputs
+            For a Dask array a Dask array, for a Dask dataframe a Dask series (several outputs: a dataframe),
+            not yet computed. With return_std, a tuple of two: predictions and standard deviations.
+
+        Raises
+        ------
+        ValueError
+            return_std=True for one network, which has no such deviation.
         """
         columns = self._columns_of_outputs()
         if not return_std:
@@ -124,7 +270,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return tuple(self._part_of(both, first) for first in (0, self.n_outputs_))
 
     def _part_of(self, both, first: int):
-        """Return one output as a vector, several as a table, from columns side by side."""
+        """Return the columns of the outputs from `first` on: one as a vector, several as a table."""
         several = self.n_outputs_ > 1
         if not partitions.is_dataframe(both):
             return both[:, first : first + self.n_outputs_] if several else both[:, first]
@@ -134,7 +280,18 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return both[list(names)].rename(columns=names)
 
     def score(self, X, y, sample_weight=None):
-        """Return R^2 on X (n, p), y and sample_weight; Dask collections are scored where they are."""
+        """Score predictions by R^2; Dask collections are scored where they are.
+
+        Parameters
+        ----------
+        X : Dask array or dataframe, array, dataframe or sparse matrix, (n, p)
+        y : Dask array or series, array or series, (n,) or (n, k)
+        sample_weight : Dask array or series, array or series, or None, (n,), default=None
+
+        Returns
+        -------
+        float
+        """
         X, y, sample_weight = inputs.admit(X, y, sample_weight)
         if partitions.is_distributed(X, y, sample_weight):
             return self._score_where_data_is(X, y, sample_weight)
@@ -150,8 +307,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             if isinstance(self.loss, str):
                 raise
             raise InvalidParameterError(
-                f"{error} The first argument of MLPRegressor is its loss, as in scikit-learn. Name that of "
-                f"layers: MLPRegressor(hidden_layer_sizes={self.loss!r})."
+                f"{error} The first argument of MLPRegressor is its loss, as in scikit-learn. Pass layers by "
+                f"name: MLPRegressor(hidden_layer_sizes={self.loss!r})."
             ) from None
 
     def _loss(self, encoder):
@@ -160,7 +317,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def _summarize(self):
         return targets.NumberSummary
 
-    def _learn_targets(self, summary, dtype, incremental):
+    def _learn_targets(self, summary, dtype, is_partial):
         if self.loss == "poisson" and summary.least < 0:
             raise ValueError(f"loss='poisson' expects y >= 0, received {summary.least}.")
         return summary.encoder(dtype)

@@ -1,4 +1,4 @@
-"""Mergeable scores: sums over rows that add up over partitions, and are divided once at the end."""
+"""Scores as sums over rows, which add up over partitions and are divided once at the end."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from dasknn.training.prediction import Score
 
 @dataclass(frozen=True)
 class Accuracy(Score):
-    """Weighted share of rows whose prediction is right; in multi-label data, whose labels all are."""
+    """Weighted share of rows whose prediction is right: for multi-label data, whose labels all are."""
 
     total: float = 0.0
     weight: float = 0.0
 
     @classmethod
     def of(cls, y_true, y_pred, sample_weight=None) -> Accuracy:
-        """y_true, y_pred (n,) or (n, k) of labels; sample_weight (n,) or None."""
         right = np.asarray(y_true) == np.asarray(y_pred)
         if right.ndim == 2:
             right = right.all(axis=1)
@@ -31,7 +30,6 @@ class Accuracy(Score):
         return Accuracy(self.total + other.total, self.weight + other.weight)
 
     def result(self) -> float:
-        """Return the accuracy, in [0, 1]; NaN for no rows."""
         return self.total / self.weight if self.weight else float("nan")
 
 
@@ -39,8 +37,18 @@ class Accuracy(Score):
 class R2(Score):
     """Coefficient of determination, averaged over outputs.
 
-    Means and squared deviations are merged as in Chan, Golub and LeVeque (1979), so that a large mean
-    costs no digits. Fields are (k,) arrays, one entry an output.
+    Means and squared deviations are merged so that a large mean costs no digits.
+
+    Attributes
+    ----------
+    weight : float
+    mean, deviation, error : arrays (k,)
+        For each output: mean of the targets, sum of their squared deviations, sum of squared errors.
+
+    References
+    ----------
+    Chan, Golub and LeVeque (1979), "Updating formulae and a pairwise algorithm for computing sample
+    variances".
     """
 
     weight: float
@@ -50,7 +58,6 @@ class R2(Score):
 
     @classmethod
     def of(cls, y_true, y_pred, sample_weight=None) -> R2:
-        """y_true, y_pred (n,) or (n, k); sample_weight (n,) or None."""
         y = np.asarray(y_true, dtype=np.float64)
         y = y[:, np.newaxis] if y.ndim == 1 else y
         predicted = np.asarray(y_pred, dtype=np.float64).reshape(y.shape)
@@ -73,7 +80,10 @@ class R2(Score):
         )
 
     def result(self) -> float:
-        """Return R^2; NaN for no rows. As in scikit-learn, a constant target gives 1 or 0: exact or not."""
+        """Return R^2; NaN for no rows.
+
+        As in scikit-learn, a constant target gives 1 if predictions are exact, else 0.
+        """
         if not self.weight:
             return float("nan")
         constant = self.deviation == 0

@@ -11,11 +11,19 @@ from dasknn.callbacks import Callback, check_weights
 class Patience(Callback):
     """scikit-learn's rule for stopping, and for its "adaptive" learning rate.
 
-    A count goes up whenever the loss does not fall by more than tol below the best so far; when it
-    exceeds n_iter_no_change, training stops, or the learning rate is divided by 5 until it is at most 1e-6.
+    If the loss has not fallen by more than tol below the best one for more than n_iter_no_change epochs,
+    training stops; an adaptive learning rate is divided by 5 instead, until it is at most 1e-6.
 
-    early_stopping: look at the validation score instead, which must rise; in the end the weights of the
-    best epoch are restored. So, as in scikit-learn, a training that diverges goes on, with scores of NaN.
+    Parameters
+    ----------
+    tol : float
+    n_iter_no_change : int or inf
+    adaptive : bool
+    verbose : bool
+        Whether to print scikit-learn's line when training stops.
+    early_stopping : bool, default=False
+        Watch the validation score, which must rise, instead of the loss, and restore the weights of the best
+        epoch at the end. As in scikit-learn, a training that diverges then continues, with scores of NaN.
     """
 
     def __init__(
@@ -33,11 +41,11 @@ class Patience(Callback):
 
     @property
     def outlives_nonfinite_loss(self):  # type: ignore[override]
-        """See Callback: weights of a good epoch come back in the end."""
+        """True with early stopping, which restores the weights of a good epoch; else None."""
         return True if self.early_stopping else None
 
-    def go_on_from(self, earlier: Patience) -> None:
-        """Take over what an earlier training had counted."""
+    def resume_from(self, earlier: Patience) -> None:
+        """Continue the count of an earlier training."""
         self.count = earlier.count
         self.best_loss, self.best_score = earlier.best_loss, earlier.best_score
         self.best_params = earlier.best_params
@@ -62,7 +70,7 @@ class Patience(Callback):
         self.count = self.count + 1 if worse else 0
         if self.count > self.n_iter_no_change:
             what = "Validation score" if self.early_stopping else "Training loss"
-            self._lose_patience(
+            self._slow_down_or_stop(
                 f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
                 "consecutive epochs."
             )
@@ -71,7 +79,7 @@ class Patience(Callback):
         if self.early_stopping:
             self.training.state = replace(self.training.state, params=self.best_params)
 
-    def _lose_patience(self, message):
+    def _slow_down_or_stop(self, message: str) -> None:
         rate = self.training.learning_rate
         if self.adaptive and rate > 1e-6:
             self.training.learning_rate = rate / 5
@@ -85,7 +93,7 @@ class Patience(Callback):
 
 
 class InverseScaling(Callback):
-    """scikit-learn's "invscaling": learning_rate_init / (t + 1) ** power_t, t rows seen so far."""
+    """scikit-learn's "invscaling": `learning_rate_init / (t + 1) ** power_t` after t rows."""
 
     def __init__(self, learning_rate_init: float, power_t: float, rows_seen: int = 0):
         self.learning_rate_init = learning_rate_init

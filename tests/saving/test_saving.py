@@ -267,7 +267,7 @@ def test_what_a_model_cannot_be_saved_as_is_refused_before_it_is_trained(digits,
     with pytest.raises(ValueError, match=r"received ModelCheckpoint\(save_weights_only=True\)"):
         fit(MLPClassifier(), filepath=tmp_path / "m.safetensors", save_weights_only=True)
     for name in ("m-{epoch}.keras", "m.weights.h5"):
-        with pytest.raises(ValueError, match=r"'model\.safetensors', which is the form"):
+        with pytest.raises(ValueError, match=r"'model\.safetensors', since estimators are saved"):
             fit(MLPClassifier(), filepath=tmp_path / name)
     for name, weights in (("m.txt", False), ("m.weights.h5", False), ("m.keras", True)):
         with pytest.raises(ValueError, match="Expected a path that ends in"):
