@@ -1,9 +1,9 @@
-"""A fit of Keras's API: what it adds to `training.fit`."""
+"""A fit of Keras's API: its steps of `training.fit`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from dasknn.data.columns import names_of
 from dasknn.engine import updater
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob, TrainState
-from dasknn.models.arguments import TARGET_NAMES, flat_columns, lines_of, report
+from dasknn.models.arguments import TARGET_NAMES, FitArguments, flat_columns, lines_of, report
 from dasknn.models.layer_stack import DTYPE
 from dasknn.models.targets import LabelWeights, LossEncoder
 from dasknn.saving import schema
@@ -29,32 +29,16 @@ from dasknn.training.fit import Choice, Columns, Fit, Targets, read_partitions
 from dasknn.training.loop import Hooks, Training
 from dasknn.training.prediction import Evaluation, Predictor
 
-# Where the rules choose, a replica has at least so many rows of a step.
+# Least rows of a step for each replica, if the number of replicas is left to the rule.
 _LEAST_ROWS_OF_STEP = 8
-# What checkpoints keep, besides the training.
+# Checkpoints keep the origin of the seeds of later fits.
 _KEPT = schema.record({"seed": schema.optional(schema.integer(0, 2**128)), "n_fits": schema.integer()})
-
-
-@dataclass(frozen=True)
-class FitArguments:
-    """Checked arguments of `Sequential.fit`, with Keras's names and meanings."""
-
-    batch_size: int
-    epochs: int
-    verbose: Any
-    callbacks: list[cb.Callback]
-    validation_split: float
-    shuffle: bool
-    class_weight: Any
-    initial_epoch: int
-    steps_per_epoch: int | None
-    validation_freq: Any
 
 
 def read_rows(
     executor: Executor, encoder: LossEncoder, data: Columns, n_parts: int, verbose: Any
 ) -> RowsOnWorkers:
-    """Return rows whose x is ready, cast and checked. ValueError: no y; PartitionError: bad data."""
+    """Load rows, given x as `Sequential._ready` returned it. ValueError: no y. PartitionError: bad data."""
     if data.y is None:
         raise ValueError("Expected y, an array of targets, received None.")
     y, sample_weight = (flat_columns(column) for column in inputs.admit(*data[1:], names=TARGET_NAMES))
@@ -81,7 +65,7 @@ class SequentialFit(Fit):
         self.arguments = arguments
         self.in_process = LocalExecutor()
         self.first_epoch = arguments.initial_epoch
-        self._says_replicas = replicas is not None
+        self._chose_replicas = replicas is not None
         self._summary: Any = None
         self._held_out_summary: Any = None
 
@@ -137,7 +121,7 @@ class SequentialFit(Fit):
 
     def sizes(self, n_rows: int, network: Network) -> auto.Sizes:
         replicas = self.replicas or self.n_parts
-        if not self._says_replicas:
+        if not self._chose_replicas:
             replicas = min(replicas, n_rows)
         return auto.Sizes(network, n_rows, replicas, min(self.arguments.batch_size, n_rows))
 
@@ -148,12 +132,12 @@ class SequentialFit(Fit):
             fits = isinstance(strategy, GradientAveraging) and transport != auto.TASKS
             if is_synchronized and not fits:
                 raise ValueError(
-                    "BatchNormalization(synchronized=True) needs averaged gradients and the peer transport, "
+                    "BatchNormalization(synchronized=True) needs averaged gradients and transport='peer', "
                     f"received {strategy} and transport={transport!r}. Leave synchronized out."
                 )
-            return strategy, f"{strategy.name}: asked for by the scope it was {self.model._scoped} in"
+            return strategy, f"{strategy.name}: the model was {self.model._scoped} in its scope"
         if is_synchronized:
-            return GradientAveraging(), "gradients: a layer is synchronized, step by step"
+            return GradientAveraging(), "gradients: a layer is synchronized in each step"
         return auto.choose_strategy(sizes, auto.TASKS if transport == auto.TASKS else auto.PEER)
 
     @property
@@ -211,13 +195,13 @@ class SequentialFit(Fit):
             publish=model._take,
             params={"epochs": arguments.epochs, "steps": self._n_steps, "verbose": arguments.verbose},
             settings=settings,
-            # What the seeds of later fits come from.
+            # The seeds of later fits are derived from these.
             kept={"seed": model._seed, "n_fits": model._n_fits},
             check_kept=_KEPT,
         )
 
     def _validator(self, held_out: Rows) -> Callable[[TrainState], dict[str, float]]:
-        """Return a function of the state that gives the logs of validation, in the epochs that have any."""
+        """Return a function of the state that returns the logs of validation, in the epochs that have any."""
         assert isinstance(held_out, RowsOnWorkers)
         model, freq = self.model, self.arguments.validation_freq
         metric_set = model._metric_set(self._held_out_summary)
@@ -252,15 +236,16 @@ class SequentialFit(Fit):
         optimizer = training.transport.job.optimizer
         model._take(state)
         if optimizer.use_ema and state.params.ndim == 1:
-            # As in Keras, what training ends with are the averages.
+            # As in Keras, the model has the averages when training has ended.
             average = updater.averages(optimizer, state.params, state.slots, targets.network.variables)
             model._members = average[np.newaxis]
 
 
 def continued(model: Any, state: TrainState) -> TrainState:
-    """Return a fresh state with what an earlier fit of the model left, where that goes with this one.
+    """Return a fresh state with the weights, optimizer's state and rate of an earlier fit of the model.
 
-    ValueError: the model is an ensemble of another number of networks.
+    The optimizer's state is new if the strategy arranges it differently. ValueError: the model is an ensemble
+    of another number of networks.
     """
     members, earlier = model._members, model._slots
     if state.params.shape == members.shape or state.params.ndim == len(members) == 1:
@@ -268,13 +253,13 @@ def continued(model: Any, state: TrainState) -> TrainState:
     elif len(members) > 1:
         raise ValueError(
             f"This model is an ensemble of {len(members)} networks, received a strategy for "
-            f"{len(np.atleast_2d(state.params))}. Keep strategy and replicas."
+            f"{len(np.atleast_2d(state.params))}. Use the same strategy and replicas as before."
         )
     if model._rate is not None:
         state = replace(state, learning_rate=model._rate)
     if earlier is None or earlier.ndim != state.slots.ndim:
         return state
-    # Another strategy may have a slot of its own behind those of the optimizer.
+    # Strategies may have slots of their own behind the optimizer's.
     slots = state.slots.copy()
     n_slots = min(earlier.shape[-2], slots.shape[-2])
     slots[..., :n_slots, :] = earlier[..., :n_slots, :]

@@ -2,11 +2,11 @@
 
     model.keras        a zip archive
       metadata.json      version of Keras, date
-      config.json        layers, and what the model was compiled with: the form of `configs`
+      config.json        layers and arguments of `compile`, in the form of `saving.serialization`
       model.weights.h5   HDF5: layers/dense_1/vars/0 ..., optimizer/vars/0 ...
 
-Groups of layers are named by their class and a number, in order; names of layers do not count. Nothing that a
-file holds is executed, and no array is made that is larger than the file itself.
+Groups are named by the class of their layer and a number, in order; names of layers do not matter. Reading a
+file executes nothing, and allocates no array larger than the file itself.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from dasknn.saving import schema, storage
 from dasknn.saving.serialization import snake_case
 from dasknn.schedules import LearningRateSchedule
 
-# The version whose files ours are compared with; Keras does not look at it. Older ones order the variables of
-# Nadam, and of averages with accumulated gradients, differently.
+# The version that tests compare files with; Keras ignores it. In older versions the variables of Nadam, and
+# of averages with accumulated gradients, have another order.
 _KERAS_VERSION = "3.15.1"
 _CONFIG, _WEIGHTS, _PICKLES = "config.json", "model.weights.h5", "model.weights.npz"
 _METADATA, _COLUMNS = "metadata.json", "columns"
-# HDF5 as Keras writes it has no checksums, and its library may crash on damaged files. So what we write has
-# one behind its end, where HDF5 does not look. Archives have those of zip.
+# HDF5 as Keras writes it has no checksum, and its library may crash on damaged files. So a weight file has
+# one behind its end, which HDF5 ignores. Archives have the checksums of zip.
 _SEAL = b"\ndasknn sha256 "
 _SEALED = len(_SEAL) + 64
-# Keras compresses nothing. A part of an archive that others have compressed may be so many times as large as
-# the archive, or that large.
+# Keras compresses nothing, but others may. A part of an archive may be this many times as large as the
+# archive, or this many bytes large.
 _MOST_EXPANSION, _SMALL_BYTES = 4, 2**20
 _REMEDY = "Save the model again."
-# From so many updates on, Nadam's product is 0 in float32 for any beta_1 up to 0.9999.
+# After this many updates, Nadam's product is 0 in float32 for any beta_1 up to 0.9999.
 _MOST_FACTORS = 2_000_000
 
 #: Class and name of a layer.
@@ -52,11 +52,18 @@ Names = Sequence[tuple[str, str]]
 
 
 class KerasFile(NamedTuple):
-    """What a file holds.
+    """Content of a file.
 
-    config: the model in Keras's form; {} in a file of weights. weights: arrays by the name of their layer, in
-    Keras's order. optimizer: Keras's variables of the optimizer, in order; none if it was not kept. columns:
-    names of the columns that the model was fitted to, None for an array's.
+    Attributes
+    ----------
+    config : dict
+        The model in Keras's form; empty for a file of weights.
+    weights : dict of lists of arrays
+        Weights by the name of their layer, in Keras's order.
+    optimizer : list of arrays
+        Keras's variables of the optimizer, in order; empty if they were not kept.
+    columns : list of str or None
+        Names of the columns that the model was fitted to; None if it was fitted to an array.
     """
 
     config: dict[str, Any]
@@ -69,13 +76,13 @@ class KerasFile(NamedTuple):
 
 
 def write(path: str | os.PathLike, file: KerasFile) -> None:
-    """Write a `.keras` file, as a whole or not at all. ImportError: no h5py."""
+    """Write a `.keras` file, completely or not at all. ImportError: h5py is not installed."""
     metadata: dict[str, Any] = {
         "keras_version": _KERAS_VERSION,
         "date_saved": f"{datetime.now():%Y-%m-%d@%H:%M:%S}",
     }
     if file.columns is not None:
-        # Keras reads nothing of the metadata.
+        # Keras does not read the metadata.
         metadata[_COLUMNS] = file.columns
     weights = _to_h5(file, _names_in(file.config))
     buffer = io.BytesIO()
@@ -87,7 +94,10 @@ def write(path: str | os.PathLike, file: KerasFile) -> None:
 
 
 def write_weights(path: str | os.PathLike, file: KerasFile, names: Names) -> None:
-    """Write a `.weights.h5` file, as a whole or not at all; names: of all layers. ImportError: no h5py."""
+    """Write a `.weights.h5` file, completely or not at all, for layers with these names.
+
+    ImportError: h5py is not installed.
+    """
     data = bytes(_to_h5(file, names))
     storage.write(path, data + _seal(data))
 
@@ -115,7 +125,7 @@ def _write_variables(h5, where: str, name: str, arrays: Sequence[np.ndarray]) ->
 
 
 def _groups(names: Names) -> list[str]:
-    """Return Keras's names for the groups of layers: dense, dense_1, dense_2, ..."""
+    """Return Keras's names of the groups of layers: dense, dense_1, dense_2, ..."""
     seen: dict[str, int] = {}
     found = []
     for class_name, _ in names:
@@ -133,7 +143,7 @@ _CONFIGURED = schema.record({"config": _LAYERS}, others=schema.anything)
 
 
 def _names_in(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return class and name of the layers in a configuration. ModelFileError: not that of a Sequential."""
+    """Return class and name of the layers in a configuration. ModelFileError: it is not of a Sequential."""
     if not isinstance(config, Mapping) or config.get("class_name") != "Sequential":
         kind = config.get("class_name") if isinstance(config, Mapping) else type(config).__name__
         raise ModelFileError(f"Expected a Sequential model, received {kind!r}: dasknn has no other.")
@@ -143,7 +153,7 @@ def _names_in(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     for place, (_, name) in enumerate(names):
         schema.text(name, f"layers[{place}].config.name")
     if len({name for _, name in names}) < len(names):
-        raise ModelFileError(f"Expected another name for each layer, received {[name for _, name in names]}.")
+        raise ModelFileError(f"Expected unique names of layers, received {[name for _, name in names]}.")
     return names
 
 
@@ -151,12 +161,26 @@ def _names_in(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def read(path: str | os.PathLike, names: Names | None = None) -> KerasFile:
-    """Return what a `.keras` file holds.
+    """Read a `.keras` file.
 
-    names: of the layers that take its weights; None: those that it describes.
+    Parameters
+    ----------
+    path : str, path or fsspec URL
+    names : sequence of (class, name) or None, default=None
+        Layers that will have the weights. None: the layers that the file describes.
 
-    FileNotFoundError: no such file. ModelFileError: a file that is damaged, or not one of Keras 3's, or holds
-    another model than a Sequential. ImportError: no h5py.
+    Returns
+    -------
+    KerasFile
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ModelFileError
+        The file is damaged, is not one of Keras 3, or holds another model than a Sequential.
+    ImportError
+        h5py is not installed.
     """
     path, data = _read(path)
     _import_h5py()
@@ -170,12 +194,12 @@ def read(path: str | os.PathLike, names: Names | None = None) -> KerasFile:
 
 
 def read_weights(path: str | os.PathLike, names: Names) -> KerasFile:
-    """Return what a `.weights.h5` file holds for a model with such layers; see `read` for errors."""
+    """Read a `.weights.h5` file for a model with such layers; raises the errors of `read`."""
     path, data = _read(path)
     _import_h5py()
     with schema.refusing(path, "a .weights.h5 file of Keras 3", _REMEDY):
         if data[-_SEALED:].startswith(_SEAL) and _seal(data[:-_SEALED]) != data[-_SEALED:]:
-            raise ModelFileError("Its checksum does not fit: it is damaged. Save the weights again.")
+            raise ModelFileError("Its checksum is wrong, so it is damaged. Save the weights again.")
         return KerasFile({}, *_from_h5(data, names))
 
 
@@ -188,7 +212,7 @@ def _read(path: str | os.PathLike) -> tuple[str, bytes]:
 
 
 def _columns(archive: zipfile.ZipFile, size: int) -> list[str] | None:
-    """Return the names of columns that a file of ours keeps; Keras's has none."""
+    """Return the names of columns that dasknn keeps in a file; None in a file of Keras."""
     if _METADATA not in archive.namelist():
         return None
     metadata = schema.parse(_part(archive, _METADATA, size))
@@ -198,13 +222,13 @@ def _columns(archive: zipfile.ZipFile, size: int) -> list[str] | None:
 
 
 def _part(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
-    """Return a part of an archive; its checksum has been compared."""
+    """Return a part of an archive, after checking its size; zipfile checks its checksum."""
     names = archive.namelist()
     if name not in names:
         if _PICKLES in names:
             raise ModelFileError(
-                f"Expected {_WEIGHTS}, received {_PICKLES}, which holds pickles, and those could execute "
-                "anything. Save the model with weights in HDF5, as Keras does by default."
+                f"Expected {_WEIGHTS}, received {_PICKLES}, whose pickles could execute anything. Save the "
+                "model with weights in HDF5, as Keras does by default."
             )
         raise ModelFileError(f"Expected {name} in the archive, received {sorted(names)[:10]}.")
     part = archive.getinfo(name)
@@ -221,7 +245,7 @@ def _from_h5(data: bytes, names: Names) -> tuple[dict[str, list[np.ndarray]], li
             name: reader.variables(f"layers/{group}/vars")
             for (_, name), group in zip(names, groups, strict=True)
         }
-        # Layers that the file should not have are named by their group; those without weights do no harm.
+        # Unexpected layers are named by their group; those without weights are ignored.
         for group in reader.groups_in("layers"):
             if group not in groups and (found := reader.variables(f"layers/{group}/vars")):
                 weights[f"layers/{group}"] = found
@@ -229,9 +253,9 @@ def _from_h5(data: bytes, names: Names) -> tuple[dict[str, list[np.ndarray]], li
 
 
 class _Reader:
-    """Reads plain arrays of an HDF5 file, altogether no more bytes than the file has.
+    """Reads plain arrays of an HDF5 file, in total no more bytes than the file has.
 
-    Links and storage that lead out of the file are refused.
+    Links and storage outside of the file are refused.
     """
 
     def __init__(self, h5, n_bytes: int):
@@ -245,7 +269,7 @@ class _Reader:
         return list(group)
 
     def variables(self, path: str) -> list[np.ndarray]:
-        """Return the arrays "0", "1", ... of a group; none if there is no such group."""
+        """Return the arrays "0", "1", ... of a group; an empty list if there is no such group."""
         group = self._find(path)
         if group is None:
             return []
@@ -277,7 +301,7 @@ class _Reader:
             raise ModelFileError(f"Expected an array in the file itself at {where}, received {data!r}.")
         if data.shape is None or data.dtype.kind not in "fiu":
             raise ModelFileError(f"Expected numbers at {where}, received {data.dtype}.")
-        # Python's integers: the product of absurd lengths does not overflow. HDF5 reads a chunk as a whole.
+        # Python's integers do not overflow for absurd lengths. HDF5 reads whole chunks.
         n_bytes, of_chunk = (
             data.dtype.itemsize * prod(map(int, lengths)) for lengths in (data.shape, data.chunks or ())
         )
@@ -302,7 +326,7 @@ def _import_h5py():
 
 
 def check_shapes(expected: Mapping[str, Sequence[tuple[int, ...]]], by_layer: Mapping[str, Sequence]) -> None:
-    """Compare arrays with the shapes expected, by layer. ModelFileError: they differ; names the layer."""
+    """Compare arrays with expected shapes, by layer. ModelFileError, which names the layer: they differ."""
     if unknown := sorted(set(by_layer) - set(expected)):
         raise ModelFileError(f"Expected weights of layers {sorted(expected)}, received some of {unknown}.")
     for name, shapes in expected.items():
@@ -321,9 +345,9 @@ def check_shapes(expected: Mapping[str, Sequence[tuple[int, ...]]], by_layer: Ma
 
 
 def assign(views: Mapping[str, Sequence[np.ndarray]], by_layer: Mapping[str, Sequence[np.ndarray]]) -> None:
-    """Copy weights into views, by layer; nothing is changed where they do not fit.
+    """Copy weights into views, by layer, if all of them fit.
 
-    ModelFileError: an unknown layer, another number of weights, or other shapes; names the layer.
+    ModelFileError, which names the layer: an unknown layer, another number of weights, or other shapes.
     """
     check_shapes({name: [view.shape for view in of_layer] for name, of_layer in views.items()}, by_layer)
     for name, weights in by_layer.items():
@@ -334,10 +358,7 @@ def assign(views: Mapping[str, Sequence[np.ndarray]], by_layer: Mapping[str, Seq
 def fitting(
     views: Mapping[str, Sequence[np.ndarray]], by_layer: Mapping[str, Sequence[np.ndarray]]
 ) -> dict[str, Sequence[np.ndarray]]:
-    """Return weights for all views: those of by_layer where they fit, the views themselves where not.
-
-    Warns of the latter.
-    """
+    """Return weights for all views: of by_layer if they fit, else of the views, with a warning."""
     found = {}
     for name, of_layer in views.items():
         try:
@@ -357,8 +378,18 @@ def optimizer_variables(
 ) -> list[np.ndarray]:
     """Return an optimizer's state as Keras's variables.
 
-    variables: what is learned, layer by layer. slots (n_slots, n); step: taken so far. In order: the step,
-    the learning rate unless it is a schedule, averages, accumulated gradients, what the formula needs.
+    In order: the step, the learning rate unless it is a schedule, averages, accumulated gradients, and the
+    slots of the optimizer's formula.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    variables : sequence of Variable
+        Trainable variables, layer by layer.
+    slots : array (n_slots, n)
+    step : int
+        Steps taken so far.
+    learning_rate : float
     """
     found = [np.asarray(step, np.int64)]
     if _has_rate(optimizer):
@@ -374,8 +405,8 @@ def restore_optimizer(
 ) -> tuple[int, float | None]:
     """Fill slots (n_slots, n) from Keras's variables; return the steps taken, and the learning rate.
 
-    The rate is None where it is that of the settings. A model that was compiled and not trained has a state
-    without slots, which stay as they are. ModelFileError: another number of variables, or other shapes.
+    The rate is None if it is that of the settings. A model that was compiled but not trained has no variables
+    for slots, which then stay unchanged. ModelFileError: another number of variables, or other shapes.
     """
     n_first = 1 + _has_rate(optimizer)
     places = _places(optimizer, variables)
@@ -390,7 +421,7 @@ def restore_optimizer(
         raise ModelFileError(f"Expected the number of steps taken, received {step}.")
     arrays = list(state[n_first:])
     if isinstance(optimizer, Nadam) and arrays:
-        # Its product, which follows from the step: the only scalar. Older versions of Keras have it first.
+        # The product, the only scalar, follows from the step. Older versions of Keras have it first.
         arrays.pop(next((n for n, array in enumerate(arrays) if array.ndim == 0), -1))
     for (variable, number), array in zip(places, arrays, strict=False):
         if array.shape != variable.shape:
@@ -399,7 +430,7 @@ def restore_optimizer(
                 f"{variable.name!r} of layer {variable.layer}, received {array.shape}."
             )
         variable.view(slots[number])[...] = array
-    # In the file it is rounded to float32; the settings have all its digits.
+    # The file has it in float32, the settings with all digits.
     if n_first == 1 or np.float32(optimizer.learning_rate) == np.float32(state[1]):
         return step, None
     return step, float(state[1])
@@ -411,12 +442,12 @@ def _has_rate(optimizer) -> bool:
 
 
 def _places(optimizer, variables: Sequence[Variable]) -> list[tuple[Variable, int]]:
-    """Return weight and number of the slot for Keras's variables, in its order."""
+    """Return variable and number of the slot for each of Keras's variables, in its order."""
     return [(variable, n) for together in _slots(optimizer) for variable in variables for n in together]
 
 
 def _slots(optimizer) -> list[tuple[int, ...]]:
-    """Return numbers of slots as Keras orders them; those together alternate from weight to weight."""
+    """Return numbers of slots in Keras's order; those in one tuple alternate from variable to variable."""
     own = list(range(optimizer.n_slots))
     around: list[tuple[int, ...]] = []
     if optimizer.use_ema:
@@ -424,7 +455,7 @@ def _slots(optimizer) -> list[tuple[int, ...]]:
     if optimizer.gradient_accumulation_steps:
         around.append((len(own) + len(around),))
     if isinstance(optimizer, RMSprop):
-        # Here: square, mean if centered, steps if there is momentum. In Keras the mean comes last.
+        # Here: square, mean if centered, steps if there is momentum. In Keras the mean is last.
         return around + [(n,) for n in (own if not optimizer.centered else [own[0], *own[2:], own[1]])]
     if isinstance(optimizer, Adam):
         return [*around, (0, 1), *((n,) for n in own[2:])]
@@ -432,7 +463,7 @@ def _slots(optimizer) -> list[tuple[int, ...]]:
 
 
 def _nadam_product(optimizer: Nadam, step: int) -> np.ndarray:
-    """Return the product of momenta so far, which is a variable in Keras and follows from the step here."""
+    """Return the product of momenta so far: a variable in Keras, derived from the step here."""
     n_updates = min(step // (optimizer.gradient_accumulation_steps or 1), _MOST_FACTORS)
     factors = optimizer.beta_1 * (1 - 0.5 * 0.96 ** np.arange(1, n_updates + 1))
     return np.asarray(np.prod(factors), np.float32)
@@ -442,7 +473,7 @@ def _nadam_product(optimizer: Nadam, step: int) -> np.ndarray:
 
 
 def to_keras(described: Mapping[str, Any], compile_config: dict[str, Any] | None, weights: list[np.ndarray]):
-    """Return one of Keras's models. weights: layer by layer. ImportError: no Keras."""
+    """Return a model of Keras. weights: layer by layer. ImportError: Keras is not installed."""
     try:
         import keras
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What a `Sequential` is made of: layers, their names and shapes, and their weights in one flat vector."""
+"""The layers of a `Sequential`: their names and shapes, and their weights in one flat vector."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ from dasknn.seeds import Stream, generator
 DTYPE = "float32"
 _HINT = (
     "Do not pass an `input_shape`/`input_dim` argument to a layer. When using Sequential models, prefer "
-    "using an "
-    "`Input(shape)` object as the first layer in the model instead."
+    "using an `Input(shape)` object as the first layer in the model instead."
 )
 
 
 class Stack:
-    """Layers that are applied one after the other, and their weights once the shape of a row is known."""
+    """Layers that are applied one after the other, and their weights if the shape of a row is known."""
 
     def __init__(self, layers, trainable: bool, name: str | None, seed: int):
         self.name = name or "sequential"
@@ -37,7 +36,7 @@ class Stack:
         self._input_shape: tuple[int, ...] | None = None
         self._layers: list[Layer] = []
         self._given: list[Any] = []
-        # Weights that layers brought along from other models, by number.
+        # Weights of layers that were added from other models, by number of the layer.
         self._brought: dict[int, list[np.ndarray]] = {}
         # Shape of a row before each layer, and behind the last.
         self._shapes: list[tuple[int, ...]] = []
@@ -54,11 +53,23 @@ class Stack:
 
     @property
     def layers(self) -> list[LayerHandle]:
-        """The layers, as live views of the model, without `Input`."""
+        """The layers, without `Input`, as live views of the model."""
         return [LayerHandle(self, number) for number in range(len(self._layers))]
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> LayerHandle:
-        """Return the layer of that name or number. ValueError: there is none."""
+        """Return a live view of one layer.
+
+        Parameters
+        ----------
+        name : str or None, default=None
+        index : int or None, default=None
+            Number of the layer, from 0, without `Input`. It takes precedence.
+
+        Raises
+        ------
+        ValueError
+            There is no such layer.
+        """
         if index is not None:
             if not -len(self._layers) <= index < len(self._layers):
                 raise ValueError(
@@ -73,9 +84,18 @@ class Stack:
         )
 
     def add(self, layer, rebuild: bool = True) -> None:
-        """Add a layer at the end; one of another model comes with a copy of its weights.
+        """Add a layer at the end; a layer of another model is added with a copy of its weights.
 
-        ValueError: no layer of dasknn, or one that is in the model already.
+        Parameters
+        ----------
+        layer : Layer, or a layer of another model
+        rebuild : bool, default=True
+            Whether to make its weights now, if the shape of its input is known.
+
+        Raises
+        ------
+        ValueError
+            Not a layer of dasknn, one that the model already has, or one that cannot take such rows.
         """
         weights = None
         if isinstance(layer, LayerHandle):
@@ -83,8 +103,7 @@ class Stack:
         if not isinstance(layer, Layer):
             raise ValueError(
                 f"Only layers of dasknn.layers can be added to a Sequential model, received {layer!r} of "
-                f"type "
-                f"{type(layer).__name__}. A layer of Keras becomes one with dasknn.from_keras(model)."
+                f"type {type(layer).__name__}. Convert a model of Keras with dasknn.from_keras(model)."
             )
         if any(layer is given for given in self._given):
             raise ValueError(f"Expected each layer once, received {layer} again. Create a second one.")
@@ -99,7 +118,7 @@ class Stack:
                 warnings.warn(_HINT, stacklevel=caller_stacklevel())
             self._input_shape = layer.input_shape
         if self._input_shape is not None:
-            # Before anything is changed: it may not take such rows.
+            # Raises, before anything is changed, if the layer cannot take such rows.
             layer.output_shape(self._shape_behind())
         self._given.append(layer)
         if weights:
@@ -121,8 +140,7 @@ class Stack:
             if layer.name in taken:
                 raise ValueError(
                     "All layers added to a `Sequential` model should have unique names, received a second "
-                    "layer "
-                    f"named {layer.name!r}."
+                    f"layer named {layer.name!r}."
                 )
             return layer.name
         stem = snake_case(type(layer).__name__)
@@ -130,7 +148,23 @@ class Stack:
         return next(name for name in names if name not in taken)
 
     def pop(self, rebuild: bool = True) -> Layer:
-        """Remove the last layer and return its settings. ValueError: there is none."""
+        """Remove the last layer.
+
+        Parameters
+        ----------
+        rebuild : bool, default=True
+            Has no effect.
+
+        Returns
+        -------
+        Layer
+            The settings of the layer.
+
+        Raises
+        ------
+        ValueError
+            There is no layer.
+        """
         if not self._layers:
             raise ValueError("Expected a model with layers, received one without.")
         removed = self._layers.pop()
@@ -149,23 +183,32 @@ class Stack:
 
     @property
     def built(self) -> bool:
-        """Whether the layers have weights: the shape of a row is known."""
+        """Whether the layers have weights, since the shape of a row is known."""
         return self._network is not None
 
     @property
     def input_shape(self) -> tuple[int | None, ...] | None:
-        """Shape of the inputs; None stands for any number of rows. None: not known yet."""
+        """Shape of the inputs, (None, ...), where None is the number of rows; None if it is not known yet."""
         return None if self._input_shape is None else (None, *self._input_shape)
 
     @property
     def output_shape(self) -> tuple[int | None, ...]:
-        """Shape of the outputs. ValueError: not built yet."""
+        """Shape of the outputs, (None, ...), where None is the number of rows. ValueError: not built yet."""
         self._check_built()
         return (None, *self._shapes[-1])
 
     def build(self, input_shape=None) -> None:
-        """Give the layers their weights, for inputs of shape (None, ...). ValueError: layers that do not
-        fit.
+        """Make the weights of the layers.
+
+        Parameters
+        ----------
+        input_shape : tuple or None, default=None
+            Shape of the inputs, (None, ...), where None is the number of rows. None: that of `Input`.
+
+        Raises
+        ------
+        ValueError
+            The shape is not known, or not that of a built model, or layers do not fit it.
         """
         if input_shape is not None:
             shape = tuple(input_shape)
@@ -179,8 +222,8 @@ class Stack:
             self._input_shape = Input(shape=shape).shape
         if self._input_shape is None:
             raise ValueError(
-                "Expected the shape of a row: begin with Input(shape=(10,)), or call build((None, 10)) or "
-                "fit."
+                "Expected the shape of a row, received none. Begin with Input(shape=(10,)), or call "
+                "build((None, 10)) or fit."
             )
         if not self.built:
             self._rebuild()
@@ -193,7 +236,7 @@ class Stack:
             )
 
     def _rebuild(self) -> None:
-        """Make the network of the layers that are there now; weights that were there are kept."""
+        """Make the network of the current layers; layers that had weights keep them."""
         kept = None if self._members is None else [self._by_layer(member) for member in self._members]
         assert self._input_shape is not None
         shapes = [self._input_shape]
@@ -222,12 +265,12 @@ class Stack:
         return brought
 
     def _layout_changed(self) -> None:
-        """Hear that the vector of parameters has another layout."""
+        """Called when the vector of parameters has a new layout."""
 
     # --- weights -----------------------------------------------------------------------------------
 
     def _views(self, params: np.ndarray) -> dict[str, tuple[np.ndarray, ...]]:
-        """Return views of the weights into a vector, by the name of their layer."""
+        """Return the weights as views into a vector, by the name of their layer."""
         assert self._network is not None
         views = dict(
             zip((layer.name for layer in self._network.layers), self._network.views(params), strict=True)
@@ -241,7 +284,7 @@ class Stack:
         return {name: [weight.copy() for weight in weights] for name, weights in views}
 
     def _put(self, params: np.ndarray, name: str, weights: Sequence[np.ndarray]) -> None:
-        """Write a layer's weights into a vector, if it is there and has such weights."""
+        """Write a layer's weights into a vector, if the model has that layer and the shapes are the same."""
         views = self._views(params).get(name, ())
         if [view.shape for view in views] == [weight.shape for weight in weights]:
             for view, weight in zip(views, weights, strict=True):
@@ -252,19 +295,39 @@ class Stack:
         assert self._members is not None
         if len(self._members) > 1:
             raise ValueError(
-                f"This model is an ensemble of {len(self._members)} networks, which have no weights in "
-                f"common. "
-                "Take them from each of model.members."
+                f"This model is an ensemble of {len(self._members)} networks, each with its own weights. Use "
+                "each of model.members."
             )
         return self._members[0]
 
     def get_weights(self) -> list[np.ndarray]:
-        """Return copies of all weights, layer by layer. ValueError: not built, or an ensemble."""
+        """Return copies of all weights, layer by layer.
+
+        Returns
+        -------
+        list of arrays
+
+        Raises
+        ------
+        ValueError
+            The model is not built, or is an ensemble.
+        """
         params = self._params_of_one()
         return [weight.copy() for weights in self._views(params).values() for weight in weights]
 
     def set_weights(self, weights) -> None:
-        """Replace all weights, layer by layer. ValueError: another number of them, or other shapes."""
+        """Replace all weights, layer by layer.
+
+        Parameters
+        ----------
+        weights : list of arrays
+            In the order and with the shapes of `get_weights`.
+
+        Raises
+        ------
+        ValueError
+            Another number of weights, or other shapes.
+        """
         params = self._params_of_one().copy()
         views = [view for of_layer in self._views(params).values() for view in of_layer]
         _assign(views, weights, "the model")
@@ -274,7 +337,7 @@ class Stack:
         return self._views(self._params_of_one())[self._layers[number].name or ""]
 
     def _learned_of(self, number: int) -> list[bool]:
-        """Return of which of a layer's weights training changes; nothing before there are any."""
+        """Return whether training changes each of a layer's weights; an empty list if it has none yet."""
         if self._network is None:
             return []
         names = [layer.name for layer in self._network.layers]
@@ -295,16 +358,16 @@ class Stack:
 
     @property
     def weights(self) -> list[np.ndarray]:
-        """Copies of all weights, as get_weights."""
+        """Copies of all weights, as `get_weights`."""
         return self.get_weights()
 
     def count_params(self) -> int:
-        """Return how many numbers all weights are."""
+        """Return the number of parameters. ValueError: the model is not built."""
         self._check_built()
         assert self._network is not None
         return self._network.n_params
 
-    # --- words -------------------------------------------------------------------------------------
+    # --- descriptions ------------------------------------------------------------------------------
 
     def summary(
         self,
@@ -315,7 +378,19 @@ class Stack:
         show_trainable: bool = False,
         layer_range=None,
     ) -> None:
-        """Print Keras's table: layers, shapes of outputs, numbers of parameters."""
+        """Print Keras's table of layers, shapes of outputs and numbers of parameters.
+
+        Parameters
+        ----------
+        line_length : int or None, default=None
+            Characters of a line. None: as many as the terminal has, up to 88.
+        positions, expand_nested, layer_range
+            Arguments of Keras that have no effect.
+        print_fn : callable(str) or None, default=None
+            Called with the text. None: print.
+        show_trainable : bool, default=False
+            Whether a column says which layers are trainable.
+        """
         rows = []
         for number, layer in enumerate(self._layers):
             shape = str((None, *self._shapes[number + 1])) if self.built else "?"
@@ -342,7 +417,12 @@ class Stack:
         return 0
 
     def get_config(self) -> dict[str, Any]:
-        """Return what the model is made of, in Keras's form; from_config makes one like it, untrained."""
+        """Describe the layers in Keras's form; `from_config` creates a model from it.
+
+        Returns
+        -------
+        dict
+        """
         described = [layer_kinds.serialize(layer) for layer in self._layers]
         config: dict[str, Any] = {
             "name": self.name,

@@ -1,4 +1,4 @@
-"""Sequential models out of files, JSON and Keras's own."""
+"""Sequential models from files, from JSON and from Keras."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dasknn.models import keras_format
 from dasknn.models.persistence import (
     MODEL,
     REMEDY,
+    described,
     from_config,
     from_parts,
     load_by_layer,
@@ -19,12 +20,28 @@ from dasknn.saving import safetensors_file, schema
 
 
 def load_model(filepath, custom_objects=None, compile: bool = True, safe_mode: bool = True) -> Sequential:
-    """Return the model that `Sequential.save` or Keras's `model.save` wrote, compiled as it was.
+    """Read a model that `Sequential.save` or Keras wrote. Reading a file executes nothing.
 
-    custom_objects: names to functions and classes that losses and metrics of it are made of.
+    Parameters
+    ----------
+    filepath : str, path or fsspec URL
+    custom_objects : dict or None, default=None
+        Functions and classes of your own losses and metrics, by name.
+    compile : bool, default=True
+        Whether to compile the model as it was, and to restore the optimizer's state.
+    safe_mode : bool, default=True
+        Has no effect: it is always safe.
 
-    FileNotFoundError: no such file. ModelFileError, a ValueError: a damaged file, layers or settings that are
-    not known, weights that are missing or of another shape.
+    Returns
+    -------
+    Sequential
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ModelFileError
+        The file is damaged, or has unknown layers or settings, or weights of other shapes.
     """
     path = os.fspath(filepath)
     if path.endswith(".safetensors"):
@@ -41,15 +58,44 @@ def load_model(filepath, custom_objects=None, compile: bool = True, safe_mode: b
 
 
 def model_from_json(json_string: str, custom_objects=None) -> Sequential:
-    """Return a model with the layers that `to_json` described, and new weights."""
+    """Create a model with new weights from JSON that `Sequential.to_json` or Keras's `to_json` returned.
+
+    Parameters
+    ----------
+    json_string : str
+    custom_objects : None
+        Has no effect, since all layers are dasknn's.
+
+    Returns
+    -------
+    Sequential
+        Not compiled.
+
+    Raises
+    ------
+    ModelFileError
+        Not JSON of a Sequential, or unknown layers or settings.
+    """
     with schema.refusing("The string", MODEL, "Use to_json of a Sequential."):
         return from_config(Sequential, schema.parse(json_string), compile=False)
 
 
 def from_keras(model) -> Sequential:
-    """Return a Sequential with the layers, weights and compiled settings of one of Keras's.
+    """Convert a Sequential of Keras.
 
-    ModelFileError: layers that dasknn does not have.
+    Parameters
+    ----------
+    model : keras.Sequential
+
+    Returns
+    -------
+    Sequential
+        With the same layers, weights and arguments of `compile`.
+
+    Raises
+    ------
+    ModelFileError
+        dasknn does not have one of its layers, losses or metrics.
     """
     config = {"class_name": type(model).__name__, "config": model.get_config()}
     if getattr(model, "compiled", False):
@@ -61,8 +107,23 @@ def from_keras(model) -> Sequential:
 
 
 def to_keras(model: Sequential):
-    """Return one of Keras's models with the same layers, weights and compiled settings.
+    """Convert a model to a Sequential of Keras.
 
-    ImportError: no Keras.
+    Parameters
+    ----------
+    model : Sequential
+        A built model.
+
+    Returns
+    -------
+    keras.Sequential
+        With the same layers, weights and arguments of `compile`.
+
+    Raises
+    ------
+    ImportError
+        Keras is not installed.
+    ValueError
+        The model is not built, or is an ensemble.
     """
-    return keras_format.to_keras(model._described(), model.get_compile_config(), model.get_weights())
+    return keras_format.to_keras(described(model), model.get_compile_config(), model.get_weights())

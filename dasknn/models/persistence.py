@@ -1,6 +1,6 @@
-"""A Sequential in files: what is written, and how a model is made of it again.
+"""A Sequential in files: writing one, and making a model from one.
 
-The class comes as an argument, `kind`: models use this module, and it uses none of them.
+Functions that make a model take its class as an argument, `kind`, since models import this module.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from dasknn import layers
 from dasknn.engine import updater
 from dasknn.exceptions import ModelFileError
 from dasknn.models import keras_format
-from dasknn.models.arguments import checked_path
 from dasknn.models.layer_stack import DTYPE
-from dasknn.saving import safetensors_file, schema
+from dasknn.saving import safetensors_file, schema, storage
 
 # Endings of files.
 MODEL_ENDINGS, WEIGHTS_ENDINGS = (".keras", ".safetensors"), (".weights.h5", ".safetensors")
-#: The kind of model that files name.
+#: The kind of model, as files name it.
 SEQUENTIAL = "Sequential"
 MODEL, REMEDY = "a model", "Save the model again."
 _PARTS = schema.record(
@@ -40,8 +40,18 @@ _PARTS = schema.record(
 # --- writing -----------------------------------------------------------------------------------------
 
 
+def checked_path(filepath, overwrite: bool, endings: tuple[str, ...]) -> str:
+    """Return a path for a new file. ValueError: another ending. FileExistsError: it exists."""
+    path = os.fspath(filepath)
+    if not path.endswith(endings):
+        raise ValueError(f"Expected a path that ends in {' or '.join(endings)}, received {path!r}.")
+    if not overwrite and storage.exists(path):
+        raise FileExistsError(f"{path} exists. Pass overwrite=True, or another path.")
+    return path
+
+
 def save(model: Any, filepath, overwrite: bool, include_optimizer: bool) -> None:
-    """Write a model to one file; its name says the form. See `Sequential.save`."""
+    """Write a model to one file, in the format of its ending. See `Sequential.save`."""
     model._check_built()
     path = checked_path(filepath, overwrite, MODEL_ENDINGS)
     if path.endswith(".keras"):
@@ -54,7 +64,7 @@ def save(model: Any, filepath, overwrite: bool, include_optimizer: bool) -> None
 
 
 def save_weights(model: Any, filepath, overwrite: bool) -> None:
-    """Write the weights of a model alone. See `Sequential.save_weights`."""
+    """Write the weights of a model to a file. See `Sequential.save_weights`."""
     path = checked_path(filepath, overwrite, WEIGHTS_ENDINGS)
     if path.endswith(".h5"):
         weights = model._by_layer(model._params_of_one())
@@ -66,7 +76,7 @@ def save_weights(model: Any, filepath, overwrite: bool) -> None:
 
 
 def parts_of(model: Any, include_optimizer: bool = True) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return (description in JSON's types, arrays) of a built Sequential: what its file holds."""
+    """Return (description in JSON's types, arrays) of a built Sequential, which its file holds."""
     model._check_built()
     assert model._members is not None
     arrays = {"members": model._members}
@@ -84,26 +94,36 @@ def parts_of(model: Any, include_optimizer: bool = True) -> tuple[dict[str, Any]
 
 
 def _whole_config(model: Any) -> dict[str, Any]:
-    """Return layers, the shape of inputs and what it was compiled with, as Keras's files say it."""
-    config = model._described() | {"build_config": {"input_shape": list(model.input_shape or ())}}
+    """Return layers, shape of the inputs and arguments of `compile`, in the form of Keras's files."""
+    config = described(model) | {"build_config": {"input_shape": list(model.input_shape or ())}}
     if model._compiled is not None:
         config["compile_config"] = model.get_compile_config()
     return config
 
 
+def described(model: Any) -> dict[str, Any]:
+    """Return the layers, in Keras's form."""
+    return {
+        "module": "keras",
+        "class_name": SEQUENTIAL,
+        "config": model.get_config(),
+        "registered_name": None,
+    }
+
+
 def _names(model: Any) -> list[tuple[str, str]]:
-    """Return class and name of each layer, from which Keras makes the names in its weight files."""
+    """Return class and name of each layer, from which Keras derives the names in its weight files."""
     return [(type(layer).__name__, layer.name or "") for layer in model._layers]
 
 
 def optimizer_state(model: Any) -> list[np.ndarray]:
-    """Return what Keras keeps of an optimizer; nothing where there is none."""
+    """Return the variables that Keras keeps of an optimizer; none if the model is not compiled."""
     if model._compiled is None:
         return []
     params, slots = model._params_of_one(), model._slots
     if slots is None:
         slots = updater.initial_slots(model._compiled.optimizer, params)
-    # An ensemble of one has its slots as (1, n_slots, n).
+    # The slots of an ensemble with one member are (1, n_slots, n).
     slots = slots.reshape(-1, len(params))
     return keras_format.optimizer_variables(
         model._compiled.optimizer, ordered_variables(model), slots, model._step, model._learning_rate
@@ -111,7 +131,7 @@ def optimizer_state(model: Any) -> list[np.ndarray]:
 
 
 def ordered_variables(model: Any) -> list[updater.Variable]:
-    """Return what is learned, in Keras's order: layer by layer."""
+    """Return the trainable variables in Keras's order, layer by layer."""
     network = model._built_network()
     order = {(i, w.name): (i, k) for i, ws in enumerate(network.weights) for k, w in enumerate(ws)}
     learned = [variable for variable in network.variables if variable.is_learned]
@@ -140,7 +160,7 @@ def load_weights(kind: Any, model: Any, filepath, skip_mismatch: bool) -> None:
 
 
 def load_by_layer(model: Any, by_layer: dict[str, list[np.ndarray]], skip_mismatch: bool = False) -> None:
-    """Give a model the weights of layers by their names. ModelFileError: they are missing, or do not fit."""
+    """Give a model weights by the names of layers. ModelFileError: some are missing or have other shapes."""
     params = model._params_of_one().copy()
     views = model._views(params)
     keras_format.assign(views, keras_format.fitting(views, by_layer) if skip_mismatch else by_layer)
@@ -148,7 +168,7 @@ def load_by_layer(model: Any, by_layer: dict[str, list[np.ndarray]], skip_mismat
 
 
 def restore_optimizer(model: Any, state: list[np.ndarray]) -> None:
-    """Give a model the state of its optimizer that Keras kept."""
+    """Give a model's optimizer the state in Keras's variables."""
     if not state or model._compiled is None:
         return
     slots = updater.initial_slots(model._compiled.optimizer, model._params_of_one())
@@ -163,7 +183,7 @@ def restore_optimizer(model: Any, state: list[np.ndarray]) -> None:
 def from_parts(
     kind: Any, description, arrays, path: str | os.PathLike, compile: bool = True, custom_objects=None
 ) -> Any:
-    """Return the model that these are the parts of. ModelFileError, naming the path: another kind."""
+    """Return the model with these parts. ModelFileError, which names the path: another kind of model."""
     if description.get("kind") != SEQUENTIAL:
         raise ModelFileError(
             f"Expected a Sequential in {path}, received {str(description.get('kind'))[:60]!r}. Use "
@@ -191,19 +211,20 @@ def from_config(
     check: Callable | None = None,
     custom_objects=None,
 ) -> Any:
-    """Return the model of that kind that was described. ModelFileError: it cannot be made here.
+    """Return a model of that class from a configuration. ModelFileError: it describes no such model.
 
-    check: hears the shapes of all weights by layer, before there are any: so no file makes absurd arrays.
+    check: called with the shapes of all weights, by layer, before they are allocated, so that a damaged file
+    cannot ask for absurd arrays.
     """
     schema.table(schema.anything)(config, "config")
-    if config.get("class_name") != "Sequential":
+    if config.get("class_name") != SEQUENTIAL:
         raise ModelFileError(
             f"Expected a Sequential model, received a {config.get('class_name')!r}: dasknn has no other."
         )
     try:
-        model, shape = kind._unbuilt(config["config"])
+        model, shape = unbuilt(kind, config["config"])
         if check is not None:
-            check(model._weight_shapes(shape))
+            check(_weight_shapes(model, shape))
         if shape is not None:
             model.build(shape)
         if compile and (settings := config.get("compile_config")):
@@ -212,10 +233,33 @@ def from_config(
         raise
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelFileError(
-            f"The model in the file cannot be made here: {error} load_model takes losses and metrics of "
-            "yours as custom_objects; with compile=False it leaves out optimizer, loss and metrics."
+            f"The model in the file cannot be created: {error} Pass your own losses and metrics to "
+            "load_model as custom_objects, or leave optimizer, loss and metrics out with compile=False."
         ) from error
     return model
+
+
+def unbuilt(kind: Any, config: dict[str, Any]) -> tuple[Any, tuple[int | None, ...] | None]:
+    """Return (a model with the layers of a configuration, without weights; the shape of its inputs)."""
+    model = kind(trainable=config.get("trainable", True), name=config.get("name"))
+    for layer in config.get("layers", ()):
+        model.add(layers.deserialize(layer), rebuild=False)
+    shape = config.get("build_input_shape") or model.input_shape
+    return model, None if shape is None else (None, *shape[1:])
+
+
+def _weight_shapes(
+    model: Any, input_shape: tuple[int | None, ...] | None
+) -> dict[str, list[tuple[int, ...]]]:
+    """Return the shapes that weights will have, by layer, without allocating any."""
+    found: dict[str, list[tuple[int, ...]]] = {layer.name or "": [] for layer in model._layers}
+    if input_shape is None:
+        return found
+    shape = layers.Input(shape=input_shape[1:]).shape
+    for layer in model._layers:
+        found[layer.name or ""] = [weight.shape for weight in layer.weights(prod(shape))]
+        shape = layer.output_shape(shape)
+    return found
 
 
 def _check_members(members: np.ndarray, shapes: dict[str, list[tuple[int, ...]]]) -> None:

@@ -1,22 +1,17 @@
-"""Keras's Sequential, for data on a Dask cluster too: compile, fit, evaluate, predict."""
+"""Keras's Sequential, for data on a Dask cluster too: fit, evaluate, predict."""
 
 from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from math import prod
-from numbers import Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.utils import Tags, TargetTags
 
 from dasknn import callbacks as cb
-from dasknn import layers, losses, metrics, optimizers, strategies
 from dasknn.callbacks import checkpoints, progress
 from dasknn.cluster.connect import connect
 from dasknn.cluster.executor import MAX_FAULTS, Executor
@@ -24,272 +19,89 @@ from dasknn.cluster.local import LocalExecutor
 from dasknn.cluster.origins import Placed
 from dasknn.data import inputs, partitions
 from dasknn.data.columns import check_names, names_of, refuse_text
-from dasknn.engine import updater
 from dasknn.engine.state import TrainingJob, TrainState
-from dasknn.exceptions import caller_stacklevel
 from dasknn.layers import Input
-from dasknn.metrics import MetricSet
 from dasknn.models import persistence
 from dasknn.models.arguments import (
-    check_fit,
+    FitArguments,
     checked_batch_size,
-    checked_path,
+    checked_callbacks,
     checked_validation,
-    flat_columns,
     one_block,
     refuse_steps,
     report,
     reshaped,
     scalar_or_list,
 )
-from dasknn.models.compile import BY_THE_DATA, Compiled, described_metric, listed, looked_up
-from dasknn.models.fitting import FitArguments, SequentialFit, continued, read_rows
-from dasknn.models.layer_stack import DTYPE, Stack
-from dasknn.models.persistence import MODEL_ENDINGS, WEIGHTS_ENDINGS
+from dasknn.models.compile import CompiledStack
+from dasknn.models.fitting import SequentialFit, continued, read_rows
+from dasknn.models.layer_stack import DTYPE
 from dasknn.models.targets import LabelWeights, LossEncoder
-from dasknn.models.views import OptimizerHandle
 from dasknn.regularizers import BatchL2
 from dasknn.seeds import seed_of_fit
-from dasknn.strategies import GradientAveraging, auto
+from dasknn.strategies import GradientAveraging
 from dasknn.strategies.local_trainer import LocalTrainer
 from dasknn.training import prediction
 from dasknn.training.datasets import make_shard
 from dasknn.training.fit import Columns
-from dasknn.training.loop import Training
 from dasknn.training.prediction import Evaluation, Predictor
 
 _NO_PENALTY = BatchL2(0.0)
 
-# Seeds of models that are created: a stream that `set_random_seed` begins anew.
+# Draws the seeds of new models; `set_random_seed` replaces it.
 _seeds = np.random.default_rng()
 
 
 def set_random_seed(seed: int) -> None:
-    """Make the models that are created from now on the same in each run, as Keras's utils.set_random_seed
-    does.
+    """Make the models that are created afterwards reproducible, as Keras's utils.set_random_seed does.
+
+    Parameters
+    ----------
+    seed : int
+        At least 0.
     """
     global _seeds
     _seeds = np.random.default_rng(seed)
 
 
-class Sequential(Placed, Stack):
-    """A stack of layers that trains where the data is; methods, arguments and words are Keras's.
+class Sequential(Placed, CompiledStack):
+    """A stack of layers that trains where the data is, with Keras's methods and arguments.
 
-    layers: objects of `dasknn.layers`, `Input` first, or input_shape on the first. A model that is created,
-    compiled or fitted within `strategy.scope()` uses that strategy from then on; without one, plain data
-    trains in this process, and Dask data by a rule that `strategy_reason_` tells.
+    A model that is created, compiled or fitted within `strategy.scope()` has that strategy from then on.
+    Without a strategy, plain data trains in this process, and a rule chooses one for Dask data.
+
+    Parameters
+    ----------
+    layers : sequence of Layer or None, default=None
+        `Input` first, or a first layer with input_shape; else the data of `fit` or `predict` has the shape.
+    trainable : bool, default=True
+        Whether training changes the weights of the layers.
+    name : str or None, default=None
+        None: "sequential".
+
+    Attributes
+    ----------
+    history : History or None
+        Losses and metrics of the last fit.
+    stop_training : bool
+        Callbacks set it to end training after the running epoch.
+    feature_names_in_ : array (n_columns,)
+        Names of the columns of x in `fit`, if it was a dataframe.
+    replicas_ : int
+        Number of replicas in the last fit.
+    strategy_ : Strategy
+        The strategy of the last fit.
+    strategy_reason_ : str
+        Why this strategy was used.
+    transport_ : {'peer', 'tasks'}
+        How averages travelled in the last fit.
     """
 
     def __init__(self, layers: Sequence | None = None, trainable: bool = True, name: str | None = None):
-        self._strategy = strategies.in_scope()
-        #: What was done in the scope that the strategy is of.
-        self._scoped = "created"
-        self._compiled: Compiled | None = None
-        self._training: Training | None = None
-        #: Set by callbacks: end training after the running epoch.
         self.stop_training = False
         self.history: cb.History | None = None
         self._n_fits = 0
-        self._forget_steps()
         super().__init__(layers, trainable, name, int(_seeds.integers(2**31)))
-
-    # --- compile -----------------------------------------------------------------------------------
-
-    def compile(
-        self,
-        optimizer="rmsprop",
-        loss=None,
-        loss_weights=None,
-        metrics=None,
-        weighted_metrics=None,
-        run_eagerly=False,
-        steps_per_execution=1,
-        jit_compile="auto",
-        auto_scale_loss=True,
-        *,
-        transport="auto",
-    ) -> None:
-        """Say what to train with; arguments are Keras's.
-
-        metrics are over rows, weighted_metrics over their weights. transport: how averages travel, "peer",
-        "tasks" or "auto". ValueError: names that are not known; RuntimeError: another strategy's scope.
-        """
-        if loss_weights not in (None, 1, 1.0, [1], [1.0]):
-            raise ValueError(
-                f"Expected loss_weights=None, since there is one output, received {loss_weights!r}."
-            )
-        if transport not in ("auto", auto.PEER, auto.TASKS):
-            raise ValueError(f"Expected transport to be 'auto', 'peer' or 'tasks', received {transport!r}.")
-        self._take_scope("compiled")
-        if isinstance(optimizer, OptimizerHandle):
-            optimizer = optimizer.settings
-        if isinstance(loss, list | tuple) and len(loss) == 1:
-            loss = loss[0]
-        is_open = isinstance(loss, str) and loss.lower() in BY_THE_DATA
-        self._compiled = Compiled(
-            optimizers.get(optimizer),
-            loss if is_open else losses.get(loss),
-            tuple(listed(metrics)),
-            tuple(listed(weighted_metrics)),
-            transport,
-        )
-        self._loss = None if is_open else self._compiled.loss
-        self._forget_steps()
-        if self.built:
-            self._rebuild()
-            self._metric_set()
-
-    def _settle_loss(self, y) -> Compiled:
-        """Return what the model was compiled with; which cross-entropy it is, the shape of y says."""
-        settings = self._settings("loss")
-        if isinstance(settings.loss, str) and y is not None:
-            n_outputs = self._built_network().n_outputs
-            shape = np.shape(flat_columns(y)) if not hasattr(y, "ndim") else (None, *tuple(y.shape)[1:])
-            kind: type = losses.CategoricalCrossentropy
-            if n_outputs == 1:
-                kind = losses.BinaryCrossentropy
-            elif len(shape) < 2 or shape[-1] == 1:
-                kind = losses.SparseCategoricalCrossentropy
-            self._compiled = settings = settings._replace(loss=kind())
-            self._loss = settings.loss
-            self._rebuild()
-        return settings
-
-    def _warn_of_one_class(self) -> None:
-        network = self._built_network()
-        loss = self._loss
-        is_softmax = network.layers[-1].activation_name == "softmax"
-        of_classes = isinstance(loss, losses.CategoricalCrossentropy | losses.SparseCategoricalCrossentropy)
-        if network.n_outputs == 1 and (is_softmax or of_classes):
-            what = "softmax" if is_softmax else type(loss).__name__
-            warnings.warn(
-                f"{what} of one output is the same whatever the weights are, so this model cannot learn. For "
-                "two classes use Dense(1, activation='sigmoid') and loss='binary_crossentropy', or an output "
-                "for each class.",
-                stacklevel=caller_stacklevel(),
-            )
-
-    @property
-    def compiled(self) -> bool:
-        """Whether `compile` was called."""
-        return self._compiled is not None
-
-    @property
-    def optimizer(self) -> OptimizerHandle:
-        """The optimizer, with the learning rate that training is at. AttributeError: not compiled."""
-        return OptimizerHandle(self, self._settings("optimizer").optimizer)
-
-    @property
-    def loss(self) -> Any:
-        """The loss that the model was compiled with."""
-        return self._settings("loss").loss
-
-    @property
-    def metrics_names(self) -> list[str]:
-        """Names of what `evaluate` returns."""
-        return ["loss", *(name for name, _, _ in self._metric_set().entries)]
-
-    def _settings(self, what: str) -> Compiled:
-        if self._compiled is None:
-            raise AttributeError(f"You must call `compile()` before using `{what}`.")
-        return self._compiled
-
-    def _check_compiled(self, method: str) -> Compiled:
-        if self._compiled is None:
-            raise ValueError(f"You must call `compile()` before calling `{method}()`.")
-        if self._compiled.loss is None:
-            raise ValueError(
-                f"`{method}()` needs a loss, received compile(loss=None). Pass one, such as loss='mse'."
-            )
-        return self._compiled
-
-    def _take_scope(self, scoped: str) -> None:
-        """Take the strategy of the scope that this is called in. RuntimeError: the model has another one."""
-        current = strategies.in_scope()
-        if self._strategy is None:
-            self._strategy, self._scoped = current, scoped
-        elif current is not None and current != self._strategy:
-            raise RuntimeError(
-                f"This model was {self._scoped} in the scope of {self._strategy}, and is used in that of "
-                f"{current}. A model has one strategy: create another one there, with strategy.scope(): "
-                "model = Sequential(...)."
-            )
-
-    def _metric_set(self, summary=None) -> MetricSet:
-        """Return the metrics, for targets of which this is the summary."""
-        center = getattr(summary, "center", None)
-        settings = self._settings("metrics")
-        n_outputs = self._built_network().n_outputs
-        plain, weighted = (
-            [metrics.resolve(metric, settings.loss, n_outputs) for metric in wanted]
-            for wanted in (settings.metrics, settings.weighted_metrics)
-        )
-        is_weighted = [False] * len(plain) + [True] * len(weighted)
-        names = metrics.named(plain, weighted)
-        return MetricSet(tuple(zip(names, [*plain, *weighted], is_weighted, strict=True)), n_outputs, center)
-
-    def _built_network(self):
-        self._check_built()
-        assert self._network is not None
-        return self._network
-
-    # --- what the optimizer has come to ------------------------------------------------------------
-
-    def _forget_steps(self) -> None:
-        self._slots: np.ndarray | None = None
-        self._step = 0
-        self._rate: float | None = None
-
-    def _layout_changed(self) -> None:
-        self._forget_steps()
-
-    def __getstate__(self):
-        # A running training holds data and a client, which stay in their process.
-        return super().__getstate__() | {"_training": None}
-
-    def __sklearn_clone__(self):
-        # As of an estimator: what it is made of and was told, and nothing that it has learned. The shape of
-        # rows is learned, too, unless it was told.
-        knows_shape = any(isinstance(given, Input) or given.input_shape is not None for given in self._given)
-        twin = type(self)(
-            [*([Input(self._input_shape)] if knows_shape else []), *self._layers], self.trainable, self.name
-        )
-        twin._strategy, twin._scoped = self._strategy, self._scoped
-        twin._compiled, twin._loss = self._compiled, self._loss
-        if twin.built:
-            twin._rebuild()
-        self._place(twin)
-        return twin
-
-    @property
-    def _learning_rate(self) -> float:
-        if self._training is not None:
-            return self._training.learning_rate
-        return self._settings("optimizer").optimizer.initial_rate if self._rate is None else self._rate
-
-    def _set_learning_rate(self, rate: float) -> None:
-        if self._training is not None:
-            self._training.learning_rate = rate
-            return
-        if not isinstance(self._settings("optimizer").optimizer.learning_rate, Real):
-            raise TypeError("Expected an optimizer with a number for its learning rate, received a schedule.")
-        self._rate = rate
-
-    def _replace_members(self, members: np.ndarray) -> None:
-        super()._replace_members(members)
-        if self._training is not None:
-            state = self._training.state
-            self._training.state = replace(state, params=members.reshape(state.params.shape))
-
-    def _n_optimizer_params(self) -> int:
-        if self._slots is None:
-            return 0
-        kept = self._slots.reshape(-1, self._slots.shape[-2], self._slots.shape[-1])
-        own = kept[
-            :, : updater.n_slots(self._settings("optimizer").optimizer), : self._built_network().n_learned
-        ]
-        has_schedule = not isinstance(self._settings("optimizer").optimizer.learning_rate, Real)
-        return own.size + (1 if has_schedule else 2)
 
     # --- fit ---------------------------------------------------------------------------------------
 
@@ -316,41 +128,78 @@ class Sequential(Placed, Stack):
         resume=False,
         max_faults=MAX_FAULTS,
     ) -> cb.History:
-        """Train on x (n, ...) and y (n,) or (n, k); return the History. Arguments are Keras's.
+        """Train the model, with Keras's arguments.
 
-        x, y and sample_weight may be numpy arrays, Dask arrays or dataframes, pandas objects, lists.
-        batch_size (32) counts the rows of a step over all replicas. validation_split takes the last rows,
-        also of Dask data. steps_per_epoch: end epochs after so many steps. max_faults: how many faults of the
-        cluster (workers lost, attempts that failed) may cost work before training gives up with the last one;
-        what happened in an epoch is in History.entries.
+        Dask collections, or a model with a strategy, train on the cluster of `self.client` or of the current
+        client, else on Dask's local scheduler. Plain data without a strategy trains in this process.
 
-        checkpoint: a folder or fsspec URL to which the whole training is written after each epoch, or a
-        `dasknn.Checkpoint(path, every=...)`; the two newest files are kept. resume: go on from the newest
-        whole one, to the bits of a training that was never interrupted; where there is none, begin at the
-        beginning.
+        Parameters
+        ----------
+        x : Dask array or dataframe, array, dataframe or list, (n, ...)
+        y : Dask array or series, array, series or list, (n,) or (n, k)
+        batch_size : int or None, default=None
+            Rows of a step over all replicas. None: 32.
+        epochs : int, default=1
+            Number of the last epoch.
+        verbose : {'auto', 0, 1, 2}, default='auto'
+            0: nothing. 1 and 'auto': a progress bar and a line for each epoch. 2: a line for each epoch.
+        callbacks : Callback, list of them or None, default=None
+            Called during training, in the process that called fit.
+        validation_split : float, default=0.0
+            Share of the rows, the last ones, to hold out and score after each epoch.
+        validation_data : (x, y) or (x, y, sample_weight), default=None
+            Rows to score after each epoch, instead of held-out rows.
+        shuffle : bool, default=True
+            Whether rows are visited in a new order in each epoch.
+        class_weight : dict, 'balanced' or None, default=None
+            Weights of the labels, by which the weights of rows are multiplied. 'balanced': the same total
+            weight for each label.
+        sample_weight : Dask array or series, array, series, list or None, (n,), default=None
+        initial_epoch : int, default=0
+            Number of epochs that were trained before.
+        steps_per_epoch : int or None, default=None
+            Most steps of an epoch. None: all rows.
+        validation_steps : None
+            All rows are scored.
+        validation_batch_size : None
+            Has no effect.
+        validation_freq : int or list of int, default=1
+            Score validation rows after every so many epochs, or after the epochs with these numbers, from 1.
+        checkpoint : str, path, Checkpoint or None, default=None
+            A folder or fsspec URL, or a `dasknn.Checkpoint`, to which the whole training is written after
+            each epoch. The two newest files are kept.
+        resume : bool, default=False
+            Whether to resume from the newest undamaged file, with the same bits as a training that was not
+            interrupted. If there is none, training starts from the beginning.
+        max_faults : int, default=10
+            How many faults of the cluster (lost workers, failed attempts) may cost work before the last one
+            is raised. The history has the faults of each epoch.
 
-        Raises ValueError (or its kind, PartitionError) for data that cannot be trained on, before training
-        begins (so for a checkpoint of a training with other settings or data; it says which), FileExistsError
-        for a folder that holds checkpoints without resume, ModelFileError where all of them are damaged, and
-        NonFiniteLossError when training diverges.
+        Returns
+        -------
+        History
+            `history.history` has losses and metrics by name, `history.entries` the details of each epoch.
+
+        Raises
+        ------
+        ValueError
+            Before training: data that cannot be trained on (a PartitionError names the partition), or a
+            checkpoint of a training with other settings or data.
+        FileExistsError
+            The folder holds checkpoints, and resume is False.
+        ModelFileError
+            All checkpoints in the folder are damaged.
+        NonFiniteLossError
+            Training diverges.
         """
         self._check_compiled("fit")
         self._take_scope("fitted")
-        callbacks = cb.as_list(callbacks)
-        for callback in callbacks:
-            if isinstance(callback, cb.ModelCheckpoint):
-                # Now, not after the first epoch.
-                checked_path(
-                    callback.filepath, True, WEIGHTS_ENDINGS if callback.save_weights_only else MODEL_ENDINGS
-                )
-        check_fit(epochs, initial_epoch, steps_per_epoch, validation_split, validation_steps, validation_freq)
-        if validation_data is not None:
-            validation_data = checked_validation(validation_data)
+        refuse_steps("validation_steps", validation_steps)
         arguments = FitArguments(
             checked_batch_size(batch_size),
             epochs,
             verbose,
-            callbacks,
+            checked_callbacks(callbacks),
             validation_split,
             bool(shuffle),
             class_weight,
@@ -358,14 +207,15 @@ class Sequential(Placed, Stack):
             steps_per_epoch,
             validation_freq,
         )
+        validation = None if validation_data is None else checked_validation(validation_data)
         found = checkpoints.begin(checkpoint, resume)
         data = Columns(x, y, sample_weight)
-        SequentialFit(self, data, validation_data, arguments, found, max_faults).run()
+        SequentialFit(self, data, validation, arguments, found, max_faults).run()
         assert self.history is not None
         return self.history
 
     def _take(self, state: TrainState) -> None:
-        """Take over what has been learned."""
+        """Take over weights, optimizer's state and learning rate of a state."""
         self._members = np.atleast_2d(state.params)
         self._slots, self._step = state.slots, state.step
         self._rate = state.learning_rate
@@ -391,19 +241,18 @@ class Sequential(Placed, Stack):
     # --- data --------------------------------------------------------------------------------------
 
     @contextmanager
-    def _tasks(self, is_distributed: bool, data: tuple, max_faults: int = MAX_FAULTS) -> Iterator[Executor]:
-        """Yield where to run: plain data without a strategy stays in this process."""
+    def _connect(self, is_distributed: bool, data: tuple) -> Iterator[Executor]:
+        """Yield an executor; plain data without a strategy stays in this process."""
         if not is_distributed and self._strategy is None:
             yield LocalExecutor()
             return
-        with connect(self.client, is_distributed, max_faults, workers=self.workers, data=data) as tasks:
-            yield tasks
+        with connect(self.client, is_distributed, workers=self.workers, data=data) as executor:
+            yield executor
 
     def _ready(self, x, names: list[str] | None = None):
-        """Return x with rows of one dimension, (n, p); build the model for their shape, if it is not
-        built.
+        """Return x with flat rows (n, p); build the model for their shape, if it is not built.
 
-        names: of the columns of a dataframe, where the model knows none yet.
+        names: expected columns of a dataframe, if the model was not fitted to one.
         """
         if x is None:
             raise ValueError("Expected x, an array or dataframe of inputs, received None.")
@@ -424,8 +273,7 @@ class Sequential(Placed, Stack):
         if shape != self._input_shape:
             raise ValueError(
                 f"Expected x of shape {(None, *(self._input_shape or ()))}, as the model's first layer, "
-                f"received "
-                f"{(None, *shape)}."
+                f"received {(None, *shape)}."
             )
         x = partitions.flat_rows(x)
         if partitions.is_distributed(x) and not partitions.is_dataframe(x):
@@ -433,9 +281,8 @@ class Sequential(Placed, Stack):
         return x
 
     def _learn_names(self, names: Sequence[str] | None) -> None:
-        """Take over the names of the columns of a dataframe that is trained on."""
+        """Keep the names of the columns of a dataframe that the model is trained on."""
         if names is not None:
-            #: Names of the columns of the dataframes that it was fitted to; an array has none.
             self.feature_names_in_ = np.array(names, dtype=object)
 
     def _encoder(self, counts_labels: bool = False) -> LossEncoder:
@@ -454,8 +301,33 @@ class Sequential(Placed, Stack):
         callbacks=None,
         return_dict=False,
     ):
-        """Return the loss, or [loss, metrics...] where there are metrics, or a dict; computed where the data
-        is.
+        """Compute loss and metrics, where the data is.
+
+        Parameters
+        ----------
+        x, y
+            Rows and targets as for `fit`.
+        batch_size : int or None, default=None
+            Counts steps in the printed line only.
+        verbose : {'auto', 0, 1, 2}, default='auto'
+            0: nothing. Else: a line.
+        sample_weight
+            Weights of the rows as for `fit`.
+        steps : None
+            All rows are used.
+        callbacks : Callback, list of them or None, default=None
+        return_dict : bool, default=False
+
+        Returns
+        -------
+        float, list of float or dict
+            The loss; with metrics, a list that begins with the loss, in the order of `metrics_names`; with
+            return_dict, a dict with these names.
+
+        Raises
+        ------
+        ValueError
+            The model is not compiled, or data that it cannot score (a PartitionError names the partition).
         """
         self._check_compiled("evaluate")
         refuse_steps("steps", steps)
@@ -465,10 +337,10 @@ class Sequential(Placed, Stack):
         x = self._ready(x)
         self._settle_loss(y)
         encoder = self._encoder()
-        data = (x, y, sample_weight)
-        with self._tasks(partitions.is_distributed(*data), data) as tasks:
-            n_parts = max(1, len(tasks.slots()))
-            rows = read_rows(tasks, encoder, Columns(x, y, sample_weight), n_parts, verbose)
+        data = Columns(x, y, sample_weight)
+        with self._connect(data.is_distributed, data) as executor:
+            n_parts = max(1, len(executor.slots()))
+            rows = read_rows(executor, encoder, data, n_parts, verbose)
             metric_set = self._metric_set(rows.summary(encoder.summarize))
             logs = rows.evaluate(Evaluation(self._predictor(encoder), metric_set))
         watchers.tell("on_test_end", dict(logs))
@@ -476,10 +348,29 @@ class Sequential(Placed, Stack):
         return logs if return_dict else scalar_or_list(logs)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
-        """Return the outputs (n, units) of x; of Dask data lazily: a Dask array, or a dataframe for a
-        dataframe.
+        """Compute the outputs for x; a model that is not built yet is built for x, as in Keras.
 
-        A model that is not built yet is built for x, as in Keras. ValueError: x has other shapes.
+        Parameters
+        ----------
+        x : Dask array or dataframe, array, dataframe or list, (n, ...)
+        batch_size : int or None, default=None
+            Counts steps in the printed line only.
+        verbose : {'auto', 0, 1, 2}, default='auto'
+            0: nothing. Else: a line, for plain data.
+        steps : None
+            All rows are used.
+        callbacks : Callback, list of them or None, default=None
+            Called for plain data.
+
+        Returns
+        -------
+        array (n, ...), with rows of the shape of `output_shape`
+            For a Dask array a Dask array, for a Dask dataframe a Dask dataframe, not yet computed.
+
+        Raises
+        ------
+        ValueError
+            x has rows of another shape than the model.
         """
         refuse_steps("steps", steps)
         watchers = cb.CallbackList(callbacks, self)
@@ -496,7 +387,7 @@ class Sequential(Placed, Stack):
         return self._shaped(outputs)
 
     def _shaped(self, outputs):
-        """Return outputs (n, p) of flat rows in the shape that rows have behind the last layer."""
+        """Return flat outputs (n, p) with rows of the shape behind the last layer."""
         shape = self._shapes[-1]
         if len(shape) == 1:
             return outputs
@@ -511,7 +402,7 @@ class Sequential(Placed, Stack):
         )
 
     def __call__(self, x) -> np.ndarray:
-        """Return the outputs (n, units) of plain x."""
+        """Compute the outputs (n, ...) for plain data x, as `predict_on_batch`."""
         return self.predict_on_batch(x)
 
     def _predictor(self, encoder: LossEncoder) -> Predictor:
@@ -521,7 +412,27 @@ class Sequential(Placed, Stack):
     # --- single batches ----------------------------------------------------------------------------
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
-        """Take one step on one batch of plain data, in this process; return its loss and metrics."""
+        """Take one step on one batch of plain data, in this process.
+
+        Parameters
+        ----------
+        x : array, dataframe or list, (n, ...)
+        y : array, series or list, (n,) or (n, k)
+        sample_weight : array, series, list or None, (n,), default=None
+        class_weight : dict or None, default=None
+            Weights of the labels, by which the weights of rows are multiplied.
+        return_dict : bool, default=False
+
+        Returns
+        -------
+        float, list of float or dict
+            Loss and metrics of the batch before the step, in the form that `evaluate` returns.
+
+        Raises
+        ------
+        ValueError
+            The model is not compiled, or data that it cannot be trained on.
+        """
         self._check_compiled("train_on_batch")
         x = self._ready(x)
         self._settle_loss(y)
@@ -544,7 +455,25 @@ class Sequential(Placed, Stack):
         return logs if return_dict else scalar_or_list(logs)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
-        """Return loss and metrics of one batch of plain data."""
+        """Compute loss and metrics of one batch of plain data, in this process.
+
+        Parameters
+        ----------
+        x : array, dataframe or list, (n, ...)
+        y : array, series or list, (n,) or (n, k)
+        sample_weight : array, series, list or None, (n,), default=None
+        return_dict : bool, default=False
+
+        Returns
+        -------
+        float, list of float or dict
+            In the form that `evaluate` returns.
+
+        Raises
+        ------
+        ValueError
+            The model is not compiled, or data that it cannot score.
+        """
         self._check_compiled("test_on_batch")
         x = self._ready(x)
         self._settle_loss(y)
@@ -556,19 +485,28 @@ class Sequential(Placed, Stack):
         return logs if return_dict else scalar_or_list(logs)
 
     def predict_on_batch(self, x) -> np.ndarray:
-        """Return the outputs (n, units) of plain x."""
+        """Compute the outputs for one batch of plain data, in this process.
+
+        Parameters
+        ----------
+        x : array, dataframe or list, (n, ...)
+
+        Returns
+        -------
+        array (n, ...), with rows of the shape of `output_shape`
+        """
         x = self._ready(x)
         return self._shaped(self._predictor(self._encoder()).outputs(x))
 
-    # --- ensembles ---------------------------------------------------------------------------------
+    # --- copies ------------------------------------------------------------------------------------
 
     @property
-    def members(self) -> list[Sequential]:
+    def members(self) -> list[Self]:
         """The networks of an ensemble, each a model; one network is its own only member."""
         assert self._members is not None
         return [self._member(member) for member in self._members]
 
-    def _member(self, params: np.ndarray) -> Sequential:
+    def _member(self, params: np.ndarray) -> Self:
         model = type(self).from_config(self.get_config())
         if self._compiled is not None:
             model._compiled, model._loss = self._compiled, self._loss
@@ -577,97 +515,123 @@ class Sequential(Placed, Stack):
         model._learn_names(getattr(self, "feature_names_in_", None))
         return model
 
+    def __getstate__(self):
+        # A running training holds data and a client, which stay in their process.
+        return super().__getstate__() | {"_training": None}
+
+    def __sklearn_clone__(self):
+        # As for an estimator: layers and settings, but nothing that was learned, such as a shape from data.
+        knows_shape = any(isinstance(given, Input) or given.input_shape is not None for given in self._given)
+        twin = type(self)(
+            [*([Input(self._input_shape)] if knows_shape else []), *self._layers], self.trainable, self.name
+        )
+        twin._strategy, twin._scoped = self._strategy, self._scoped
+        twin._compiled, twin._loss = self._compiled, self._loss
+        if twin.built:
+            twin._rebuild()
+        self._place(twin)
+        return twin
+
     # --- files -------------------------------------------------------------------------------------
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects=None) -> Sequential:
-        """Return a model with such layers and new weights. ValueError: layers or settings not known."""
-        model, shape = cls._unbuilt(config)
+    def from_config(cls, config: dict[str, Any], custom_objects=None) -> Self:
+        """Create a model from a dict that `get_config` returned, with new weights.
+
+        Parameters
+        ----------
+        config : dict
+        custom_objects : None
+            Has no effect, since all layers are dasknn's.
+
+        Returns
+        -------
+        Sequential
+
+        Raises
+        ------
+        ValueError
+            Unknown layers or settings.
+        """
+        model, shape = persistence.unbuilt(cls, config)
         if shape is not None:
             model.build(shape)
         return model
 
-    @classmethod
-    def _unbuilt(cls, config: dict[str, Any]) -> tuple[Sequential, tuple[int | None, ...] | None]:
-        """Return a model with such layers, still without weights, and the shape of inputs, if known."""
-        model = cls(trainable=config.get("trainable", True), name=config.get("name"))
-        for described in config.get("layers", ()):
-            model.add(layers.deserialize(described), rebuild=False)
-        shape = config.get("build_input_shape") or model.input_shape
-        return model, None if shape is None else (None, *shape[1:])
-
-    def _weight_shapes(self, input_shape: tuple[int | None, ...] | None) -> dict[str, list[tuple[int, ...]]]:
-        """Return what shapes weights are going to have, by layer, without making any."""
-        found: dict[str, list[tuple[int, ...]]] = {layer.name or "": [] for layer in self._layers}
-        if input_shape is None:
-            return found
-        shape = layers.Input(shape=input_shape[1:]).shape
-        for layer in self._layers:
-            found[layer.name or ""] = [weight.shape for weight in layer.weights(prod(shape))]
-            shape = layer.output_shape(shape)
-        return found
-
     def to_json(self, **settings) -> str:
-        """Return the layers as JSON, in Keras's form."""
-        return json.dumps(self._described(), **settings)
+        """Describe the layers as JSON, in Keras's form; `dasknn.model_from_json` reads it.
 
-    def _described(self) -> dict[str, Any]:
-        return {
-            "module": "keras",
-            "class_name": "Sequential",
-            "config": self.get_config(),
-            "registered_name": None,
-        }
+        Parameters
+        ----------
+        **settings
+            Arguments of `json.dumps`.
 
-    def get_compile_config(self) -> dict[str, Any] | None:
-        """Return what `compile` was given, in Keras's form; None: not compiled."""
-        if self._compiled is None:
-            return None
-        settings = self._compiled
-        optimizer = settings.optimizer
-        if isinstance(optimizer.learning_rate, Real):
-            # As in Keras: the rate that training has come to. Keras takes no integers.
-            optimizer = replace(optimizer, learning_rate=float(self._learning_rate))
-        return {
-            "optimizer": optimizers.serialize(optimizer),
-            "loss": losses.serialize(settings.loss)
-            if isinstance(settings.loss, losses.Loss)
-            else settings.loss,
-            "loss_weights": None,
-            "metrics": [described_metric(metric) for metric in settings.metrics] or None,
-            "weighted_metrics": [described_metric(metric) for metric in settings.weighted_metrics] or None,
-            "run_eagerly": False,
-            "steps_per_execution": 1,
-            "jit_compile": "auto",
-        }
-
-    def compile_from_config(self, config: dict[str, Any], custom_objects=None) -> None:
-        """Compile as `get_compile_config` described it; custom_objects: names to functions and classes."""
-        known = ("optimizer", "loss", "metrics", "weighted_metrics")
-        self.compile(**{name: looked_up(config.get(name), custom_objects or {}) for name in known})
+        Returns
+        -------
+        str
+        """
+        return json.dumps(persistence.described(self), **settings)
 
     def save(self, filepath, overwrite: bool = True, include_optimizer: bool = True) -> None:
-        """Write layers, weights, what it was compiled with and the optimizer's state to one file.
+        """Write layers, weights, arguments of `compile` and the optimizer's state to one file.
 
-        The name says the form: ".keras", which Keras opens (needs h5py), or ".safetensors", which also holds
-        ensembles. The file comes to be as a whole or not at all. FileExistsError: it is there, and overwrite
-        is False.
+        The file is written completely or not at all. `dasknn.load_model` reads it.
+
+        Parameters
+        ----------
+        filepath : str, path or fsspec URL
+            Ends in `.keras`, which Keras can read (needs h5py), or in `.safetensors`, which also holds
+            ensembles.
+        overwrite : bool, default=True
+        include_optimizer : bool, default=True
+            Whether to write the optimizer's state.
+
+        Raises
+        ------
+        FileExistsError
+            The file exists, and overwrite is False.
+        ValueError
+            The model is not built; the path has another ending; an ensemble in a `.keras` file.
         """
         persistence.save(self, filepath, overwrite, include_optimizer)
 
     def save_weights(self, filepath, overwrite: bool = True) -> None:
-        """Write the weights alone: ".weights.h5", which Keras reads (needs h5py), or ".safetensors"."""
+        """Write the weights to a file.
+
+        Parameters
+        ----------
+        filepath : str, path or fsspec URL
+            Ends in `.weights.h5`, which Keras can read (needs h5py), or in `.safetensors`.
+        overwrite : bool, default=True
+
+        Raises
+        ------
+        FileExistsError
+            The file exists, and overwrite is False.
+        ValueError
+            The model is not built, or is an ensemble; the path has another ending.
+        """
         persistence.save_weights(self, filepath, overwrite)
 
     def load_weights(self, filepath, skip_mismatch: bool = False) -> None:
-        """Read weights that `save_weights` or Keras's wrote, or those of a whole model's file.
+        """Read the weights from a file that `save_weights`, `save` or Keras wrote.
 
-        skip_mismatch: leave out layers whose weights do not fit, and warn; not of ".safetensors".
-        ValueError, or its kind ModelFileError: weights that are missing or of other shapes.
+        Parameters
+        ----------
+        filepath : str, path or fsspec URL
+        skip_mismatch : bool, default=False
+            Whether to skip layers whose weights have other shapes, with a warning; not for `.safetensors`.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            Weights are missing or have other shapes, or the file is damaged (ModelFileError).
         """
         persistence.load_weights(Sequential, self, filepath, skip_mismatch)
 
-    # --- in scikit-learn's pipelines ---------------------------------------------------------------
+    # --- scikit-learn's pipelines ------------------------------------------------------------------
 
     def __sklearn_is_fitted__(self):
         return self.built

@@ -8,7 +8,7 @@ from itertools import pairwise
 from textwrap import wrap
 
 _HEADINGS = ("Layer (type)", "Output Shape", "Param #", "Trainable")
-# Where columns end, as shares of the width, and by how much each gives way to the lines between them.
+# Ends of the columns, as shares of the width, and how many characters each leaves for the lines between them.
 _ENDS = {3: (0.45, 0.8, 1.0), 4: (0.405, 0.72, 0.9, 1.0)}
 _GIVES_WAY = {3: (1, 2, 1), 4: (1, 1, 2, 1)}
 _MOST = 88
@@ -18,9 +18,18 @@ _ALIGNMENT = ("<", "<", ">", "^")
 def table(
     name: str, rows: Sequence[Sequence[str]], totals: Sequence[tuple[str, int]], width: int | None
 ) -> str:
-    """Return the text. rows: (layer, output shape, number of parameters) and, maybe, whether it is trainable.
+    """Return the text of the table.
 
-    totals: (what, how many). width: characters of a line; None: what the terminal has, up to 88.
+    Parameters
+    ----------
+    name : str
+        Name of the model.
+    rows : list of rows
+        For each layer: name, output shape, number of parameters and, optionally, whether it is trainable.
+    totals : list of (str, int)
+        Titles and numbers of parameters.
+    width : int or None
+        Characters of a line. None: as many as the terminal has, up to 88.
     """
     n_columns = len(rows[0]) if rows else 3
     widths = _column_widths(width or min(_MOST, shutil.get_terminal_size().columns - 4), n_columns)
@@ -31,7 +40,7 @@ def table(
             lines.append(_rule("├┼┤", "─", widths))
         lines += _cells("│", row, widths)
     lines.append(_rule("└┴┘", "─", widths))
-    lines += [f" {what}: {count:,} ({_memory(4 * count)})" for what, count in totals]
+    lines += [f" {title}: {count:,} ({_memory(4 * count)})" for title, count in totals]
     return "\n".join(lines)
 
 

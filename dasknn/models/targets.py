@@ -1,4 +1,4 @@
-"""Targets as Keras's losses take them, and the weights of their labels."""
+"""Encoding of targets for Keras's losses, and the weights of their labels."""
 
 from __future__ import annotations
 
@@ -23,29 +23,27 @@ from dasknn.data.targets import (
 
 @dataclass(frozen=True, eq=False)
 class LossEncoder(TargetEncoder):
-    """y as one of Keras's losses takes it: numbers (n, n_outputs), or labels (n,) in [0, n_outputs)."""
+    """Encodes y for one of Keras's losses: numbers (n, n_outputs), or labels (n,) in [0, n_outputs)."""
 
     loss: Any
     n_outputs: int
     dtype: str
-    #: Whether summaries count labels, for weights of classes, also where the loss takes numbers.
+    #: Whether summaries count labels, for weights of labels, even if the loss takes numbers.
     counts_labels: bool = False
 
     @property
     def n_labels(self) -> int | None:
-        """Labels are in [0, n_labels); None: targets are numbers, of which nobody knows."""
+        """The number of labels, [0, n_labels); None if targets may be any numbers."""
         if self.loss.takes_labels or self.n_outputs > 1:
             return self.n_outputs
         return 2 if getattr(self.loss, "targets_in", None) == (0, 1) else None
 
     def encode(self, y: np.ndarray) -> np.ndarray:
-        """Return y (n,), (n, k) or (n, 1) as the loss takes it. ValueError: what it cannot take."""
         y = as_array(y)
         if y.dtype.kind not in "biuf":
             raise ValueError(
                 f"Expected numbers in y, received dtype {y.dtype}, such as {y.reshape(-1)[:1].tolist()}. "
-                f"Encode "
-                "labels as 0, 1, ..., for instance with sklearn.preprocessing.LabelEncoder."
+                "Encode labels as 0, 1, ..., for instance with sklearn.preprocessing.LabelEncoder."
             )
         if self.loss.takes_labels:
             if y.ndim == 2 and y.shape[1] == 1:
@@ -58,7 +56,7 @@ class LossEncoder(TargetEncoder):
         return y
 
     def summarize(self, y: np.ndarray, weight: np.ndarray | None = None) -> ClassSummary | NumberSummary:
-        """Return what a part of y holds. ValueError: what the loss cannot take."""
+        """Summarize a part of y. ValueError: targets that the loss cannot take."""
         y = self.encode(y)
         if self.loss.takes_labels:
             return ClassSummary.of_labels(y, weight, np.unique(y))
@@ -69,15 +67,15 @@ class LossEncoder(TargetEncoder):
         return replace(summary, labels=ClassSummary.of_labels(labels, weight, np.unique(labels)))
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the outputs, as Keras predicts."""
+        """Return the outputs unchanged, which are what Keras predicts."""
         return outputs
 
 
 @dataclass(frozen=True, eq=False)
 class LabelWeights(RowWeights):
-    """Keras's class_weight: factors of the weights of rows by label, 1 for labels that are not in it.
+    """Keras's class_weight: factors of the weights of rows by label; 1 for other labels.
 
-    The label of a row of several numbers is where the greatest is.
+    If a row has several numbers, its label is the position of the greatest.
     """
 
     weights: dict[int, float]
@@ -85,12 +83,13 @@ class LabelWeights(RowWeights):
 
     @classmethod
     def of(cls, class_weight, summary: ClassSummary | NumberSummary, dtype: str) -> LabelWeights:
-        """Make them from a dict, or "balanced": rows / (n_labels * rows of the label), rows by their weights.
+        """Make weights from a dict, or from "balanced": `rows / (n_labels * rows of the label)`.
 
-        summary: of y, with its labels. ValueError: a label that is not in y, while others have no weight.
+        Rows count by their weights. summary: of y, with its labels. ValueError: the dict has a label that is
+        not in y, and lacks one that is.
         """
         found = summary if isinstance(summary, ClassSummary) else summary.labels
-        assert found is not None, "the encoder was to count labels"
+        assert found is not None, "the encoder has not counted labels"
         if isinstance(class_weight, str):
             if class_weight != "balanced":
                 raise ValueError(EXPECTED_WEIGHTS + f"{class_weight!r}.")
@@ -110,13 +109,13 @@ class LabelWeights(RowWeights):
 
     @classmethod
     def checked(cls, class_weight, dtype: str, n_labels: int | None = None) -> LabelWeights:
-        """Make them from a dict, whatever y holds. ValueError: another kind; labels outside [0, n_labels)."""
+        """Make weights from a dict alone. ValueError: not a dict, or labels outside [0, n_labels)."""
         if not isinstance(class_weight, Mapping):
             remedy = ""
             if isinstance(class_weight, list | tuple | np.ndarray):
                 remedy = " Pass dict(enumerate(weights))."
             elif class_weight == "balanced":
-                remedy = " One batch does not say how often labels are."
+                remedy = " One batch does not show how frequent labels are."
             raise ValueError(EXPECTED_WEIGHTS + f"{class_weight!r:.80}.{remedy}")
         weights = cls(dict(class_weight), dtype)
         if n_labels is not None and (strange := sorted(set(weights.weights) - set(range(n_labels)))):
@@ -136,7 +135,6 @@ class LabelWeights(RowWeights):
                 )
 
     def rows(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-        """Return the weight of each row (n,)."""
         labels = labels_of(as_array(y))
         of_class = np.ones(len(labels), self.dtype)
         for label, factor in self.weights.items():

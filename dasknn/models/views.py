@@ -1,6 +1,4 @@
-"""What `model.layers` and `model.optimizer` give: live views of a `Sequential`, whose own settings are
-frozen.
-"""
+"""Live views of a `Sequential`: `model.layers` and `model.optimizer`, whose settings are frozen."""
 
 from __future__ import annotations
 
@@ -11,14 +9,14 @@ import numpy as np
 
 
 class LayerHandle:
-    """One layer of a model: the layer's settings, its weights in the model, and whether they are trained."""
+    """A layer of a model: its settings, its weights, and whether they are trained."""
 
     def __init__(self, model, number: int):
         self._model, self._number = model, number
 
     @property
     def settings(self):
-        """The layer, frozen, as it was given to the model."""
+        """The layer's frozen settings."""
         return self._model._layers[self._number]
 
     def __getattr__(self, name: str) -> Any:
@@ -37,38 +35,38 @@ class LayerHandle:
 
     @property
     def weights(self) -> list[np.ndarray]:
-        """Copies of all weights, as get_weights; none, before the model is built."""
+        """Copies of all weights, as `get_weights`; none before the model is built."""
         return self.get_weights() if self._model.built else []
 
     @property
     def trainable_weights(self) -> list[np.ndarray]:
         """Copies of the weights that training changes."""
-        return [weight for weight, is_learned in self._told_apart() if is_learned]
+        return [weight for weight, is_learned in self._weights_learned() if is_learned]
 
     @property
     def non_trainable_weights(self) -> list[np.ndarray]:
-        """Copies of the weights that training leaves, or that are moving averages."""
-        return [weight for weight, is_learned in self._told_apart() if not is_learned]
+        """Copies of the weights that are frozen, or are moving averages."""
+        return [weight for weight, is_learned in self._weights_learned() if not is_learned]
 
-    def _told_apart(self) -> list[tuple[np.ndarray, bool]]:
+    def _weights_learned(self) -> list[tuple[np.ndarray, bool]]:
         weights, learned = self.weights, self._model._learned_of(self._number)
         return list(zip(weights, learned, strict=True))
 
     def get_weights(self) -> list[np.ndarray]:
-        """Return copies of the weights: kernel, bias; gamma, beta, moving mean, moving variance."""
+        """Return copies of the weights: kernel, bias; or gamma, beta, moving mean, moving variance."""
         return [weight.copy() for weight in self._model._weights_of(self._number)]
 
     def set_weights(self, weights) -> None:
-        """Replace the weights. ValueError: other shapes."""
+        """Replace the weights. ValueError: another number of weights, or other shapes."""
         self._model._set_weights_of(self._number, weights)
 
     def count_params(self) -> int:
-        """Return how many numbers its weights are."""
+        """Return the number of its parameters."""
         return sum(weight.size for weight in self._model._weights_of(self._number))
 
     @property
     def output_shape(self) -> tuple[int | None, ...]:
-        """Shape of its outputs; None stands for any number of rows."""
+        """Shape of its outputs, (None, ...), where None is the number of rows."""
         return (None, *self._model._shapes[self._number + 1])
 
     def __repr__(self):
@@ -76,7 +74,7 @@ class LayerHandle:
 
 
 class OptimizerHandle:
-    """The optimizer of a compiled model: its settings, and the learning rate and step that training is at."""
+    """The optimizer of a compiled model: its settings, the current learning rate, and the steps taken."""
 
     def __init__(self, model, settings):
         self._model = model

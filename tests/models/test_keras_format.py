@@ -356,7 +356,7 @@ def test_weights_that_are_not_those_of_the_layers_are_refused_by_name(saved, h5,
         ),
         (
             lambda config: layer(config, 2)["config"].update(name="first"),
-            "Expected another name for each layer",
+            "Expected unique names of layers",
         ),
         (
             lambda config: layer(config, 1)["config"].update(
@@ -368,14 +368,14 @@ def test_weights_that_are_not_those_of_the_layers_are_refused_by_name(saved, h5,
             lambda config: layer(config, 1)["config"].update(
                 activation={"class_name": "Lambda", "config": {"code": "4wEAAAA="}}
             ),
-            "The model in the file cannot be made here",
+            "The model in the file cannot be created",
         ),
         (
             lambda config: config["compile_config"]["optimizer"].update(class_name="Ftrl"),
             "Expected an optimizer, received 'Ftrl'.* compile=False",
         ),
         (lambda config: config["compile_config"].update(loss="my_loss"), "'my_loss'.* compile=False"),
-        (lambda config: config["compile_config"].update(optimizer=3), "cannot be made here"),
+        (lambda config: config["compile_config"].update(optimizer=3), "cannot be created"),
     ],
 )
 def test_descriptions_of_other_models_are_refused(saved, config, message):
@@ -421,7 +421,7 @@ def test_foreign_files_are_refused(saved, tmp_path):
         dasknn.load_model(path)
     path.write_bytes(whole)
     rewrite(path, without=["model.weights.h5"], extra={"model.weights.npz": b"pickles"})
-    with pytest.raises(ModelFileError, match=r"received model.weights.npz, which holds pickles"):
+    with pytest.raises(ModelFileError, match=r"received model.weights.npz, whose pickles"):
         dasknn.load_model(path)
     for content in (b"", b"PK", b'{"class_name": "Sequential"}', b"\x89HDF\r\n\x1a\n" + bytes(2000)):
         for name in ("foreign.keras", "foreign.weights.h5"):
