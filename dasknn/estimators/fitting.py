@@ -198,7 +198,7 @@ class EstimatorFit(Fit):
         is_distributed = self.data.is_distributed
         # L-BFGS uses the gradient over all rows, wherever they are; blocks of a stream may differ.
         if self.model.solver != "lbfgs" and (is_distributed or not self.is_partial):
-            rows.warn_of_skew(is_ours=not is_distributed)
+            rows.warn_of_skew(are_cut=not is_distributed)
         if self.is_continued:
             return
         # The name of a series y is kept, as scikit-learn keeps the names of the columns of X.

@@ -97,7 +97,7 @@ class SequentialFit(Fit):
         return read_rows(executor, self._encoder, data, self.n_parts, self.arguments.verbose)
 
     def look_at(self, rows: Rows) -> None:
-        self._is_sorted = rows.warn_of_skew(is_ours=not self.data.is_distributed)
+        self._is_sorted = rows.warn_of_skew(are_cut=not self.data.is_distributed)
 
     def learn_targets(self, rows: Rows, held_out: Rows | None) -> Targets:
         self._summary = self._held_out_summary = rows.summary(self._encoder.summarize)

@@ -53,10 +53,10 @@ class Rows(ABC):
         """Return the sum of summarize(y, weight) over all parts of the rows."""
 
     @abstractmethod
-    def warn_of_skew(self, is_ours: bool) -> bool:
+    def warn_of_skew(self, are_cut: bool) -> bool:
         """Warn if partitions differ much in their targets or numbers of rows; return whether targets differ.
 
-        is_ours: the partitions were cut from plain data, so their numbers of rows say nothing.
+        are_cut: whether they were cut from plain data, so that their numbers of rows say nothing.
         """
 
     @abstractmethod
@@ -122,7 +122,7 @@ class RowsInProcess(Rows):
     def summary(self, summarize: Summarize) -> Summary:
         return summarize(self.y, self.weight)
 
-    def warn_of_skew(self, is_ours: bool) -> bool:
+    def warn_of_skew(self, are_cut: bool) -> bool:
         """Return False: there is one part, whose rows are mixed in each epoch."""
         return False
 
@@ -192,10 +192,10 @@ class RowsOnWorkers(Rows):
         """Return the sum of summarize(y, weight) over partitions, which was found when they were loaded."""
         return self.loaded.targets
 
-    def warn_of_skew(self, is_ours: bool) -> bool:
+    def warn_of_skew(self, are_cut: bool) -> bool:
         infos = self.loaded.infos
         targets, n_rows = [info.targets for info in infos], [info.n_rows for info in infos]
-        return skew.warn_of_skew(targets, n_rows, self._names, is_ours)
+        return skew.warn_of_skew(targets, n_rows, self._names, are_cut)
 
     def warn_of_split(self, held_out: RowsOnWorkers, summarize: Summarize) -> None:
         """Warn if the rows that `hold_out_last` has set aside have other targets than these."""
@@ -346,7 +346,7 @@ def score_parts(
     found = sum_over_blocks(executor, partial(prediction.score_block, metric, None), predictor, add_blocks)
     if not found.weight:
         raise ValueError(
-            f"Expected at least one row to score, found 0 samples that weigh anything in {len(parts)} "
+            f"Expected at least one row with a weight above 0 to score, found 0 samples in {len(parts)} "
             "partitions."
         )
     return found

@@ -240,7 +240,7 @@ def test_short_rounds_go_between_workers_and_ensembles_through_tasks(client, dat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"strategy": "predictions", "transport": "peer"}, "members of an ensemble do not"),
+        ({"strategy": "predictions", "transport": "peer"}, "members of an ensemble exchange nothing"),
         ({"strategy": STRATEGIES["float16"], "transport": "tasks"}, "received transport='tasks'"),
         ({"solver": "lbfgs", "transport": "peer"}, "received transport='peer'"),
         ({"transport": "socket"}, "transport"),
