@@ -1,14 +1,16 @@
-"""Fitted models in files: estimators, and pipelines that prepare a table for one.
+"""Fitted models in files: estimators, and pipelines of a TablePreprocessor and a network.
 
-A file of a pipeline holds the arrays of its network, and a description of its steps: what
-`TablePreprocessor` has learned, and what the file of the network alone would say.
+The file of a pipeline holds the arrays of its network, and a description of each step: the columns that
+`TablePreprocessor` has learned, and the description that the network alone would have.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib.metadata import version
 from math import prod
+from typing import Any
 
 from sklearn.pipeline import Pipeline
 
@@ -31,12 +33,25 @@ _REMEDY = "Use the version of dasknn that wrote it."
 Model = MLPClassifier | MLPRegressor | Sequential
 
 
-def save(model, path: str | os.PathLike) -> None:
-    """Write a fitted model to a path or fsspec URL: one safetensors file, which `load` reads.
+def save(model: Any, path: str | os.PathLike) -> None:
+    """Write a fitted model to one safetensors file, which `load` reads.
 
-    model: MLPClassifier, MLPRegressor, Sequential, a TablePreprocessor, or a Pipeline of a TablePreprocessor
-    and one of the others. A Sequential alone is written as its own `save` does, and read by
-    `dasknn.load_model`. TypeError: another model. NotFittedError: a model that is not fitted.
+    Parameters
+    ----------
+    model : MLPClassifier, MLPRegressor, Sequential, TablePreprocessor or Pipeline
+        A Pipeline has two steps, a TablePreprocessor and a model. A Sequential alone is written by its own
+        `save`, and read by `dasknn.load_model`.
+    path : str or path-like
+        Path or fsspec URL, such as `s3://bucket/model.safetensors`.
+
+    Raises
+    ------
+    TypeError
+        Another kind of model.
+    NotFittedError
+        The model is not fitted.
+    OSError
+        The file cannot be written. An existing file stays as it is.
     """
     if isinstance(model, Model):
         model.save(path)
@@ -54,13 +69,31 @@ def save(model, path: str | os.PathLike) -> None:
     safetensors_file.write(path, {"kind": PIPELINE, "steps": steps, "versions": _versions()}, arrays)
 
 
-def load(path: str | os.PathLike, custom_objects=None) -> Model | TablePreprocessor | Pipeline:
-    """Return the fitted model that `save`, or the model's own, wrote. Executes no code from the file.
+def load(
+    path: str | os.PathLike, custom_objects: Mapping[str, Any] | None = None
+) -> Model | TablePreprocessor | Pipeline:
+    """Read a fitted model that `save`, or the `save` of an estimator, has written.
 
-    custom_objects: names to functions and classes that losses and metrics of a Sequential are made of.
+    No code from the file is executed.
 
-    FileNotFoundError: no such file. ModelFileError: a file that is damaged, not ours, or too new; a
-    Sequential alone, which `dasknn.load_model` reads.
+    Parameters
+    ----------
+    path : str or path-like
+        Path or fsspec URL.
+    custom_objects : dict of str to object, default=None
+        Functions and classes that the losses and metrics of a Sequential in a pipeline are made of, by name.
+
+    Returns
+    -------
+    MLPClassifier, MLPRegressor, TablePreprocessor or Pipeline
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ModelFileError
+        The file is damaged, of another program or of a later version; or it holds a Sequential alone, which
+        `dasknn.load_model` reads.
     """
     description, arrays = safetensors_file.read(path)
     kind = description.get("kind")
@@ -88,13 +121,13 @@ def load(path: str | os.PathLike, custom_objects=None) -> Model | TablePreproces
         n_inputs = network.n_features_in_
     if len(table.get_feature_names_out()) != n_inputs:
         raise ModelFileError(
-            f"The table in {path} has {len(table.get_feature_names_out())} columns, and its network takes "
-            f"{n_inputs}. Save the model again."
+            f"Expected as many columns from the preprocessing in {path} as its network has inputs, received "
+            f"{len(table.get_feature_names_out())} and {n_inputs}. Save the model again."
         )
     return Pipeline([(first["name"], table), (second["name"], network)])
 
 
-def steps_of(model) -> tuple[TablePreprocessor, Model]:
+def steps_of(model: Any) -> tuple[TablePreprocessor, Model]:
     """Return the two steps of a pipeline. TypeError: another model."""
     if isinstance(model, Pipeline):
         steps = [step for _, step in model.steps]
@@ -105,11 +138,11 @@ def steps_of(model) -> tuple[TablePreprocessor, Model]:
         received = type(model).__name__
     raise TypeError(
         "Expected MLPClassifier, MLPRegressor, Sequential, TablePreprocessor, or a Pipeline of a "
-        f"TablePreprocessor and one of the others, received {received}. Save the network alone, or the whole "
+        f"TablePreprocessor and one of the others, received {received}. Save the network alone, or all steps "
         "with joblib.dump."
     )
 
 
 def _versions() -> dict[str, str]:
-    """Return what a file was written with, for whoever looks into it later."""
+    """Return the versions of packages that write a file, for `dask nn inspect`."""
     return {name: version(name) for name in ("dasknn", "dask", "numpy", "scikit-learn")}

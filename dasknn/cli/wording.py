@@ -46,9 +46,9 @@ TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     ),
     (r" \(dask\.dataframe's fillna, or an imputer\)", ", as --preprocess auto does"),
     # rows
-    (r"Mix the rows once: [^.;]*(\.shuffle\([^)]*\))?", "Mix the rows: --shuffle"),
+    (r"Shuffle the rows once: [^.;]*(\.shuffle\([^)]*\))?", "Shuffle the rows: --shuffle"),
     (
-        r"Cut the data evenly before it is trained on: .* and y likewise\.",
+        r"Cut the data evenly before training: .* and y likewise\.",
         "Use --shuffle, which also cuts the rows evenly.",
     ),
     (r"persist it or write it", "write it"),

@@ -45,7 +45,7 @@ class NumberSummary:
     n_missing: int
 
     @classmethod
-    def of(cls, column) -> NumberSummary:
+    def of(cls, column: Any) -> NumberSummary:
         """Summarize a pandas series. PartitionError: it holds infinity, or values that are not numbers."""
         values = _numbers(column)
         known = values[~np.isnan(values)]
@@ -87,7 +87,7 @@ class CategorySummary:
     counts: dict[Any, int]
 
     @classmethod
-    def of(cls, column) -> CategorySummary:
+    def of(cls, column: Any) -> CategorySummary:
         """Summarize a pandas series.
 
         PartitionError: values that are not text, booleans or numbers, or too many distinct values.
@@ -122,7 +122,7 @@ class CategorySummary:
         return Categories(name, tuple(kept), tuple(value for value in everything if value not in set(kept)))
 
 
-def summary_kind(name: str, column, is_code: bool) -> type[NumberSummary] | type[CategorySummary]:
+def summary_kind(name: str, column: Any, is_code: bool) -> type[NumberSummary] | type[CategorySummary]:
     """Return the class that summarizes a pandas or Dask series. ValueError: a dtype that cannot be used.
 
     is_code: numbers of the column are codes of categories.
@@ -161,11 +161,11 @@ def _of_one_kind(name: str, values: list) -> list:
     return values
 
 
-def _kind(value) -> str:
+def _kind(value: Any) -> str:
     return "text" if isinstance(value, str) else "booleans" if isinstance(value, bool) else "numbers"
 
 
-def _numbers(column) -> np.ndarray:
+def _numbers(column: Any) -> np.ndarray:
     """Return a pandas series as float64, missing values as NaN. PartitionError: it holds something else."""
     try:
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -176,7 +176,7 @@ def _numbers(column) -> np.ndarray:
         ) from None
 
 
-def _distinct(column) -> tuple[np.ndarray, list]:
+def _distinct(column: Any) -> tuple[np.ndarray, list]:
     """Return (code of each row, -1 for missing values; distinct values) of a pandas series."""
     import pandas as pd
 
@@ -188,7 +188,7 @@ def _distinct(column) -> tuple[np.ndarray, list]:
     return codes, [_category(column, value) for value in values.tolist()]
 
 
-def _category(column, value):
+def _category(column: Any, value: Any) -> str | bool | int | float:
     # In partitions with missing values, codes that are whole numbers are floats.
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -197,7 +197,7 @@ def _category(column, value):
     raise PartitionError(_strange(column, f"{type(value).__name__} {value!r:.60}"))
 
 
-def _strange(column, received: str) -> str:
+def _strange(column: Any, received: str) -> str:
     return (
         f"Expected text, booleans or numbers in column {column.name!r}, received {received}. Convert it "
         f"(to numbers with X.astype({{{column.name!r}: 'float64'}})), or leave it out "
@@ -214,7 +214,7 @@ class TableSummary:
     problem: str | None = None
 
     @classmethod
-    def in_table(cls, kinds: Mapping[str, Any], X) -> TableSummary:
+    def in_table(cls, kinds: Mapping[str, Any], X: Any) -> TableSummary:
         """Summarize columns of a pandas dataframe. kinds: the class of the summary, by name of the column."""
         try:
             columns = {name: kind.of(_column(X, name)) for name, kind in kinds.items()}
@@ -230,7 +230,7 @@ class TableSummary:
         return TableSummary(self.n_rows + other.n_rows, columns)
 
 
-def _column(X, name: str):
+def _column(X: Any, name: str) -> Any:
     if name not in X.columns:
         raise PartitionError(
             f"Expected column {name!r}, as the dataframe announces, received {list(X.columns)}."
@@ -258,7 +258,7 @@ class Numbers:
         """Names of the columns that come out."""
         return [self.name, *([f"missingindicator_{self.name}"] if self.indicator else [])]
 
-    def write(self, column, out: np.ndarray) -> None:
+    def write(self, column: Any, out: np.ndarray) -> None:
         """Write the columns that come out for a pandas series to out (n, k), which holds zeros."""
         values = _numbers(column)
         missing = np.isnan(values)
@@ -286,7 +286,7 @@ class Categories:
         ends = [_MISSING if value is None else str(value) for value in self.values]
         return [f"{self.name}_{end}" for end in [*ends, *([_INFREQUENT] if self.infrequent else [])]]
 
-    def write(self, column, out: np.ndarray) -> None:
+    def write(self, column: Any, out: np.ndarray) -> None:
         """Write the columns that come out for a pandas series to out (n, k), which holds zeros.
 
         PartitionError: values of another kind than in the data that it was fitted to.
@@ -334,7 +334,7 @@ class Encoder:
             names.append(unique)
         return names
 
-    def __call__(self, X):
+    def __call__(self, X: Any) -> Any:
         """Return the encoded dataframe, with the index of X."""
         import pandas as pd
 
@@ -348,7 +348,7 @@ class Encoder:
         return pd.DataFrame(out, index=X.index, columns=names, copy=False)
 
 
-def encode_table(X, encoder: Encoder):
+def encode_table(X: Any, encoder: Encoder) -> Any:
     """Return encoder(X). The dashboard shows tasks by the name of this function."""
     return encoder(X)
 

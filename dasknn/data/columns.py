@@ -32,7 +32,7 @@ def require_columns(available: Iterable[Any], names: Iterable[str], what: str = 
         )
 
 
-def check_columns(estimator, X, reset: bool) -> None:
+def check_columns(estimator: Any, X: Any, reset: bool) -> None:
     """Check X (n, p), a Dask collection or plain data, without computing it. ValueError: unusable columns."""
     if partitions.is_dataframe(X):
         refuse_text(X)
@@ -56,7 +56,7 @@ def check_columns(estimator, X, reset: bool) -> None:
     validate_data(estimator, X=like, skip_check_array=True, reset=reset)
 
 
-def _check_unique(X) -> None:
+def _check_unique(X: Any) -> None:
     # scikit-learn does so since 1.9 only.
     counts = Counter(X.columns)
     if twice := [f"{name!r} {count} times" for name, count in counts.items() if count > 1]:
@@ -66,12 +66,12 @@ def _check_unique(X) -> None:
         )
 
 
-def names_of(X) -> list[str] | None:
+def names_of(X: Any) -> list[str] | None:
     """Return the names of the columns of a dataframe, as text; None: X has no names."""
     return [str(name) for name in X.columns] if partitions.is_dataframe(X) else None
 
 
-def check_names(known: Sequence[str] | None, X) -> None:
+def check_names(known: Sequence[str] | None, X: Any) -> None:
     """Raise ValueError for a dataframe X with other names than the known ones, or in another order.
 
     Columns without names go by their positions.
@@ -98,7 +98,7 @@ def _shown(names: Sequence[Any]) -> str:
     return f"[{', '.join(map(repr, names[:20]))}{', ...' if len(names) > 20 else ''}]"
 
 
-def _check_numbered(estimator, X, reset: bool) -> None:
+def _check_numbered(estimator: Any, X: Any, reset: bool) -> None:
     """Check columns whose names are integers, which scikit-learn ignores. ValueError: another order."""
     is_numbered = partitions.is_dataframe(X) and all(isinstance(name, Integral) for name in X.columns)
     names = names_of(X) if is_numbered else None
@@ -110,7 +110,7 @@ def _check_numbered(estimator, X, reset: bool) -> None:
         check_names(known, X)
 
 
-def _check_width(estimator, n_columns: int, n_rows="n") -> None:
+def _check_width(estimator: Any, n_columns: int, n_rows: Any = "n") -> None:
     if n_columns == 0:
         raise ValueError(
             f"Found array with 0 feature(s) (shape=({n_rows}, 0)) while a minimum of 1 is required by "
@@ -118,7 +118,7 @@ def _check_width(estimator, n_columns: int, n_rows="n") -> None:
         )
 
 
-def validated(estimator, X, **settings) -> Any:
+def validated(estimator: Any, X: Any, **settings: Any) -> Any:
     """Return the result of scikit-learn's validate_data for plain X and, if it is among the settings, y.
 
     ValueError: as there; for a dataframe, the message names the columns that are not numbers.
@@ -147,7 +147,7 @@ def validated(estimator, X, **settings) -> Any:
         raise
 
 
-def refuse_text(X) -> None:
+def refuse_text(X: Any) -> None:
     """Raise ValueError for a dataframe with columns that are not numbers, and name them."""
     if names := columns_of_text(X):
         raise ValueError(_refusal(names))
@@ -162,7 +162,7 @@ def _refusal(names: dict[str, str]) -> str:
     )
 
 
-def dtype_of(X) -> str:
+def dtype_of(X: Any) -> str:
     """Return float32 if all columns of X are, else float64, as scikit-learn does."""
     kinds = set(X.dtypes) if partitions.is_dataframe(X) else {np.dtype(getattr(X, "dtype", "O"))}
     return "float32" if kinds == {np.dtype("float32")} else "float64"

@@ -1,11 +1,11 @@
-"""The door of both faces: which kinds of data come in, as what, and what to call for all others.
+"""Kinds of data that both APIs accept, and advice for all others.
 
-    numpy, scipy.sparse, lists, pandas; Dask arrays, dataframes and series     as they are
-    frames of others (polars, pyarrow, ...)                                    pandas, by their names
+    numpy, scipy.sparse, lists, pandas; Dask arrays, dataframes and series     used as they are
+    frames of other libraries (polars, pyarrow, ...)                           converted to pandas
     Delayed, Futures, bags, xarray on Dask, pydata/sparse, unknown widths      an error that says what to call
 
-Frames of others come through Arrow's stream, or through the dataframe interchange protocol where they have
-that alone; none of those libraries is needed here.
+Frames of other libraries are read through Arrow's streams, or through the dataframe interchange protocol if
+they have no streams. None of these libraries is imported.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from scipy import sparse
 from dasknn.exceptions import PartitionError
 
 
-def admit(*columns, names: tuple[str, ...] = ("X", "y", "sample_weight")) -> list[Any]:
-    """Return X, y and sample_weight as one of the kinds that are worked with; what is absent is left out.
+def admit(*columns: Any, names: tuple[str, ...] = ("X", "y", "sample_weight")) -> list[Any]:
+    """Return X, y and sample_weight, as many as are given, as data of the accepted kinds.
 
-    Nothing is computed. ValueError: another kind; it says what to call.
+    Nothing is computed. ValueError: data of another kind; the message says what to call.
     """
     return [admitted(name, data) for name, data in zip(names, columns, strict=False)]
 
 
-def admitted(name: str, data):
-    """Return data called `name`: frames of other libraries become pandas, all else stays as it is."""
+def admitted(name: str, data: Any) -> Any:
+    """Return data called `name`; frames of other libraries become pandas. ValueError: another kind."""
     refuse(name, data)
     return _as_pandas(data) if _is_foreign(data) else data
 
 
-# --- what is refused -----------------------------------------------------------------------------------
+# --- kinds that are refused ----------------------------------------------------------------------------
 
 
-def refuse(name: str, data) -> None:
-    """Raise ValueError for a kind of data that is not worked with: it names the kind and what to call."""
+def refuse(name: str, data: Any) -> None:
+    """Raise ValueError for data of a kind that is not accepted; the message says what to call."""
     if isinstance(data, da.Array):
         _refuse_blocks(name, data)
     elif problem := _problem(name, data):
@@ -51,8 +51,8 @@ def refuse(name: str, data) -> None:
         )
 
 
-def _problem(name: str, data) -> tuple[str, str] | None:
-    """Return (what data is, what to call), if it is of a kind that is not worked with."""
+def _problem(name: str, data: Any) -> tuple[str, str] | None:
+    """Return (kind of the data, what to call) for a kind that is not accepted."""
     if isinstance(data, list | tuple) and data and (kind := _lazy_kind(data[0]) or _dask_kind(data[0])):
         return f"a {type(data).__name__} of {kind}s", _CALLS_FOR_LISTS.format(name=name)
     if kind := _lazy_kind(data):
@@ -66,7 +66,7 @@ def _problem(name: str, data) -> tuple[str, str] | None:
         if not (hasattr(data, "map_partitions") and hasattr(data, "_meta")):
             return f"a {called}", "its to_dask_array() or to_dask_dataframe()"
     elif hasattr(data, "collect_schema") and hasattr(data, "collect"):
-        # A plan of polars' or narwhals', which has no rows yet.
+        # A lazy frame of polars or narwhals, which has no rows yet.
         return f"a {called}", f"{name}.collect()"
     elif _is_other_sparse(data):
         return f"a {called}", f"{name}.tocsr()"
@@ -82,13 +82,13 @@ _CALLS = {
 }
 _CALLS_FOR_LISTS = (
     "dask.dataframe.from_delayed({name}) for dataframes, dask.array.concatenate([dask.array.from_delayed("
-    "part, shape, dtype) for part in {name}]) for arrays; of Dask arrays dask.array.concatenate({name}), of "
-    "Dask dataframes dask.dataframe.concat({name})"
+    "part, shape, dtype) for part in {name}]) for arrays; dask.array.concatenate({name}) for Dask arrays, "
+    "dask.dataframe.concat({name}) for Dask dataframes"
 )
 
 
-def _lazy_kind(data) -> str | None:
-    """Return the name of a kind whose rows nobody knows: Delayed, Future or Bag."""
+def _lazy_kind(data: Any) -> str | None:
+    """Return the name of a kind without known rows: Delayed, Future or Bag."""
     if isinstance(data, Delayed):
         return "Delayed"
     kind = type(data)
@@ -98,8 +98,8 @@ def _lazy_kind(data) -> str | None:
     return "Bag" if ("dask", "Bag") in names else None
 
 
-def _dask_kind(data) -> str | None:
-    """Return what a Dask collection is called, None for other data."""
+def _dask_kind(data: Any) -> str | None:
+    """Return the name of a kind of Dask collections, None for other data."""
     return f"Dask {type(data).__name__}" if is_dask_collection(data) else None
 
 
@@ -107,7 +107,7 @@ def _refuse_blocks(name: str, data: da.Array) -> None:
     if any(np.isnan(n) for n in data.shape[1:]):
         raise ValueError(
             f"Expected {name} with a known number of columns, received a Dask array of shape {data.shape}. "
-            f"Say it, dask.array.from_delayed(..., shape=(numpy.nan, 5)), or call "
+            f"Pass the number, as in dask.array.from_delayed(..., shape=(numpy.nan, 5)), or call "
             f"{name}.compute_chunk_sizes() first."
         )
     if _is_other_sparse(data._meta):
@@ -119,14 +119,14 @@ def _refuse_blocks(name: str, data: da.Array) -> None:
         )
 
 
-def _is_other_sparse(data) -> bool:
+def _is_other_sparse(data: Any) -> bool:
     return hasattr(data, "todense") and hasattr(data, "tocsr") and not sparse.issparse(data)
 
 
 # --- frames of other libraries -------------------------------------------------------------------------
 
 
-def _is_foreign(data) -> bool:
+def _is_foreign(data: Any) -> bool:
     """Return whether it is a frame or series of a library other than pandas, numpy and Dask."""
     if isinstance(data, np.ndarray) or is_dask_collection(data) or hasattr(data, "iloc"):
         return False
@@ -135,7 +135,7 @@ def _is_foreign(data) -> bool:
     )
 
 
-def _as_pandas(data):
+def _as_pandas(data: Any) -> Any:
     """Return a frame of another library as a pandas dataframe, a series as a series.
 
     ImportError: pyarrow is not installed.
@@ -149,19 +149,19 @@ def _as_pandas(data):
             "installed. Use pip install 'dasknn[dataframe]', or pass a numpy array."
         ) from error
 
-    def dtype(kind):
-        # Not Python's objects, of which nobody could tell what they hold.
+    def dtype(kind: Any) -> Any:
+        # Not objects of Python, whose type is not known in advance.
         return pd.ArrowDtype(kind) if pa.types.is_decimal(kind) else None
 
     return _in_arrow(data, pa).to_pandas(types_mapper=dtype, date_as_object=False)
 
 
-def _in_arrow(data, pa):
+def _in_arrow(data: Any, pa: Any) -> Any:
     if hasattr(data, "__arrow_c_stream__"):
         try:
             return pa.RecordBatchReader.from_stream(data).read_all()
         except pa.ArrowInvalid:
-            # A stream of one column is no table.
+            # The stream of a series is not a table.
             return pa.chunked_array(data)
     if hasattr(data, "__arrow_c_array__"):
         return pa.array(data)
@@ -170,14 +170,14 @@ def _in_arrow(data, pa):
     return from_dataframe(data)
 
 
-# --- rows that go together -----------------------------------------------------------------------------
+# --- order of rows -------------------------------------------------------------------------------------
 
 
 def check_order(data: Mapping[str, Any]) -> None:
-    """Raise PartitionError for pandas objects whose indexes hold the same values in another order.
+    """Raise PartitionError for pandas objects whose indexes have the same values in different orders.
 
-    data: X, y and sample_weight by name, in this process. Rows go together by their positions, so one of the
-    two was sorted or mixed without the other. Indexes of different values say nothing.
+    data: X, y and sample_weight by name, in this process. Rows are matched by position, so one of the two was
+    sorted or shuffled without the other. Indexes with different values are accepted.
     """
     indexed = [(name, column.index) for name, column in data.items() if hasattr(column, "iloc")]
     for name, index in indexed[1:]:
@@ -185,15 +185,15 @@ def check_order(data: Mapping[str, Any]) -> None:
         if (row := _first_out_of_order(expected, index)) is not None:
             there, here = (rows[row : row + 1].tolist()[0] for rows in (expected, index))
             raise PartitionError(
-                f"Expected the rows of {first} and {name} in one order, received the same index in two: row "
-                f"{row} of {first} is {there!r}, of {name} {here!r}. Take both from one dataframe; of "
-                f"pandas, {name}.loc[{first}.index] brings them together. If they do go together by "
+                f"Expected the rows of {first} and {name} in one order, received the same index in two "
+                f"orders: row {row} of {first} is {there!r}, of {name} {here!r}. Take both from one "
+                f"dataframe, or align them with {name}.loc[{first}.index]. If they do belong together by "
                 "position, drop the index of both: reset_index(drop=True)."
             )
 
 
-def _first_out_of_order(expected, index) -> int | None:
-    """Return the first row in which two indexes differ that hold the same values; None if there is none."""
+def _first_out_of_order(expected: Any, index: Any) -> int | None:
+    """Return the first row that differs between two indexes with the same values; None if there is none."""
     if len(index) != len(expected) or index.equals(expected):
         return None
     from pandas.util import hash_pandas_object
@@ -201,8 +201,8 @@ def _first_out_of_order(expected, index) -> int | None:
     try:
         there, here = (hash_pandas_object(rows, index=False).to_numpy() for rows in (expected, index))
     except TypeError:
-        # Of values that cannot be hashed nobody can say.
+        # Values that cannot be hashed are not compared.
         return None
     differ = there != here
-    # Sums do not depend on the order. Sorting could fail, of values of several kinds.
+    # Sums do not depend on the order. Sorting could fail for values of several kinds.
     return int(differ.argmax()) if differ.any() and there.sum() == here.sum() else None

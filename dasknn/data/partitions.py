@@ -1,13 +1,13 @@
-"""Any input becomes row-aligned shards, dealt out to replicas.
+"""Partitions: X, y and sample_weight as row-aligned parts, on the way to shards.
 
     X, y, sample_weight      Dask or plain, in any chunks
-      parts       Part, one for each partition: what brings X, y, weight; nothing is computed
-      load        Block(X (n, p) cast, y, weight) and BlockInfo: checked and counted where the data is
-      deal        for each replica, slices of blocks: as many rows as for any other
-      Shards      Shard(X, y encoded, weight), at the home of its replica or made anew when needed
+      parts       Part, one for each partition: sources of X, y, weight; nothing is computed
+      load        Block(X (n, p) cast, y, weight) and BlockInfo: checked and summarized where the data is
+      deal        for each replica, slices of blocks with equally many rows
+      Shards      Shard(X, y encoded, weight), at the home of its replica, or computed in each epoch
 
-Blocks are kept in cluster memory while all of them fit in half of it. Beyond that they are let go, and a
-shard is computed again whenever an epoch comes to it.
+Blocks stay in the memory of the cluster if all of them fit in half of it. Otherwise they are released, and
+shards are computed again in each epoch.
 """
 
 from __future__ import annotations
@@ -31,52 +31,52 @@ from dasknn.exceptions import PartitionError
 
 @dataclass(frozen=True)
 class Part:
-    """One partition as it came: sources (Delayed or plain data), and which of X, y, weight each brings.
+    """One partition: its sources (Delayed or plain data), and the names of X, y, weight that each holds.
 
-    A dataframe and its columns come from one source, as a tuple: dask.dataframe may fuse the partitions
-    of collections that it optimizes one by one, each in its own way.
+    A dataframe and its columns are one source, a tuple: if dask.dataframe optimizes collections one by one,
+    it may fuse their partitions in different ways.
     """
 
     sources: tuple[Any, ...]
     names: tuple[tuple[str, ...], ...]
 
     def add_to(self, graph: Graph) -> list:
-        """Add the sources to a graph; return the arguments to pass to a task."""
+        """Add the sources to a graph; return the arguments for a task."""
         return [graph.add_source(data) if is_dask_collection(data) else data for data in self.sources]
 
 
 def columns_of(names: tuple[tuple[str, ...], ...], values: Sequence[Any]) -> dict[str, Any]:
-    """Return X, y and weight (None where absent) from the values of the sources of a Part."""
+    """Return X, y and weight (None if absent) by name, from the values of the sources of a Part."""
     columns: dict[str, Any] = {"X": None, "y": None, "weight": None}
     for group, value in zip(names, values, strict=True):
         columns.update(zip(group, value if len(group) > 1 else [value], strict=True))
     return columns
 
 
-def is_distributed(*collections) -> bool:
-    """Return whether any of them is a Dask collection."""
+def is_distributed(*collections: Any) -> bool:
+    """Return whether any of the collections is one of Dask."""
     return any(is_dask_collection(collection) for collection in collections)
 
 
-def is_dataframe(X) -> bool:
+def is_dataframe(X: Any) -> bool:
     """Return whether X is a pandas or Dask dataframe."""
-    # A Dask series has columns, too.
+    # A Dask series also has columns.
     return hasattr(X, "columns") and hasattr(X, "dtypes") and getattr(X, "ndim", None) == 2
 
 
 def argument_name(name: str) -> str:
-    """Return what users call X, y or weight."""
+    """Return the argument of users for X, y or weight."""
     return "sample_weight" if name == "weight" else name
 
 
 # --- parts -------------------------------------------------------------------------------------------
 
 
-def parts(X, y=None, weight=None, n_parts: int = 1) -> list[Part]:
+def parts(X: Any, y: Any = None, weight: Any = None, n_parts: int = 1) -> list[Part]:
     """Return row-aligned partitions of X (n, p), y and weight; plain data is cut into at most n_parts.
 
-    ValueError: a kind of data that is not worked with, chunks of columns, no rows at all, partitions that
-    cannot be aligned without knowing their lengths, or plain rows in two orders (`inputs.check_order`).
+    ValueError: a kind of data that is not accepted, chunks of columns, no rows, partitions of unknown lengths
+    that cannot be aligned, or plain rows in two orders (see `inputs.check_order`).
     """
     data = {"X": X, "y": y, "weight": weight}
     data = {name: _with_rows(name, column) for name, column in data.items() if column is not None}
@@ -89,7 +89,7 @@ def parts(X, y=None, weight=None, n_parts: int = 1) -> list[Part]:
             "Pass all of them as Dask collections, or none: for instance dask.array.from_array(X)."
         )
     _check_lengths(data)
-    # Before they are cut: pieces could hold other rows each.
+    # Before they are cut: pieces of two orders may hold different rows.
     inputs.check_order({argument_name(name): column for name, column in data.items()})
     n_parts = max(1, min(n_parts, n_samples(X)))
     edges = [n_samples(X) * i // n_parts for i in range(n_parts + 1)]
@@ -100,8 +100,8 @@ def parts(X, y=None, weight=None, n_parts: int = 1) -> list[Part]:
     ]
 
 
-def _with_rows(name: str, data):
-    """Return data whose rows can be sliced: lists become arrays. ValueError: it has no rows, or cannot be."""
+def _with_rows(name: str, data: Any) -> Any:
+    """Return data whose rows can be sliced: lists become arrays. ValueError: it has no rows."""
     data = inputs.admitted(argument_name(name), data)
     if is_dask_collection(data):
         return data
@@ -111,7 +111,7 @@ def _with_rows(name: str, data):
         data = to_array(name, data)
     if np.ndim(data) == 0:
         raise ValueError(
-            f"Expected {argument_name(name)} to be an array or list with an entry for each row, received "
+            f"Expected {argument_name(name)} to be an array or list with one entry for each row, received "
             f"{data!r:.80}."
         )
     return data
@@ -144,9 +144,9 @@ def _distributed_parts(data: dict[str, Any]) -> list[Part]:
 
 
 def _in_chunks_of_x(data: dict[str, Any]) -> dict[str, Any]:
-    """Return Dask arrays in the chunks of X, where lengths are known.
+    """Return Dask arrays in the chunks of X, if lengths are known.
 
-    ValueError: chunks of columns, or other lengths than X has.
+    ValueError: chunks of columns, or another number of rows than X has.
     """
     lengths, aligned = _lengths(data["X"]), dict(data)
     for name, array in data.items():
@@ -161,15 +161,15 @@ def _in_chunks_of_x(data: dict[str, Any]) -> dict[str, Any]:
     return aligned
 
 
-def _lengths(data) -> list[int] | None:
-    """Return the numbers of rows of the blocks of a Dask array; None where they are not known."""
+def _lengths(data: Any) -> list[int] | None:
+    """Return the numbers of rows of the blocks of a Dask array; None if they are unknown."""
     if not isinstance(data, da.Array) or any(np.isnan(length) for length in data.chunks[0]):
         return None
     return list(data.chunks[0])
 
 
-def is_dask_frame(data) -> bool:
-    """Return whether it is a Dask dataframe or series."""
+def is_dask_frame(data: Any) -> bool:
+    """Return whether data is a Dask dataframe or series."""
     return (
         is_dask_collection(data)
         and hasattr(data, "map_partitions")
@@ -179,7 +179,7 @@ def is_dask_frame(data) -> bool:
 
 
 def together(frames: list) -> list:
-    """Return one Delayed for each partition of dataframes and series that go together: a tuple of them."""
+    """Return one Delayed for each partition of aligned dataframes and series: a tuple of their partitions."""
     counts = {frame.npartitions for frame in frames}
     if len(counts) > 1:
         raise ValueError(
@@ -191,13 +191,13 @@ def together(frames: list) -> list:
     packed = dd.map_partitions(
         _pack, *frames, meta=frames[0]._meta, align_dataframes=False, enforce_metadata=False
     )
-    # From one source, both are read together, and only the columns that are wanted. Several sources could
-    # fuse their partitions each in its own way.
+    # Frames of one source are read together, and only the columns that are needed. Several sources could each
+    # fuse their partitions differently.
     sources = {leaf._name for leaf in packed.expr.walk() if not leaf.dependencies()}
     return packed.to_delayed(optimize_graph=len(sources) == 1)
 
 
-def _pack(*frames):
+def _pack(*frames: Any) -> tuple:
     return frames
 
 
@@ -208,18 +208,19 @@ def _check_lengths(data: dict[str, Any]) -> None:
             raise ValueError(f"X has {rows['X']} rows, {argument_name(name)} has {n}.")
 
 
-def n_samples(X) -> int:
+def n_samples(X: Any) -> int:
     """Return the number of rows of plain data."""
     return X.shape[0] if hasattr(X, "shape") else len(X)
 
 
-def _rows(data, rows: slice):
+def _rows(data: Any, rows: slice) -> Any:
     return data.iloc[rows] if hasattr(data, "iloc") else data[rows]
 
 
-def flat_rows(X):
-    """Return X (n, ...) as (n, p), plain or a Dask array; of one dimension as (n, 1). Dataframes as they
-    are, a Dask series as one.
+def flat_rows(X: Any) -> Any:
+    """Return an array X (n, ...), plain or Dask, as (n, p), and dataframes as they are.
+
+    Data of one dimension becomes (n, 1), a Dask series a dataframe.
     """
     if is_dataframe(X) or X.ndim == 2:
         return X
@@ -227,7 +228,7 @@ def flat_rows(X):
         return X.to_frame()
     width = math.prod(int(n) for n in X.shape[1:])
     if not isinstance(X, da.Array):
-        # A mask stays, so that it is seen.
+        # Masked arrays stay masked, so that they are refused later.
         return np.asanyarray(X).reshape(len(X), width)
     if X.ndim > 2:
         X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
@@ -240,7 +241,7 @@ def _flatten(block: np.ndarray) -> np.ndarray:
 
 
 def check_chunks(data: da.Array) -> None:
-    """Raise ValueError for an array that is chunked by columns, or has other than 1 or 2 dimensions."""
+    """Raise ValueError for an array that is chunked by columns, or does not have 1 or 2 dimensions."""
     if data.ndim == 2 and data.numblocks[1] > 1:
         raise ValueError(
             f"Expected an array that is chunked by rows only, received {data.numblocks[1]} chunks of "
@@ -250,8 +251,8 @@ def check_chunks(data: da.Array) -> None:
         raise ValueError(f"Expected 1 or 2 dimensions, received shape {data.shape}.")
 
 
-def _cut_as_x(name: str, data, lengths: list[int] | None) -> list:
-    """Return plain y or sample_weight in pieces that go with the blocks of X, which have these lengths."""
+def _cut_as_x(name: str, data: Any, lengths: list[int] | None) -> list:
+    """Return plain y or sample_weight in pieces as long as the blocks of X, which have these lengths."""
     called = argument_name(name)
     if lengths is None:
         raise ValueError(
@@ -273,7 +274,8 @@ def _check_number(name: str, own: Sequence[Any], n_parts: int) -> None:
         )
 
 
-def to_array(name: str, data) -> np.ndarray:
+def to_array(name: str, data: Any) -> np.ndarray:
+    """Return data as an array. PartitionError: rows of different lengths."""
     try:
         return as_array(data)
     except ValueError:

@@ -96,14 +96,22 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
         "dtype": [StrOptions({"float32", "float64"})],
     }
 
-    def __init__(self, *, drop=(), categorical=(), min_frequency=None, max_categories=1000, dtype="float32"):
+    def __init__(
+        self,
+        *,
+        drop: Sequence[str] = (),
+        categorical: Sequence[str] = (),
+        min_frequency: int | float | None = None,
+        max_categories: int = 1000,
+        dtype: str = "float32",
+    ):
         self.drop = drop
         self.categorical = categorical
         self.min_frequency = min_frequency
         self.max_categories = max_categories
         self.dtype = dtype
 
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> TablePreprocessor:
         """Learn the columns of a dataframe.
 
         Parameters
@@ -139,7 +147,7 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
         self.n_samples_seen_ = found.n_rows
         return self
 
-    def _kinds(self, X) -> dict[str, Any]:
+    def _kinds(self, X: Any) -> dict[str, Any]:
         """Return the class that summarizes each column, by name. ValueError: a column that cannot be used."""
         names = list(X.columns)
         _check_names(names)
@@ -151,7 +159,7 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
             raise ValueError(f"Expected at least one column besides those dropped, {sorted(dropped)}.")
         return kinds
 
-    def _find(self, X, kinds: dict[str, Any]) -> TableSummary:
+    def _find(self, X: Any, kinds: dict[str, Any]) -> TableSummary:
         if not partitions.is_distributed(X):
             found = TableSummary.in_table(kinds, X)
             refuse(found.problem)
@@ -175,7 +183,7 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
             return summary.learn(name)
         return summary.learn(name, self.min_frequency, self.max_categories)
 
-    def transform(self, X):
+    def transform(self, X: Any) -> Any:
         """Encode a dataframe.
 
         Parameters
@@ -206,7 +214,7 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
         empty = encoder(X._meta[names].iloc[:0])
         return X[names].map_partitions(encode_table, shared, meta=empty, enforce_metadata=False)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the columns that come out.
 
         Parameters
@@ -221,7 +229,7 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
         check_is_fitted(self)
         return np.array(Encoder(tuple(self.columns_), self.dtype).names, dtype=object)
 
-    def set_output(self, *, transform=None):
+    def set_output(self, *, transform: str | None = None) -> TablePreprocessor:
         """Accept the only container there is: `transform` returns a dataframe of the kind of X.
 
         Parameters
@@ -274,7 +282,7 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
         table.n_features_in_ = len(table.columns_)
         return table
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
@@ -285,7 +293,7 @@ def _find_in_tuple(kinds: Mapping[str, Any], frames: Sequence[Any]) -> TableSumm
     return TableSummary.in_table(kinds, frames[0])
 
 
-def _table(X):
+def _table(X: Any) -> Any:
     """Return a pandas or Dask dataframe X, with names as text. TypeError: X is not a dataframe."""
     X = inputs.admitted("X", X)
     if not partitions.is_dataframe(X):
@@ -296,7 +304,7 @@ def _table(X):
     return named_by_text(X)
 
 
-def named_by_text(X):
+def named_by_text(X: Any) -> Any:
     """Return a dataframe X in which names of columns that are integers have become text."""
     numbered = {name: str(name) for name in X.columns if isinstance(name, Integral)}
     if not numbered:

@@ -1,10 +1,10 @@
-"""Tables in files, as lazy Dask dataframes: Parquet, CSV and arrays in npz, at paths, globs or fsspec URLs.
+"""Tables in files as lazy Dask dataframes: Parquet, CSV and npz, at paths, globs or fsspec URLs.
 
-    paths ── names of files ── their endings say the form ── a dataframe, read on the workers
+    paths ── names of files ── format, by their extensions ── a dataframe, read on the workers
 
-The first rows of a CSV tell the types of its columns; what looks whole there is read so that missing values
-and fractions can come later. An npz file has arrays X (n, ...) and y (n,), or, as MNIST has them, x_train,
-y_train, x_test and y_test; X becomes columns x0, x1, ...
+The first rows of a CSV file decide the types of its columns; columns of whole numbers are read so that
+missing values and fractions may come later. An npz file has arrays X (n, ...) and y (n,) or, like MNIST,
+x_train, y_train, x_test and y_test; X becomes columns x0, x1, ...
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import dask
 import numpy as np
+from fsspec import AbstractFileSystem
 from fsspec.core import open as open_file
 from fsspec.core import url_to_fs
 from numpy.lib import format as npy
@@ -30,13 +31,13 @@ FORMATS = {
     "csv": (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.bz2", ".csv.xz", ".csv.zst"),
     "npz": (".npz",),
 }
-# Rows of CSV that tell the types of its columns.
+# Rows of a CSV file that decide the types of its columns.
 _SAMPLE_ROWS = 10_000
-# Partitions of npz are of about so many bytes.
+# Size of a partition of an npz file.
 _PART_BYTES = 2**24
 _FEATURES = ("X", "x")
 _SEPARATORS = ",;\t|"
-# Tables whose log alone says which Parquet files hold rows that are still there; what its files are called.
+# Kinds of tables with a log, which alone says which Parquet files hold current rows, and names of its files.
 _LOGS = {
     "Delta Lake": re.compile(r"(.*)/_delta_log/\d{20}\."),
     "Apache Iceberg": re.compile(r"(.*)/metadata/[^/]*\.metadata\.json$"),
@@ -44,13 +45,17 @@ _LOGS = {
 }
 _LOG_FOLDERS = ("_delta_log", "metadata", ".hoodie")
 
+# Shape and dtype of each array of an npz file, by name.
+Shapes = dict[str, tuple[tuple[int, ...], np.dtype]]
+
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is wanted of a table. target: the column to learn, None where there is none.
+    """How to read a table.
 
-    role: which arrays of an npz file that has both, "train" or "test". as_text: columns whose numbers are
-    codes. is_regression: the target is of numbers, None: as it looks. kept: columns that only pass through.
+    target: the column to predict, or None. role: "train" or "test", for the arrays of an npz file that has
+    both. as_text: columns whose numbers are codes. is_regression: the target is a number; None: its type
+    decides. kept: columns that are only copied.
     """
 
     target: str | None = None
@@ -60,12 +65,12 @@ class Wanted:
     kept: Collection[str] = ()
 
 
-def read(paths: Sequence[str], wanted: Wanted, form: str | None = None):
+def read(paths: Sequence[str], wanted: Wanted, form: str | None = None) -> Any:
     """Return a Dask dataframe of all rows of files, folders, globs or fsspec URLs; nothing is computed.
 
-    form: "parquet", "csv" or "npz"; None: as the endings say. ValueError: no such files, files of several
-    forms, or of one that is not known; files of a table with a log, such as Delta Lake's, which may be of
-    rows that were deleted. ImportError: no pandas, or a package for a protocol.
+    form: "parquet", "csv" or "npz"; None: by the extensions. ValueError: no files, files of several or
+    unknown formats, or files of a table with a log such as Delta Lake, which may hold deleted rows.
+    ImportError: pandas, or a package for a protocol, is not installed.
     """
     try:
         import dask.dataframe  # noqa: F401
@@ -84,7 +89,7 @@ def read(paths: Sequence[str], wanted: Wanted, form: str | None = None):
 
 
 def _files_at(path: str) -> list[str]:
-    """Return the names of the files that a path, glob or URL stands for.
+    """Return the names of the files at a path, glob or URL.
 
     ValueError: there are none, or they belong to a table with a log.
     """
@@ -101,7 +106,7 @@ def _files_at(path: str) -> list[str]:
     if not names:
         raise ValueError(f"Expected {_known_forms()} files at {path}, found none.")
     if any(_form_of(name) == "parquet" for name in names):
-        # What a folder holds is known; who is above it, or above single files, is looked for.
+        # In a folder, all files are known already; logs may also be above it, or above single files.
         _refuse_logs(everything)
         for folder in _folders_above([place] if everything else names, store):
             _refuse_logs(_files_of_logs(folder, store))
@@ -109,20 +114,20 @@ def _files_at(path: str) -> list[str]:
 
 
 def _refuse_logs(files: Sequence[str]) -> None:
-    """ValueError: one of the files is of the log of a table."""
+    """Raise ValueError if one of the files belongs to the log of a table."""
     for name in files:
         for kind, log in _LOGS.items():
             if found := log.match(name):
                 raise ValueError(
-                    f"Expected plain Parquet files, received those of a {kind} table, {found[1]}, some of "
-                    "which may hold rows that were deleted or replaced: read the table with a package that "
-                    "knows its log (dask_deltatable.read_deltalake, pyiceberg, ...), and train on that "
-                    "dataframe in Python or write it to a folder of its own with to_parquet."
+                    f"Expected plain Parquet files, received those of a {kind} table, {found[1]}, which may "
+                    "hold deleted or replaced rows. Read the table with a package that knows its log "
+                    "(dask_deltatable.read_deltalake, pyiceberg, ...), and train on that dataframe in Python "
+                    "or write it to another folder with to_parquet."
                 )
 
 
-def _folders_above(places: Sequence[str], store) -> Iterator[str]:
-    """Yield all folders that files or folders are in, each once; no logs are in those of partitions."""
+def _folders_above(places: Sequence[str], store: AbstractFileSystem) -> Iterator[str]:
+    """Yield each folder above these files or folders, except those of partitions, which hold no logs."""
     seen = set()
     for place in places:
         while (above := store._parent(place)) not in (place, ""):
@@ -134,14 +139,14 @@ def _folders_above(places: Sequence[str], store) -> Iterator[str]:
             place = above
 
 
-def _files_of_logs(folder: str, store) -> list[str]:
+def _files_of_logs(folder: str, store: AbstractFileSystem) -> list[str]:
     names: list[str] = []
     for log in _LOG_FOLDERS:
         try:
             if store.isdir(f"{folder}/{log}"):
                 names += store.ls(f"{folder}/{log}", detail=False)
         except OSError:
-            # Whoever may read a table may read its log; of folders further up nothing is known.
+            # A folder further up may be closed; the log of a readable table is readable.
             continue
     return names
 
@@ -151,7 +156,7 @@ def _is_glob(place: str) -> bool:
 
 
 def _is_hidden(name: str, folder: str) -> bool:
-    """Return whether a file below a folder is no data, such as _SUCCESS: by its name, or that of a folder."""
+    """Return whether a file below a folder holds no data, such as _SUCCESS, by its name or its folders'."""
     return any(part.startswith(("_", ".")) for part in name[len(folder) :].split("/"))
 
 
@@ -162,12 +167,12 @@ def _form(files: Sequence[str]) -> str:
         examples = {form: name for name, form in found.items()}
         raise ValueError(
             f"Expected files of one format, received {' and '.join(sorted(map(str, examples.values())))}. "
-            "Name those of one format, with a glob such as 'folder/*.parquet'."
+            "Select those of one format with a glob such as 'folder/*.parquet'."
         )
     form = forms.pop()
     if form is None:
         raise ValueError(
-            f"Expected {_known_forms()} files, received {files[0]}, whose ending says nothing. Use "
+            f"Expected {_known_forms()} files, received {files[0]}, whose extension is none of theirs. Use "
             "--format parquet, csv or npz."
         )
     return form
@@ -187,16 +192,16 @@ def _known_forms() -> str:
 # --- Parquet -----------------------------------------------------------------------------------------
 
 
-def _read_parquet(paths: Sequence[str], files: list[str]):
+def _read_parquet(paths: Sequence[str], files: list[str]) -> Any:
     import dask.dataframe as dd
 
-    # By their names, since of a folder Dask reads what others leave in _temporary/, too. Names of folders,
-    # such as year=2020, become columns all the same.
+    # By names of files: for a folder, Dask would also read leftovers in _temporary/. Names of folders such as
+    # year=2020 still become columns.
     named = [name for name in files if _form_of(name) == "parquet"]
     try:
         frame = dd.read_parquet(named or files)
     except (OSError, IndexError, ValueError) as error:
-        # Dask puts a sentence of its own before that of pyarrow.
+        # Dask puts its own sentence before the message of pyarrow.
         reason = str(error).rpartition("Original Message: ")[2]
         raise ValueError(f"Expected Parquet files at {', '.join(paths)}. ({reason})") from error
     if len(frame.columns) == 0:
@@ -207,7 +212,7 @@ def _read_parquet(paths: Sequence[str], files: list[str]):
 # --- CSV ---------------------------------------------------------------------------------------------
 
 
-def _read_csv(files: list[str], wanted: Wanted):
+def _read_csv(files: list[str], wanted: Wanted) -> Any:
     import dask.dataframe as dd
     import pandas as pd
 
@@ -216,16 +221,18 @@ def _read_csv(files: list[str], wanted: Wanted):
     try:
         sample = pd.read_csv(files[0], nrows=_SAMPLE_ROWS, **settings)
     except (ValueError, UnicodeError) as error:
-        raise ValueError(f"Expected a CSV file with a line of names at {files[0]}. ({error})") from error
+        raise ValueError(
+            f"Expected a CSV file with column names in the first line at {files[0]}. ({error})"
+        ) from error
     if len(sample.columns) == 1 and wanted.target not in (None, *sample.columns):
         raise ValueError(
-            f"Expected columns separated by comma, semicolon, tab or | in {files[0]}, received one column, "
-            f"{str(sample.columns[0])[:60]!r}. Write the file with one of these."
+            f"Expected columns separated by comma, semicolon, tab or | in {files[0]}, received a single "
+            f"column, {str(sample.columns[0])[:60]!r}. Write the file with one of these separators."
         )
     settings["dtype"] = {name: _dtype(name, sample.dtypes[name], wanted) for name in sample.columns}
     plain = [name for name in files if name.lower().endswith((".csv", ".tsv"))]
     frames = [dd.read_csv(plain, **settings)] if plain else []
-    # Compressed files cannot be cut; each kind of them is read alone.
+    # Compressed files cannot be cut. Each kind of them is read separately.
     for ending in sorted({name.rpartition(".")[2] for name in files if name not in plain}):
         alike = [name for name in files if name not in plain and name.endswith(f".{ending}")]
         frames.append(dd.read_csv(alike, blocksize=None, **settings))
@@ -233,14 +240,14 @@ def _read_csv(files: list[str], wanted: Wanted):
 
 
 def _separator(name: str) -> str:
-    """Return what separates the names in the first line of a file."""
+    """Return the separator of the names in the first line of a file."""
     with open_file(name, "rt", compression="infer", encoding="utf-8-sig", errors="replace") as file:
         header = file.readline()
     return max(_SEPARATORS, key=header.count)
 
 
-def _dtype(name: str, dtype, wanted: Wanted) -> str:
-    """Return the dtype to read a column of CSV with, for that of its first rows."""
+def _dtype(name: str, dtype: np.dtype, wanted: Wanted) -> str:
+    """Return the dtype to read a CSV column with. dtype: of its first rows."""
     if name in wanted.as_text:
         return "object"
     if dtype.kind == "b":
@@ -250,20 +257,20 @@ def _dtype(name: str, dtype, wanted: Wanted) -> str:
     is_label = name == wanted.target and not wanted.is_regression
     if dtype.kind in "iu" and (is_label or name in wanted.kept):
         return "Int64"
-    # A fraction, or a missing value, may come later.
+    # Fractions or missing values may come later.
     return "float64"
 
 
 # --- npz ---------------------------------------------------------------------------------------------
 
 
-def _read_npz(files: list[str], wanted: Wanted):
+def _read_npz(files: list[str], wanted: Wanted) -> Any:
     import dask.dataframe as dd
 
     return dd.concat([_read_one_npz(name, wanted) for name in files])
 
 
-def _read_one_npz(name: str, wanted: Wanted):
+def _read_one_npz(name: str, wanted: Wanted) -> Any:
     import dask.dataframe as dd
 
     shapes = _shapes_in(name)
@@ -277,12 +284,12 @@ def _read_one_npz(name: str, wanted: Wanted):
         if math.prod(of_y) != n_rows or of_y[0] != n_rows:
             raise ValueError(
                 f"Expected one target for each of {n_rows} rows of {keys['X']} in {name}, received "
-                f"{keys['y']} of shape {of_y}. Name another array with --target."
+                f"{keys['y']} of shape {of_y}. Choose another array with --target."
             )
     n_parts = max(1, min(n_rows, -(-math.prod(shape) * dtype.itemsize // _PART_BYTES)))
     edges = [n_rows * i // n_parts for i in range(n_parts + 1)]
     load, rows = dask.delayed(_load_npz, pure=True), dask.delayed(_rows_of, pure=True)
-    # The file is read once by a worker, and cut there.
+    # One worker reads the file, and cuts it.
     arrays = load(name, keys)
     target = wanted.target
     meta = _table(
@@ -292,8 +299,8 @@ def _read_one_npz(name: str, wanted: Wanted):
     return dd.from_delayed(parts, meta=meta, verify_meta=False, prefix="npz")
 
 
-def _shapes_in(name: str) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Return shape and dtype of each array of an npz file, which is not read. ValueError: not such a file."""
+def _shapes_in(name: str) -> Shapes:
+    """Return shape and dtype of each array in an npz file, from its headers. ValueError: not an npz file."""
     found = {}
     try:
         with open_file(name, "rb") as file, zipfile.ZipFile(file) as archive:
@@ -310,7 +317,7 @@ def _shapes_in(name: str) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     return found
 
 
-def _key_of_target(shapes, wanted: Wanted, name: str) -> str:
+def _key_of_target(shapes: Shapes, wanted: Wanted, name: str) -> str:
     target = str(wanted.target)
     for key in (f"{target}_{wanted.role}", target):
         if key in shapes:
@@ -319,14 +326,14 @@ def _key_of_target(shapes, wanted: Wanted, name: str) -> str:
     raise AssertionError("one of the two has returned or raised")
 
 
-def _key_of_features(shapes, wanted: Wanted, name: str) -> str:
+def _key_of_features(shapes: Shapes, wanted: Wanted, name: str) -> str:
     for key in (*(f"{x}_{wanted.role}" for x in _FEATURES), *_FEATURES):
         if key in shapes:
             return key
     tables = [key for key, (shape, _) in shapes.items() if len(shape) > 1 and key != wanted.target]
     if len(tables) != 1:
         raise ValueError(
-            f"Expected an array X of features in {name}, received {', '.join(shapes)}. Rename it X."
+            f"Expected an array X of features in {name}, received {', '.join(shapes)}. Name the features X."
         )
     return tables[0]
 
@@ -336,12 +343,12 @@ def _load_npz(name: str, keys: dict[str, str]) -> dict[str, np.ndarray]:
         return {column: arrays[key] for column, key in keys.items()}
 
 
-def _rows_of(arrays: dict[str, np.ndarray], begin: int, end: int, target: str | None):
+def _rows_of(arrays: dict[str, np.ndarray], begin: int, end: int, target: str | None) -> Any:
     y = arrays.get("y")
     return _table(arrays["X"][begin:end], None if y is None else y.reshape(-1)[begin:end], target)
 
 
-def _table(X: np.ndarray, y: np.ndarray | None, target: str | None):
+def _table(X: np.ndarray, y: np.ndarray | None, target: str | None) -> Any:
     import pandas as pd
 
     X = X.reshape(len(X), math.prod(X.shape[1:]))

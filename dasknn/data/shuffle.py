@@ -1,16 +1,16 @@
-"""Rows in a new random order over all partitions.
+"""Shuffles rows across all partitions.
 
-    frames   partition ── with a random key for each row ── Dask's shuffle by the key ── sorted by the key
-    arrays   chunk ── its rows in random order, cut into a piece for each new chunk ── put together, and
-             in random order again
+    frames   partition ── a random key for each row ── Dask's shuffle by the key ── partitions sorted by it
+    arrays   chunk ── rows in random order, cut into one piece for each new chunk ── pieces of a new chunk
+             joined, in random order again
 
-Everything is lazy, and a pure function of the seed: whoever computes it, in whatever order rows arrive, gets
-the same rows in the same order.
+Everything is lazy, and a pure function of the seed: the order of the rows does not depend on which worker
+computes them, or in which order they arrive.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from operator import itemgetter
@@ -30,31 +30,47 @@ from dasknn.data.blocks import concatenate, select
 from dasknn.exceptions import PartitionError
 from dasknn.seeds import Stream, generator
 
-# What a dataframe that is shuffled has besides its columns.
+# Name of the column of random keys.
 _KEY = "key"
 
 
-def shuffle(*collections, random_state=None):
-    """Return the collections with their rows in a new random order, the same for all of them.
+def shuffle(*collections: Any, random_state: Any = None) -> Any:
+    """Shuffle the rows of collections across all partitions, in the same random order for all collections.
 
-    Use it once on data that is sorted, since replicas learn from some partitions each:
-    `X, y = dasknn.shuffle(X, y)`. Rows that belong together stay together; one collection gives one, several
-    give a tuple. There are as many partitions as before, of about the same size.
+    Use it once on sorted data, since each replica learns from some of the partitions only.
 
     Parameters
     ----------
-    collections : Dask dataframes and series with the same partitions; or Dask arrays (n, ...) of known
-        chunks, which all get the same new ones; or plain data, as for `sklearn.utils.shuffle`.
-    random_state : int, RandomState or None
-        The same seed gives the same order on any cluster.
+    *collections : Dask or plain data with the same number of rows
+        Dask dataframes and series with the same partitions; or Dask arrays of shape (n, ...) with known
+        chunks; or plain data, as for `sklearn.utils.shuffle`.
+    random_state : int, RandomState instance or None, default=None
+        An integer gives the same order on any cluster.
 
-    Of Dask collections the result is lazy: `persist()` it, or write it to Parquet once. Else the data is
-    shuffled again whenever it is computed; a training of data that does not fit in memory does so many times.
+    Returns
+    -------
+    collection, or tuple of collections
+        As many as were given, with about equally many rows in each partition. The number of dataframe
+        partitions stays; all arrays get the same new chunks, one for each chunk that had rows.
 
-    Dataframes move between workers by Dask's own P2P shuffle where there is a distributed client. Of arrays
-    each chunk sends a piece to each new one: bring more than some hundred chunks together first (`rechunk`).
+    Raises
+    ------
+    ValueError
+        Collections of different kinds or lengths, or arrays with unknown chunks.
 
-    ValueError: collections of different kinds or lengths, or arrays of unknown chunks.
+    Notes
+    -----
+    The result of Dask collections is lazy: `persist()` it, or write it to Parquet once. Otherwise the data is
+    shuffled whenever it is computed, which may be in each epoch if it does not fit in memory.
+
+    Dataframes are shuffled by Dask, peer to peer if there is a distributed client. Each chunk of an array
+    sends a piece to each new chunk, so reduce more than a few hundred chunks with `rechunk` first.
+
+    Examples
+    --------
+    ::
+
+        X, y = dask.persist(*dasknn.shuffle(X, y, random_state=0))
     """
     if not collections:
         raise ValueError("Expected at least one collection to shuffle, received none.")
@@ -73,7 +89,7 @@ def shuffle(*collections, random_state=None):
     return shuffled[0] if len(collections) == 1 else tuple(shuffled)
 
 
-def _kind(collection) -> str:
+def _kind(collection: Any) -> str:
     if isinstance(collection, da.Array):
         return "array"
     if partitions.is_dask_frame(collection):
@@ -111,37 +127,38 @@ def _shuffled_frames(frames: Sequence[Any], seed: int) -> list:
     ]
 
 
-def _names(frame) -> list | None:
+def _names(frame: Any) -> list | None:
     return list(frame.columns) if frame.ndim == 2 else None
 
 
-def _width(frame) -> int:
+def _width(frame: Any) -> int:
     return frame.shape[1] if frame.ndim == 2 else 1
 
 
-def _keyed(seed: int, names: list[list | None], number: int, frames: Sequence[Any]):
-    """Return one dataframe: of each frame the index and the columns, and a random key for each row.
+def _keyed(seed: int, names: list[list | None], number: int, frames: Sequence[Any]) -> Any:
+    """Return one dataframe with the index and the columns of each frame, and a random key for each row.
 
-    Columns go by their positions, so that they may have any names, also twice.
+    Columns are named by their positions, since their own names may occur twice.
     """
     n_rows = len(frames[0])
     columns: list[Any] = []
-    for frame, announced in zip(frames, names, strict=True):
-        frame = select(frame, announced)
+    for frame, own_names in zip(frames, names, strict=True):
+        frame = select(frame, own_names)
         if len(frame) != n_rows:
             raise PartitionError(
-                f"Partition {number}: the first collection has {n_rows} rows, another one {len(frame)}."
+                f"Partition {number}: expected as many rows in each collection, received {n_rows} in the "
+                f"first and {len(frame)} in another."
             )
         own = [frame] if frame.ndim == 1 else [frame.iloc[:, i] for i in range(_width(frame))]
         columns += [column.array for column in (frame.index, *own)]
-    # Two keys are equal once in 2**63 pairs; such rows come in either order.
+    # Keys of two rows are equal with a probability of 2**-63; their order is then not determined.
     keys = generator(seed, Stream.SHUFFLE_KEYS, number).integers(2**63, size=n_rows, dtype=np.uint64)
     named = {str(position): column for position, column in enumerate(columns)}
     return _pandas().DataFrame({**named, _KEY: keys.astype(np.int64)})
 
 
-def _in_order(begin: int, meta, mixed):
-    """Return what one frame brought to a shuffled partition, by its keys: in whatever order rows came."""
+def _in_order(begin: int, meta: Any, mixed: Any) -> Any:
+    """Return the rows of one frame in a shuffled partition, sorted by their keys."""
     order = np.argsort(mixed[_KEY].to_numpy(), kind="stable")
     index = _pandas().Index(mixed.iloc[order, begin].array, name=meta.index.name)
     if meta.ndim == 1:
@@ -150,8 +167,8 @@ def _in_order(begin: int, meta, mixed):
     return frame.set_axis(index).set_axis(meta.columns, axis=1)
 
 
-def _pandas():
-    # Whoever has no dataframes need not have it.
+def _pandas() -> Any:
+    # It need not be installed to shuffle arrays.
     import pandas as pd
 
     return pd
@@ -164,14 +181,17 @@ def _shuffled_arrays(arrays: Sequence[da.Array], seed: int) -> list[da.Array]:
     for x in arrays:
         if x.ndim == 0 or np.isnan(x.shape[0]):
             raise ValueError(
-                f"Expected arrays of known chunks, received chunks {x.chunks}. Call compute_chunk_sizes() on "
-                "the array first, or shuffle the dataframe that it comes from."
+                f"Expected arrays with known chunks, received chunks {x.chunks}. Call compute_chunk_sizes() "
+                "on the array first, or shuffle the dataframe that it comes from."
             )
         if x.shape[0] != arrays[0].shape[0]:
-            raise ValueError(f"The first array has {arrays[0].shape[0]} rows, another one {x.shape[0]}.")
+            raise ValueError(
+                f"Expected as many rows in each array, received {arrays[0].shape[0]} in the first and "
+                f"{x.shape[0]} in another."
+            )
     lengths = arrays[0].chunks[0]
     n_new = max(1, sum(n > 0 for n in lengths))
-    # cuts[i, j]: how many rows of chunk i go to new chunk j, as if each row chose for itself
+    # cuts[i, j]: number of rows from chunk i to new chunk j, as if each row chose a new chunk at random
     cuts = generator(seed, Stream.SHUFFLE_CUTS).multinomial(lengths, np.full(n_new, 1 / n_new))
     return [_shuffled_array(x.rechunk(_by_rows(x, lengths)), cuts, seed) for x in arrays]
 
@@ -186,7 +206,7 @@ def _shuffled_array(x: da.Array, cuts: np.ndarray, seed: int) -> da.Array:
     name, rest = f"dasknn-shuffle-{token}", (0,) * (x.ndim - 1)
     tasks: dict[Any, Task] = {}
 
-    def add(key, function, *args):
+    def add(key: Any, function: Callable, *args: Any) -> TaskRef:
         tasks[key] = Task(key, function, *args)
         return TaskRef(key)
 
@@ -195,7 +215,7 @@ def _shuffled_array(x: da.Array, cuts: np.ndarray, seed: int) -> da.Array:
         for i, row in enumerate(cuts.tolist())
     ]
     for j in range(cuts.shape[1]):
-        # A chunk that nothing goes to is an empty piece.
+        # A new chunk without rows is an empty piece.
         senders = np.flatnonzero(cuts[:, j]).tolist() or [0]
         own = [add((f"dasknn-piece-{token}", i, j), itemgetter(j), pieces[i]) for i in senders]
         add((name, j, *rest), partial(_joined, seed, j), *own)
@@ -204,13 +224,13 @@ def _shuffled_array(x: da.Array, cuts: np.ndarray, seed: int) -> da.Array:
     return da.Array(graph, name, (tuple(cuts.sum(axis=0).tolist()), *x.chunks[1:]), meta=x._meta)
 
 
-def _cut(seed: int, number: int, sizes: tuple[int, ...], chunk) -> list:
-    """Return the rows of a chunk in pieces of these sizes, at random."""
+def _cut(seed: int, number: int, sizes: tuple[int, ...], chunk: Any) -> list:
+    """Return the rows of a chunk in random order, in pieces of these sizes."""
     mixed = chunk[generator(seed, Stream.SHUFFLE_CHUNK, number).permutation(sum(sizes))]
     return [mixed[begin:end] for begin, end in pairwise(np.cumsum([0, *sizes]))]
 
 
-def _joined(seed: int, number: int, *pieces):
+def _joined(seed: int, number: int, *pieces: Any) -> Any:
     """Return the rows of all pieces in random order."""
     rows = concatenate(list(pieces))
     return rows[generator(seed, Stream.SHUFFLE_NEW_CHUNK, number).permutation(rows.shape[0])]

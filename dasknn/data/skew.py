@@ -1,11 +1,11 @@
-"""Whether partitions look alike: of sorted data, replicas learn from rows that say nothing of the whole.
+"""Checks whether partitions look alike: if data is sorted, each replica learns from unrepresentative rows.
 
-Classes are compared by their shares, numbers by the shares of their tenths:
+Partitions are compared by the shares of classes in their rows, or of the tenths of all numbers:
 
-    distance = sum over partitions p of w[p] * |shares[p] - shares of the whole| / 2
+    distance = sum over partitions p of w[p] * |shares[p] - shares in all rows| / 2
 
-w[p] is the share of the rows; without the partitions themselves it is a total variation. It is compared
-with what chance alone would give, and with that of sorted data, whose partitions hold one class each.
+w[p] is the share of the rows in p. The score is 0 for the distance that shuffled data has by chance, and 1
+for that of sorted data, with one class in each partition.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ import numpy as np
 from dasknn.data.targets import ClassSummary
 from dasknn.exceptions import DataSkewWarning, caller_stacklevel
 
-# Warn beyond this: 0 is what chance gives, 1 is sorted data (in two partitions, about 0.5).
+# A higher score draws a warning: 0 is shuffled data, 1 is sorted data (in two partitions, about 0.5).
 _MOST_DISTANCE = 0.4
-# Fewer rows out of place than this may be so by chance.
+# Fewer rows in excess of chance draw no warning.
 _FEWEST_ROWS = 10
-# Numbers of at most so many values are compared value by value, others by tenths.
+# Numbers with at most this many distinct values are compared by value, others by tenths.
 _BINS = 10
-# As improbable differences between rows held out last and those before them are not by chance.
+# Less probable differences between the held-out last rows and the others are not by chance.
 _LEAST_PROBABILITY = 1e-3
-# A group of which all rows are held out: there may be many groups.
+# The same for groups of which all rows are held out: there may be many groups.
 _LEAST_PROBABILITY_OF_A_GROUP = 1e-6
-# One partition of so many that holds more than this share of the rows holds the others up.
+# Of at least this many partitions, one with a larger share of the rows lets the others wait.
 _MOST_SHARE = 0.5
 _FEWEST_PARTITIONS = 4
 
 
 @dataclass(frozen=True)
 class Distance:
-    """How far partitions are from the whole, from 0 (chance) to 1 (sorted), and where it shows most.
+    """Score of the differences between partitions, from 0 (shuffled) to 1 (sorted), and the largest of them.
 
-    rows: how many are out of place. In partition `at` (an index), group `group` has the share `there`, and
-    `overall` in the whole.
+    rows: number of rows in excess of chance. In partition `at` (an index), group `group` has the share
+    `there` of the rows, and the share `overall` of all rows.
     """
 
     value: float = 0.0
@@ -54,19 +54,19 @@ class Distance:
 
     @property
     def is_large(self) -> bool:
-        """Whether it harms, and is not by chance."""
+        """Whether differences are harmful, and not by chance."""
         return self.value > _MOST_DISTANCE and self.rows >= _FEWEST_ROWS
 
 
 def distance(counts: Sequence[np.ndarray], n_rows: Sequence[int]) -> Distance:
-    """Return how far partitions are from the whole, for the counts (k,) of each one's rows by group.
+    """Return the Distance of partitions.
 
-    n_rows: the rows of each partition, of which counts may be a sample.
+    counts: rows (k,) of each partition by group, or of a sample of its rows. n_rows: rows of each partition.
     """
     weights = np.asarray(n_rows) / sum(n_rows)
     shares = [found / found.sum() for found in counts]
     overall = sum(weight * share for weight, share in zip(weights, shares, strict=True))
-    # Shares of 1 come out a bit larger.
+    # By rounding, a share of 1 may be a bit larger.
     variance = np.maximum(overall * (1 - overall), 0)
     found = by_chance = 0.0
     worst = (0.0, 0)
@@ -74,12 +74,12 @@ def distance(counts: Sequence[np.ndarray], n_rows: Sequence[int]) -> Distance:
         away = weight * np.abs(share - overall).sum()
         worst = max(worst, (away, p))
         found += away
-        # A mean deviation is at most the standard deviation, and that of a rare group twice its share.
+        # A mean deviation is at most the standard deviation, and for rare groups at most twice the share.
         deviation = np.sqrt(variance * (1 - weight) / own.sum())
         by_chance += weight * np.minimum(deviation, 2 * variance).sum()
     of_sorted = 2 * variance.sum()
     if of_sorted - by_chance <= 0.1 * of_sorted:
-        # Partitions of a row or two always hold one class.
+        # Partitions of one or two rows hold one class even in shuffled data.
         return Distance()
     at = worst[1]
     group = int((shares[at] - overall).argmax())
@@ -96,10 +96,10 @@ def distance(counts: Sequence[np.ndarray], n_rows: Sequence[int]) -> Distance:
 def warn_of_skew(
     summaries: Sequence[Any], n_rows: Sequence[int], names: Iterable[str], is_ours: bool
 ) -> bool:
-    """Warn, once, of partitions that differ much in their targets or in their numbers of rows.
+    """Warn once of partitions that differ much in their targets or numbers of rows.
 
-    summaries: what `targets` says of y in each partition. names: of X, y and weight, those that there are.
-    is_ours: the partitions are not the user's, who gave plain data. Returns whether targets differ.
+    summaries: of y in each partition (see `targets`). names: those of X, y and weight that are there.
+    is_ours: the data is plain and was cut by dasknn. Returns whether targets differ.
     """
     full = [p for p, n in enumerate(n_rows) if n]
     if len(full) < 2:
@@ -107,17 +107,17 @@ def warn_of_skew(
     of_targets = _of_targets([summaries[p] for p in full], [n_rows[p] for p in full], full)
     of_sizes = None if is_ours else _of_sizes(n_rows, full)
     if of_targets:
-        of_targets += f" Mix the rows once: {_shuffled(names)}."
+        of_targets += f" Shuffle the rows once: {_shuffled(names)}."
     if found := " ".join(filter(None, [of_targets, of_sizes])):
         warnings.warn(found, DataSkewWarning, stacklevel=caller_stacklevel())
     return of_targets is not None
 
 
 def warn_of_split(left: Sequence[Any], held_out: Sequence[Any], names: Iterable[str]) -> None:
-    """Warn of rows held out last whose targets differ much from those of the rows that are left.
+    """Warn of held-out last rows whose targets differ much from those of the other rows.
 
-    left, held_out: what `targets` says of y in the blocks of each side, none without rows. names: of X, y and
-    weight, those that there are.
+    left, held_out: summaries of y in the blocks of each side (see `targets`), all with rows. names: those of
+    X, y and weight that are there.
     """
     if isinstance(left[0], ClassSummary):
         found = _of_classes_held_out(reduce(add, left), reduce(add, held_out))
@@ -126,8 +126,9 @@ def warn_of_split(left: Sequence[Any], held_out: Sequence[Any], names: Iterable[
     if found is None:
         return
     warnings.warn(
-        f"validation_split takes the last rows, which differ from those before them: {found}. The validation "
-        f"then says little of the model. Mix the rows once: {_shuffled(names)}; or pass validation_data.",
+        f"validation_split takes the last rows, which differ from the others: {found}. Validation scores "
+        f"then say little about the model. Shuffle the rows once: {_shuffled(names)}; or pass "
+        "validation_data.",
         DataSkewWarning,
         stacklevel=caller_stacklevel(),
     )
@@ -139,7 +140,7 @@ def _shuffled(names: Iterable[str]) -> str:
 
 
 def _of_targets(summaries: list, n_rows: list[int], numbers: list[int]) -> str | None:
-    # Summaries that do not go together say so when they are added.
+    # Adding summaries of different kinds raises an error.
     whole = reduce(add, summaries)
     if not isinstance(whole, ClassSummary):
         return _of_numbers([summary.sample for summary in summaries], n_rows, numbers)
@@ -153,11 +154,17 @@ def _of_classes(
     if not found.is_large:
         return None
     return (
-        f"The data looks sorted by class: the classes of its {len(numbers)} partitions are {found.value:.0%} "
-        f"as far apart as in sorted data (mixed rows: 0%). Class {_shown(labels, found.group)} has "
-        f"{found.there:.0%} of the rows of partition {numbers[found.at]}, and {found.overall:.0%} of all. "
-        "Replicas that learn from different classes learn worse."
+        f"The data looks sorted by class: its {len(numbers)} partitions {_differ(found)}. Class "
+        f"{_shown(labels, found.group)} has {found.there:.0%} of the rows of partition {numbers[found.at]}, "
+        f"and {found.overall:.0%} of all rows. Replicas that learn from different classes learn worse."
     )
+
+
+def _differ(found: Distance) -> str:
+    score = f"{found.value:.0%}"
+    if score == "100%":
+        return "are as different as if the data were sorted (score 100%; shuffled data scores 0%)"
+    return f"differ much (score {score}; sorted data scores 100%, shuffled data 0%)"
 
 
 def _counts(summary: ClassSummary, labels: np.ndarray) -> np.ndarray:
@@ -167,7 +174,7 @@ def _counts(summary: ClassSummary, labels: np.ndarray) -> np.ndarray:
 
 
 def _shown(labels: np.ndarray, at: int) -> str:
-    # Nanoseconds would become a number.
+    # tolist() makes numbers of dates in nanoseconds.
     return str(labels[at]) if labels.dtype.kind in "mM" else repr(labels.tolist()[at])
 
 
@@ -181,10 +188,9 @@ def _of_numbers(samples: list[np.ndarray], n_rows: list[int], numbers: list[int]
     means = [float(sample[:, column].mean()) for sample in samples]
     low, high = int(np.argmin(means)), int(np.argmax(means))
     return (
-        f"The data looks sorted by y: the values of y in its {len(numbers)} partitions are {found.value:.0%} "
-        f"as far apart as in sorted data (mixed rows: 0%). The mean is {means[low]:.3g} in partition "
-        f"{numbers[low]}, and {means[high]:.3g} in partition {numbers[high]}. Replicas that learn from "
-        "different values learn worse."
+        f"The data looks sorted by y: its {len(numbers)} partitions {_differ(found)}. The mean of y is "
+        f"{means[low]:.3g} in partition {numbers[low]}, and {means[high]:.3g} in partition {numbers[high]}. "
+        "Replicas that learn from different values learn worse."
     )
 
 
@@ -206,8 +212,8 @@ def _of_classes_held_out(left: ClassSummary, held_out: ClassSummary) -> str | No
     of_left, of_held_out = (counts / counts.sum() for counts in sides)
     group = int((of_held_out - of_left).argmax())
     return (
-        f"class {_shown(labels, group)} has {of_held_out[group]:.0%} of the rows held out, and "
-        f"{of_left[group]:.0%} of those to train on"
+        f"class {_shown(labels, group)} has {of_held_out[group]:.0%} of the held-out rows, and "
+        f"{of_left[group]:.0%} of the others"
     )
 
 
@@ -224,23 +230,23 @@ def _of_numbers_held_out(left: Sequence[Any], held_out: Sequence[Any]) -> str | 
             np.average([part.mean() for part in parts[side]], weights=n_rows[side]).item() for side in sides
         ]
         return (
-            f"the mean of {'y' if n_columns == 1 else 'a column of y'} is {means[1]:.3g} in the rows held "
-            f"out, and {means[0]:.3g} in those to train on"
+            f"the mean of {'y' if n_columns == 1 else 'a column of y'} is {means[1]:.3g} in the held-out "
+            f"rows, and {means[0]:.3g} in the others"
         )
     return None
 
 
 def _together(counts: list[np.ndarray], n_rows: list[int]) -> np.ndarray:
-    """Return counts (k,) of as many rows as were counted, with the shares that parts of n_rows each give."""
+    """Return counts (k,) of all parts; each part, of which counts are a sample, weighs as its n_rows."""
     shares = [own / own.sum() for own in counts]
     return np.average(shares, axis=0, weights=n_rows) * sum(own.sum() for own in counts)
 
 
 def _are_apart(left: np.ndarray, held_out: np.ndarray) -> bool:
-    """Return whether counts (k,) by group, of two sides, differ so much that it harms, and is not by chance.
+    """Return whether counts (k,) by group of two sides differ so much that it is harmful and not by chance.
 
-    That is their total variation, from 0 (alike) to 1 (no group in common), or a group that is held out
-    whole.
+    Either the total variation, from 0 (alike) to 1 (no group in common), is large, or all rows of a group are
+    held out.
     """
     n_left, n_held_out = left.sum(), held_out.sum()
     shares = (left + held_out) / (n_left + n_held_out)
@@ -249,11 +255,11 @@ def _are_apart(left: np.ndarray, held_out: np.ndarray) -> bool:
     )
     if is_whole.any():
         return True
-    # As many rows in each of two sides of one size would differ as much.
+    # Two sides of n rows each would differ as much by chance.
     n = n_left * n_held_out / (n_left + n_held_out)
     by_chance = np.minimum(np.sqrt(shares * (1 - shares) / n), 2 * shares).sum() / 2
     excess = np.abs(left / n_left - held_out / n_held_out).sum() / 2 - by_chance
-    # Each row moves it by at most 1 / n (McDiarmid 1989).
+    # Each row changes it by at most 1 / n (McDiarmid 1989).
     is_by_chance = np.exp(-2 * n * excess**2) > _LEAST_PROBABILITY
     return bool(excess > _MOST_DISTANCE * (1 - by_chance) and not is_by_chance)
 
@@ -264,7 +270,7 @@ def _of_sizes(n_rows: Sequence[int], full: list[int]) -> str | None:
         return None
     return (
         f"Partition {largest} holds {n_rows[largest]} of {sum(n_rows)} rows, {len(full) - 1} others the "
-        "rest: one worker loads it, while the others wait. Cut the data evenly before it is trained on: "
+        "rest: one worker loads it while the others wait. Cut the data evenly before training: "
         'df.repartition(partition_size="100MB"), or for arrays '
         f"X.rechunk({{0: {-(-sum(n_rows) // len(full))}}}) and y likewise."
     )

@@ -1,7 +1,10 @@
-"""What y holds, found part by part, and how it is encoded for the loss.
+"""Targets: summaries of y, and encoders that turn it into the form that losses need.
 
-A summary of each part of y adds up to the summary of the whole, which makes the encoder. So labels that a
-part lacks are encoded all the same, and the whole y is never in one place.
+    part of y ── summary ──┐
+    part of y ── summary ──┴── sum ── encoder
+
+The summaries of all parts are added, and the sum makes the encoder. So all parts are encoded alike, whatever
+labels they have, and y is never collected in one place.
 """
 
 from __future__ import annotations
@@ -11,24 +14,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from math import prod
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
 from dasknn.seeds import same_each_time
 
-# More distinct labels than this in one part are taken for a target that is not of classes.
+# A target with more distinct values in one part does not have classes.
 _MOST_CLASSES = 100_000
-# So many numbers of a part go to the driver, from at most so many of its columns.
+# Size of the sample of numbers of each part that the client gets, and the most columns in it.
 _SAMPLE_SIZE = 1_000
 _SAMPLE_COLUMNS = 4
 
 
-def as_array(y) -> np.ndarray:
-    """Return y (array, Series, DataFrame, list) as an array; categories become their values, decimals
-    floats.
-    """
+def as_array(y: Any) -> np.ndarray:
+    """Return y (array, Series, DataFrame, list) as an array; categories become values, decimals floats."""
     if not hasattr(y, "to_numpy"):
         y = np.asarray(y)
         return _as_floats(y) if has_decimals(y) else y
@@ -43,13 +44,13 @@ def as_array(y) -> np.ndarray:
     return y.to_numpy()
 
 
-def is_decimal(dtype) -> bool:
-    """Return whether it is Arrow's dtype of decimals, as Parquet has them."""
+def is_decimal(dtype: Any) -> bool:
+    """Return whether it is the dtype of decimals in Arrow, which Parquet files may have."""
     return str(dtype).startswith("decimal")
 
 
-def has_decimals(column) -> bool:
-    """Return whether an array or series holds decimals: by its dtype or, of objects, by its first value."""
+def has_decimals(column: Any) -> bool:
+    """Return whether an array or series holds decimals, by its dtype or, for objects, its first value."""
     dtype = getattr(column, "dtype", None)
     if getattr(dtype, "kind", None) != "O" or not isinstance(dtype, np.dtype):
         return is_decimal(dtype)
@@ -59,7 +60,7 @@ def has_decimals(column) -> bool:
 
 
 def _as_floats(values: np.ndarray) -> np.ndarray:
-    """Return decimals as float64, as they are if one of them is none; missing ones become NaN."""
+    """Return decimals as float64 with NaN for missing ones; unchanged if a value is not a number."""
     flat = (np.nan if value is None or _is_na(value) else value for value in values.flat)
     try:
         return np.fromiter(map(float, flat), np.float64, values.size).reshape(values.shape)
@@ -68,7 +69,7 @@ def _as_floats(values: np.ndarray) -> np.ndarray:
 
 
 def first_missing(y: np.ndarray) -> int | None:
-    """Return the first row of y that holds NaN, infinity or None, or None if there is none."""
+    """Return the first row of y with NaN, infinity or a missing value, None if there is none."""
     if y.dtype.kind == "f":
         bad = ~np.isfinite(y)
     elif y.dtype.kind in "mM":
@@ -92,12 +93,12 @@ def _kind(labels: np.ndarray) -> str:
 
 
 def as_numbers(y: np.ndarray) -> np.ndarray:
-    """Return y as numbers. ValueError: y that is not of numbers."""
+    """Return y as numbers. ValueError: y holds something else."""
     if y.dtype.kind in "biuf":
         return y
     try:
         if y.dtype.kind in "mMc":
-            # numpy would convert them without a word.
+            # numpy would convert them silently.
             raise TypeError
         return y.astype(np.float64)
     except (TypeError, ValueError):
@@ -107,8 +108,8 @@ def as_numbers(y: np.ndarray) -> np.ndarray:
         ) from None
 
 
-def _is_na(value) -> bool:
-    # pandas.NA and NaT differ from themselves, or refuse to say.
+def _is_na(value: Any) -> bool:
+    # NaT differs from itself; the comparison of pandas.NA has no truth value.
     try:
         return bool(value != value)
     except TypeError:
@@ -136,10 +137,10 @@ Summarize = Callable[[np.ndarray, np.ndarray | None], Summary]
 
 @dataclass(frozen=True)
 class ClassSummary(Summary):
-    """The labels of a part of y: `labels` sorted and distinct; multilabel: y (n, k) of 0 and 1.
+    """The labels in a part of y.
 
-    counts: for each label, the weight of its rows; of multi-label data, zeros. rows: for each label, their
-    number.
+    labels: sorted and distinct. multilabel: y is (n, k) of 0 and 1. counts: weight of the rows with each
+    label. rows: their number. Both are zeros for multi-label data.
     """
 
     labels: np.ndarray
@@ -151,7 +152,7 @@ class ClassSummary(Summary):
 
     @classmethod
     def of(cls, y: np.ndarray, weight: np.ndarray | None = None) -> ClassSummary:
-        """Summarize y (n,) or (n, k), weight (n,) or None. ValueError: targets that are not classes."""
+        """Summarize y (n,) or (n, k) and weight (n,) or None. ValueError: targets that are not classes."""
         if len(y) == 0:
             n_outputs = 1 if y.ndim == 1 else y.shape[1]
             return cls(np.empty(0, y.dtype), n_outputs, y.ndim == 2, 0, np.empty(0), np.empty(0))
@@ -166,7 +167,7 @@ class ClassSummary(Summary):
             zeros = np.zeros(y.shape[1])
             return cls(np.arange(y.shape[1]), y.shape[1], True, len(y), zeros, zeros)
         if y.dtype.kind == "f" and np.any(y != np.floor(y)):
-            # As scikit-learn's type_of_target has it, whose warnings are not for tasks in threads.
+            # The rule of scikit-learn's type_of_target, whose warnings are not safe in threads.
             raise ValueError(
                 "Unknown label type: continuous. Maybe you are trying to fit a classifier, which expects "
                 "discrete classes, on a regression target with continuous values. Use MLPRegressor for "
@@ -188,7 +189,7 @@ class ClassSummary(Summary):
 
     @classmethod
     def of_labels(cls, y: np.ndarray, weight: np.ndarray | None, labels: np.ndarray) -> ClassSummary:
-        """Summarize labels y (n,); `labels` has them sorted and distinct."""
+        """Summarize labels y (n,). labels: the same, sorted and distinct."""
         numbers = np.searchsorted(labels, y)
         rows = np.bincount(numbers, minlength=len(labels)).astype(np.float64)
         if weight is None:
@@ -200,7 +201,10 @@ class ClassSummary(Summary):
         if not self.n_rows or not other.n_rows:
             return self if self.n_rows else other
         if (self.multilabel, self.n_outputs) != (other.multilabel, other.n_outputs):
-            raise ValueError("y has labels in one column in some partitions, in several in others.")
+            raise ValueError(
+                "Expected y with the same columns in all partitions, received one column of labels in some "
+                "and several in others."
+            )
         kinds = sorted({_kind(self.labels), _kind(other.labels)}, reverse=True)
         if len(kinds) > 1:
             raise ValueError(
@@ -217,7 +221,7 @@ class ClassSummary(Summary):
         return ClassSummary(labels, self.n_outputs, self.multilabel, n_rows, counts, rows)
 
     def check_held_out(self, other: ClassSummary) -> None:
-        """ValueError: labels that a model of these cannot be scored on, since it knows none of them."""
+        """Raise ValueError for held-out labels of which a model trained on these labels knows none."""
         if (self.multilabel, self.n_outputs) != (other.multilabel, other.n_outputs):
             raise ValueError(
                 f"validation_data: expected y with {self.n_outputs} columns of labels, as for training, "
@@ -230,7 +234,7 @@ class ClassSummary(Summary):
             )
 
     def encoder(self, dtype: str) -> MultilabelEncoder | ClassEncoder:
-        """Return what encodes y for a network of that dtype."""
+        """Return the encoder of y for a network of a dtype."""
         if self.multilabel:
             return MultilabelEncoder(self.labels, dtype)
         return ClassEncoder(self.labels, dtype)
@@ -238,10 +242,10 @@ class ClassSummary(Summary):
 
 @dataclass(frozen=True)
 class NumberSummary(Summary):
-    """The shape of a part of y that holds numbers, the least of them, and about where they are.
+    """The shape, minimum, weighted sums and a sample of the numbers in a part of y.
 
-    weight, total (k,): of the rows, and of their numbers times it. sample (m, k): some rows of some columns;
-    a sum of parts has none. labels: what `labels_of` makes of the rows, where that was asked for.
+    weight: of all rows. total (k,): sum of weight times y. sample (m, j): some rows of some columns; None in
+    a sum of summaries. labels: the summary of `labels_of` the rows, where it was requested.
     """
 
     n_outputs: int
@@ -254,7 +258,7 @@ class NumberSummary(Summary):
 
     @classmethod
     def of(cls, y: np.ndarray, weight: np.ndarray | None = None) -> NumberSummary:
-        """Summarize y (n,) or (n, k), weight (n,) or None. ValueError: y that is not of numbers."""
+        """Summarize y (n,) or (n, k) and weight (n,) or None. ValueError: y that is not numbers."""
         y = as_numbers(y)
         least = float(y.min()) if y.size else float("inf")
         n_outputs = 1 if y.ndim == 1 else y.shape[1]
@@ -267,7 +271,7 @@ class NumberSummary(Summary):
 
     @property
     def center(self) -> tuple[float, ...] | None:
-        """The weighted mean of each column; None where no row counts."""
+        """The weighted mean of each column; None if all weights are 0."""
         return tuple((self.total / self.weight).tolist()) if self.weight else None
 
     def __add__(self, other: NumberSummary) -> NumberSummary:
@@ -275,7 +279,8 @@ class NumberSummary(Summary):
             return self if self.n_rows else other
         if self.n_outputs != other.n_outputs:
             raise ValueError(
-                f"y has {self.n_outputs} columns in some partitions, {other.n_outputs} in others."
+                f"Expected y with the same columns in all partitions, received {self.n_outputs} in some and "
+                f"{other.n_outputs} in others."
             )
         return NumberSummary(
             self.n_outputs,
@@ -287,7 +292,7 @@ class NumberSummary(Summary):
         )
 
     def check_held_out(self, other: NumberSummary) -> None:
-        """ValueError: targets of another shape."""
+        """Raise ValueError for held-out targets with another number of columns."""
         if self.n_outputs != other.n_outputs:
             raise ValueError(
                 f"validation_data: expected y with {self.n_outputs} columns, as for training, received "
@@ -295,18 +300,18 @@ class NumberSummary(Summary):
             )
 
     def encoder(self, dtype: str) -> NumberEncoder:
-        """Return what encodes y for a network of that dtype."""
+        """Return the encoder of y for a network of a dtype."""
         return NumberEncoder(self.n_outputs, dtype)
 
 
 def _sample(y: np.ndarray) -> np.ndarray:
-    """Return some rows of some columns of y (n,) or (n, k), the same in each call."""
+    """Return a sample of the rows and columns of y (n,) or (n, k), the same in each call."""
     y = y.reshape(len(y), prod(y.shape[1:]))
     columns = np.linspace(0, y.shape[1] - 1, min(y.shape[1], _SAMPLE_COLUMNS)).astype(np.intp)
     n_wanted = _SAMPLE_SIZE // max(len(columns), 1)
     if len(y) <= n_wanted:
         return y[:, columns]
-    # Not every n-th row: data may have a period.
+    # Not every n-th row, since data may be periodic.
     rows = same_each_time().choice(len(y), n_wanted, replace=False)
     return y[np.ix_(rows, columns)]
 
@@ -333,7 +338,7 @@ class RowWeights(ABC):
 
 @dataclass(frozen=True, eq=False)
 class ClassEncoder(TargetEncoder):
-    """Two classes: y (n, 1) of 0 and 1. More: their numbers (n,), for CategoricalLogLoss."""
+    """Encodes labels: two classes as (n, 1) of 0 and 1, more as the number of the class (n,)."""
 
     classes: np.ndarray
     dtype: str
@@ -344,7 +349,7 @@ class ClassEncoder(TargetEncoder):
         return 1 if len(self.classes) <= 2 else len(self.classes)
 
     def numbers(self, y: np.ndarray) -> np.ndarray:
-        """Return the number of the class of each row (n,). ValueError: a label that is not of a class."""
+        """Return the number of the class of each row (n,). ValueError: an unknown label."""
         if y.ndim == 2 and y.shape[1] != 1:
             raise ValueError(f"Expected labels in one column, received {y.shape[1]} columns.")
         y = y.reshape(-1)
@@ -361,7 +366,6 @@ class ClassEncoder(TargetEncoder):
         return numbers
 
     def encode(self, y: np.ndarray) -> np.ndarray:
-        """Return y as the loss takes it. ValueError: a label that is not of a class."""
         numbers = self.numbers(y)
         if self.n_outputs == 1:
             # With one class all rows are negative, as in scikit-learn.
@@ -369,7 +373,6 @@ class ClassEncoder(TargetEncoder):
         return numbers
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
-        """Return labels (n,) for outputs (n, n_outputs) of a network."""
         if self.n_outputs > 1:
             return self.classes[outputs.argmax(axis=1)]
         if len(self.classes) == 1:
@@ -379,7 +382,7 @@ class ClassEncoder(TargetEncoder):
 
 @dataclass(frozen=True, eq=False)
 class MultilabelEncoder(TargetEncoder):
-    """Any number of labels a row: y (n, k) of 0 and 1."""
+    """Checks indicators of any number of labels for each row: y (n, k) of 0 and 1."""
 
     classes: np.ndarray
     dtype: str
@@ -389,8 +392,7 @@ class MultilabelEncoder(TargetEncoder):
         """Units of the last layer."""
         return len(self.classes)
 
-    def encode(self, y):
-        """Return y as the loss takes it. ValueError: other columns, or values that are not 0 or 1."""
+    def encode(self, y: Any) -> np.ndarray:
         y = np.ascontiguousarray(y.toarray() if hasattr(y, "toarray") else y, dtype=self.dtype)
         if y.ndim != 2 or y.shape[1] != self.n_outputs or not np.all((y == 0) | (y == 1)):
             raise ValueError(
@@ -398,45 +400,43 @@ class MultilabelEncoder(TargetEncoder):
             )
         return y
 
-    def decode(self, outputs):
-        """Return indicators (n, k) for outputs (n, k)."""
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
         return (outputs > 0.5).astype(np.intp)
 
 
 @dataclass(frozen=True)
 class NumberEncoder(TargetEncoder):
-    """Numbers to regress on: y (n, k)."""
+    """Casts numbers to y (n, k)."""
 
     n_outputs: int
     dtype: str
 
-    def encode(self, y):
-        """Return y as the loss takes it. ValueError: another number of columns."""
+    def encode(self, y: np.ndarray) -> np.ndarray:
         y = np.ascontiguousarray(as_numbers(y), dtype=self.dtype).reshape(len(y), prod(y.shape[1:]))
         if y.shape[1] != self.n_outputs:
             raise ValueError(f"Expected y with {self.n_outputs} columns, received {y.shape[1]}.")
         return y
 
-    def decode(self, outputs):
-        """Return predictions (n,), or (n, k) for several outputs."""
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
         return outputs[:, 0] if self.n_outputs == 1 else outputs
 
 
 @dataclass(frozen=True, eq=False)
 class ClassWeights(RowWeights):
-    """Weights of classes, as factors of the weights of rows; values (n_classes,) as encoder.classes."""
+    """Weights of classes, which multiply the weights of rows. values (n_classes,): as encoder.classes."""
 
     encoder: ClassEncoder
     values: np.ndarray
 
     @classmethod
-    def of(cls, class_weight, summary: ClassSummary, encoder: ClassEncoder) -> ClassWeights:
-        """Make them from a dict of label to weight, or "balanced": rows / (n_classes * rows of the class).
+    def of(cls, class_weight: dict | str, summary: ClassSummary, encoder: ClassEncoder) -> ClassWeights:
+        """Return the weights of a dict of label to weight, or of "balanced".
 
-        Rows count by their weights. ValueError: labels of the dict that are not classes, negative weights.
+        Balanced weights are rows / (n_classes * rows of the class), where rows count by their weights.
+        ValueError: labels of the dict that are not classes, or negative weights.
         """
         if class_weight == "balanced":
-            # A class whose rows all weigh nothing is as good as absent.
+            # A class whose rows all weigh 0 counts as absent.
             present = summary.counts > 0
             values = np.ones(len(present))
             values[present] = summary.counts.sum() / (present.sum() * summary.counts[present])
@@ -456,8 +456,8 @@ EXPECTED_WEIGHTS = "Expected class_weight to be a dict of label to weight, 'bala
 
 
 def labels_of(y: np.ndarray) -> np.ndarray:
-    """Return what Keras takes for the label of each row of y (n,) or (n, k): where the greatest number is.
+    """Return the label that Keras assigns to each row of y (n,) or (n, k): the column of the greatest number.
 
-    Of a single number, the whole number next to it.
+    For y with one column, the nearest integer.
     """
     return y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else np.round(y.reshape(-1)).astype(np.int64)

@@ -323,7 +323,7 @@ def test_sorted_rows_are_mixed_where_it_is_asked_for(run, tmp_path):
     dd.from_pandas(frame, npartitions=4, sort=False).to_parquet(tmp_path / "t", write_index=False)
     words = ["train", tmp_path / "t", *INCOME, "--epochs", 2, "--output", tmp_path / "m", "--json", "--quiet"]
     assert "warning: The data looks sorted by class" in run(*words).stderr
-    assert "Mix the rows: --shuffle." in run(*words).stderr
+    assert "Shuffle the rows: --shuffle." in run(*words).stderr
     mixed = run(*words, "--shuffle", *NO_VALIDATION)
     assert mixed.stderr == ""
     assert json.loads(mixed.stdout)["rows"] == 400
@@ -711,7 +711,7 @@ def test_a_checkpoint_that_is_there_is_explained_in_the_words_of_the_shell(run, 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("t.csv", "", "Expected a CSV file with a line of names at"),
+        ("t.csv", "", "Expected a CSV file with column names in the first line at"),
         ("t.csv", "a b\n1 2\n", "Expected columns separated by comma, semicolon, tab or | in"),
         ("t.csv", "a,b\n1,2\n", "Expected column 'income' in the data."),
         ("t.csv", "income,a\n", "Expected at least one row to learn from"),

@@ -56,7 +56,7 @@ def test_what_is_translated_is_still_said_somewhere(pattern):
             "Leave it out (--drop job), or raise --max-categories.",
         ),
         ("or raise dask.config 'dasknn.timeout'.", "or raise the variable DASK_DASKNN__TIMEOUT."),
-        ("Mix the rows once: X, y = dasknn.shuffle(X, y).", "Mix the rows: --shuffle."),
+        ("Shuffle the rows once: X, y = dasknn.shuffle(X, y).", "Shuffle the rows: --shuffle."),
         ("Use strategy='gradients', or solver='adam'.", "Use --strategy gradients, or --solver adam."),
     ],
 )

@@ -140,7 +140,7 @@ def test_what_cannot_be_shuffled_together_is_refused_with_the_remedy():
         dasknn.shuffle()
     with pytest.raises(ValueError, match=r"known chunks.*Call compute_chunk_sizes\(\)"):
         dasknn.shuffle(frame.to_dask_array())
-    with pytest.raises(ValueError, match="The first array has 400 rows, another one 399"):
+    with pytest.raises(ValueError, match="received 400 in the first and 399 in another"):
         dasknn.shuffle(X, y[1:])
     with pytest.raises(ValueError, match="same partitions, received 4, 2"):
         dasknn.shuffle(frame, label.repartition(npartitions=2))
@@ -227,7 +227,7 @@ def test_columns_read_from_fused_files_stay_aligned(tmp_path):
 def test_partitions_of_different_lengths_are_named():
     frame, label = in_frames()
     X, _ = dasknn.shuffle(frame, label.map_partitions(lambda part: part.iloc[1:], meta=label._meta))
-    with pytest.raises(PartitionError, match=r"Partition \d: .* has 100 rows, another one 99"):
+    with pytest.raises(PartitionError, match=r"Partition \d: .* received 100 in the first and 99 in another"):
         X.compute(scheduler="sync")
 
 

@@ -121,14 +121,17 @@ def test_weights_of_rows_change_nothing():
 
 def test_the_warning_says_what_was_found_and_what_to_do():
     message = warned(np.repeat(["a", "b", "c"], 100), [100, 0, 100, 100], names=("X", "y", "weight"))
-    assert "sorted by class: the classes of its 3 partitions are 100% as far apart as in sorted" in message
+    assert (
+        "sorted by class: its 3 partitions are as different as if the data were sorted (score 100%;"
+        in message
+    )
     # Partitions are counted with the empty ones.
-    assert "Class 'c' has 100% of the rows of partition 3, and 33% of all" in message
+    assert "Class 'c' has 100% of the rows of partition 3, and 33% of all rows" in message
     assert "X, y, sample_weight = dasknn.shuffle(X, y, sample_weight)" in message
 
     message = warned(np.arange(300.0), [0, 100, 100, 100], NumberSummary)
-    assert "sorted by y: the values of y in its 3 partitions are 6" in message
-    assert "The mean is 49.5 in partition 1, and 250 in partition 3" in message
+    assert "sorted by y: its 3 partitions differ much (score 6" in message
+    assert "The mean of y is 49.5 in partition 1, and 250 in partition 3" in message
     assert "X, y = dasknn.shuffle(X, y)" in message
 
 
@@ -250,7 +253,7 @@ def test_every_face_warns_of_sorted_data(fit):
 def test_dataframes_are_looked_at_too():
     X, y = rows_of()
     frame = dd.from_pandas(pd.DataFrame(X, columns=list("abc")).assign(label=y), npartitions=4, sort=False)
-    with pytest.warns(DataSkewWarning, match="4 partitions are 100%"):
+    with pytest.warns(DataSkewWarning, match="4 partitions are as different as if"):
         classifier().fit(frame[["a", "b", "c"]], frame["label"])
 
 
@@ -309,7 +312,7 @@ def test_the_warning_of_rows_held_out_says_what_was_found():
     y, model = fits_of_last_rows()["labels"]
     X = np.zeros((len(y), 3))
     weight = np.ones(len(y))
-    expected = "class 4 has 100% of the rows held out, and 0% of those to train on"
+    expected = "class 4 has 100% of the held-out rows, and 0% of the others"
     with pytest.warns(DataSkewWarning, match=expected) as found:
         model.fit(X, y, sample_weight=weight, validation_split=0.2, verbose=0)
     assert "X, y, sample_weight = dasknn.shuffle(X, y, sample_weight)" in str(found[0].message)
@@ -323,7 +326,7 @@ def test_the_warning_of_rows_held_out_says_what_was_found():
 
 def test_a_rare_class_that_is_held_out_whole_is_warned_of():
     y = np.repeat([0, 1], [990, 10])
-    with pytest.warns(DataSkewWarning, match="class 1 has 5% of the rows held out, and 0% of those"):
+    with pytest.warns(DataSkewWarning, match="class 1 has 5% of the held-out rows, and 0% of the others"):
         softmax(2).fit(np.zeros((1000, 3)), y, validation_split=0.2, verbose=0)
 
 
