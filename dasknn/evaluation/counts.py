@@ -39,7 +39,7 @@ Count = Callable[[Responder, Any, np.ndarray, np.ndarray | None], list]
 
 @dataclass(frozen=True, eq=False)
 class LabelCounts:
-    """What rows weigh by true and predicted label.
+    """The weight of rows by true and predicted label.
 
     Attributes
     ----------

@@ -87,7 +87,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Found:
+class Estimates:
     """All slices of an evaluation, in order.
 
     Attributes

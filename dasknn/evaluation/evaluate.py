@@ -22,7 +22,7 @@ from dasknn.data import inputs, partitions
 from dasknn.evaluation import metrics as evaluation_metrics
 from dasknn.evaluation import slicing
 from dasknn.evaluation.bootstrap import SliceSums
-from dasknn.evaluation.estimates import Found, Settings
+from dasknn.evaluation.estimates import Estimates, Settings
 from dasknn.evaluation.ledger import Ledger
 from dasknn.evaluation.metrics import WEIGHT, Metric
 from dasknn.evaluation.parts import columns_to_slice_by, order_of, parts_of
@@ -103,14 +103,14 @@ def evaluate(
     other rows of the same kind, not after another training.
     """
     settings = Settings(confidence, min_rows, n_bootstrap, pos_label, random_state)
-    found = _find([model], X, y, metrics, slices, sample_weight, slice_data, settings)
+    estimates = _estimates([model], X, y, metrics, slices, sample_weight, slice_data, settings)
 
     def columns(sums: SliceSums, metric: Metric) -> dict[str, Any]:
-        name, estimate = metric.name, found.estimate(sums, 0, metric)
+        name, estimate = metric.name, estimates.estimate(sums, 0, metric)
         low, high = estimate.interval(confidence, metric)
         return {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
 
-    return found.frame(columns, settings)
+    return estimates.frame(columns, settings)
 
 
 def compare(
@@ -154,11 +154,11 @@ def compare(
         As for `evaluate`, and for models that predict different things.
     """
     settings = Settings(confidence, min_rows, n_bootstrap, pos_label, random_state)
-    found = _find([model_a, model_b], X, y, metrics, slices, sample_weight, slice_data, settings)
+    estimates = _estimates([model_a, model_b], X, y, metrics, slices, sample_weight, slice_data, settings)
 
     def columns(sums: SliceSums, metric: Metric) -> dict[str, Any]:
         name = metric.name
-        a, b = (found.estimate(sums, number, metric) for number in (0, 1))
+        a, b = (estimates.estimate(sums, number, metric) for number in (0, 1))
         difference = a - b
         low, high = difference.interval(confidence)
         return {
@@ -170,10 +170,10 @@ def compare(
             f"{name}_differs": bool(low > 0 or high < 0),
         }
 
-    return found.frame(columns, settings)
+    return estimates.frame(columns, settings)
 
 
-def _find(
+def _estimates(
     models: Sequence[Any],
     X: Any,
     y: Any,
@@ -182,7 +182,7 @@ def _find(
     sample_weight: Any,
     slice_data: Any,
     settings: Settings,
-) -> Found:
+) -> Estimates:
     if y is None:
         raise ValueError("Expected y, an array of targets, received None.")
     X, y, sample_weight = inputs.admit(X, y, sample_weight)
@@ -213,7 +213,7 @@ def _find(
     if not weight.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
     orders = {name: order_of(name, X, slice_data) for name in slicing.dimensions_of(resolved_slices)}
-    return Found(in_order(resolved_slices, sums, edges, orders), ledgers, settings.min_rows, edges)
+    return Estimates(in_order(resolved_slices, sums, edges, orders), ledgers, settings.min_rows, edges)
 
 
 def _problem_of(responder: Responder, y: Any, pos_label: Any) -> Problem:

@@ -106,7 +106,7 @@ def in_order(slices: Slices, sums: PartSums, edges: dict, orders: dict) -> list[
     """
     ordered = []
     for dimensions, found in zip(slices, sums.slices, strict=True):
-        slicing.check_number(", ".join(map(_said, dimensions)), len(found), [])
+        slicing.check_number(", ".join(map(_name_of, dimensions)), len(found), [])
         values = slicing.in_order(found, [orders[dimension] for dimension in dimensions])
         names = [slicing.described(dimensions, one, edges) for one in values]
         if len(set(names)) < len(names):
@@ -116,7 +116,7 @@ def in_order(slices: Slices, sums: PartSums, edges: dict, orders: dict) -> list[
     return ordered
 
 
-def _said(dimension: Dimension) -> str:
+def _name_of(dimension: Dimension) -> str:
     return str(slicing.column_of(dimension))
 
 
@@ -266,7 +266,7 @@ class Plan:
         groups = []
         for dimensions in self.slices:
             codes, values = slicing.combined([columns[one] for one in dimensions], n_rows)
-            slicing.check_number(", ".join(map(_said, dimensions)), len(values), values)
+            slicing.check_number(", ".join(map(_name_of, dimensions)), len(values), values)
             groups.append((codes, values))
         draws = Draws(self.seed, outcomes.number, self.n_bootstrap)
         return sum_slices(blocks_of, rankings, groups, draws, self._moments(center))

@@ -1,4 +1,4 @@
-"""What is predicted, and what a model predicts: the terms in which metrics are computed."""
+"""Prediction problems, and predictions of models: the terms in which metrics are computed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BINARY, MULTICLASS, REGRESSION = "binary classification", "multiclass classifica
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What is predicted.
+    """A prediction problem.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a model predicts for rows.
+    """Predictions of a model for rows.
 
     Attributes
     ----------

@@ -242,11 +242,11 @@ def described(dimensions: Sequence[Dimension], values: Sequence, edges: dict, ex
         if isinstance(dimension, Buckets):
             names.append(dimension.described(value, edges[dimension]))
         else:
-            names.append(f"{dimension}={_said(value, exactly)}")
+            names.append(f"{dimension}={_text_of(value, exactly)}")
     return ", ".join(names)
 
 
-def _said(value: Any, exactly: bool) -> str:
+def _text_of(value: Any, exactly: bool) -> str:
     if value is None:
         return "missing"
     if isinstance(value, float) and value.is_integer():

@@ -13,7 +13,7 @@ from dasknn.exceptions import caller_stacklevel
 from dasknn.saving.serialization import did_you_mean
 
 _COMPARISONS = {">=": ge, "<=": le, ">": gt, "<": lt}
-# What is judged: the metric, or the end of its interval that passes less or more easily.
+# The number to judge: the metric, or the end of its interval that passes less or more easily.
 _BOUNDS = ("value", "worst", "best")
 # Slices that a message names.
 _SHOWN = 10

@@ -612,7 +612,7 @@ def test_a_learning_curve_takes_the_place_of_axes():
         LearningCurveDisplay.from_history(entries(), ax=fixed)
 
 
-def test_learning_curves_of_both_faces(digits, of_digits):
+def test_learning_curves_of_both_apis(digits, of_digits):
     X, y = digits
     model = MLPClassifier((4,), max_iter=3, early_stopping=True, random_state=0).fit(X, y)
     display = LearningCurveDisplay.from_estimator(make_pipeline("passthrough", model))
