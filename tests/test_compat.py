@@ -12,7 +12,7 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, KilledWorker
+from distributed import Client, KilledWorker, LocalCluster
 from sklearn.base import BaseEstimator
 from sklearn.neural_network import MLPClassifier
 
@@ -70,13 +70,15 @@ def test_a_name_that_is_imported_is_there(file, module, name):
 
 
 @pytest.fixture(scope="module")
-def owners(start_cluster):
+def owners():
     """Owner -> an object of that kind, from a cluster that has run a task."""
+    # Not from a fixture of conftest.py, which this file does without.
     dd = pytest.importorskip("dask.dataframe")
     pd = pytest.importorskip("pandas")
     X, y = np.random.default_rng(0).standard_normal((20, 2)), np.arange(20) % 2
     frame = dd.from_pandas(pd.DataFrame({"a": [1.0, 2.0]}), npartitions=1)
-    with start_cluster(1, processes=False) as cluster, Client(cluster) as client:
+    settings = {"n_workers": 1, "processes": False, "dashboard_address": ":0"}
+    with LocalCluster(**settings) as cluster, Client(cluster) as client:
         future = client.submit(sum, [1, 2])
         future.result()
         scheduler, worker = cluster.scheduler, cluster.workers[0]
@@ -101,6 +103,7 @@ def owners(start_cluster):
         }
 
 
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 @pytest.mark.parametrize(("owner", "name", "users"), LISTED, ids=lambda part: part)
 def test_an_attribute_that_is_used_is_there(owners, owner, name, users):

@@ -140,7 +140,9 @@ def test_workers_that_never_come_are_named_with_those_that_are_there(client, dat
     model.workers = ["nobody", "10.0.0.9"]
     with (
         dask.config.set({"dasknn.timeout": 1}),
-        pytest.raises(TimeoutError, match=r"none of the workers 10\.0\.0\.9, nobody for 1 s; it has: inproc"),
+        pytest.raises(
+            TimeoutError, match=r"none of the workers 10\.0\.0\.9, nobody for 1 s; its workers are: inproc"
+        ),
     ):
         model.fit(*data)
 
@@ -238,5 +240,5 @@ def test_data_of_another_client_of_the_same_cluster_is_taken(client, crew, data)
 def test_data_of_a_client_that_is_closed_is_named(client, crew, data):
     with Client(crew, set_as_default=False) as second:
         X, y = second.persist(list(data))
-    with pytest.raises(ValueError, match="persisted with a client that has been closed"):
+    with pytest.raises(ValueError, match="persisted with a client that is now closed"):
         classifier().fit(X, y)
