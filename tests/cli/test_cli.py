@@ -533,7 +533,7 @@ def test_the_index_is_kept_by_its_name_or_as_index(run, folder, trained, tmp_pat
 
 def test_predictions_are_not_mixed_with_files_that_are_there(run, folder, trained, tmp_path):
     message = run("predict", trained, folder / "train", "--output", folder / "train", code=1).stderr
-    assert "Expected nothing, or an empty folder" in message
+    assert "Expected no files at" in message
     (tmp_path / "p.csv").write_text("old")
     words = ["predict", trained, folder / "test.parquet", "--output", tmp_path / "p.csv"]
     assert "add --overwrite" in run(*words, code=1).stderr
@@ -685,7 +685,7 @@ def test_strategies_are_recommended_for_a_raw_table(run, folder):
         (["--strategy", "weights:often=3"], 2, "weights has the settings every, outer, received 'often'"),
         (["--strategy", "votes"], 2, "expected auto, gradients, weights or predictions"),
         (["--output", "nowhere/model"], 1, "Expected an existing folder"),
-        (["--validation", "2"], 2, "expected one share of the rows such as 0.2, files, or 0 for none"),
+        (["--validation", "2"], 2, "expected a share of the rows such as 0.2, files, or 0 for none"),
         (["--learning-rate", "-1"], 2, "-1.0 is not in the range x>0"),
         (["--strategy", "weights:every=0"], 2, "weights expects every=epoch or a number of steps"),
         (["--preprocess", "none"], 1, "Leave out --preprocess none"),

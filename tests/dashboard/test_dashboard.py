@@ -397,7 +397,7 @@ def test_an_event_of_other_types_is_left_out_and_that_is_logged_once(change, whe
     page.update()
     assert list(board.runs) == ["good"]
     (record,) = caplog.records
-    assert re.search(f"is not shown, nor are others like it: expected .*{where}", record.message)
+    assert re.search(f"such as one with this problem: expected .*{where}", record.message)
     scheduler.log(begun("later"))
     page.update()
     assert list(board.runs) == ["good", "later"]
