@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import dask
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from dasknn._compat.sklearn import Interval, StrOptions
 from dasknn.cluster.connect import connect
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.origins import Placed
