@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -30,8 +31,10 @@ class LocalExecutor(Executor):
 
     def memory_limit(self) -> float:
         # Not at the top: distributed takes a while to import, and most processes without a cluster never ask.
-        import distributed.system
-
+        try:
+            import distributed.system
+        except ImportError:
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return distributed.system.MEMORY_LIMIT
 
     def start(self, graph: Graph, wanted: Sequence[TaskRef]) -> list[Any]:
