@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from numbers import Integral
 
 from dasknn.callbacks.callback import Callback, named
-from dasknn.exceptions import ModelFileError
+from dasknn.exceptions import ModelFileError, caller_stacklevel
 from dasknn.saving import snapshots, storage
 from dasknn.saving.snapshots import Snapshot
 
@@ -165,7 +165,7 @@ def _newest(folder: str | os.PathLike, there: list[int]) -> Snapshot:
         for problem in damaged:
             warnings.warn(
                 f"A damaged checkpoint is skipped, and training resumes from epoch {epoch}: {problem}",
-                stacklevel=4,
+                stacklevel=caller_stacklevel(),
             )
         return found
     raise ModelFileError(
@@ -270,4 +270,4 @@ class Checkpoints(Callback):
             del self._kept[0]
 
     def _warn(self, text: str) -> None:
-        warnings.warn(text, stacklevel=2)
+        warnings.warn(text, stacklevel=caller_stacklevel())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dasknn.callbacks.callback import Callback, named
+from dasknn.exceptions import caller_stacklevel
 
 
 class History(Callback):
@@ -101,7 +102,7 @@ class CSVLogger(Callback):
             self._left_out += strange
             warnings.warn(
                 f"{self.filename} has no column for {', '.join(strange)}; these logs are not written.",
-                stacklevel=3,
+                stacklevel=caller_stacklevel(),
             )
         self.size = os.path.getsize(self.filename)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dasknn.callbacks.callback import Callback, check_weights, named
+from dasknn.exceptions import caller_stacklevel
 from dasknn.saving import storage
 
 # --- monitoring one number ----------------------------------------------------------------------
@@ -85,7 +86,7 @@ class Monitor(Callback):
                 warnings.warn(
                     f"{type(self).__name__} monitors {self.monitor!r}, which is not available. Available "
                     f"are: {', '.join(sorted(logs or {}))}.",
-                    stacklevel=4,
+                    stacklevel=caller_stacklevel(),
                 )
             return None
         value = np.asarray(logs[self.monitor], np.float64)
@@ -303,7 +304,7 @@ class ModelCheckpoint(Monitor):
         try:
             return self._value(logs)
         except ValueError as error:
-            warnings.warn(f"{error} Until then, every epoch is saved.", stacklevel=4)
+            warnings.warn(f"{error} Until then, every epoch is saved.", stacklevel=caller_stacklevel())
             return None
 
     def _path(self, known: dict[str, Any]) -> str:

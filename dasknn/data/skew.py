@@ -94,18 +94,18 @@ def distance(counts: Sequence[np.ndarray], n_rows: Sequence[int]) -> Distance:
 
 
 def warn_of_skew(
-    summaries: Sequence[Any], n_rows: Sequence[int], names: Iterable[str], is_ours: bool
+    summaries: Sequence[Any], n_rows: Sequence[int], names: Iterable[str], are_cut: bool
 ) -> bool:
     """Warn once of partitions that differ much in their targets or numbers of rows.
 
     summaries: of y in each partition (see `targets`). names: those of X, y and weight that are there.
-    is_ours: the data is plain and was cut by dasknn. Returns whether targets differ.
+    are_cut: whether the data is plain and dasknn cut it. Returns whether targets differ.
     """
     full = [p for p, n in enumerate(n_rows) if n]
     if len(full) < 2:
         return False
     of_targets = _of_targets([summaries[p] for p in full], [n_rows[p] for p in full], full)
-    of_sizes = None if is_ours else _of_sizes(n_rows, full)
+    of_sizes = None if are_cut else _of_sizes(n_rows, full)
     if of_targets:
         of_targets += f" Shuffle the rows once: {_shuffled(names)}."
     if found := " ".join(filter(None, [of_targets, of_sizes])):

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dasknn.engine.updater import Variable
-from dasknn.exceptions import ModelFileError, ModelNotFoundError
+from dasknn.exceptions import ModelFileError, ModelNotFoundError, caller_stacklevel
 from dasknn.optimizers import Adam, Nadam, RMSprop
 from dasknn.saving import schema, storage
 from dasknn.saving.serialization import snake_case
@@ -365,7 +365,7 @@ def fitting(
             check_shapes({name: [view.shape for view in of_layer]}, {name: by_layer.get(name, ())})
             found[name] = by_layer.get(name, ())
         except ModelFileError as error:
-            warnings.warn(f"Skipped a layer: {error}", stacklevel=4)
+            warnings.warn(f"Skipped a layer: {error}", stacklevel=caller_stacklevel())
             found[name] = of_layer
     return found
 

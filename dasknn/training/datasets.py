@@ -22,7 +22,7 @@ from dasknn.data.blocks import Block, in_partition, problem_of
 from dasknn.data.shards import make_shards
 from dasknn.data.targets import ClassEncoder, RowWeights, Summarize, Summary, TargetEncoder
 from dasknn.engine.state import Shard, TrainingJob
-from dasknn.exceptions import LinkError
+from dasknn.exceptions import LinkError, caller_stacklevel
 from dasknn.strategies import Strategy, auto
 from dasknn.training import prediction
 from dasknn.training.in_process import InProcess
@@ -255,7 +255,7 @@ class RowsOnWorkers(Rows):
                     raise
                 warnings.warn(
                     f"Workers cannot connect to one another, so they average through the scheduler: {error}",
-                    stacklevel=2,
+                    stacklevel=caller_stacklevel(),
                 )
             except self.executor.faults:
                 # A worker was lost just now; the first wave connects those that are left.
