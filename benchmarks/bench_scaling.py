@@ -1,13 +1,23 @@
-"""How training grows: with workers, rows and partitions; a 54-128-64-7 network on Covertype.
+"""How training grows: with workers, threads, rows and partitions.
 
-Two workers are held against two processes that do the same work on the same rows and never speak: what this
-machine can give at most. Epochs are timed by their user's clock, through the client. Runs are taken in turn;
-the tables give medians, and medians of ratios.
+Tables, of which --only chooses some:
+silence  two workers, held against two processes that do the same work on the same rows and never speak: what
+         this machine can give at most
+fixed    what an epoch costs that has next to no rows
+growth   ten times the rows; more partitions
+two      two workers of one thread, and one worker of two threads, against one worker of one thread
+four     the same with four
+
+silence, fixed and growth train a 54-128-64-7 network on Covertype, or on two rows; two and four train three
+networks on generated rows, as many a replica in each layout. Epochs are timed by their user's clock, through
+the client. Runs are taken in turn; the tables give medians, and medians of ratios.
 """
 
 import argparse
+import os
 import time
 import warnings
+from contextlib import contextmanager
 from functools import partial
 from statistics import median
 
@@ -29,11 +39,33 @@ CASES = [
     ("gradients, 2,048 rows", GradientAveraging(), 2_048),
     ("weights every 16, 256 rows", WeightAveraging(every=16), 256),
 ]
+# features, hidden layers, classes, steps of an epoch, which takes the numpy engine about half a second
+NETWORKS = [
+    (28, (100,), 2, 1_408),
+    (54, (128, 64), 7, 608),
+    (784, (256, 128), 10, 80),
+]
+STRATEGIES = [("gradients", GradientAveraging()), ("weights every 16", WeightAveraging(every=16))]
+ROWS = 256
+# workers, threads of each; the first is what the others are held against
+LAYOUTS = {
+    "two": [(1, 1), (2, 1), (1, 2)],
+    "four": [(1, 1), (1, 4), (4, 1)],
+}
+TABLES = ("silence", "fixed", "growth", *LAYOUTS)
 
 
-def fit(X, y, strategy, rows, replicas, epochs=4):
+@contextmanager
+def cluster_of(n_workers, n_threads):
+    cluster = LocalCluster(n_workers=n_workers, threads_per_worker=n_threads, dashboard_address=":0")
+    with cluster, Client(cluster) as client:
+        yield client
+
+
+def fit(X, y, strategy, rows, replicas, engine, hidden=HIDDEN, epochs=4):
     return MLPClassifier(
-        HIDDEN,
+        hidden,
+        engine=engine,
         strategy=strategy,
         transport="peer",
         batch_size=rows * replicas,
@@ -71,7 +103,7 @@ def train_alone(wave, state, shard):
     return train_wave(Group(0, [0], {}), wave, state, shard)
 
 
-def against_silence(client, X, y, repeats):
+def against_silence(client, X, y, engine, repeats):
     half = len(X) // 2
     found = {name: [] for name, _, _ in CASES}
     with ClusterExecutor(client) as tasks:
@@ -82,8 +114,8 @@ def against_silence(client, X, y, repeats):
         first = da.from_array(X[:half], chunks=(half, -1)), da.from_array(y[:half], chunks=half)
         for _ in range(repeats):
             for name, strategy, rows in CASES:
-                one = fit(*first, strategy, rows, 1)
-                two = fit(*both, strategy, rows, 2)
+                one = fit(*first, strategy, rows, 1, engine)
+                two = fit(*both, strategy, rows, 2, engine)
                 job = one._job(one._sizes(one._network_, half, 1, strategy), 0)
                 silent = median(alone(tasks, job, strategy, shards, half) for _ in range(3))
                 times = (seconds_of_epoch(one), seconds_of_epoch(two), silent)
@@ -99,14 +131,15 @@ def against_silence(client, X, y, repeats):
         print(f"{name:28} {one:9.1f} {two:10.1f} {silent:9.1f} {share:6.2f} {speed_up:9.2f}")
 
 
-def fixed_cost(repeats):
+def fixed_cost(engine, repeats):
     X, y = np.zeros((2, 54), np.float32), np.arange(2)
     arrays = da.from_array(X, chunks=(1, -1)), da.from_array(y, chunks=1)
-    times = [seconds_of_epoch(fit(*arrays, GradientAveraging(), 1, 2, epochs=30)) for _ in range(repeats)]
+    models = [fit(*arrays, GradientAveraging(), 1, 2, engine, epochs=30) for _ in range(repeats)]
+    times = [seconds_of_epoch(model) for model in models]
     print(f"\nfixed cost of an epoch (2 workers, 2 rows): {1e3 * median(times):.1f} ms")
 
 
-def growth(X, y, repeats):
+def growth(X, y, engine, repeats):
     print(f"\n{'gradients, 2 x 256 rows':28} {'ms an epoch':>12} {'ratio':>6}")
     tables = [
         ("rows", [(len(X) // 10, 20), (len(X), 20)]),
@@ -121,7 +154,7 @@ def growth(X, y, repeats):
                     da.from_array(X[:n_rows], chunks=(chunk, -1)),
                     da.from_array(y[:n_rows], chunks=chunk),
                 )
-                model = fit(*arrays, GradientAveraging(), 256, 2)
+                model = fit(*arrays, GradientAveraging(), 256, 2, engine)
                 found[n_rows, n_partitions].append(seconds_of_epoch(model))
         base = found[sizes[0]] if what == "rows" else found[sizes[1]]
         for (n_rows, n_partitions), times in found.items():
@@ -130,17 +163,75 @@ def growth(X, y, repeats):
             print(f"{name:28} {1e3 * median(times):12.1f} {ratio:6.2f}")
 
 
+def rows_a_second(network, strategy, replicas, engine):
+    """Return the rows of all replicas that a fit on the current client's cluster takes in a second."""
+    n_inputs, hidden, n_classes, n_steps = network
+    n_rows = n_steps * ROWS
+    rng = da.random.default_rng(0)
+    X = rng.standard_normal((replicas * n_rows, n_inputs), chunks=(n_rows, -1)).astype(np.float32)
+    y = rng.integers(0, n_classes, replicas * n_rows, chunks=n_rows)
+    model = fit(X, y, strategy, ROWS, replicas, engine, hidden)
+    return len(X) / seconds_of_epoch(model)
+
+
+def rates_of(layout, engine):
+    """Return, by the names of network and strategy, the rows a second of a cluster of this layout."""
+    rates = {}
+    # One cluster at a time: each idle one would keep about 5 % of a core busy.
+    with cluster_of(*layout):
+        for network in NETWORKS:
+            n_inputs, hidden, n_classes, _ = network
+            widths = "-".join(map(str, (n_inputs, *hidden, n_classes)))
+            for name, strategy in STRATEGIES:
+                replicas = layout[0] * layout[1]
+                rates[f"{widths}, {name}"] = rows_a_second(network, strategy, replicas, engine)
+    return rates
+
+
+def layout_name(n_workers, n_threads):
+    return f"{n_workers} worker{'s' * (n_workers > 1)} x {n_threads} thread{'s' * (n_threads > 1)}"
+
+
+def workers_and_threads(layouts, engine, repeats):
+    first, *others = layouts
+    runs = [{layout: rates_of(layout, engine) for layout in layouts} for _ in range(repeats)]
+    n_cores = len(os.sched_getaffinity(0))
+    print(f"\non {n_cores} cores, {ROWS} rows a replica; rows a second, and their ratio to the first's")
+    print(f"{'':34} " + " ".join(f"{layout_name(*layout):>20}" for layout in layouts))
+    for case in runs[0][first]:
+        base = median(run[first][case] for run in runs)
+        ratios = [median(run[layout][case] / run[first][case] for run in runs) for layout in others]
+        print(f"{case:34} {base:20,.0f} " + " ".join(f"{ratio:20.2f}" for ratio in ratios))
+
+
+def between_two_workers(chosen, engine, repeats):
+    X, y, _, _ = load("covertype") if chosen & {"silence", "growth"} else [None] * 4
+    with cluster_of(2, 1) as client:
+        if "silence" in chosen:
+            against_silence(client, X, y, engine, repeats)
+        if "fixed" in chosen:
+            fixed_cost(engine, repeats)
+        if "growth" in chosen:
+            growth(X, y, engine, max(1, repeats // 2))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--engine", nargs="+", choices=("auto", "numpy", "numba"), default=["auto"])
+    parser.add_argument(
+        "--only", nargs="+", choices=TABLES, default=TABLES, metavar="TABLE", help="%(choices)s"
+    )
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    X, y, _, _ = load("covertype")
-    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
-    with cluster, Client(cluster) as client:
-        against_silence(client, X, y, arguments.repeats)
-        fixed_cost(arguments.repeats)
-        growth(X, y, max(1, arguments.repeats // 2))
+    chosen = set(arguments.only)
+    for engine in arguments.engine:
+        print(f"\nengine: {engine}")
+        if chosen - set(LAYOUTS):
+            between_two_workers(chosen, engine, arguments.repeats)
+        for name, layouts in LAYOUTS.items():
+            if name in chosen:
+                workers_and_threads(layouts, engine, arguments.repeats)
 
 
 if __name__ == "__main__":
