@@ -215,7 +215,7 @@ def _elu_slope(scale, alpha, Z):
 
 
 # Klambauer et al. (2017).
-_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
 def _softplus(Z):
@@ -426,7 +426,7 @@ _ACTIVATIONS = {
         elu(),
         _pointwise("relu6", _relu6, _relu6_slope),
         _pointwise(
-            "selu", partial(_elu, _SELU_SCALE, _SELU_ALPHA), partial(_elu_slope, _SELU_SCALE, _SELU_ALPHA)
+            "selu", partial(_elu, SELU_SCALE, SELU_ALPHA), partial(_elu_slope, SELU_SCALE, SELU_ALPHA)
         ),
         _pointwise("celu", partial(_elu, 1, 1), partial(_elu_slope, 1, 1)),
         _pointwise("softplus", _softplus, expit),

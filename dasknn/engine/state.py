@@ -53,6 +53,8 @@ class TrainingJob:
         Metrics to compute on the training rows.
     steps_per_epoch : int or None
         Epochs end after this many steps, if they have more.
+    engine : str
+        Name of the engine that computes: see `engine.engines`.
     """
 
     network: Network
@@ -65,6 +67,7 @@ class TrainingJob:
     warmup: WarmUp | None = None
     metrics: Any = None
     steps_per_epoch: int | None = None
+    engine: str = "numpy"
 
     def rows_of_epoch(self, rows: list[int]) -> list[int]:
         """Return how many of its rows each replica goes through in an epoch."""
@@ -174,6 +177,10 @@ class TrainState:
         """Mean loss per row in the running epoch."""
         return self.loss_total / self.n_samples if self.n_samples else float("nan")
 
+    def with_totals(self, totals: Totals) -> TrainState:
+        """Return this state with these totals."""
+        return replace(self, **vars(totals))
+
     def begin_epoch(self, epoch: int) -> TrainState:
         """Return the state at the start of an epoch, with its sums at zero."""
         return replace(
@@ -185,6 +192,25 @@ class TrainState:
             bytes_sent=0,
             metric_sums=0.0,
         )
+
+
+@dataclass
+class Totals:
+    """What a state counts and adds up beside its arrays; it changes as learning goes on.
+
+    The attributes are those of `TrainState`.
+    """
+
+    step: int
+    loss_total: float
+    n_samples: int
+    weight_sum: float
+    metric_sums: Any
+
+    @classmethod
+    def of(cls, state: TrainState) -> Totals:
+        """Return the totals of a state."""
+        return cls(state.step, state.loss_total, state.n_samples, state.weight_sum, state.metric_sums)
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ class Updater:
     ):
         self.optimizer = optimizer
         self.regularizer = regularizer
-        self._weights = params[:n_weights]
+        self._weights, self._grad = params[:n_weights], grad
         learned = [variable for variable in variables if variable.is_learned]
         n_learned = max((variable.span.stop for variable in learned), default=0) if variables else len(params)
         self._drifting = (params[n_learned:], grad[n_learned:]) if n_learned < len(params) else None
@@ -139,6 +139,13 @@ class Updater:
             weights = slice(begin, max(begin, min(block.stop, n_weights)))
             of_weights = params[weights], grad[weights], buffer[: weights.stop - begin]
             self._blocks.append((of_weights, (params[block], grad[block], own[:, block], buffer)))
+
+    def apply(self, total: np.ndarray, divisor: float, step: int, learning_rate: float) -> float:
+        """Take a step with the gradient total / divisor (n,); return the penalties: see `penalty`."""
+        penalty = self.penalty(divisor)
+        np.copyto(self._grad, total)
+        self.step(divisor, step, learning_rate)
+        return penalty
 
     def penalty(self, divisor: float) -> float:
         """Return the penalties to add to a summed loss that will be divided by `divisor`."""

@@ -174,6 +174,13 @@ class Workspaces:
         return workspace
 
 
+def rows_at_once(network: Network, X: Any) -> int:
+    """Return how many rows of X, dense or CSR, go through a network at a time."""
+    if isinstance(X, np.ndarray):
+        return ROWS_AT_ONCE
+    return max(1, min(ROWS_AT_ONCE, _SPARSE_ELEMENTS_AT_ONCE // network.n_inputs))
+
+
 class GradientSum:
     """Adds up loss, gradient and sums of metrics over rows, some thousand at a time, in arrays of its own.
 
@@ -182,6 +189,8 @@ class GradientSum:
     Parameters
     ----------
     network : Network
+    params : ndarray (n_params,)
+        The parameters, which may change between two sums.
     metrics : MetricSet or None
     vector, loss_sum, metric_sums
         Sums to continue from, with a gradient (n_params,) that is overwritten; None for a new sum. The
@@ -191,12 +200,14 @@ class GradientSum:
     def __init__(
         self,
         network: Network,
+        params: np.ndarray,
         metrics: Any = None,
         vector: np.ndarray | None = None,
         loss_sum: float = 0.0,
         metric_sums: Any = 0.0,
     ):
         self.network = network
+        self._params = network.views(params)
         self.vector = np.zeros(network.n_params, network.dtype) if vector is None else vector
         self._views = network.views(self.vector)
         self._part: np.ndarray | None = None
@@ -214,29 +225,26 @@ class GradientSum:
 
     def add(
         self,
-        params: Views,
         X: Any,
         y: np.ndarray,
         weight: np.ndarray | None,
         rows: np.ndarray | slice,
         rng: np.random.Generator | None = None,
-    ) -> None:
-        """Add the rows of X (dense or CSR), y and weight; params are `Network.views` of the parameters."""
+    ) -> float:
+        """Add the rows of X (dense or CSR), y and weight; return the divisor of their loss."""
         first, last = (rows.start, rows.stop) if isinstance(rows, slice) else (0, len(rows))
-        at_once = ROWS_AT_ONCE
-        if not isinstance(X, np.ndarray):
-            at_once = max(1, min(at_once, _SPARSE_ELEMENTS_AT_ONCE // self.network.n_inputs))
+        at_once = rows_at_once(self.network, X)
         for begin in range(first, last, at_once):
             end = min(begin + at_once, last)
             workspace = self._workspaces.of(end - begin)
             workspace.take(X, y, weight, slice(begin, end) if isinstance(rows, slice) else rows[begin:end])
-            self.loss_sum += float(workspace.loss_and_grad(params, self._next_views(), rng))
+            self.loss_sum += float(workspace.loss_and_grad(self._params, self._next_views(), rng))
             self.metric_sums = self.metric_sums + workspace.metric_sums
             self._add_part()
+        return float(self.network.loss.divisor(last - first, None if weight is None else weight[rows]))
 
     def in_step(
         self,
-        params: Views,
         X: np.ndarray,
         y: np.ndarray,
         weight: np.ndarray | None,
@@ -246,7 +254,7 @@ class GradientSum:
         self.begin()
         workspace = self._workspaces.of(len(X))
         workspace.take(X, y, weight, slice(0, len(X)))
-        self.loss_sum = yield from workspace.in_step(params, self._views, rng)
+        self.loss_sum = yield from workspace.in_step(self._params, self._views, rng)
         self.metric_sums = workspace.metric_sums
         self._is_empty = False
 
@@ -294,6 +302,6 @@ def loss_and_grad(
         The loss cannot take these targets.
     """
     network.loss.check_targets(y, network.n_outputs)
-    total = GradientSum(network)
-    total.add(network.views(params), X, y, weight, slice(0, X.shape[0]), rng)
+    total = GradientSum(network, params)
+    total.add(X, y, weight, slice(0, X.shape[0]), rng)
     return total.loss_sum, total.vector

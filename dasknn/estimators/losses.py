@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import xlogy
 
-from dasknn.losses import Loss
+from dasknn.losses import Form, Loss
 
 
 class _BoundWithBuffers(ABC):
@@ -184,6 +184,12 @@ class SklearnLoss(Loss):
         return self._bound(n_rows, n_outputs, dtype, to_logits)
 
 
+def _form(loss: SklearnLoss, kind: str, output_activation: str, dtype) -> Form | None:
+    if output_activation != loss.canonical_activation:
+        return None
+    return Form(kind, False, True, False, float(np.finfo(dtype).eps))
+
+
 class _TargetsOfOutputShape(SklearnLoss):
     def check_targets(self, y, n_outputs):
         if y.ndim != 2 or y.shape[1] != n_outputs:
@@ -203,6 +209,9 @@ class CategoricalLogLoss(SklearnLoss):
     canonical_activation = "softmax"
     _bound = _BoundCategoricalLogLoss
 
+    def form(self, n_outputs, output_activation, dtype):
+        return _form(self, Form.LABELS, output_activation, dtype)
+
     def check_targets(self, y, n_outputs):
         if y.ndim != 1 or y.dtype.kind not in "iu":
             raise ValueError(
@@ -221,6 +230,9 @@ class BinaryLogLoss(_TargetsOfOutputShape):
     canonical_activation = "logistic"
     _bound = _BoundBinaryLogLoss
 
+    def form(self, n_outputs, output_activation, dtype):
+        return _form(self, Form.BINARY, output_activation, dtype)
+
 
 @dataclass(frozen=True)
 class SquaredError(_TargetsOfOutputShape):
@@ -233,6 +245,9 @@ class SquaredError(_TargetsOfOutputShape):
     name = "squared_error"
     canonical_activation = "identity"
     _bound = _BoundSquaredError
+
+    def form(self, n_outputs, output_activation, dtype):
+        return Form(Form.SQUARED, False, False, False, value_scale=0.5 / n_outputs)
 
 
 @dataclass(frozen=True)

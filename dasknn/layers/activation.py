@@ -12,8 +12,8 @@ from dasknn.activations import Activation as Function
 from dasknn.layers.layer import Bound, Layer, expect_at_least_0, flat
 
 
-class _Elementwise(Layer):
-    """A layer without weights that applies an activation function."""
+class Elementwise(Layer):
+    """Base class of layers without weights that apply an activation function."""
 
     @property
     def function(self) -> Function:
@@ -58,7 +58,7 @@ class _BoundFunction(Bound):
 
 
 @dataclass(frozen=True)
-class Activation(_Elementwise):
+class Activation(Elementwise):
     """Apply an activation function.
 
     Parameters
@@ -76,7 +76,7 @@ class Activation(_Elementwise):
 
 
 @dataclass(frozen=True)
-class ReLU(_Elementwise):
+class ReLU(Elementwise):
     """`max(0, X)`, or `dasknn.activations.relu` with these settings.
 
     Parameters
@@ -103,7 +103,7 @@ class ReLU(_Elementwise):
 
 
 @dataclass(frozen=True)
-class LeakyReLU(_Elementwise):
+class LeakyReLU(Elementwise):
     """`X` where X > 0, `negative_slope * X` elsewhere (Maas et al. 2013).
 
     Parameters
@@ -124,7 +124,7 @@ class LeakyReLU(_Elementwise):
 
 
 @dataclass(frozen=True)
-class ELU(_Elementwise):
+class ELU(Elementwise):
     """`X` where X > 0, `alpha * (exp(X) - 1)` elsewhere (Clevert et al. 2016).
 
     Parameters
@@ -141,7 +141,7 @@ class ELU(_Elementwise):
 
 
 @dataclass(frozen=True)
-class Softmax(_Elementwise):
+class Softmax(Elementwise):
     """`exp(X) / sum(exp(X))` of each row.
 
     Parameters

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import fields
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,6 +28,40 @@ _OVER_ROWS = ("sum_over_batch_size", "mean")
 _OVER_WEIGHTS = "mean_with_sample_weight"
 # How losses read the outputs of a row: see Loss.judges.
 NUMBERS, LABELS, CLASSES = "numbers", "labels", "classes"
+
+
+class Form(NamedTuple):
+    """A loss as numbers: all that an engine needs to know which computes it in its own way.
+
+    Attributes
+    ----------
+    kind : {LABELS, CLASSES, BINARY, SQUARED}
+        Cross-entropy of labels, of targets of all classes, of each output by itself; squared differences.
+    from_logits : bool
+        Whether outputs are logits.
+    to_logits : bool
+        Whether the derivative is with respect to the logits of the last activation, by the closed form.
+    over_rows : bool
+        Whether sums are divided by the number of rows, whatever their weights.
+    least : float
+        How far probabilities are kept from 0 and 1.
+    value_scale, slope_scale : float
+        Factors of the loss of a row and of its derivative.
+    smoothing, smooth_share : float
+        Targets become y * (1 - smoothing) + smoothing * smooth_share.
+    """
+
+    kind: str
+    from_logits: bool
+    to_logits: bool
+    over_rows: bool
+    least: float = 0.0
+    value_scale: float = 1.0
+    slope_scale: float = 1.0
+    smoothing: float = 0.0
+    smooth_share: float = 0.0
+
+    LABELS, CLASSES, BINARY, SQUARED = "labels", "classes", "binary", "squared"  # type: ignore[misc]
 
 
 class BoundLoss(Protocol):
@@ -81,6 +115,13 @@ class Loss(ABC):
     @abstractmethod
     def check_targets(self, y: np.ndarray, n_outputs: int) -> None:
         """Raise ValueError if targets have a shape, dtype or range that this loss does not accept."""
+
+    def form(self, n_outputs: int, output_activation: str, dtype: Any) -> Form | None:
+        """Return the loss as numbers, for networks with this last activation; None: it has no such form.
+
+        It is that of the class that defines it, and not of subclasses, which may compute something else.
+        """
+        return None
 
     def divisor(self, n_rows: int, weight: np.ndarray | None) -> float:
         """Return the number to divide a sum over rows by; here, the sum of their weights."""
@@ -268,8 +309,13 @@ class RowLoss(Configurable, Loss):
     def _remedy(self, y, n_columns: int) -> str:
         return f"Use {n_columns} units in the last layer, or as many columns in y as the model has outputs."
 
+    @property
+    def is_over_rows(self) -> bool:
+        """Whether sums are divided by the number of rows, whatever their weights."""
+        return self.reduction in _OVER_ROWS
+
     def divisor(self, n_rows, weight):
-        return n_rows if weight is None or self.reduction in _OVER_ROWS else float(weight.sum())
+        return n_rows if weight is None or self.is_over_rows else float(weight.sum())
 
     def get_config(self):
         config = super().get_config()

@@ -14,6 +14,7 @@ from dasknn.losses.loss import (
     BufferedBound,
     BufferedLoss,
     ElementwiseLoss,
+    Form,
     OneHotLoss,
     RowLoss,
 )
@@ -47,6 +48,24 @@ def _smoothed(y, smoothing: float, share: float, out=None):
         return y
     out = np.multiply(y, 1 - smoothing, out=out)
     return np.add(out, smoothing * share, out=out)
+
+
+def _form(loss, kind: str, activation: str, canonical: str, scale=1.0, smooth_share=0.0) -> Form | None:
+    """Return the form of a loss of logits, or of the outputs of its canonical activation."""
+    if not (loss.from_logits or activation == canonical):
+        return None
+    smoothing = getattr(loss, "label_smoothing", 0.0)
+    return Form(
+        kind,
+        loss.from_logits,
+        not loss.from_logits,
+        loss.is_over_rows,
+        EPSILON,
+        scale,
+        scale,
+        smoothing,
+        smooth_share,
+    )
 
 
 class _BoundBinaryCrossentropy(BufferedBound):
@@ -151,6 +170,10 @@ class BinaryCrossentropy(BufferedLoss):
         if self.from_logits:
             return _BoundBinaryLogits(self, n_rows, n_outputs, dtype)
         return _BoundBinaryCrossentropy(self, n_rows, n_outputs, dtype, output_activation == "logistic")
+
+    def form(self, n_outputs, output_activation, dtype):
+        scale = 1 / n_outputs
+        return _form(self, Form.BINARY, output_activation, "logistic", scale, 0.5)
 
 
 @dataclass(frozen=True)
@@ -331,6 +354,9 @@ class CategoricalCrossentropy(OneHotLoss, BufferedLoss):
             return _BoundCategoricalLogits(self, n_rows, n_outputs, dtype)
         return _BoundCategoricalCrossentropy(self, n_rows, n_outputs, dtype, output_activation == "softmax")
 
+    def form(self, n_outputs, output_activation, dtype):
+        return _form(self, Form.CLASSES, output_activation, "softmax", 1.0, 1 / n_outputs)
+
 
 class _BoundSparseCategoricalCrossentropy(BufferedBound):
     def allocate(self, n_rows, n_outputs, dtype):
@@ -426,6 +452,9 @@ class SparseCategoricalCrossentropy(BufferedLoss):
         return _BoundSparseCategoricalCrossentropy(
             self, n_rows, n_outputs, dtype, output_activation == "softmax"
         )
+
+    def form(self, n_outputs, output_activation, dtype):
+        return _form(self, Form.LABELS, output_activation, "softmax")
 
     def check_targets(self, y, n_outputs):
         if y.ndim != 1 or y.dtype.kind not in "iu":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dasknn.losses.loss import EPSILON, BufferedBound, BufferedLoss, ElementwiseLoss, RowLoss
+from dasknn.losses.loss import EPSILON, BufferedBound, BufferedLoss, ElementwiseLoss, Form, RowLoss
 
 
 class _BoundMeanSquaredError(BufferedBound):
@@ -34,6 +34,10 @@ class MeanSquaredError(BufferedLoss):
 
     def bind(self, n_rows, n_outputs, dtype, output_activation):
         return _BoundMeanSquaredError(self, n_rows, n_outputs, dtype)
+
+    def form(self, n_outputs, output_activation, dtype):
+        scales = {"value_scale": 1 / n_outputs, "slope_scale": 2 / n_outputs}
+        return Form(Form.SQUARED, False, False, self.is_over_rows, **scales)
 
 
 @dataclass(frozen=True)

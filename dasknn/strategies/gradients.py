@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dasknn.engine import engines
 from dasknn.engine.schedule import Piece, Schedule
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, in_proportion
-from dasknn.engine.updater import Updater
 from dasknn.engine.workspace import GradientSum
 from dasknn.strategies import compression
 from dasknn.strategies.compression import Compression
@@ -27,18 +27,8 @@ class GradientLearner(Learner):
     def __init__(self, job: TrainingJob, state: TrainState, compression: Compression | None = None):
         super().__init__(job, state)
         self._compressor = None if compression is None else compression.begin(job, state.epoch)
-        network = job.network
-        self._param_views = network.views(self._params)
-        self._grad = np.empty_like(self._params)
-        self._updater = Updater(
-            job.optimizer,
-            job.regularizer,
-            network.n_weights,
-            self._params,
-            self._slots,
-            self._grad,
-            network.variables,
-        )
+        self._engine = engines.get(job.engine)
+        self._updater = self._engine.updater(job, self._params, self._slots)
         self._sums: dict[int, GradientSum] = {}
 
     def round(self, pieces: dict[int, list[Piece]], shards: Mapping[int, Shard], exchange: Exchange) -> None:
@@ -72,8 +62,8 @@ class GradientLearner(Learner):
             [shards[piece.shard].rows(self._rows(piece, shards[piece.shard])) for piece in pieces]
         )
         first = pieces[0]
-        noise = self.job.noise(self._step, first.shard, first.begin)
-        yield from found.in_step(self._param_views, shard.X, shard.y, shard.weight, noise)
+        noise = self.job.noise(self._totals.step, first.shard, first.begin)
+        yield from found.in_step(shard.X, shard.y, shard.weight, noise)
         divisor = float(self.job.network.loss.divisor(len(shard), shard.weight))
         return Contribution.of(
             found.vector, found.loss_sum, divisor, len(shard), metric_sums=found.metric_sums
@@ -81,7 +71,7 @@ class GradientLearner(Learner):
 
     def _sum_of(self, replica: int) -> GradientSum:
         if replica not in self._sums:
-            self._sums[replica] = GradientSum(self.job.network, metrics=self.job.metrics)
+            self._sums[replica] = self._engine.gradient_sum(self.job, self._params)
         return self._sums[replica]
 
     def contribute(self, replica: int, pieces: list[Piece], shards: Mapping[int, Shard]) -> Contribution:
@@ -98,30 +88,26 @@ class GradientLearner(Learner):
     def add(self, total: GradientSum, piece: Piece, shard: Shard) -> float:
         """Add the gradient of a piece to `total`; return the divisor of its loss."""
         rows = self._rows(piece, shard)
-        noise = self.job.noise(self._step, piece.shard, piece.begin)
-        total.add(self._param_views, shard.X, shard.y, shard.weight, rows, noise)
-        weight = None if shard.weight is None else shard.weight[rows]
-        return float(self.job.network.loss.divisor(piece.end - piece.begin, weight))
+        noise = self.job.noise(self._totals.step, piece.shard, piece.begin)
+        return total.add(shard.X, shard.y, shard.weight, rows, noise)
 
     def total(self, found: dict[int, Contribution], exchange: Exchange) -> Contribution:
         if self._compressor is None:
-            return exchange.total(found, self._grad)
-        return self._compressor.total(found, self._step, exchange.total)
+            return exchange.total(found, self._params)
+        return self._compressor.total(found, self._totals.step, exchange.total)
 
     def apply(self, total: Contribution) -> None:
-        self._n_samples += total.n_samples
-        self._metric_sums = self._metric_sums + total.metric_sums
-        weight_sum = total.weight_sum
+        totals, weight_sum = self._totals, total.weight_sum
+        totals.n_samples += total.n_samples
+        totals.metric_sums = totals.metric_sums + total.metric_sums
         if not weight_sum:
             # Rows of weight 0 do not change the network.
             return
-        penalty = self._updater.penalty(weight_sum)
-        self._step += 1
-        np.copyto(self._grad, total.vector)
-        rate = self.job.rate(self._start.learning_rate, self._step)
-        self._updater.step(weight_sum, self._step, rate)
-        self._loss_total += (total.loss_sum + penalty) / weight_sum * total.n_samples
-        self._weight_sum += weight_sum
+        totals.step += 1
+        rate = self.job.rate(self._start.learning_rate, totals.step)
+        penalty = self._updater.apply(total.vector, weight_sum, totals.step, rate)
+        totals.loss_total += (total.loss_sum + penalty) / weight_sum * total.n_samples
+        totals.weight_sum += weight_sum
 
 
 @dataclass(frozen=True)
@@ -181,11 +167,9 @@ class GradientAveraging(Strategy):
         rows = begin_to_end if isinstance(order, slice) else order[begin_to_end]
         # The sum continues from the previous piece, row by row, as a learner's does: both give the same bits.
         before = () if carry is None else (carry.vector.copy(), carry.loss_sum, carry.metric_sums)
-        total = GradientSum(job.network, job.metrics, *before)
+        total = engines.get(job.engine).gradient_sum(job, state.params, *before)
         noise = job.noise(state.step, piece.shard, piece.begin)
-        total.add(job.network.views(state.params), shard.X, shard.y, shard.weight, rows, noise)
-        divisor = job.network.loss.divisor(n_rows, None if shard.weight is None else shard.weight[rows])
-        weight_sum = float(divisor)
+        weight_sum = total.add(shard.X, shard.y, shard.weight, rows, noise)
         if carry is not None:
             weight_sum, n_rows = carry.weight_sum + weight_sum, carry.n_samples + n_rows
         return Contribution.of(

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dasknn.engine.schedule import Piece
-from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState
+from dasknn.engine.state import Contribution, Shard, Totals, TrainingJob, TrainState
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -55,9 +55,7 @@ class Learner(ABC):
         self.job = job
         self._start = state
         self._params, self._slots = state.params.copy(), state.slots.copy()
-        self._step, self._loss_total = state.step, state.loss_total
-        self._n_samples, self._weight_sum = state.n_samples, state.weight_sum
-        self._metric_sums = state.metric_sums
+        self._totals = Totals.of(state)
         self._orders: dict[int, tuple[int, Any]] = {}
 
     @abstractmethod
@@ -88,16 +86,7 @@ class Learner(ABC):
 
     def state(self) -> TrainState:
         """Return what has been learned; its arrays change when training continues."""
-        return replace(
-            self._start,
-            params=self._params,
-            slots=self._slots,
-            step=self._step,
-            loss_total=self._loss_total,
-            n_samples=self._n_samples,
-            weight_sum=self._weight_sum,
-            metric_sums=self._metric_sums,
-        )
+        return replace(self._start, params=self._params, slots=self._slots).with_totals(self._totals)
 
     def _rows(self, piece: Piece, shard: Shard) -> np.ndarray | slice:
         """Return the rows of a piece; the order of the shard that a replica is in is remembered."""

@@ -57,7 +57,7 @@ class WeightLearner(Learner):
         trainer.begin(start)
         for piece in pieces:
             self._train(trainer, piece, shards[piece.shard])
-        return self.contribution(trainer.state(), self._step, vector)
+        return self.contribution(trainer.state(), self._totals.step, vector)
 
     def go_on(self, carry: TrainState | None, piece: Piece, shard: Shard) -> TrainState:
         """Return a replica's own state after a piece; carry is the one before it, None for the first."""
@@ -96,8 +96,9 @@ class WeightLearner(Learner):
         )
 
     def apply(self, total: Contribution) -> None:
-        self._n_samples += total.n_samples
-        self._metric_sums = self._metric_sums + total.metric_sums
+        totals = self._totals
+        totals.n_samples += total.n_samples
+        totals.metric_sums = totals.metric_sums + total.metric_sums
         if not total.weight_sum:
             return
         n_params = len(self._params)
@@ -116,9 +117,9 @@ class WeightLearner(Learner):
                 variable.constraint.apply(variable.view(self._params))
         inner = self._slots[: self._n_inner]
         np.copyto(inner, mean[n_params:].reshape(inner.shape))
-        self._step += total.n_steps
-        self._loss_total += total.loss_sum
-        self._weight_sum += total.weight_sum
+        totals.step += total.n_steps
+        totals.loss_total += total.loss_sum
+        totals.weight_sum += total.weight_sum
 
 
 @dataclass(frozen=True)

@@ -221,14 +221,12 @@ def test_rounds_of_weights_are_of_about_every_steps_and_visit_every_row(every, r
 
 
 def test_batches_of_a_round_are_of_nearly_one_size(monkeypatch):
-    from dasknn.strategies.local_trainer import LocalTrainer
+    from dasknn.engine.steps import Steps
 
     sizes = []
-    take_step = LocalTrainer._take_step
+    take_one = Steps._take_one
     monkeypatch.setattr(
-        LocalTrainer,
-        "_take_step",
-        lambda self, w, *noise: (sizes.append(w.n_rows), take_step(self, w, *noise))[1],
+        Steps, "_take_one", lambda self, w, *args: (sizes.append(w.n_rows), take_one(self, w, *args))[1]
     )
     job, strategy = job_of(1, 10), WeightAveraging()
     state = strategy.init_state(job, job.init_params(0), 1)

@@ -1,0 +1,129 @@
+"""Compiles the functions of `kernels` when they are first called, once for a machine.
+
+numba keeps what it has compiled in a folder: NUMBA_CACHE_DIR, else beside this file, else one of the user's.
+Where none of them can be written to, every process compiles for itself. While one process compiles, others of
+the same machine wait for it, instead of doing the same at the same time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from numba import njit, typeof
+
+from dasknn.engine.compiled import kernels, products
+from dasknn.engine.compiled.arithmetic import OPTIONS
+
+try:
+    import fcntl
+except ImportError:
+    # A system without them: there, processes that start together compile together.
+    fcntl = None  # type: ignore[assignment]
+
+_log = logging.getLogger("dasknn.engine")
+# How long a process waits for another one that compiles, before it does so itself.
+_PATIENCE = 120.0
+_LOOK_AGAIN = 0.05
+# Reading from the cache takes a fraction of this.
+_NOTICEABLE = 1.0
+
+
+class Function:
+    """A function of `kernels`, compiled for a dtype when it is first called with it.
+
+    position: of the parameters among its arguments, whose dtype is that of all arrays of floats.
+    """
+
+    def __init__(self, function: Callable[..., Any], position: int):
+        self._function, self._position = function, position
+        self._lock = threading.Lock()
+        self._known: set[str] = set()
+        self._compiled: Any = None
+
+    def __call__(self, *args: Any) -> Any:
+        """Call it."""
+        dtype = args[self._position].dtype
+        if dtype.char not in self._known:
+            with self._lock:
+                self._compile(args, str(dtype))
+                self._known.add(dtype.char)
+        return self._compiled(*args)
+
+    def _compile(self, args: tuple[Any, ...], dtype: str) -> None:
+        if self._compiled is None:
+            products.prepare()
+            self._compiled = self._with_cache()
+        signature = tuple(map(typeof, args))
+        with _announced(dtype), _one_process_at_a_time(self._compiled):
+            try:
+                self._compiled.compile(signature)
+            except OSError as error:
+                # There was a folder that could be written to when this process began; or the disk is full.
+                _log.warning("Compiled steps cannot be kept: %s. Set NUMBA_CACHE_DIR to a folder.", error)
+                self._compiled = njit(**OPTIONS)(self._function)
+                self._known.clear()
+                self._compiled.compile(signature)
+
+    def _with_cache(self) -> Any:
+        try:
+            return njit(cache=True, **OPTIONS)(self._function)
+        except RuntimeError as error:
+            _log.warning("Compiled steps cannot be kept: %s. Set NUMBA_CACHE_DIR to a folder.", error)
+            return njit(**OPTIONS)(self._function)
+
+
+@contextmanager
+def _announced(dtype: str) -> Iterator[None]:
+    """Log what takes so long, if it does."""
+    text = "dasknn compiles its steps for %s, once on this machine: this takes some seconds."
+    timer = threading.Timer(_NOTICEABLE, _log.warning, (text, dtype))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def _one_process_at_a_time(compiled: Any) -> Iterator[None]:
+    """Wait until no other process of this machine compiles the same function."""
+    folder = getattr(compiled.stats, "cache_path", None)
+    if fcntl is None or not folder:
+        yield
+        return
+    try:
+        os.makedirs(folder, exist_ok=True)
+        file = open(os.path.join(folder, f"{compiled.py_func.__name__}.lock"), "w")
+    except OSError:
+        # Nothing can be kept there either.
+        yield
+        return
+    with file:
+        # The system releases the lock with the file, also if this process ends.
+        _lock(file)
+        yield
+
+
+def _lock(file: IO[str]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(_LOOK_AGAIN)
+        except OSError:
+            # A file system without locks.
+            return
+
+
+train_steps = Function(kernels.train_steps, 3)
+apply_gradient = Function(kernels.apply_gradient, 1)
+predict_rows = Function(kernels.predict_rows, 1)

@@ -1,0 +1,32 @@
+"""The engine of compiled steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dasknn.engine.compiled import steps
+from dasknn.engine.engines import Engine
+from dasknn.engine.network import Network
+from dasknn.engine.state import TrainingJob
+from dasknn.engine.steps import Steps
+from dasknn.engine.updater import Updater
+from dasknn.engine.workspace import GradientSum
+
+
+class _Numba(Engine):
+    def steps(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray) -> Steps:
+        return steps.CompiledSteps(job, params, slots)
+
+    def gradient_sum(self, job: TrainingJob, params: np.ndarray, *before: Any) -> GradientSum:
+        return steps.CompiledGradientSum(job, params, *before)
+
+    def updater(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray) -> Updater:
+        return steps.CompiledUpdater(job, params, slots)
+
+    def predict(self, network: Network, params: np.ndarray, X: Any) -> np.ndarray:
+        return steps.predict(network, params, X)
+
+
+ENGINE = _Numba()

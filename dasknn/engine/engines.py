@@ -1,0 +1,80 @@
+"""Engines: what computes the steps of a training, chosen once and for all of it.
+
+`numpy` is the reference and runs everything. `numba` runs many steps in one call that holds no lock, for the
+networks that it has the functions for (`engine/compiled`). Each gives the same bits anywhere; the two differ
+by rounding.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from dasknn.engine.network import Network
+from dasknn.engine.state import TrainingJob
+from dasknn.engine.steps import Steps
+from dasknn.engine.updater import Updater
+from dasknn.engine.workspace import GradientSum
+
+AUTO, NUMPY, NUMBA = "auto", "numpy", "numba"
+NAMES = (AUTO, NUMPY, NUMBA)
+
+
+class Engine(ABC):
+    """Makes the objects that compute, each for one thread."""
+
+    @abstractmethod
+    def steps(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray) -> Steps:
+        """Return what takes steps in these arrays, which are params (n,) and slots (n_slots, n)."""
+
+    @abstractmethod
+    def gradient_sum(self, job: TrainingJob, params: np.ndarray, *before: Any) -> GradientSum:
+        """Return what sums gradients at params (n,).
+
+        before: nothing, or vector, loss_sum and metric_sums to continue from; see `GradientSum`.
+        """
+
+    @abstractmethod
+    def updater(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray) -> Updater:
+        """Return what turns summed gradients into steps, in these arrays."""
+
+    @abstractmethod
+    def predict(self, network: Network, params: np.ndarray, X: Any) -> np.ndarray:
+        """Return the outputs (n, n_outputs) for X (n, n_inputs), dense or CSR."""
+
+
+class _Numpy(Engine):
+    def steps(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray) -> Steps:
+        return Steps(job, params, slots)
+
+    def gradient_sum(self, job: TrainingJob, params: np.ndarray, *before: Any) -> GradientSum:
+        return GradientSum(job.network, params, job.metrics, *before)
+
+    def updater(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray) -> Updater:
+        network = job.network
+        return Updater(
+            job.optimizer,
+            job.regularizer,
+            network.n_weights,
+            params,
+            slots,
+            np.empty_like(params),
+            network.variables,
+        )
+
+    def predict(self, network: Network, params: np.ndarray, X: Any) -> np.ndarray:
+        return network.predict(params, X)
+
+
+_NUMPY = _Numpy()
+
+
+def get(name: str) -> Engine:
+    """Return the engine of a name. ImportError: numba is missing."""
+    if name == NUMPY:
+        return _NUMPY
+    from dasknn.engine.compiled.engine import ENGINE
+
+    return ENGINE
