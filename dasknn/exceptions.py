@@ -39,6 +39,10 @@ class SchedulerLostError(ConnectionError):
     """The connection to the scheduler is lost; the message says how to resume."""
 
 
+class EngineError(ValueError):
+    """A training cannot run on the engine that was asked for; the message names the worker that lacks it."""
+
+
 class DataSkewWarning(UserWarning):
     """Targets or sizes of partitions differ so much that training suffers; the message names a remedy."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import dask
 
 from dasknn._compat.dask import TaskRef
+from dasknn.cluster.admission import Admission
 from dasknn.cluster.executor import MAX_FAULTS, TOPIC, Executor
 from dasknn.cluster.faults import LOST, RETIRED, SILENT, Event
 from dasknn.cluster.graph import Graph
@@ -43,6 +44,9 @@ _BATCH_SECONDS = 0.1
 # How long the scheduler may take to accept an announcement before it is dropped.
 _ANNOUNCING_SECONDS = 10.0
 
+
+# What the dashboard shows for tasks of `results_everywhere`.
+_NAME_OF_QUESTIONS = "dasknn-prepare"
 
 # By client, the schedulers whose workers cannot connect by sockets: to find that out takes seconds.
 _without_sockets: weakref.WeakKeyDictionary[Any, set[str | None]] = weakref.WeakKeyDictionary()
@@ -72,6 +76,7 @@ class ClusterExecutor(Executor, ClusterView):
     """
 
     at_once = 1_000_000
+    is_remote = True
 
     def __init__(self, client: Any, max_faults: int = MAX_FAULTS, selection: Selection | None = None):
         from distributed import KilledWorker
@@ -86,6 +91,7 @@ class ClusterExecutor(Executor, ClusterView):
         self.liveness = Liveness(self.scheduler)
         self.faults = (KilledWorker, FutureCancelledError, CommClosedError, LinkError, WorkerLeftError)
         self._selection = selection
+        self._admission = Admission(client, self.liveness)
         self._held: dict[str, Any] = {}
         self._irreplaceable: dict[str, Any] = {}
         #: The only workers that may run these held results, while others are left out.
@@ -116,6 +122,7 @@ class ClusterExecutor(Executor, ClusterView):
 
     def rebalance(self, replicas: int) -> None:
         self.liveness.take_back()
+        self._admission.ask_again()
         super().rebalance(replicas)
 
     def _departure(self, address: Home) -> Event:
@@ -136,11 +143,36 @@ class ClusterExecutor(Executor, ClusterView):
     def _usable(self) -> dict[str, int]:
         """Return the number of threads of each worker that may be used, by address."""
         threads = self.alive()
-        if self._selection is None:
-            return threads
-        if not self._selection.knows(threads):
-            self._selection.look_at(self.scheduler.workers())
-        return {address: n for address, n in threads.items() if self._selection.allows(address)}
+        if self._selection is not None:
+            if not self._selection.knows(threads):
+                self._selection.look_at(self.scheduler.workers())
+            threads = {address: n for address, n in threads.items() if self._selection.allows(address)}
+        return {address: threads[address] for address in self._admission.admitted(threads)}
+
+    def _workers(self) -> set[str]:
+        return {str(address) for address in self.slots()}
+
+    def answers(self, question: Callable[[], Any]) -> dict[Home, Any]:
+        return dict(self._admission.answers(question, self._workers()).items())
+
+    def require(self, question: Callable[[], Any], answer: Any) -> None:
+        self._admission.require(question, answer)
+
+    def results_everywhere(self, question: Callable[[], Any]) -> dict[Home, Any]:
+        def attempt() -> dict[Home, Any]:
+            workers = self._workers()
+            left = sorted(workers - set(self._admission.known(question, workers)))
+            graph = Graph()
+            wanted = [graph.add(_NAME_OF_QUESTIONS, question, home=worker, strict=True) for worker in left]
+            held = self.start(graph, wanted) if wanted else []
+            try:
+                found = dict(self.fetch(held, at=left)) if wanted else {}
+            finally:
+                self.drop(held)
+            self._admission.note(question, {left[position]: answer for position, answer in found.items()})
+            return dict(self._admission.known(question, workers).items())
+
+        return self.again(attempt)
 
     def _wait_for_workers(self) -> dict[str, int]:
         """Return the threads of the workers that may be used, as soon as there are any."""

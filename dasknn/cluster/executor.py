@@ -45,10 +45,13 @@ class Executor(ABC):
         Exceptions that mean that the cluster failed, not the task.
     silence : float
         Seconds that a worker may be silent before the others continue without it; 0 in this process.
+    is_remote : bool
+        Whether other processes run the tasks.
     """
 
     faults: tuple[type[BaseException], ...] = ()
     silence = 0.0
+    is_remote = False
 
     def __init__(self, max_faults: int = MAX_FAULTS):
         self.log = FaultLog(max_faults)
@@ -144,6 +147,18 @@ class Executor(ABC):
         if before is None or replicas in self._unsettled or not set(before) <= set(slots):
             self._place(replicas, slots)
         return self._homes[replicas]
+
+    def answers(self, question: Callable[[], Any]) -> dict[Home, Any]:
+        """Return question(), a short function of a module, as each worker that may be used computes it."""
+        return {None: question()}
+
+    def require(self, question: Callable[[], Any], answer: Any) -> None:
+        """Use only workers that answer a question in this way, also of those that join."""
+        return
+
+    def results_everywhere(self, question: Callable[[], Any]) -> dict[Home, Any]:
+        """Return question(), which may take long, as a task on each worker computes it; once for a worker."""
+        return {None: question()}
 
     def start_clock(self) -> None:
         """Count from now on what workers spend their time on, where the scheduler can do that."""

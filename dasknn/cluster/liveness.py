@@ -41,10 +41,10 @@ class Liveness:
 
     def call(
         self, function: Callable[..., Any], *args: Any, workers: Collection[str], seconds: float
-    ) -> set[str]:
+    ) -> dict[str, Any]:
         """Call a short function in these workers' processes, past all tasks that run there.
 
-        Return the addresses of those that have answered within so many seconds.
+        Return the results of those that have answered within so many seconds, by address.
         """
         alive = [worker for worker in self.alive() if worker in workers]
 
@@ -53,14 +53,18 @@ class Liveness:
                 return await asyncio.wait_for(self._call_on(worker, function, *args), seconds)
             return {}
 
-        async def ask_all() -> set[str]:
-            return set().union(*await asyncio.gather(*map(ask, alive)))
+        async def ask_all() -> dict[str, Any]:
+            return {
+                worker: found
+                for one in await asyncio.gather(*map(ask, alive))
+                for worker, found in one.items()
+            }
 
         return self._scheduler.call(ask_all)
 
     def silent(self, workers: Collection[str], seconds: float) -> set[str]:
         """Return those of these workers that exist, and have not answered within so many seconds."""
-        hung = set(workers) - self.call(_answer, workers=workers, seconds=seconds)
+        hung = set(workers) - set(self.call(_answer, workers=workers, seconds=seconds))
         return hung & set(self.alive()) if hung else hung
 
     def leave_out(self, workers: Mapping[str, Collection[Hashable]]) -> None:

@@ -8,6 +8,7 @@ by rounding.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,52 @@ from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob
 from dasknn.engine.steps import Steps
 from dasknn.engine.updater import Updater
+from dasknn.engine.versions import numba_version
 from dasknn.engine.workspace import GradientSum
+from dasknn.optimizers import Optimizer
+
+__all__ = [
+    "AUTO",
+    "NAMES",
+    "NUMBA",
+    "NUMPY",
+    "Engine",
+    "Preparation",
+    "get",
+    "numba_version",
+    "predict",
+    "reason_against",
+]
 
 AUTO, NUMPY, NUMBA = "auto", "numpy", "numba"
 NAMES = (AUTO, NUMPY, NUMBA)
+
+
+def reason_against(network: Network, optimizer: Optimizer) -> str:
+    """Return what of a training has no compiled steps, such as "BatchNormalization"; "" if all has."""
+    from dasknn.engine.compiled.program import reason_against as reason
+
+    return reason(network, optimizer)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Compiles the steps for a dtype in this process, or reads them from the cache of this machine.
+
+    It returns what went wrong, or "".
+    """
+
+    dtype: str
+
+    def __call__(self) -> str:
+        try:
+            from dasknn.engine.compiled.steps import prepare
+
+            prepare(self.dtype)
+        # numba raises errors of many kinds; whatever it is, numpy can do the work.
+        except Exception as error:
+            return f"numba failed here: {type(error).__name__}: {error}"
+        return ""
 
 
 class Engine(ABC):
@@ -78,3 +121,13 @@ def get(name: str) -> Engine:
     from dasknn.engine.compiled.engine import ENGINE
 
     return ENGINE
+
+
+# Fewer rows gain nothing, and a process that only serves them need not import numba.
+_LEAST_ROWS = 512
+
+
+def predict(name: str, network: Network, params: np.ndarray, X: Any) -> np.ndarray:
+    """Return the outputs (n, n_outputs) for X (n, n_inputs), by an engine if it is here, else by numpy."""
+    is_here = name == NUMPY or numba_version() is not None
+    return get(name if is_here and X.shape[0] >= _LEAST_ROWS else NUMPY).predict(network, params, X)

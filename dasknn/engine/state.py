@@ -14,6 +14,7 @@ import numpy as np
 
 from dasknn.engine import updater
 from dasknn.engine.network import Network
+from dasknn.engine.versions import numba_version
 from dasknn.optimizers import Optimizer
 from dasknn.regularizers import BatchL2
 from dasknn.seeds import Stream, generator
@@ -80,6 +81,11 @@ class TrainingJob:
         if self.warmup is not None:
             return self.warmup.rate(learning_rate, step)
         return self.optimizer.rate(learning_rate, step)
+
+    @property
+    def engine_described(self) -> str:
+        """The engine, with the version on which its bits depend."""
+        return f"{self.engine} {numba_version()}" if self.engine == "numba" else self.engine
 
     @property
     def n_slots(self) -> int:

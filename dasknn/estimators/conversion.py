@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dasknn import strategies
 from dasknn.data import targets
+from dasknn.engine import engines
 from dasknn.engine.network import Network
 from dasknn.exceptions import ModelFileError
 from dasknn.layers import Dense
@@ -51,6 +52,8 @@ FITTED: dict[str, schema.Check] = {
     "interrupted_": schema.flag,
     "transport_": schema.text,
     "strategy_reason_": schema.text,
+    "engine_": schema.one_of(*engines.NAMES[1:]),
+    "engine_reason_": schema.text,
 }
 _CLASSES = schema.each(schema.label, least=1)
 _TARGETS: dict[str, schema.Check] = {
@@ -274,6 +277,7 @@ def from_sklearn(kind, estimator):
             setattr(model, name, copy(getattr(estimator, name)))
     model.replicas_, model.interrupted_ = 1, False
     model.transport_, model.strategy_reason_ = auto.PROCESS, "none: trained by scikit-learn"
+    model.engine_, model.engine_reason_ = engines.NUMPY, "numpy: trained by scikit-learn"
     return model
 
 

@@ -310,6 +310,10 @@ class EstimatorFit(Fit):
     # --- training ----------------------------------------------------------------------------------
 
     @property
+    def engine(self) -> str:
+        return self.model.engine
+
+    @property
     def n_epochs(self) -> int:
         return 1 if self.is_partial else self.model.max_iter
 
@@ -356,7 +360,9 @@ class EstimatorFit(Fit):
         weights = None if self.validation is not None else targets_.weights
 
         def validate(state: TrainState) -> dict[str, float]:
-            predictor = Predictor(targets_.network, np.atleast_2d(state.params), targets_.encoder)
+            predictor = Predictor(
+                targets_.network, np.atleast_2d(state.params), targets_.encoder, self.model.engine_
+            )
             found = held_out.validate(self.model._metric, predictor, weights)
             return dict(zip(_VALIDATED, found, strict=True))
 
@@ -405,7 +411,7 @@ class EstimatorFit(Fit):
     def _publish(self, targets_: Targets, state: TrainState) -> None:
         """Give the model the weights of a state: callbacks may predict, score and save."""
         members = np.atleast_2d(state.params)
-        self.model._set_predictor(Predictor(targets_.network, members, targets_.encoder))
+        self.model._set_predictor(Predictor(targets_.network, members, targets_.encoder, self.model.engine_))
 
     def _learn(self, training: Training, targets_: Targets) -> None:
         """Give the model the result of a training that has ended."""

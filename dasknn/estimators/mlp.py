@@ -25,6 +25,7 @@ from dasknn.cluster.origins import Placed
 from dasknn.data import inputs, partitions, targets
 from dasknn.data.columns import check_columns, validated
 from dasknn.data.targets import ClassSummary, ClassWeights, NumberSummary, TargetEncoder
+from dasknn.engine import engines
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob, WarmUp
 from dasknn.estimators import conversion
@@ -88,6 +89,7 @@ class BaseMLP(Placed, BaseEstimator):
         "strategy": [StrOptions({"auto", "gradients", "weights", "predictions"}), Strategy],
         "replicas": [Interval(Integral, 1, None, closed="left"), None],
         "transport": [StrOptions({"auto", auto.PEER, auto.TASKS})],
+        "engine": [StrOptions(set(engines.NAMES))],
         "dtype": [StrOptions({"float32", "float64"}), None],
         "callbacks": ["array-like", cb.Callback, None],
     }
@@ -338,7 +340,7 @@ class BaseMLP(Placed, BaseEstimator):
             # From coefs_ and intercepts_, since users of scikit-learn change them.
             parts = [*self.coefs_, *self.intercepts_]
             members = np.concatenate([np.ravel(part) for part in parts])[np.newaxis]
-        return Predictor(self._network_, members, self._encoder)
+        return Predictor(self._network_, members, self._encoder, vars(self).get("engine_", engines.NUMPY))
 
     def _predict(self, method: str, X, columns: list | None = None):
         predictor = self._predictor()
@@ -381,6 +383,7 @@ class BaseMLP(Placed, BaseEstimator):
         member.history_, member.loss_curve_, member.best_loss_ = [], [], float("inf")
         member.replicas_, member.strategy_, member.interrupted_ = 1, None, self.interrupted_
         member.transport_, member.strategy_reason_ = self.transport_, "a member of an ensemble"
+        member.engine_, member.engine_reason_ = self.engine_, self.engine_reason_
         member._set_predictor(predictor)
         return member
 

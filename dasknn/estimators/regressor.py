@@ -88,6 +88,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     transport : {'auto', 'peer', 'tasks'}, default='auto'
         How averages travel: directly between workers, or as tasks through the scheduler. Results have the
         same bits. 'auto': 'peer' for rounds shorter than 100 ms, if workers can connect to one another.
+    engine : {'auto', 'numpy', 'numba'}, default='auto'
+        What computes. 'numba': compiled steps, several times as fast for small networks, which need the extra
+        `fast`; what they lack is left to numpy, and `engine_reason_` says so. 'auto': compiled steps for Dask
+        data and explicit strategies, where driver and workers have the same version of numba; numpy for plain
+        data in this process, which gives scikit-learn's own numbers. Results of engines differ by rounding.
     dtype : {'float32', 'float64'} or None, default=None
         Dtype to compute in. None: float32 if X is, else float64.
     callbacks : Callback, list of them or None, default=None
@@ -140,6 +145,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Why this strategy was used.
     transport_ : {'process', 'tasks', 'peer'}
         How averages travelled.
+    engine_ : {'numpy', 'numba'}
+        What computed.
+    engine_reason_ : str
+        Why this engine was used.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -179,6 +188,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         strategy="auto",
         replicas=None,
         transport="auto",
+        engine="auto",
         dtype=None,
         callbacks=None,
     ):
@@ -210,6 +220,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             strategy=strategy,
             replicas=replicas,
             transport=transport,
+            engine=engine,
             dtype=dtype,
             callbacks=callbacks,
         )

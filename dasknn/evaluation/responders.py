@@ -28,6 +28,7 @@ from dasknn.data import partitions
 from dasknn.data.blocks import cast, problem_of, refuse
 from dasknn.data.columns import check_columns
 from dasknn.data.targets import ClassEncoder, MultilabelEncoder, NumberEncoder, as_array
+from dasknn.engine import engines
 from dasknn.engine.outputs import MARGINS, Outputs
 from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.evaluation.problem import Answers
@@ -180,7 +181,7 @@ class SequentialResponder(NetworkResponder):
         assert model._members is not None
         outputs = Outputs.of_network(network)
         return cls(
-            predictor=Predictor(network, model._members, None),
+            predictor=Predictor(network, model._members, None, vars(model).get("engine_", engines.NUMPY)),
             outputs=outputs,
             classes=None if outputs.of == NUMBERS else outputs.classes,
             n_outputs=network.n_outputs,

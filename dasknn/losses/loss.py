@@ -15,8 +15,8 @@ Keras's. Most losses compute the derivative row by row (`RowLoss`); the four mos
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import fields
-from typing import Any, ClassVar, NamedTuple, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -30,7 +30,8 @@ _OVER_WEIGHTS = "mean_with_sample_weight"
 NUMBERS, LABELS, CLASSES = "numbers", "labels", "classes"
 
 
-class Form(NamedTuple):
+@dataclass(frozen=True)
+class Form:
     """A loss as numbers: all that an engine needs to know which computes it in its own way.
 
     Attributes
@@ -51,6 +52,11 @@ class Form(NamedTuple):
         Targets become y * (1 - smoothing) + smoothing * smooth_share.
     """
 
+    LABELS: ClassVar[str] = "labels"
+    CLASSES: ClassVar[str] = "classes"
+    BINARY: ClassVar[str] = "binary"
+    SQUARED: ClassVar[str] = "squared"
+
     kind: str
     from_logits: bool
     to_logits: bool
@@ -60,8 +66,6 @@ class Form(NamedTuple):
     slope_scale: float = 1.0
     smoothing: float = 0.0
     smooth_share: float = 0.0
-
-    LABELS, CLASSES, BINARY, SQUARED = "labels", "classes", "binary", "squared"  # type: ignore[misc]
 
 
 class BoundLoss(Protocol):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dasknn import losses, metrics, optimizers, strategies
-from dasknn.engine import updater
+from dasknn.engine import engines, updater
 from dasknn.engine.network import Network
 from dasknn.exceptions import caller_stacklevel
 from dasknn.losses import Loss
@@ -36,6 +36,7 @@ class Compiled(NamedTuple):
     metrics: tuple
     weighted_metrics: tuple
     transport: str
+    engine: str
 
 
 class CompiledStack(Stack):
@@ -66,6 +67,7 @@ class CompiledStack(Stack):
         auto_scale_loss=True,
         *,
         transport="auto",
+        engine="auto",
     ) -> None:
         """Set optimizer, loss and metrics, with Keras's arguments.
 
@@ -86,6 +88,9 @@ class CompiledStack(Stack):
             How averages travel: directly between workers, or as tasks through the scheduler. Results have
             the same bits. 'auto': 'peer' for rounds shorter than 100 ms, if workers can connect to one
             another.
+        engine : {'auto', 'numpy', 'numba'}, default='auto'
+            What computes. 'auto': compiled steps, where driver and workers have the same version of numba and
+            the model needs nothing else. Results of engines differ by rounding.
 
         Raises
         ------
@@ -100,6 +105,8 @@ class CompiledStack(Stack):
             )
         if transport not in ("auto", auto.PEER, auto.TASKS):
             raise ValueError(f"Expected transport to be 'auto', 'peer' or 'tasks', received {transport!r}.")
+        if engine not in engines.NAMES:
+            raise ValueError(f"Expected engine to be 'auto', 'numpy' or 'numba', received {engine!r}.")
         self._take_scope("compiled")
         if isinstance(optimizer, OptimizerHandle):
             optimizer = optimizer.settings
@@ -112,6 +119,7 @@ class CompiledStack(Stack):
             tuple(_listed(metrics)),
             tuple(_listed(weighted_metrics)),
             transport,
+            engine,
         )
         self._loss = None if depends_on_y else self._compiled.loss
         self._forget_steps()

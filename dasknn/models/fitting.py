@@ -159,6 +159,10 @@ class SequentialFit(Fit):
     # --- training ----------------------------------------------------------------------------------
 
     @property
+    def engine(self) -> str:
+        return self.model._settings("fit").engine
+
+    @property
     def n_epochs(self) -> int:
         return max(0, self.arguments.epochs - self.arguments.initial_epoch)
 
@@ -212,7 +216,8 @@ class SequentialFit(Fit):
                 return {}
             training: Training = model._training
             training.tell("on_test_begin", logs={})
-            predictor = Predictor(model._built_network(), np.atleast_2d(state.params), self._encoder)
+            members = np.atleast_2d(state.params)
+            predictor = Predictor(model._built_network(), members, self._encoder, model.engine_)
             logs = held_out.evaluate(Evaluation(predictor, metric_set))
             training.tell("on_test_end", logs=dict(logs))
             return {f"val_{name}": value for name, value in logs.items()}

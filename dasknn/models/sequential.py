@@ -19,6 +19,7 @@ from dasknn.cluster.local import LocalExecutor
 from dasknn.cluster.origins import Placed
 from dasknn.data import inputs, partitions
 from dasknn.data.columns import check_names, names_of, refuse_text
+from dasknn.engine import engines
 from dasknn.engine.state import TrainingJob, TrainState
 from dasknn.layers import Input
 from dasknn.models import persistence
@@ -93,6 +94,10 @@ class Sequential(Placed, CompiledStack):
         The strategy of the last fit.
     strategy_reason_ : str
         Why this strategy was used.
+    engine_ : {'numpy', 'numba'}
+        What computed in the last fit.
+    engine_reason_ : str
+        Why this engine was used.
     transport_ : {'peer', 'tasks'}
         How averages travelled in the last fit.
     """
@@ -407,7 +412,9 @@ class Sequential(Placed, CompiledStack):
 
     def _predictor(self, encoder: LossEncoder) -> Predictor:
         assert self._members is not None
-        return Predictor(self._built_network(), self._members, encoder)
+        return Predictor(
+            self._built_network(), self._members, encoder, vars(self).get("engine_", engines.NUMPY)
+        )
 
     # --- single batches ----------------------------------------------------------------------------
 

@@ -92,6 +92,11 @@ class Snapshot(NamedTuple):
         return self.description["fingerprint"]["replicas"]
 
     @property
+    def engine(self) -> str:
+        """Name of the engine."""
+        return str(self.description["fingerprint"].get("engine", "numpy")).split()[0]
+
+    @property
     def face(self) -> dict[str, Any]:
         """Values that the API keeps."""
         return _unpacked("face", self.description["face"], self.arrays)
@@ -282,6 +287,8 @@ def fingerprint(training: Training) -> dict[str, Any]:
         "steps_per_epoch": job.steps_per_epoch,
         "replicas": job.replicas,
         "shuffle": bool(job.shuffle),
+        # Files from before there were others have none.
+        **({} if job.engine == "numpy" else {"engine": job.engine_described}),
         "metrics": [
             {"called": name, "weighted": is_weighted, **described(metric)}
             for name, metric, is_weighted in (() if job.metrics is None else job.metrics.entries)

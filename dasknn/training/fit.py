@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from dasknn.callbacks import Callback, progress
@@ -22,10 +23,13 @@ from dasknn.cluster.connect import connect
 from dasknn.cluster.executor import Executor
 from dasknn.data import loading, partitions
 from dasknn.data.targets import RowWeights, Summarize, TargetEncoder
+from dasknn.engine import engines
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob, TrainState
 from dasknn.strategies import Strategy, auto
-from dasknn.training.datasets import Rows, RowsOnWorkers
+from dasknn.training import engine_choice
+from dasknn.training.datasets import Rows, RowsInProcess, RowsOnWorkers
+from dasknn.training.engine_choice import EngineChoice
 from dasknn.training.loop import Hooks, Training
 from dasknn.training.transport import Transport
 
@@ -126,11 +130,13 @@ class Fit(ABC):
                 held_out = self.hold_out(rows, targets)
             choice = self._choose(rows, targets.network)
             job, state = self.begin(choice, targets)
+            engine = self._choose_engine(rows, job)
+            job = replace(job, engine=engine.name)
             # transport: holds shards of the rows that were not held out, dealt out to replicas
             transport = rows.transport(
                 job, choice.strategy, targets.encoder, targets.weights, choice.transport
             )
-            self._set_attributes(choice, transport)
+            self._set_attributes(choice, transport, engine)
             training = Training(
                 self.model,
                 transport,
@@ -149,6 +155,11 @@ class Fit(ABC):
         return training
 
     # --- steps that differ between the APIs --------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def engine(self) -> str:
+        """The user's choice of an engine."""
 
     @property
     @abstractmethod
@@ -253,8 +264,17 @@ class Fit(ABC):
         strategy, reason = self.choose(rows, sizes)
         return Choice(sizes, strategy, reason, self.transport(strategy, sizes))
 
-    def _set_attributes(self, choice: Choice, transport: Transport) -> None:
+    def _choose_engine(self, rows: Rows, job: TrainingJob) -> EngineChoice:
+        if isinstance(rows, RowsInProcess) and self.engine == engines.AUTO:
+            reason = "numpy: plain data in this process gives scikit-learn's own numbers"
+            return EngineChoice(engines.NUMPY, reason)
+        executor = rows.executor if isinstance(rows, RowsOnWorkers) else None
+        found = None if self.checkpoints is None else self.checkpoints.found
+        return engine_choice.choose(self.engine, job, executor, None if found is None else found.engine)
+
+    def _set_attributes(self, choice: Choice, transport: Transport, engine: EngineChoice) -> None:
         """Set the attributes of the model that say how it is trained."""
+        self.model.engine_, self.model.engine_reason_ = engine
         self.model.replicas_, self.model.transport_ = choice.sizes.replicas, transport.name
         self.model.strategy_ = None if transport.name == auto.PROCESS else choice.strategy
         self.model.strategy_reason_ = choice.reason

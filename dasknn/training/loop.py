@@ -294,6 +294,7 @@ class Training:
             "loss": state.loss,
             "n_samples": state.n_samples,
             "learning_rate": state.learning_rate,
+            "engine": self.transport.job.engine,
             "bytes_sent": state.bytes_sent,
             "seconds": seconds,
             "rows_per_second": state.n_samples / max(seconds, 1e-9),

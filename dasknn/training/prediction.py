@@ -24,6 +24,7 @@ from dasknn.data.targets import (
     TargetEncoder,
     as_numbers,
 )
+from dasknn.engine import engines
 from dasknn.engine.network import Network
 from dasknn.metrics import MetricSet
 
@@ -66,18 +67,22 @@ class Predictor:
         One network, or those of an ensemble, whose outputs are averaged.
     encoder : TargetEncoder or None
         Decodes outputs; None where only `outputs` are asked for.
+    engine : str, default="numpy"
+        The engine that trained the network. Where it is missing, numpy gives the same outputs up to rounding.
     """
 
     network: Network
     members: np.ndarray
     encoder: TargetEncoder | None
+    engine: str = engines.NUMPY
 
     def outputs(self, X: Any) -> np.ndarray:
         """Return the mean of the members' outputs (n, n_outputs) for X (n, p), dense or CSR."""
         X = cast(X, self.network.dtype)
-        total = self.network.predict(self.members[0], X)
+        predict = partial(engines.predict, self.engine, self.network)
+        total = predict(self.members[0], X)
         for params in self.members[1:]:
-            total += self.network.predict(params, X)
+            total += predict(params, X)
         if len(self.members) > 1:
             total /= len(self.members)
         return total
@@ -85,7 +90,7 @@ class Predictor:
     def mean_and_std(self, X: Any) -> np.ndarray:
         """Return mean and standard deviation of the members' outputs, side by side (n, 2 * n_outputs)."""
         X = cast(X, self.network.dtype)
-        outputs = np.stack([self.network.predict(params, X) for params in self.members])
+        outputs = np.stack([engines.predict(self.engine, self.network, params, X) for params in self.members])
         return np.hstack([self.outputs(X), outputs.std(axis=0)])
 
     def predictive_entropy(self, X: Any) -> np.ndarray:
@@ -135,7 +140,12 @@ def lazily(predictor: Predictor, method: str, X: Any, columns: Sequence | None) 
         With the chunks of rows, or the index, of X.
     """
     token = dask.base.tokenize(
-        method, predictor.network, predictor.members, type(predictor.encoder), vars(predictor.encoder)
+        method,
+        predictor.network,
+        predictor.members,
+        type(predictor.encoder),
+        vars(predictor.encoder),
+        predictor.engine,
     )
     # One object for the whole graph, not one a partition.
     model = dask.delayed(predictor, name=f"dasknn-model-{token}")

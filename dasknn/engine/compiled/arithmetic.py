@@ -9,6 +9,7 @@ Only what is compiled imports this module: it needs numba.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -18,7 +19,8 @@ from numba.extending import intrinsic, overload
 
 # Options of every compiled function: no lock is held, division by zero gives infinity as in numpy, and no
 # operations are reordered, since that would let bits depend on the width of vectors.
-OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": False}
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False}
+compiled: Any = njit(**OPTIONS)
 
 # log(2), in two parts whose multiples are exact, and the numbers that round to integers when added.
 _LOG2E = 1.4426950408889634
@@ -30,17 +32,17 @@ _C64 = tuple(1 / math.factorial(k) for k in range(14, 1, -1))
 _C32 = tuple(np.float32(1 / math.factorial(k)) for k in range(8, 1, -1))
 
 
-@njit(**OPTIONS)
+@compiled
 def _power_of_2_64(n):
     return np.int64((np.int64(n) + np.int64(1023)) << np.int64(52)).view(np.float64)
 
 
-@njit(**OPTIONS)
+@compiled
 def _power_of_2_32(n):
     return np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-@njit(**OPTIONS)
+@compiled
 def _reduced_64(x):
     """Return (r, exp(r) - 1 - r, n) with x = r + n log(2), for x from -708 to 709."""
     n = (x * _LOG2E + _ROUND_64) - _ROUND_64
@@ -61,7 +63,7 @@ def _reduced_64(x):
     return r, q * r * r, n
 
 
-@njit(**OPTIONS)
+@compiled
 def _reduced_32(x):
     """Do as `_reduced_64`, for x from -87 to 88."""
     n = (x * np.float32(_LOG2E) + _ROUND_32) - _ROUND_32
@@ -76,7 +78,7 @@ def _reduced_32(x):
     return r, q * r * r, n
 
 
-@njit(**OPTIONS)
+@compiled
 def _exp_64(x):
     clipped = min(max(x, -708.0), 709.0)
     r, rest, n = _reduced_64(clipped)
@@ -88,7 +90,7 @@ def _exp_64(x):
     return found if x == x else x
 
 
-@njit(**OPTIONS)
+@compiled
 def _exp_32(x):
     one = np.float32(1.0)
     clipped = min(max(x, np.float32(-87.0)), np.float32(88.7))
@@ -100,7 +102,7 @@ def _exp_32(x):
     return found if x == x else x
 
 
-@njit(**OPTIONS)
+@compiled
 def _expm1_64(x):
     r, rest, n = _reduced_64(min(max(x, -50.0), 700.0))
     power = _power_of_2_64(n)
@@ -108,7 +110,7 @@ def _expm1_64(x):
     return found if x == x else x
 
 
-@njit(**OPTIONS)
+@compiled
 def _expm1_32(x):
     r, rest, n = _reduced_32(min(max(x, np.float32(-30.0)), np.float32(87.0)))
     power = _power_of_2_32(n)
@@ -195,7 +197,7 @@ def _next_state(typingctx, high, low, increment_high, increment_low):
     return signature, codegen
 
 
-@njit(**OPTIONS)
+@compiled
 def next_uint64(state):
     """Return 64 random bits; state: uint64 (5,), the state and increment of PCG64, then 32 bits left over."""
     state[0], state[1] = _next_state(state[0], state[1], state[2], state[3])
@@ -204,7 +206,7 @@ def next_uint64(state):
     return (mixed >> turn) | (mixed << ((np.uint64(64) - turn) & np.uint64(63)))
 
 
-@njit(**OPTIONS)
+@compiled
 def _next_uint32(state):
     # As numpy does, half of the bits are kept for the next call; the highest bit tells whether there are any.
     kept = state[4]

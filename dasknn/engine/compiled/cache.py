@@ -13,12 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import Any
 
 from numba import njit, typeof
 
 from dasknn.engine.compiled import kernels, products
-from dasknn.engine.compiled.arithmetic import OPTIONS
+from dasknn.engine.compiled.arithmetic import OPTIONS, compiled
 
 try:
     import fcntl
@@ -30,8 +30,6 @@ _log = logging.getLogger("dasknn.engine")
 # How long a process waits for another one that compiles, before it does so itself.
 _PATIENCE = 120.0
 _LOOK_AGAIN = 0.05
-# Reading from the cache takes a fraction of this.
-_NOTICEABLE = 1.0
 
 
 class Function:
@@ -51,22 +49,22 @@ class Function:
         dtype = args[self._position].dtype
         if dtype.char not in self._known:
             with self._lock:
-                self._compile(args, str(dtype))
+                self._compile(args)
                 self._known.add(dtype.char)
         return self._compiled(*args)
 
-    def _compile(self, args: tuple[Any, ...], dtype: str) -> None:
+    def _compile(self, args: tuple[Any, ...]) -> None:
         if self._compiled is None:
             products.prepare()
             self._compiled = self._with_cache()
         signature = tuple(map(typeof, args))
-        with _announced(dtype), _one_process_at_a_time(self._compiled):
+        with _one_process_at_a_time(self._compiled):
             try:
                 self._compiled.compile(signature)
             except OSError as error:
                 # There was a folder that could be written to when this process began; or the disk is full.
                 _log.warning("Compiled steps cannot be kept: %s. Set NUMBA_CACHE_DIR to a folder.", error)
-                self._compiled = njit(**OPTIONS)(self._function)
+                self._compiled = compiled(self._function)
                 self._known.clear()
                 self._compiled.compile(signature)
 
@@ -75,47 +73,36 @@ class Function:
             return njit(cache=True, **OPTIONS)(self._function)
         except RuntimeError as error:
             _log.warning("Compiled steps cannot be kept: %s. Set NUMBA_CACHE_DIR to a folder.", error)
-            return njit(**OPTIONS)(self._function)
+            return compiled(self._function)
 
 
 @contextmanager
-def _announced(dtype: str) -> Iterator[None]:
-    """Log what takes so long, if it does."""
-    text = "dasknn compiles its steps for %s, once on this machine: this takes some seconds."
-    timer = threading.Timer(_NOTICEABLE, _log.warning, (text, dtype))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-@contextmanager
-def _one_process_at_a_time(compiled: Any) -> Iterator[None]:
+def _one_process_at_a_time(function: Any) -> Iterator[None]:
     """Wait until no other process of this machine compiles the same function."""
-    folder = getattr(compiled.stats, "cache_path", None)
+    folder = getattr(function.stats, "cache_path", None)
     if fcntl is None or not folder:
         yield
         return
     try:
         os.makedirs(folder, exist_ok=True)
-        file = open(os.path.join(folder, f"{compiled.py_func.__name__}.lock"), "w")
+        number = os.open(os.path.join(folder, f"{function.py_func.__name__}.lock"), os.O_CREAT | os.O_WRONLY)
     except OSError:
         # Nothing can be kept there either.
         yield
         return
-    with file:
+    try:
         # The system releases the lock with the file, also if this process ends.
-        _lock(file)
+        _lock(number)
         yield
+    finally:
+        os.close(number)
 
 
-def _lock(file: IO[str]) -> None:
+def _lock(number: int) -> None:
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             time.sleep(_LOOK_AGAIN)

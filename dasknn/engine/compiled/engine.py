@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dasknn.engine.compiled import steps
+from dasknn.engine.compiled.program import reason_against_layers
 from dasknn.engine.engines import Engine
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob
@@ -26,6 +27,9 @@ class _Numba(Engine):
         return steps.CompiledUpdater(job, params, slots)
 
     def predict(self, network: Network, params: np.ndarray, X: Any) -> np.ndarray:
+        if reason_against_layers(network):
+            # A model may have got other layers since it was trained.
+            return network.predict(params, X)
         return steps.predict(network, params, X)
 
 

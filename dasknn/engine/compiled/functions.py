@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from dasknn.engine.compiled.arithmetic import OPTIONS, exp, expit, expm1, tanh
+from dasknn.engine.compiled.arithmetic import compiled, exp, expit, expm1, tanh
 from dasknn.engine.compiled.program import (
     CLIPPED_RELU,
     ELU,
@@ -41,7 +40,7 @@ from dasknn.engine.compiled.program import (
 )
 
 
-@njit(**OPTIONS)
+@compiled
 def _seldom_used(function, Z, slopes):
     """Turn Z (n,) into values, and write slopes (n,), of functions without settings."""
     T = Z.dtype.type
@@ -97,7 +96,7 @@ def _seldom_used(function, Z, slopes):
         Z[i], slopes[i] = value, slope
 
 
-@njit(**OPTIONS)
+@compiled
 def activate(function, settings, Z, width, slopes):
     """Turn rows of logits Z, flat, into outputs; slopes: as Z, working space for `differentiate`."""
     T = Z.dtype.type
@@ -155,7 +154,7 @@ def activate(function, settings, Z, width, slopes):
         _seldom_used(function, Z, slopes)
 
 
-@njit(**OPTIONS)
+@compiled
 def differentiate(function, A, slopes, dA):
     """Multiply dA (n,) by the derivative, given the outputs A (n,) and what `activate` wrote."""
     zero, one = A.dtype.type(0), A.dtype.type(1)

@@ -15,9 +15,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from dasknn.engine.compiled.arithmetic import OPTIONS, exp, fill_uniform
+from dasknn.engine.compiled.arithmetic import compiled, exp, fill_uniform
 from dasknn.engine.compiled.functions import activate, differentiate
 from dasknn.engine.compiled.products import dot, multiply, multiply_turned_left, multiply_turned_right
 from dasknn.engine.compiled.program import (
@@ -56,7 +55,7 @@ from dasknn.engine.compiled.program import (
 # --- rows --------------------------------------------------------------------------------------------
 
 
-@njit(**OPTIONS)
+@compiled
 def _gather(source, width, rows, out):
     """Copy rows of a flat source (n, width) to out."""
     for i in range(rows.size):
@@ -66,7 +65,7 @@ def _gather(source, width, rows, out):
             copy[j] = row[j]
 
 
-@njit(**OPTIONS)
+@compiled
 def _part(source, width, rows, begin, n, buffer):
     """Return n rows of a flat source (m, width), from `begin` in their order; sources may be empty."""
     if source.size == 0:
@@ -81,7 +80,7 @@ def _part(source, width, rows, begin, n, buffer):
 # --- forward -----------------------------------------------------------------------------------------
 
 
-@njit(**OPTIONS)
+@compiled
 def _add_bias(Z, bias, is_relu):
     """Add the bias to rows of Z, flat; and apply relu, in the same pass."""
     zero, width = Z.dtype.type(0), bias.size
@@ -96,7 +95,7 @@ def _add_bias(Z, bias, is_relu):
                 by_row[i, j] += bias[j]
 
 
-@njit(**OPTIONS)
+@compiled
 def _drop(inputs, A, factors, rate, factor, noise):
     """Write inputs times random factors, 0 or `factor`, into A; the factors are kept."""
     fill_uniform(noise, factors)
@@ -106,7 +105,7 @@ def _drop(inputs, A, factors, rate, factor, noise):
         A[i] = inputs[i] * factors[i]
 
 
-@njit(**OPTIONS)
+@compiled
 def forward(layers, settings, params, X, n, noise, outputs, slopes, capacity):
     """Return the outputs for rows X (n, n_inputs), flat.
 
@@ -138,13 +137,13 @@ def forward(layers, settings, params, X, n, noise, outputs, slopes, capacity):
 # --- loss --------------------------------------------------------------------------------------------
 
 
-@njit(**OPTIONS)
+@compiled
 def _log_of(p, least, one):
     """Return the log of a probability that is kept some distance from 0 and 1, in float64."""
     return math.log(np.float64(min(max(p, least), one - least)))
 
 
-@njit(**OPTIONS)
+@compiled
 def _of_classes(loss, scales, P, labels, y, weight, dP):
     """Return the loss of rows of outputs P (n, k), given labels (n,), or targets y (n, k) of all classes."""
     T = P.dtype.type
@@ -188,7 +187,7 @@ def _of_classes(loss, scales, P, labels, y, weight, dP):
     return found
 
 
-@njit(**OPTIONS)
+@compiled
 def _of_numbers(loss, scales, P, y, weight, dP):
     """Return the loss of rows of outputs P (n, k), each output of which has a target y (n, k)."""
     T = P.dtype.type
@@ -217,9 +216,9 @@ def _of_numbers(loss, scales, P, y, weight, dP):
     return found * scales[VALUE_SCALE]
 
 
-@njit(**OPTIONS)
+@compiled
 def loss_and_slopes(loss, scales, P, labels, y, weight, n, k, dP):
-    """Return (loss, divisor), summed over rows of P (n, k), flat; write the derivative of the loss into dP."""
+    """Return (loss, divisor), summed over rows of P (n, k), flat; write the derivative into dP."""
     outputs, slopes = P.reshape((n, k)), dP.reshape((n, k))
     targets = y.reshape((n if y.size else 0, k))
     if loss[LOSS] == LABELS_OF_CLASSES or loss[LOSS] == CLASSES:
@@ -239,7 +238,7 @@ def loss_and_slopes(loss, scales, P, labels, y, weight, n, k, dP):
 # --- backward ----------------------------------------------------------------------------------------
 
 
-@njit(**OPTIONS)
+@compiled
 def _sum_rows(A, dA, out, is_relu):
     """Sum the rows of dA, flat, into out; and multiply it by the derivative of relu before, in one pass."""
     zero, width = out.dtype.type(0), out.size
@@ -256,7 +255,7 @@ def _sum_rows(A, dA, out, is_relu):
                 out[j] += slopes[i, j]
 
 
-@njit(**OPTIONS)
+@compiled
 def backward(layers, params, X, n, to_logits, outputs, slopes, deltas, capacity, grad):
     """Write the gradient of all weights, given the derivative by the outputs in the first half of deltas."""
     at, other, last = 0, deltas.size // 2, layers.shape[0] - 1
@@ -293,7 +292,7 @@ def backward(layers, params, X, n, to_logits, outputs, slopes, deltas, capacity,
 # --- update ------------------------------------------------------------------------------------------
 
 
-@njit(**OPTIONS)
+@compiled
 def penalize(optimizer, params, grad, n_weights, penalized, penalties, divisor):
     """Return the penalties that are added to a loss which `divisor` divides; add the slopes of some to grad.
 
@@ -316,7 +315,7 @@ def penalize(optimizer, params, grad, n_weights, penalized, penalties, divisor):
     return found
 
 
-@njit(**OPTIONS)
+@compiled
 def _sgd(optimizer, params, grad, velocity, l2, divisor, rates):
     rate, decay, momentum = rates[0], rates[2], optimizer[MOMENTUM]
     if momentum == 0:
@@ -333,7 +332,7 @@ def _sgd(optimizer, params, grad, velocity, l2, divisor, rates):
         params[i] = (p - p * decay) + ((v * momentum - step) if is_nesterov else v)
 
 
-@njit(**OPTIONS)
+@compiled
 def _adam(optimizer, params, grad, first, second, largest, l2, divisor, rates):
     one, beta_1, beta_2 = params.dtype.type(1), optimizer[BETA_1], optimizer[BETA_2]
     rest_1, rest_2 = one - beta_1, one - beta_2
@@ -351,7 +350,7 @@ def _adam(optimizer, params, grad, first, second, largest, l2, divisor, rates):
         params[i] = (p - p * decay) - rate * m / (np.sqrt(v) + epsilon)
 
 
-@njit(**OPTIONS)
+@compiled
 def update(kind, optimizer, params, slots, grad, n_weights, n_learned, weight, rates):
     """Take a step with the gradient that was summed over rows of this weight; rates: see `train_steps`."""
     T = params.dtype.type
@@ -447,9 +446,7 @@ def train_steps(
             k,
             deltas[: n * k],
         )
-        backward(
-            layers, params, inputs, n, loss[TO_LOGITS] != 0, outputs, slopes, deltas, capacity, grad
-        )
+        backward(layers, params, inputs, n, loss[TO_LOGITS] != 0, outputs, slopes, deltas, capacity, grad)
         sums[1] += n
         if total.size:
             for i in range(n_learned):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.linalg import ensure_blas
 
 from dasknn._compat.numba import GEMM
-from dasknn.engine.compiled.arithmetic import OPTIONS
+from dasknn.engine.compiled.arithmetic import compiled
 
 _CHAR, _INTP = ir.IntType(8), ir.IntType(64)
 _POINTER = _CHAR.as_pointer()
@@ -75,25 +75,25 @@ def _gemm(typingctx, turn_a, turn_b, m, n, k, a, lda, b, ldb, adds, c, ldc):
 # All of these take flat arrays whose matrices are in row-major order, which BLAS reads as their transposes.
 
 
-@njit(**OPTIONS)
+@compiled
 def multiply(A, B, C, n, k, m):
     """C (n, m) = A (n, k) @ B (k, m)."""
     _gemm(False, False, m, n, k, B, m, A, k, False, C, m)
 
 
-@njit(**OPTIONS)
+@compiled
 def multiply_turned_left(A, B, C, n, k, m):
     """C (k, m) = A.T @ B, for A (n, k) and B (n, m)."""
     _gemm(False, True, m, k, n, B, m, A, k, False, C, m)
 
 
-@njit(**OPTIONS)
+@compiled
 def multiply_turned_right(A, B, C, n, m, k):
     """C (n, k) = A @ B.T, for A (n, m) and B (k, m)."""
     _gemm(True, False, k, n, m, B, m, A, m, False, C, k)
 
 
-@njit(**OPTIONS)
+@compiled
 def dot(a):
     """Return the sum of squares of a (n,)."""
     return np.dot(a, a)

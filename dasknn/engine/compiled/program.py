@@ -90,9 +90,8 @@ _LOSSES = {Form.LABELS: LABELS_OF_CLASSES, Form.CLASSES: CLASSES, Form.BINARY: B
 
 def reason_against(network: Network, optimizer: Optimizer) -> str:
     """Return what of a training cannot be compiled, such as "BatchNormalization"; "" if all of it can."""
-    for layer in network.layers:
-        if reason := _reason_against_layer(layer, is_last=layer is network.layers[-1]):
-            return reason
+    if reason := reason_against_layers(network):
+        return reason
     if form_of(network) is None:
         return f"{type(network.loss).__name__} after {network.layers[-1].activation_name}"
     if type(optimizer) not in (SGD, Adam, AdamW):
@@ -108,16 +107,32 @@ def reason_against(network: Network, optimizer: Optimizer) -> str:
     return ""
 
 
+@lru_cache(maxsize=64)
+def reason_against_layers(network: Network) -> str:
+    """Return which layer or function cannot be compiled; "" if the network can predict."""
+    last = len(network.layers) - 1
+    reasons = (_reason_against_layer(layer, number == last) for number, layer in enumerate(network.layers))
+    return next(filter(None, reasons), "")
+
+
 def _reason_against_layer(layer: Layer, is_last: bool) -> str:
     if type(layer) is not Dropout:
         if type(layer) is not Dense and not isinstance(layer, Elementwise):
             return type(layer).__name__
-        function = layer.activation if isinstance(layer, Dense) else layer.function
-        if _function_of(function) is None or not _is_ours(function) or (function.name == "softmax" and not is_last):
+        function = _function(layer)
+        if (
+            _function_of(function) is None
+            or not _is_ours(function)
+            or (function.name == "softmax" and not is_last)
+        ):
             return f"the activation {function.name}"
     if getattr(layer, "activity_regularizer", None) is not None:
         return "activity_regularizer"
     return ""
+
+
+def _function(layer: Any) -> Function:
+    return layer.activation if isinstance(layer, Dense) else layer.function
 
 
 def _is_ours(function: Function) -> bool:
@@ -139,7 +154,7 @@ def _same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-def _function_of(function: Function) -> tuple[int, tuple[float, ...]] | None:
+def _function_of(function: Function) -> tuple[int, tuple[Any, ...]] | None:
     """Return the number and the settings of a function; None for one that somebody else has written."""
     settings = dict(function.settings)
     if function.name == "elu":
@@ -207,7 +222,7 @@ def program_of(network: Network) -> Program:
             continue
         is_dense = isinstance(layer, Dense)
         row[KIND] = DENSE if is_dense else ELEMENTWISE
-        found = _function_of(layer.activation if is_dense else layer.function)
+        found = _function_of(_function(layer))
         assert found is not None, "reason_against says what cannot be compiled"
         row[FUNCTION] = found[0]
         settings[number, : len(found[1])] = found[1]

@@ -18,6 +18,10 @@ from dasknn.engine.state import Shard, Totals, TrainingJob
 from dasknn.engine.steps import Steps
 from dasknn.engine.updater import Updater
 from dasknn.engine.workspace import GradientSum, rows_at_once
+from dasknn.layers import Dense
+from dasknn.losses import MeanSquaredError
+from dasknn.optimizers import SGD
+from dasknn.regularizers import BatchL2
 
 # Outputs of so many numbers are kept for metrics at a time.
 _NUMBERS_FOR_METRICS = 1_000_000
@@ -226,7 +230,11 @@ class CompiledSteps(Steps):
         if not isinstance(shard.X, np.ndarray):
             # CSR rows: only the mini-batch becomes dense.
             first, last = edges[[0, -1]]
-            order = slice(order.start + first, order.start + last) if isinstance(order, slice) else order[first:last]
+            order = (
+                slice(order.start + first, order.start + last)
+                if isinstance(order, slice)
+                else order[first:last]
+            )
             dense = shard.X[order].toarray()
             shard = Shard(dense, shard.y[order], None if shard.weight is None else shard.weight[order])
             order = slice(-first, 0)
@@ -347,3 +355,14 @@ def predict(network: Network, params: np.ndarray, X: Any) -> np.ndarray:
         of_part = out[begin : begin + at_once].reshape(-1)
         cache.predict_rows(*settings, flat(dense, dtype), buffers, np.empty(0, np.uint64), of_part)
     return out
+
+
+def prepare(dtype: str) -> None:
+    """Compile all functions for a dtype, or read them from the cache."""
+    network = Network(1, (Dense(1),), MeanSquaredError(), dtype)
+    job = TrainingJob(network, SGD(), BatchL2(), 1, 0)
+    params, X, y = np.zeros(2, dtype), np.zeros((1, 1), dtype), np.zeros((1, 1), dtype)
+    slots = np.zeros((0, 2), dtype)
+    CompiledSteps(job, params, slots).take(Shard(X, y), slice(0, 1), [0, 1], 0, 0.0, Totals(0, 0, 0, 0, 0))
+    CompiledUpdater(job, params, slots).apply(np.zeros(2, dtype), 1.0, 1, 0.0)
+    predict(network, params, X)

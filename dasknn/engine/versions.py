@@ -1,0 +1,18 @@
+"""Which numba there is, without importing it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import metadata
+from importlib.util import find_spec
+
+
+@lru_cache(maxsize=1)
+def numba_version() -> str | None:
+    """Return the version of numba in this process's environment; None where it is missing."""
+    if find_spec("numba") is None:
+        return None
+    try:
+        return metadata.version("numba")
+    except metadata.PackageNotFoundError:
+        return None
