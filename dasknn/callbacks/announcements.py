@@ -4,7 +4,8 @@ Events are dicts of numbers and strings under one topic (`executor.TOPIC`), whic
 (dask.config "distributed.admin.low-level-log-length"). Each event therefore describes its training, and some
 contain a summary of all epochs:
 
-    run, about     an id; model, strategy, transport, replicas, first_epoch, last_epoch, n_samples, name
+    run, about     an id; model, strategy, transport, engine, replicas, first_epoch, last_epoch, n_samples
+                   and name
     what           "begin", "wave" (within an epoch), "epoch" (one or more have ended), "end"
     time, seconds  since 1970, and since training began, by the clock of this process
     epoch          number of the running epoch, from 1
@@ -144,6 +145,7 @@ def _described(model, training) -> dict[str, Any]:
         "layers": layers,
         "strategy": _text(getattr(getattr(model, "strategy_", None), "name", "none")),
         "transport": transport.name,
+        "engine": transport.job.engine,
         "replicas": replicas,
         "first_epoch": training.first_epoch + 1,
         "last_epoch": last_epoch,

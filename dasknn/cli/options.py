@@ -12,6 +12,7 @@ import click
 import dasknn
 from dasknn import strategies
 from dasknn.cli.wording import in_shell
+from dasknn.engine import engines
 from dasknn.saving import storage
 from dasknn.saving.serialization import did_you_mean
 
@@ -240,6 +241,14 @@ network_options = _options(
         show_default=True,
         type=click.Choice(["auto", "peer", "tasks"]),
         help="How replicas exchange averages. peer: directly between workers. tasks: through the scheduler.",
+    ),
+    click.option(
+        "--engine",
+        default="auto",
+        show_default=True,
+        type=click.Choice(engines.NAMES),
+        help="What computes. numba: compiled steps, where there are any for this network. auto: numba if all "
+        "workers have the same version of it, otherwise numpy.",
     ),
     click.option(
         "--dtype",

@@ -55,6 +55,6 @@ def recommend(**options: Any) -> None:
                 }
                 for row in found.rows
             ]
-            click.echo(
-                reports.as_json({"rows": rows, "strategy": repr(found.strategy), "reason": found.reason})
-            )
+            report = {"rows": rows, "strategy": repr(found.strategy), "reason": found.reason}
+            report |= {"engine": found.engine, "engine_reason": found.engine_reason}
+            click.echo(reports.as_json(report))

@@ -118,6 +118,9 @@ def _of_strategy(model: Any) -> dict[str, Any]:
         "strategy_reason": model.strategy_reason_,
         "transport": model.transport_,
         "replicas": int(model.replicas_),
+        # Models in files from before there were engines have none.
+        "engine": getattr(model, "engine_", None),
+        "engine_reason": getattr(model, "engine_reason_", None),
     }
 
 
@@ -130,6 +133,7 @@ def text_of_training(report: Mapping[str, Any]) -> str:
         "model": _network_line(report),
         "strategy": f"{report['strategy_reason']}; {_count(report['replicas'], 'replica')}, "
         f"transport {report['transport']}",
+        "engine": report["engine_reason"],
         "epochs": f"{report['epochs']}"
         + (f" at {report['rows_per_second']:,.0f} rows/s" if report["rows_per_second"] else "")
         + f"; {report['seconds']:.1f} s in total",
@@ -327,6 +331,7 @@ def text_of_file(report: Mapping[str, Any]) -> str:
         "validation": _line_of_validation(report["validation"]),
         "strategy": f"{report['strategy_reason']}; {_count(report['replicas'], 'replica')}, "
         f"transport {report['transport']}",
+        "engine": report["engine_reason"],
         "faults": _line_of_faults(report["faults"]),
         "settings": ", ".join(f"{name} {value}" for name, value in report["settings"].items()),
         "versions": ", ".join(f"{name} {value}" for name, value in report.get("versions", {}).items())

@@ -115,7 +115,7 @@ _MANY_CLASSES = 20
     default=0,
     show_default=True,
     type=click.IntRange(0, 2**32 - 1),
-    help="Seed of all random numbers: the same seed, data and --replicas give the same model.",
+    help="Seed of all random numbers: the same seed, data, --replicas and --engine give the same model.",
 )
 @json_option
 @quiet_option
@@ -237,7 +237,7 @@ class Prepared:
     def model(self, options: dict[str, Any], **settings: Any) -> Any:
         """Return an unfitted estimator with the options of the network."""
         settings |= {name: options[name] for name in ("activation", "solver", "batch_size", "dtype")}
-        settings |= {name: options[name] for name in ("replicas", "transport")}
+        settings |= {name: options[name] for name in ("replicas", "transport", "engine")}
         settings["hidden_layer_sizes"] = options["hidden"]
         if self.is_regression:
             if options.get("class_weight"):

@@ -40,6 +40,7 @@ _ABOUT: dict[str, schema.Check] = {
     "layers": schema.text,
     "strategy": schema.text,
     "transport": schema.text,
+    "engine": schema.text,
     "replicas": _COUNT,
     "first_epoch": _COUNT,
     "last_epoch": _COUNT,

@@ -126,8 +126,8 @@ def _header(run: Run, state: str, now: float) -> str:
         n = len(run.faults)
         facts.append(f'<span style="color: {FAULT_COLOR}">{n} cluster event{"s" * (n != 1)}</span>')
     settings = (
-        f"strategy {shown['strategy']} · transport {shown['transport']} · replicas {shown['replicas']} · "
-        f"{about['n_samples']:,} rows per epoch"
+        f"strategy {shown['strategy']} · transport {shown['transport']} · engine {shown['engine']} · "
+        f"replicas {shown['replicas']} · {about['n_samples']:,} rows per epoch"
     )
     told = f": {html.escape(run.error)}" if run.error else ": client disconnected" if state == LOST else ""
     title = f"{shown['model']} {shown['layers']}"

@@ -380,6 +380,8 @@ class Stack:
     ) -> None:
         """Print Keras's table of layers, shapes of outputs and numbers of parameters.
 
+        After a fit, a line below the table says which engine computed, and why.
+
         Parameters
         ----------
         line_length : int or None, default=None
@@ -399,7 +401,7 @@ class Stack:
             if show_trainable:
                 row.append("-" if count == "0" else "Y" if layer.trainable else "N")
             rows.append(row)
-        text = summary.table(self.name, rows, self._totals(), line_length)
+        text = "\n".join([summary.table(self.name, rows, self._totals(), line_length), *self._notes()])
         (print_fn or print)(text)
 
     def _totals(self) -> list[tuple[str, int]]:
@@ -412,6 +414,10 @@ class Stack:
             ("Non-trainable params", n_params - n_learned),
         ]
         return [*totals, ("Optimizer params", n_optimizer)] if n_optimizer else totals
+
+    def _notes(self) -> list[str]:
+        """Return lines below the table, which Keras does not have."""
+        return []
 
     def _n_optimizer_params(self) -> int:
         return 0

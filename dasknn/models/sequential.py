@@ -505,6 +505,13 @@ class Sequential(Placed, CompiledStack):
         x = self._ready(x)
         return self._shaped(self._predictor(self._encoder()).outputs(x))
 
+    def _notes(self) -> list[str]:
+        fitted = vars(self)
+        if "engine_" not in fitted:
+            return []
+        engine, reason = fitted["engine_"], fitted["engine_reason_"]
+        return [f" Engine of the last fit: {engine} ({reason.removeprefix(f'{engine}: ')})"]
+
     # --- copies ------------------------------------------------------------------------------------
 
     @property

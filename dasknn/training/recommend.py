@@ -34,6 +34,7 @@ from dasknn.strategies import (
     auto,
 )
 from dasknn.strategies.gradients import GradientLearner
+from dasknn.training import engine_choice
 
 _PROBE_SECONDS = 0.2
 _LONG_VECTOR = 1_000_000
@@ -109,6 +110,10 @@ class Recommendation:
         Measurements on the cluster.
     table : str
         The printed table.
+    engine : {'numpy', 'numba'}
+        The engine that a fit would choose, and that computed the measured steps.
+    engine_reason : str
+        Why, in words.
     """
 
     rows: list[Row]
@@ -116,6 +121,8 @@ class Recommendation:
     reason: str
     measured: Measured
     table: str
+    engine: str
+    engine_reason: str
 
     def __repr__(self) -> str:
         return f"Recommendation(strategy={self.strategy!r})"
@@ -148,6 +155,8 @@ def recommend(client: Any, model: Any, X: Any) -> Recommendation:
     ------
     ValueError
         A parameter of the model is invalid.
+    EngineError
+        The model asks for numba, which is missing or of different versions.
     TypeError
         The client is asynchronous.
     LinkError
@@ -162,7 +171,9 @@ def recommend(client: Any, model: Any, X: Any) -> Recommendation:
         replicas = model.replicas or model._default_replicas(None, n_slots, n_rows)
         n_workers = min(replicas, len(set(slots)))
         sizes = model._sizes(network, n_rows, replicas, None)
-        measured = _measure(executor, model._job(sizes, 0), sizes)
+        job = model._job(sizes, 0)
+        engine = engine_choice.choose(model.engine, job, executor, None)
+        measured = _measure(executor, replace(job, engine=engine.name), sizes)
     strategy, reason = model._choose_by_rules(sizes)
     rows = sorted(_rows(measured, sizes, n_workers, model, strategy), key=lambda row: row.seconds)
     lines = [
@@ -172,6 +183,7 @@ def recommend(client: Any, model: Any, X: Any) -> Recommendation:
         f"measured: a step computes in {_time(measured.step)}; averaging its gradient takes "
         f"{_time(measured.gradient_round)} between workers and {_time(measured.task_round)} through the "
         f"scheduler; {measured.bytes_per_second / 1e9:.2g} GB/s out of a worker",
+        f"steps are computed by {engine.reason}",
         "",
         *_table(rows),
         "",
@@ -179,7 +191,7 @@ def recommend(client: Any, model: Any, X: Any) -> Recommendation:
     ]
     table = "\n".join(lines)
     print(table)
-    return Recommendation(rows, strategy, reason, measured, table)
+    return Recommendation(rows, strategy, reason, measured, table, *engine)
 
 
 def _network_of(model: Any, X: Any) -> tuple[Network, str]:

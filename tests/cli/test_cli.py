@@ -23,6 +23,7 @@ import dasknn
 from dasknn.cli import nn
 from dasknn.cli.options import slices_of
 from dasknn.data import readers
+from dasknn.engine import engines
 from dasknn.saving import safetensors_file
 
 DASK = [sys.executable, "-W", "ignore", "-m", "dask"]
@@ -235,6 +236,36 @@ def test_the_report_is_one_object_on_stdout_and_progress_goes_to_stderr(run, fol
     assert report["faults"] == []
     assert report["output"] == str(model)
     assert isinstance(dasknn.load(model), Pipeline)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_the_engine_can_be_chosen_and_reports_name_it(run, folder, tmp_path, engine):
+    if engine == "numba":
+        pytest.importorskip("numba")
+    words = [*INCOME, *NO_VALIDATION, "--epochs", 1, "--engine", engine, "--output", tmp_path / "m"]
+    trained = run("train", folder / "train", *words).stdout
+    reason = dasknn.load(tmp_path / "m")["mlp"].engine_reason_
+    assert reason.startswith(f"{engine}: asked for")
+    assert f"\nengine      {reason}\n" in trained
+    assert re.search(rf"^engine +{re.escape(reason)}$", run("inspect", tmp_path / "m").stdout, re.MULTILINE)
+    report = json.loads(run("inspect", tmp_path / "m", "--json").stdout)
+    assert (report["engine"], report["engine_reason"]) == (engine, reason)
+
+
+def test_numba_that_is_missing_is_explained_in_the_words_of_the_shell(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "numba_version", lambda: None)
+    words = [*INCOME, "--epochs", 1, "--engine", "numba", "--output", tmp_path / "m"]
+    said = " ".join(run("train", folder / "train", *words, code=1).stderr.split())
+    assert "Expected numba for --engine numba (asked for), but this process has no numba." in said
+    assert "pip install 'dasknn[fast]', or use --engine numpy." in said
+
+
+def test_files_from_before_there_were_engines_are_inspected_without_a_line_for_them(run, tmp_path):
+    model = dasknn.MLPRegressor(max_iter=1).fit([[0.0], [1.0]], [0.0, 1.0])
+    del model.engine_, model.engine_reason_
+    model.save(tmp_path / "m")
+    assert "engine" not in run("inspect", tmp_path / "m").stdout
+    assert json.loads(run("inspect", tmp_path / "m", "--json").stdout)["engine"] is None
 
 
 def test_quiet_means_nothing_but_the_result(run, folder, tmp_path):
@@ -668,6 +699,9 @@ def test_strategies_are_recommended_for_a_raw_table(run, folder):
     assert "600 rows x 12 features" in run(*words).stdout
     report = json.loads(run(*words, "--json").stdout)
     assert {row["transport"] for row in report["rows"]} == {"peer", "tasks"}
+    assert report["engine_reason"].startswith(report["engine"])
+    report = json.loads(run(*words, "--engine", "numpy", "--json").stdout)
+    assert report["engine_reason"] == "numpy: asked for"
 
 
 # --- mistakes ----------------------------------------------------------------------------------------
@@ -683,6 +717,7 @@ def test_strategies_are_recommended_for_a_raw_table(run, folder):
         (["--hidden", "ten"], 2, "expected numbers of units such as 128,64"),
         (["--batch-size", "some"], 2, "expected auto, full or a number of rows"),
         (["--strategy", "weights:often=3"], 2, "weights has the settings every, outer, received 'often'"),
+        (["--engine", "jax"], 2, "'jax' is not one of 'auto', 'numpy', 'numba'"),
         (["--strategy", "votes"], 2, "expected auto, gradients, weights or predictions"),
         (["--output", "nowhere/model"], 1, "Expected an existing folder"),
         (["--validation", "2"], 2, "expected a share of the rows such as 0.2, files, or 0 for none"),

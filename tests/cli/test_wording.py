@@ -58,6 +58,7 @@ def test_what_is_translated_is_still_said_somewhere(pattern):
         ("or raise dask.config 'dasknn.timeout'.", "or raise the variable DASK_DASKNN__TIMEOUT."),
         ("Shuffle the rows once: X, y = dasknn.shuffle(X, y).", "Shuffle the rows: --shuffle."),
         ("Use strategy='gradients', or solver='adam'.", "Use --strategy gradients, or --solver adam."),
+        ("Expected numba for engine='numba' (asked for)", "Expected numba for --engine numba (asked for)"),
     ],
 )
 def test_messages_are_in_the_words_of_the_shell(message, expected):

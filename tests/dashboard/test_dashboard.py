@@ -92,7 +92,7 @@ def test_a_training_tells_of_itself_from_beginning_to_end(client, dask_digits, t
     assert {"epoch", "wave"} >= {event["what"] for event in events[1:-1]} > set()
     about = events[0]["about"]
     assert (about["model"], about["layers"]) == ("MLPClassifier", "64-16-10")
-    assert about["transport"] == transport
+    assert (about["transport"], about["engine"]) == (transport, model.engine_)
     assert about["name"] == f"MLPClassifier 64-16-10, gradients, {transport}, 2 replicas, 4 epochs"
     assert all(event["about"] == about and event["client"] == client.id for event in events)
     told = [entry for event in events for entry in event["entries"]]
@@ -234,7 +234,8 @@ class Told:
 def train(n_epochs, make_entry, tasks):
     """Announce a training that was never made."""
     network = SimpleNamespace(n_inputs=2, widths=[2, 1], weights=[(SimpleNamespace(name="kernel"),)])
-    transport = SimpleNamespace(name="peer", job=SimpleNamespace(network=network, replicas=2))
+    job = SimpleNamespace(network=network, replicas=2, engine="numpy")
+    transport = SimpleNamespace(name="peer", job=job)
     callback = Announcements(tasks)
     callback.model = SimpleNamespace()
     callback.training = training = SimpleNamespace(
@@ -324,7 +325,7 @@ class Scheduler:
 
 def begun(run, **more):
     about = {"name": run, "model": "M", "layers": "1-1", "strategy": "weights", "transport": "peer"}
-    about |= {"replicas": 2, "first_epoch": 1, "last_epoch": 9, "n_samples": 10}
+    about |= {"engine": "numpy", "replicas": 2, "first_epoch": 1, "last_epoch": 9, "n_samples": 10}
     event = {"run": run, "about": about, "what": "begin", "seconds": 0.0, "epoch": 1, "entries": ()}
     return event | {"client": "c"} | more
 
@@ -649,7 +650,7 @@ def test_a_browser_shows_a_training_while_it_runs(browser, new_cluster, digits, 
         viewer, another = Viewer(browser, url), Viewer(browser, url)
         viewer.sees("MLPClassifier 64-16-10")
         viewer.sees("running")
-        viewer.sees("strategy gradients · transport peer · replicas 2")
+        viewer.sees("strategy gradients · transport peer · engine num")
         # Losses, scores, rates and the time of both workers.
         viewer.wait_for(f"{column('loss', 0, 'epoch')}.length > 1")
         viewer.wait_for(f"{column('loss', 0, 'value')}.every(loss => loss > 0 && loss < 10)")

@@ -556,6 +556,8 @@ def test_summary_is_the_table_of_keras(capsys, rows):
     shown = capsys.readouterr().out
     assert " Total params: 83 (332.00 B)" in shown
     assert " Optimizer params: 52 (208.00 B)" in shown
+    reason = "there are no compiled steps for BatchNormalization"
+    assert shown.endswith(f" Engine of the last fit: numpy ({reason})\n")
 
 
 SUMMARY = """Model: "sequential"

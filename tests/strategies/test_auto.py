@@ -146,6 +146,9 @@ def test_recommend_prints_what_each_strategy_would_take_and_what_one_took(client
     model.fit(X, y)
     found = dasknn.recommend(client, model, X)
     printed = capsys.readouterr().out
+    # The engine is the one that a fit takes.
+    assert (found.engine, found.engine_reason) == (model.engine_, model.engine_reason_)
+    assert f"steps are computed by {model.engine_reason_}\n" in printed
     measured = [row for row in found.rows if row.measured_seconds is not None]
     assert [(row.strategy, row.transport) for row in measured] == [(GradientAveraging(), "peer")]
     assert measured[0].measured_bytes == model.history_[0]["bytes_sent"]
