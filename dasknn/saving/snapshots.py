@@ -177,7 +177,12 @@ def restore(training: Training, kept: Snapshot, where: str, remedy: str) -> None
     """
     description, arrays = kept
     with schema.refusing(where, "a checkpoint of a training", ""):
-        found = list(differences(description["fingerprint"], fingerprint(training)))
+        # A fingerprint without an engine is that of a training in numpy.
+        there, here = (
+            one | {"engine": one.get("engine", "numpy")}
+            for one in (description["fingerprint"], fingerprint(training))
+        )
+        found = list(differences(there, here))
     if found:
         more = f"; and {len(found) - _MOST_DIFFERENCES} more" if len(found) > _MOST_DIFFERENCES else ""
         raise ValueError(

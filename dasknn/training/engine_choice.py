@@ -59,8 +59,11 @@ def choose(asked: str, job: TrainingJob, executor: Executor | None, earlier: str
         where = " here and on all workers" if executor is not None and executor.is_remote else ""
         return EngineChoice(engines.NUMBA, f"numba: {why}; version {engines.numba_version()}{where}")
     if asked == engines.NUMBA:
+        # With another engine, the training would not be that of the checkpoint.
+        instead = "use" if earlier is None else "start over in another folder with"
         raise EngineError(
-            f"Expected numba for engine='numba' ({why}), but {problem}. {_INSTALL}, or use engine='numpy'."
+            f"Expected numba for engine='numba' ({why}), but {problem}. {_INSTALL}, or {instead} "
+            "engine='numpy'."
         )
     return EngineChoice(engines.NUMPY, f"numpy: {problem}")
 

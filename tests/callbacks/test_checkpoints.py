@@ -28,7 +28,8 @@ from dasknn import (
     schedules,
 )
 from dasknn.callbacks import Callback, EarlyStopping, LambdaCallback, ReduceLROnPlateau, checkpoints
-from dasknn.exceptions import ModelFileError, NonFiniteLossError
+from dasknn.engine import engines
+from dasknn.exceptions import EngineError, ModelFileError, NonFiniteLossError
 from dasknn.layers import BatchNormalization, Dense, Dropout, Input
 from dasknn.saving import safetensors_file, storage
 from tests.conftest import bits
@@ -664,6 +665,26 @@ def test_a_checkpoint_of_an_estimator_with_other_settings_is_refused(rows, tmp_p
         classifier(**({"random_state": 0} | other)).fit(*rows, checkpoint=tmp_path, resume=True)
     assert expected in str(caught.value)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("there", ["numpy", "numba"])
+def test_a_resumed_training_keeps_its_engine(rows, tmp_path, monkeypatch, there):
+    version = engines.numba_version() or pytest.skip("numba is missing")
+    data, here = on_dask(rows), {"numpy": "numba", "numba": "numpy"}[there]
+    described = {"numpy": "numpy", "numba": f"numba {version}"}
+
+    def resume(**settings):
+        return classifier(random_state=0, **settings).fit(*data, checkpoint=tmp_path, resume=True)
+
+    classifier(random_state=0, max_iter=1, engine=there).fit(*data, checkpoint=tmp_path)
+    expected = re.escape(f"engine: {described[there]} there, {described[here]} here")
+    with pytest.raises(ValueError, match=expected):
+        resume(engine=here)
+    assert "as before the training was resumed" in resume(max_iter=2).engine_reason_
+    if there == "numba":
+        monkeypatch.setattr(engines, "numba_version", lambda: None)
+        with pytest.raises(EngineError, match="or start over in another folder with engine='numpy'"):
+            resume(max_iter=3)
 
 
 def test_a_checkpoint_of_other_data_is_refused(rows, tmp_path):
