@@ -74,7 +74,7 @@ def _problem(dtype: str, executor: Executor | None) -> str:
     if version is None:
         return "this process has no numba"
     preparation = engines.Preparation(dtype)
-    if executor is None:
+    if executor is None or not executor.is_remote:
         with _announced(dtype):
             return preparation()
     for worker, theirs in executor.answers(engines.numba_version).items():
