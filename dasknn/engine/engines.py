@@ -8,13 +8,14 @@ by rounding.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dasknn.engine.network import Network
-from dasknn.engine.state import TrainingJob
+from dasknn.engine.state import Shard, TrainingJob
 from dasknn.engine.steps import Steps
 from dasknn.engine.updater import Updater
 from dasknn.engine.versions import numba_version
@@ -65,6 +66,35 @@ class Preparation:
         return ""
 
 
+class Work(NamedTuple):
+    """Rows to add to a sum: order[begin:end] of a shard, or begin to end if the order is a slice."""
+
+    total: GradientSum
+    shard: Shard
+    order: np.ndarray | slice
+    begin: int
+    end: int
+    rng: np.random.Generator | None
+
+    @property
+    def rows(self) -> np.ndarray | slice:
+        """The numbers of the rows."""
+        part = slice(self.begin, self.end)
+        return part if isinstance(self.order, slice) else self.order[part]
+
+
+class Together(ABC):
+    """Threads that add rows to several sums at the same time."""
+
+    @abstractmethod
+    def add(self, work: Sequence[Work]) -> list[float]:
+        """Add rows to sums, each to another one; return the divisors of their losses."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the threads."""
+
+
 class Engine(ABC):
     """Makes the objects that compute, each for one thread."""
 
@@ -78,6 +108,10 @@ class Engine(ABC):
 
         before: nothing, or vector, loss_sum and metric_sums to continue from; see `GradientSum`.
         """
+
+    def together(self, job: TrainingJob, n_threads: int) -> Together | None:
+        """Return what adds rows to several sums in threads of its own; None: any threads will do."""
+        return None
 
     @abstractmethod
     def updater(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray) -> Updater:

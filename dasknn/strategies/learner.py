@@ -24,6 +24,9 @@ Result = TypeVar("Result")
 class Exchange(ABC):
     """How a learner exchanges contributions with other workers."""
 
+    #: Threads that may work at the same time.
+    n_threads: int = 1
+
     @abstractmethod
     def each(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Return [function(item), ...], possibly computed in several threads."""
@@ -77,8 +80,18 @@ class Learner(ABC):
             Shards by number.
         exchange : Exchange
         """
-        found = exchange.each(lambda replica: self.contribute(replica, pieces[replica], shards), pieces)
+        found = self.contributions(pieces, shards, exchange)
         self.apply(self.total(dict(zip(pieces, found, strict=True)), exchange))
+
+    def contributions(
+        self, pieces: dict[int, list[Piece]], shards: Mapping[int, Shard], exchange: Exchange
+    ) -> list[Contribution]:
+        """Return the contribution of each replica, in the order of pieces."""
+        return exchange.each(lambda replica: self.contribute(replica, pieces[replica], shards), pieces)
+
+    def close(self) -> None:
+        """End what the learner has started."""
+        return
 
     @abstractmethod
     def total(self, found: dict[int, Contribution], exchange: Exchange) -> Contribution:
@@ -89,11 +102,16 @@ class Learner(ABC):
         return replace(self._start, params=self._params, slots=self._slots).with_totals(self._totals)
 
     def _rows(self, piece: Piece, shard: Shard) -> np.ndarray | slice:
-        """Return the rows of a piece; the order of the shard that a replica is in is remembered."""
+        """Return the rows of a piece."""
+        order = self._order(piece, shard)
+        return slice(piece.begin, piece.end) if isinstance(order, slice) else order[piece.begin : piece.end]
+
+    def _order(self, piece: Piece, shard: Shard) -> np.ndarray | slice:
+        """Return the order of a shard's rows; that of the shard that a replica is in is remembered."""
         if not self.job.shuffle:
-            return slice(piece.begin, piece.end)
+            return slice(0, len(shard))
         number, order = self._orders.get(piece.replica, (None, None))
         if number != piece.shard:
             order = self.job.row_order(self._start.epoch, piece.shard, len(shard))
             self._orders[piece.replica] = piece.shard, order
-        return order[piece.begin : piece.end]  # type: ignore[index]
+        return order  # type: ignore[return-value]

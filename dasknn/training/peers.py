@@ -7,7 +7,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -268,7 +268,8 @@ def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> R
     # Dask may have moved a shard since it was made, and a moved array may not be aligned.
     by_number = {number: shard.aligned() for number, shard in zip(wave.shards, shards, strict=True)}
     learner = wave.strategy.learner(wave.job, state)
-    with _Exchange(group, min(wave.n_threads, len(own)), wave.job.n_numbers) as exchange:
+    exchange = _Exchange(group, max(1, min(wave.n_threads, len(own))), wave.job.n_numbers)
+    with closing(learner), exchange:
         for k in range(wave.begin, wave.end):
             goals = schedule.goals(k)
             present = [replica for replica, goal in enumerate(goals) if goal > before[replica]]
@@ -288,6 +289,7 @@ class _Exchange(Exchange):
 
     def __init__(self, group: Group, n_threads: int, n_numbers: int):
         self._group = group
+        self.n_threads = n_threads
         self._pool = ThreadPoolExecutor(n_threads, "dasknn-replica") if n_threads > 1 else None
         self._numbers = np.empty(n_numbers)
         self.present: list[int] = []

@@ -111,6 +111,5 @@ def _lock(number: int) -> None:
             return
 
 
-train_steps = Function(kernels.train_steps, 3)
+serve = Function(kernels.serve, 7)
 apply_gradient = Function(kernels.apply_gradient, 1)
-predict_rows = Function(kernels.predict_rows, 1)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import carray
 
 from dasknn.engine.compiled.arithmetic import compiled, exp, fill_uniform
 from dasknn.engine.compiled.functions import activate, differentiate
@@ -25,32 +26,62 @@ from dasknn.engine.compiled.program import (
     BETA_1,
     BETA_2,
     BIAS,
+    BOUNDS_AT,
     CLASSES,
     DENSE,
     DROPOUT,
     EPSILON,
     FROM_LOGITS,
     FUNCTION,
+    IS_FIRST,
     KERNEL,
     KIND,
     L2,
+    LABELS_AT,
     LABELS_OF_CLASSES,
+    LABELS_SIZE,
     LEAST,
     LOSS,
+    LOSS_SUM,
     MOMENTUM,
+    N_BATCHES,
     N_INPUTS,
+    N_NOISE,
     N_OUTPUTS,
+    N_STEPS,
+    N_TAKEN,
     NESTEROV,
+    NOISE_AT,
+    ORDER_AT,
+    ORDER_SIZE,
     OUTPUTS,
     OVER_ROWS,
+    PARAMS_AT,
+    PREDICTIONS,
+    RATES_AT,
     RELU,
+    ROWS,
+    SEEN_AT,
     SLOPE_SCALE,
+    SLOTS_AT,
     SMOOTH_SHARE,
     SMOOTHING,
     SQUARED,
+    STEPS,
+    SUM,
+    TARGETS_AT,
+    TARGETS_SIZE,
     TO_LOGITS,
+    TOTAL_AT,
     VALUE_SCALE,
+    WEIGHT,
+    WEIGHT_AT,
+    WEIGHT_SIZE,
+    WHAT,
+    X_AT,
+    X_SIZE,
 )
+from dasknn.engine.compiled.signals import load, pointer, store, wait_for, wait_until_other
 
 # --- rows --------------------------------------------------------------------------------------------
 
@@ -352,7 +383,7 @@ def _adam(optimizer, params, grad, first, second, largest, l2, divisor, rates):
 
 @compiled
 def update(kind, optimizer, params, slots, grad, n_weights, n_learned, weight, rates):
-    """Take a step with the gradient that was summed over rows of this weight; rates: see `train_steps`."""
+    """Take a step with the gradient summed over rows of this weight; rates: see `program.rates_of`."""
     T = params.dtype.type
     divisor, n = T(weight), params.size
     # Kernels, which have the estimators' penalty, and then the other weights.
@@ -369,72 +400,48 @@ def update(kind, optimizer, params, slots, grad, n_weights, n_learned, weight, r
             _sgd(optimizer, p, g, velocity, l2, divisor, rates)
 
 
-# --- what is called from Python ----------------------------------------------------------------------
+# --- mini-batches ------------------------------------------------------------------------------------
 
 
-def train_steps(
-    network,
-    loss_of,
-    optimization,
-    params,
-    slots,
-    grad,
-    total,
-    data,
-    rows,
-    bounds,
-    rates,
-    noise,
-    buffers,
-    seen,
-    sums,
-):
-    """Take a step on each mini-batch, or sum their gradients; return how many batches were taken.
+@compiled
+def _answer(request, sums, network, loss_of, optimization, grad, buffers):
+    """Do what a request says, batch by batch; return how many batches were taken.
 
-    It stops early after a batch of weight 0, which is no step: the rates and noise of later ones are others.
-
-    Parameters
-    ----------
-    network : (layers, settings)
-    loss_of : (loss, scales)
-    optimization : (kind, optimizer, n_weights, n_learned, penalized, penalties)
-    params, slots, grad : arrays
-        The first two change in place; grad is working space.
-    total : (n_params,) or (0,)
-        If it has a length, no steps are taken: it grows by the gradients of all batches.
-    data : (X, labels, targets, weight)
-        All rows; those that the loss does not take are empty.
-    rows : int64 (m,)
-        Order of the rows; (0,): as they are.
-    bounds : int64 (b + 1,)
-        Where batches begin and end in this order.
-    rates : (b, 3)
-        For each step its learning rate, that with Adam's corrections, and the share of weight decay.
-    noise : uint64 (b, 5) or (0, 5)
-        For each batch the state of its random draws; those of a sum continue from the first.
-    buffers : tuple
-        See `steps.Buffers`.
-    seen : (rows * n_outputs,) or (0,)
-        Receives the outputs of all batches.
-    sums : float64 (4,)
-        Grow by: the mean losses of steps times their rows, or the summed losses; the rows; their weight; the
-        steps.
+    Steps end early after a batch of weight 0, which is no step: rates and noise of later ones are others.
     """
     layers, settings = network
     loss, scales = loss_of
-    kind, optimizer, n_weights, n_learned, penalized, penalties = optimization
-    X, labels, targets, weight = data
+    kind, optimizer, n_weights, n_learned, penalized, penalties, n_params, n_slots = optimization
     outputs, slopes, deltas, of_X, of_labels, of_targets, of_weight, capacity = buffers
+    T = grad.dtype
+    what, n_batches, n_noise = request[WHAT], request[N_BATCHES], request[N_NOISE]
+    X = carray(pointer(request[X_AT]), (request[X_SIZE],), T)
+    labels = carray(pointer(request[LABELS_AT]), (request[LABELS_SIZE],), np.int64)
+    targets = carray(pointer(request[TARGETS_AT]), (request[TARGETS_SIZE],), T)
+    weight = carray(pointer(request[WEIGHT_AT]), (request[WEIGHT_SIZE],), T)
+    rows = carray(pointer(request[ORDER_AT]), (request[ORDER_SIZE],), np.int64)
+    bounds = carray(pointer(request[BOUNDS_AT]), (n_batches + 1,), np.int64)
+    params = carray(pointer(request[PARAMS_AT]), (n_params,), T)
+    slots = carray(pointer(request[SLOTS_AT]), (n_slots * n_params if what == STEPS else 0,), T)
+    rates = carray(pointer(request[RATES_AT]), (n_batches if what == STEPS else 0, 3), T)
+    total = carray(pointer(request[TOTAL_AT]), (n_learned if what == SUM else 0,), T)
+    noise = carray(pointer(request[NOISE_AT]), (n_noise, 5), np.uint64)
     n_inputs, k = layers[0, N_INPUTS], layers[layers.shape[0] - 1, N_OUTPUTS]
-    for batch in range(bounds.size - 1):
+    n_seen = (bounds[n_batches] - bounds[0]) * k if request[SEEN_AT] else 0
+    seen = carray(pointer(request[SEEN_AT]), (n_seen,), T)
+    sums[:] = 0.0
+    for batch in range(n_batches):
         begin = bounds[batch]
         n = bounds[batch + 1] - begin
         inputs = _part(X, n_inputs, rows, begin, n, of_X)
-        draws = noise[0 if total.size else batch] if noise.shape[0] else noise.reshape(-1)
+        # The draws of a sum continue from one batch to the next.
+        draws = noise[min(batch, n_noise - 1)] if n_noise else noise.reshape(-1)
         P = forward(layers, settings, params, inputs, n, draws, outputs, slopes, capacity)
-        if seen.size:
+        if n_seen:
             first = (begin - bounds[0]) * k
             seen[first : first + n * k] = P
+        if what == PREDICTIONS:
+            continue
         loss_sum, divisor = loss_and_slopes(
             loss,
             scales,
@@ -447,45 +454,78 @@ def train_steps(
             deltas[: n * k],
         )
         backward(layers, params, inputs, n, loss[TO_LOGITS] != 0, outputs, slopes, deltas, capacity, grad)
-        sums[1] += n
-        if total.size:
-            for i in range(n_learned):
-                total[i] += grad[i]
-            sums[0] += loss_sum
-            sums[2] += divisor
+        sums[ROWS] += n
+        sums[WEIGHT] += divisor
+        if what == SUM:
+            sums[LOSS_SUM] += loss_sum
+            if batch == 0 and request[IS_FIRST]:
+                total[:] = grad[:n_learned]
+            else:
+                for i in range(n_learned):
+                    total[i] += grad[i]
             continue
         if divisor == 0:
             return batch + 1
         loss_sum += penalize(optimizer, params, grad, n_weights, penalized, penalties, divisor)
         update(kind, optimizer, params, slots, grad, n_weights, n_learned, divisor, rates[batch])
-        sums[0] += loss_sum / divisor * n
-        sums[2] += divisor
-        sums[3] += 1
-    return bounds.size - 1
+        sums[LOSS_SUM] += loss_sum / divisor * n
+        sums[N_STEPS] += 1
+    return n_batches
+
+
+# --- what is called from Python ----------------------------------------------------------------------
+
+
+def serve(lane, signals, requests, sums, network, loss_of, optimization, grad, buffers):
+    """Answer requests, in several threads that stay in this function from one round to the next.
+
+    Each thread has a lane. The one of lane 0 comes from Python when there are requests for all lanes, and
+    returns when they are done. The others wait for requests, and return when they are told to end.
+
+    Parameters
+    ----------
+    lane : int
+    signals : int64 (8 * (1 + n_lanes),)
+        The number of the round and a flag that tells to end; then, 8 apart, the last round of each lane.
+    requests : int64 (n_lanes, 24)
+        What to do with which arrays: `program` explains the columns.
+    sums : float64 (n_lanes, 4)
+        Set to: the loss (of a sum: summed over rows; of steps: the mean losses times their rows), the rows,
+        their weight, the steps.
+    network : (layers, settings)
+    loss_of : (loss, scales)
+    optimization : tuple
+        See `program.optimization_of`.
+    grad, buffers
+        Working space of this lane.
+    """
+    n_lanes = requests.shape[0]
+    last = load(signals, 8 + 8 * lane)
+    if lane == 0:
+        last += 1
+        store(signals, 0, last)
+    while True:
+        if lane:
+            last = wait_until_other(signals, 0, last)
+            if load(signals, 1):
+                return
+        if requests[lane, WHAT]:
+            requests[lane, N_TAKEN] = _answer(
+                requests[lane], sums[lane], network, loss_of, optimization, grad, buffers
+            )
+        store(signals, 8 + 8 * lane, last)
+        if lane == 0:
+            for other in range(1, n_lanes):
+                wait_for(signals, 8 + 8 * other, last)
+            return
 
 
 def apply_gradient(optimization, params, slots, grad, weight, rates):
     """Take a step with a gradient that was summed over rows of this weight; return the penalties.
 
-    rates: (3,), as a row of those of `train_steps`. grad is overwritten.
+    rates: (3,), as a row of `program.rates_of`. grad is overwritten.
     """
-    kind, optimizer, n_weights, n_learned, penalized, penalties = optimization
+    kind, optimizer, n_weights, n_learned, penalized, penalties, _, _ = optimization
     penalty = penalize(optimizer, params, grad, n_weights, penalized, penalties, weight)
     update(kind, optimizer, params, slots, grad, n_weights, n_learned, weight, rates)
     return penalty
-
-
-def predict_rows(network, params, X, buffers, no_noise, out):
-    """Write the outputs for all rows X (n, n_inputs), flat, into out (n, n_outputs), flat."""
-    layers, settings = network
-    outputs, slopes, capacity = buffers
-    n_inputs, k = layers[0, N_INPUTS], layers[layers.shape[0] - 1, N_OUTPUTS]
-    n_rows = X.size // n_inputs
-    for part in range((n_rows + capacity - 1) // capacity):
-        begin = part * capacity
-        end = min(n_rows, begin + capacity)
-        n = end - begin
-        rows = X[begin * n_inputs : end * n_inputs]
-        out[begin * k : end * k] = forward(
-            layers, settings, params, rows, n, no_noise, outputs, slopes, capacity
-        )

@@ -58,6 +58,18 @@ LEAST, VALUE_SCALE, SLOPE_SCALE, SMOOTHING, SMOOTH_SHARE = range(5)
 SGD_STEP, ADAM_STEP = range(2)
 MOMENTUM, NESTEROV, BETA_1, BETA_2, EPSILON, AMSGRAD, L2 = range(7)
 
+# What a request to `kernels.serve` asks for; 0: nothing.
+SUM, STEPS, PREDICTIONS = range(1, 4)
+# Its columns: addresses and sizes of the columns of a shard, of the order of its rows and of the places where
+# batches begin and end in it; addresses of parameters, slots, rates, states of random draws, the vector to
+# add to or to set, and where outputs go (0: nowhere); how many batches were taken.
+X_AT, X_SIZE, LABELS_AT, LABELS_SIZE, TARGETS_AT, TARGETS_SIZE, WEIGHT_AT, WEIGHT_SIZE = range(8)
+WHAT, ORDER_AT, ORDER_SIZE, BOUNDS_AT, N_BATCHES, PARAMS_AT, SLOTS_AT, RATES_AT = range(8, 16)
+NOISE_AT, N_NOISE, TOTAL_AT, IS_FIRST, SEEN_AT, N_TAKEN = range(16, 22)
+N_COLUMNS = 24
+# Columns of the sums.
+LOSS_SUM, ROWS, WEIGHT, N_STEPS = range(4)
+
 # The function of each activation, and its settings: those of the two with settings are read from them.
 _FUNCTIONS: dict[str, tuple[int, tuple[float, ...]]] = {
     "identity": (IDENTITY, ()),
@@ -241,7 +253,7 @@ def optimization_of(network: Network, optimizer: Optimizer, l2: float) -> tuple:
 
     Returns
     -------
-    (kind, optimizer (7,), n_weights, n_learned, penalized int64 (m, 2), penalties (m, 2))
+    (kind, optimizer (7,), n_weights, n_learned, penalized int64 (m, 2), penalties (m, 2), n_params, n_slots)
         l2 is the factor of the estimators' penalty on all kernels; the penalized are weights with a penalty
         of their own.
     """
@@ -265,6 +277,8 @@ def optimization_of(network: Network, optimizer: Optimizer, l2: float) -> tuple:
         network.n_learned,
         np.array(spans, np.int64).reshape(-1, 2),
         np.array(factors, network.dtype).reshape(-1, 2),
+        network.n_params,
+        optimizer.n_slots,
     )
 
 

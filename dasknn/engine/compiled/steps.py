@@ -1,19 +1,20 @@
-"""Steps, sums of gradients, updates and predictions by compiled functions: see `kernels`.
+"""Steps, sums of gradients, updates and predictions by compiled functions: see `crew` and `kernels`.
 
-These classes have the interfaces of those in numpy, and turn what comes into flat arrays. One thread may use
-an object.
+These classes have the interfaces of those in numpy. One thread may use an object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from dasknn.engine.compiled import cache
-from dasknn.engine.compiled.program import optimization_of, program_of, rates_of
-from dasknn.engine.network import Network
+from dasknn.engine.compiled.crew import Answer, Crew, Request, address_of
+from dasknn.engine.compiled.program import PREDICTIONS, STEPS, SUM, optimization_of, rates_of
+from dasknn.engine.engines import Together, Work
+from dasknn.engine.network import ROWS_AT_ONCE, Network
 from dasknn.engine.state import Shard, Totals, TrainingJob
 from dasknn.engine.steps import Steps
 from dasknn.engine.updater import Updater
@@ -27,59 +28,7 @@ from dasknn.regularizers import BatchL2
 _NUMBERS_FOR_METRICS = 1_000_000
 # Rows that go through the network at a time in predictions: their hidden layers stay in cache.
 _ROWS_OF_PREDICTION = 512
-# Shards whose arrays are remembered: a round may go from one to the next.
-_MOST_SHARDS = 8
 _LOW = (1 << 64) - 1
-
-
-# --- arrays ------------------------------------------------------------------------------------------
-
-
-class _Alias:
-    """An array that can be written to, over memory of one that says it cannot: compiled code only reads it.
-
-    Arrays that may be written to and others would be two signatures, and be compiled twice.
-    """
-
-    def __init__(self, array: np.ndarray):
-        self._array = array
-        interface = dict(array.__array_interface__)
-        interface["data"] = (interface["data"][0], False)
-        self.__array_interface__ = interface
-
-
-def flat(array: np.ndarray, dtype: Any) -> np.ndarray:
-    """Return the numbers of an array in one dimension, in row-major order; copied only where they must be."""
-    array = np.ascontiguousarray(array, dtype)
-    if not array.flags.aligned:
-        array = array.copy()
-    return array.reshape(-1) if array.flags.writeable else np.asarray(_Alias(array)).reshape(-1)
-
-
-def _flat_view(array: np.ndarray) -> np.ndarray:
-    """Return an array in one dimension, for compiled code that changes it in place."""
-    found = array.reshape(-1)
-    assert np.shares_memory(found, array) or not array.size, "a copy would change in its place"
-    return found
-
-
-class _Columns:
-    """The columns of a shard as flat arrays."""
-
-    def __init__(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, network: Network):
-        # Kept alive: they are recognized by their identity.
-        self._source = X, y, weight
-        dtype = np.dtype(network.dtype)
-        labels, targets = np.empty(0, np.int64), np.empty(0, dtype)
-        if y.ndim == 1:
-            labels = flat(y, np.int64)
-        else:
-            targets = flat(y, dtype)
-        self.arrays = flat(X, dtype), labels, targets, targets[:0] if weight is None else flat(weight, dtype)
-
-    def are(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> bool:
-        """Return whether these are the columns of the same arrays."""
-        return all(ours is theirs for ours, theirs in zip(self._source, (X, y, weight), strict=True))
 
 
 def _state_of(rng: np.random.Generator) -> list[int]:
@@ -88,101 +37,18 @@ def _state_of(rng: np.random.Generator) -> list[int]:
     return [state["state"] >> 64, state["state"] & _LOW, state["inc"] >> 64, state["inc"] & _LOW, 0]
 
 
-def _rows_in(order: np.ndarray | slice) -> tuple[int, np.ndarray | None]:
-    """Return where rows begin, and their order if it is not that of the shard."""
-    if isinstance(order, slice):
-        return order.start, None
-    return 0, np.ascontiguousarray(order, np.int64)
+def noise_of(rng: np.random.Generator | None) -> np.ndarray | None:
+    """Return the state of a new generator (1, 5), which changes as numbers are drawn."""
+    return None if rng is None else np.array([_state_of(rng)], np.uint64)
 
 
-# --- mini-batches ------------------------------------------------------------------------------------
+def _sums_of_metrics(job: TrainingJob, shard: Shard, rows: Any, seen: np.ndarray) -> Any:
+    """Return the sums of metrics over these rows of a shard, given the outputs for them, flat."""
+    of_rows = shard.rows(rows)
+    return job.metrics.sums(of_rows.y, seen.reshape(len(of_rows), -1), of_rows.weight)
 
 
-class _Runner:
-    """Runs mini-batches of one network forward and backward, in buffers of its own.
-
-    params, slots : ndarray (n,), (n_slots * n,)
-    """
-
-    def __init__(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray):
-        network = job.network
-        self._network, self._metrics = network, job.metrics
-        self._dtype = np.dtype(network.dtype)
-        program = program_of(network)
-        optimization = optimization_of(network, job.optimizer, job.regularizer.strength)
-        self._settings = program.network, program.loss_of, optimization, params, slots
-        self._grad = np.zeros(network.n_params, self._dtype)
-        self._buffers: tuple = ()
-        self._capacity = 0
-        self._shards: dict[int, _Columns] = {}
-        self._no_numbers = np.empty(0, self._dtype)
-        self._no_order = np.empty(0, np.int64)
-        self._no_noise = np.empty((0, 5), np.uint64)
-
-    def _columns(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> _Columns:
-        found = self._shards.get(id(X))
-        if found is None or not found.are(X, y, weight):
-            if len(self._shards) == _MOST_SHARDS:
-                self._shards.clear()
-            found = self._shards[id(X)] = _Columns(X, y, weight, self._network)
-        return found
-
-    def _reserve(self, n_rows: int) -> None:
-        if n_rows <= self._capacity:
-            return
-        widths, dtype = self._network.widths, self._dtype
-        sizes = [sum(widths[1:]), sum(widths[1:]), 2 * max(widths), widths[0]]
-        of_labels = np.zeros(n_rows, np.int64)
-        of_targets, of_weight = np.zeros(n_rows * widths[-1], dtype), np.zeros(n_rows, dtype)
-        self._buffers = (
-            *(np.zeros(n_rows * size, dtype) for size in sizes),
-            of_labels,
-            of_targets,
-            of_weight,
-            n_rows,
-        )
-        self._capacity = n_rows
-
-    def run(
-        self,
-        X: np.ndarray,
-        y: np.ndarray,
-        weight: np.ndarray | None,
-        order: np.ndarray | None,
-        bounds: np.ndarray,
-        rates: np.ndarray,
-        noise: np.ndarray | None,
-        sums: np.ndarray,
-        total: np.ndarray | None = None,
-    ) -> tuple[int, Any]:
-        """Return how many batches were taken, and the sums of metrics over their rows.
-
-        The other arguments are those of `kernels.train_steps`.
-        """
-        columns = self._columns(X, y, weight)
-        self._reserve(int(np.diff(bounds).max()))
-        n_rows, k = int(bounds[-1] - bounds[0]), self._network.n_outputs
-        has_metrics = self._metrics is not None
-        seen = np.empty(n_rows * k, self._dtype) if has_metrics else self._no_numbers
-        n_taken = cache.train_steps(
-            *self._settings,
-            self._grad,
-            self._no_numbers if total is None else total,
-            columns.arrays,
-            self._no_order if order is None else order,
-            bounds,
-            rates,
-            self._no_noise if noise is None else noise,
-            self._buffers,
-            seen,
-            sums,
-        )
-        if not has_metrics:
-            return n_taken, 0.0
-        taken = slice(int(bounds[0]), int(bounds[n_taken]))
-        rows = taken if order is None else order[taken]
-        outputs = seen.reshape(n_rows, k)[: taken.stop - taken.start]
-        return n_taken, self._metrics.sums(y[rows], outputs, None if weight is None else weight[rows])
+# --- steps -------------------------------------------------------------------------------------------
 
 
 class CompiledSteps(Steps):
@@ -190,7 +56,9 @@ class CompiledSteps(Steps):
 
     def __init__(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray):
         self._job = job
-        self._runner = _Runner(job, _flat_view(params), _flat_view(slots))
+        self._arrays = params, slots
+        self._places = address_of(params), address_of(slots)
+        self._crew = Crew(job)
 
     def take(
         self,
@@ -226,43 +94,63 @@ class CompiledSteps(Steps):
         totals: Totals,
     ) -> int:
         """Take steps between some edges, in one call; return how many batches were taken."""
-        job, step = self._job, totals.step
-        if not isinstance(shard.X, np.ndarray):
-            # CSR rows: only the mini-batch becomes dense.
-            first, last = edges[[0, -1]]
-            order = (
-                slice(order.start + first, order.start + last)
-                if isinstance(order, slice)
-                else order[first:last]
-            )
-            dense = shard.X[order].toarray()
-            shard = Shard(dense, shard.y[order], None if shard.weight is None else shard.weight[order])
-            order = slice(-first, 0)
-        shift, rows = _rows_in(order)
-        n_batches = len(edges) - 1
-        rates = np.array([job.rate(learning_rate, step + 1 + i) for i in range(n_batches)])
+        job, step, n_batches = self._job, totals.step, len(edges) - 1
         noise = None
         if job.network.is_noisy:
             draws = (job.noise(step + i, number, int(edges[i])) for i in range(n_batches))
             noise = np.array([_state_of(rng) for rng in draws if rng is not None], np.uint64)
-        sums = np.zeros(4)
-        n_taken, of_metrics = self._runner.run(
+        rows = None if isinstance(order, slice) else order
+        if isinstance(order, slice):
+            edges = edges + order.start
+        if not isinstance(shard.X, np.ndarray):
+            # CSR rows: only the mini-batch becomes dense.
+            shard = _dense(shard, slice(*edges) if rows is None else rows[slice(*edges)])
+            edges, rows = edges - edges[0], None
+        rates = np.array([job.rate(learning_rate, step + 1 + i) for i in range(n_batches)])
+        n_seen = 0 if job.metrics is None else int(edges[-1] - edges[0]) * job.network.n_outputs
+        seen = np.empty(n_seen, job.network.dtype) if n_seen else None
+        request = Request(
+            STEPS,
             shard.X,
             shard.y,
             shard.weight,
             rows,
-            edges + shift,
-            rates_of(job.optimizer, rates, step + 1, job.network.dtype),
-            noise,
-            sums,
+            edges,
+            *self._places,
+            rates=rates_of(job.optimizer, rates, step + 1, job.network.dtype),
+            noise=noise,
+            seen=seen,
         )
-        loss_total, n_samples, weight_sum, n_steps = sums.tolist()
-        totals.loss_total += loss_total
-        totals.n_samples += int(n_samples)
-        totals.weight_sum += weight_sum
-        totals.step += int(n_steps)
-        totals.metric_sums = totals.metric_sums + of_metrics
-        return n_taken
+        found = self._crew.run([request])[0]
+        totals.step += found.n_steps
+        totals.loss_total += found.loss
+        totals.n_samples += found.n_rows
+        totals.weight_sum += found.weight
+        if seen is not None:
+            taken = slice(int(edges[0]), int(edges[found.n_taken]))
+            of_taken = seen[: (taken.stop - taken.start) * job.network.n_outputs]
+            of_metrics = _sums_of_metrics(job, shard, taken if rows is None else rows[taken], of_taken)
+            totals.metric_sums = totals.metric_sums + of_metrics
+        return found.n_taken
+
+
+def _dense(shard: Shard, rows: Any) -> Shard:
+    """Return these rows of a shard of CSR rows as a dense one."""
+    weight = None if shard.weight is None else shard.weight[rows]
+    return Shard(shard.X[rows].toarray(), shard.y[rows], weight)
+
+
+# --- gradients ---------------------------------------------------------------------------------------
+
+
+class Rows(NamedTuple):
+    """Dense rows: order[begin:end] of a shard, or begin to end if the order is a slice; see `noise_of`."""
+
+    shard: Shard
+    order: np.ndarray | slice
+    begin: int
+    end: int
+    noise: np.ndarray | None
 
 
 class CompiledGradientSum(GradientSum):
@@ -278,14 +166,15 @@ class CompiledGradientSum(GradientSum):
     ):
         network = job.network
         self.network = network
+        self._job, self._of = job, params
+        self._is_empty = vector is None
         self.vector = np.zeros(network.n_params, network.dtype) if vector is None else vector
+        self._params_at, self._total_at = params.ctypes.data, address_of(self.vector)
         self.loss_sum, self.metric_sums = loss_sum, metric_sums
-        self._runner = _Runner(job, flat(params, network.dtype), np.empty(0, network.dtype))
-        self._rates = np.empty((0, 3), network.dtype)
+        self._crew: Crew | None = None
 
     def begin(self) -> None:
-        self.loss_sum, self.metric_sums = 0.0, 0.0
-        self.vector.fill(0)
+        self.loss_sum, self.metric_sums, self._is_empty = 0.0, 0.0, True
 
     def add(
         self,
@@ -295,36 +184,77 @@ class CompiledGradientSum(GradientSum):
         rows: np.ndarray | slice,
         rng: np.random.Generator | None = None,
     ) -> float:
-        at_once = rows_at_once(self.network, X)
-        noise = None if rng is None else np.array([_state_of(rng)], np.uint64)
+        self._crew = self._crew or Crew(self._job)
+        shard, noise = Shard(X, y, weight), noise_of(rng)
+        begin, end = (rows.start, rows.stop) if isinstance(rows, slice) else (0, len(rows))
         if isinstance(X, np.ndarray):
-            return self._add(X, y, weight, rows, at_once, noise)
-        divisor = 0.0
-        if isinstance(rows, slice):
-            rows = np.arange(rows.start, rows.stop)
-        for begin in range(0, len(rows), at_once):
-            part = rows[begin : begin + at_once]
-            columns = X[part].toarray(), y[part], None if weight is None else weight[part]
-            divisor += self._add(*columns, slice(0, len(part)), at_once, noise)
+            return add_together(self._crew, [self], [Rows(shard, rows, begin, end, noise)])[0]
+        divisor, at_once = 0.0, rows_at_once(self.network, X)
+        for first in range(begin, end, at_once):
+            # CSR rows: only some at a time become dense.
+            part = slice(first, min(first + at_once, end))
+            dense = _dense(shard, part if isinstance(rows, slice) else rows[part])
+            of_part = Rows(dense, slice(0, len(dense)), 0, len(dense), noise)
+            divisor += add_together(self._crew, [self], [of_part])[0]
         return divisor
 
-    def _add(
-        self,
-        X: np.ndarray,
-        y: np.ndarray,
-        weight: np.ndarray | None,
-        rows: np.ndarray | slice,
-        at_once: int,
-        noise: np.ndarray | None,
-    ) -> float:
-        n_rows = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
-        first, order = _rows_in(rows)
-        bounds = np.array([*range(0, n_rows, at_once), n_rows], np.int64) + first
-        sums = np.zeros(4)
-        _, of_metrics = self._runner.run(X, y, weight, order, bounds, self._rates, noise, sums, self.vector)
-        self.loss_sum += float(sums[0])
-        self.metric_sums = self.metric_sums + of_metrics
-        return float(sums[2])
+    def request(self, rows: Rows) -> Request:
+        """Return the request that adds rows."""
+        shard, order, begin, end, noise = rows
+        n_rows, network = end - begin, self.network
+        edges = [begin, end] if n_rows <= ROWS_AT_ONCE else [*range(begin, end, ROWS_AT_ONCE), end]
+        return Request(
+            SUM,
+            shard.X,
+            shard.y,
+            shard.weight,
+            None if isinstance(order, slice) else order,
+            np.array(edges, np.int64),
+            params_at=self._params_at,
+            total_at=self._total_at,
+            noise=noise,
+            is_first=self._is_empty,
+            seen=None if self._job.metrics is None else np.empty(n_rows * network.n_outputs, network.dtype),
+        )
+
+    def take_in(self, rows: Rows, request: Request, answer: Answer) -> None:
+        """Add what an answer brought beside the gradient."""
+        self._is_empty = False
+        self.loss_sum += answer.loss
+        if request.seen is not None:
+            shard, order, begin, end, _ = rows
+            where = slice(begin, end) if isinstance(order, slice) else order[begin:end]
+            found = _sums_of_metrics(self._job, shard, where, request.seen)
+            self.metric_sums = self.metric_sums + found
+
+
+def add_together(crew: Crew, sums: Sequence[CompiledGradientSum], rows: Sequence[Rows]) -> list[float]:
+    """Add rows to each of some sums, at the same time; return the divisors of their losses."""
+    requests = [total.request(of_total) for total, of_total in zip(sums, rows, strict=True)]
+    answers = crew.run(requests)
+    for total, of_total, request, answer in zip(sums, rows, requests, answers, strict=True):
+        total.take_in(of_total, request, answer)
+    return [answer.weight for answer in answers]
+
+
+class CompiledTogether(Together):
+    """Threads that hold no lock, and stay in compiled code from one round to the next."""
+
+    def __init__(self, job: TrainingJob, n_threads: int):
+        self._crew = Crew(job, n_threads)
+
+    def add(self, work: Sequence[Work]) -> list[float]:
+        if all(isinstance(one.shard.X, np.ndarray) for one in work):
+            rows = [Rows(one.shard, one.order, one.begin, one.end, noise_of(one.rng)) for one in work]
+            return add_together(self._crew, [cast(CompiledGradientSum, one.total) for one in work], rows)
+        shards = [one.shard for one in work]
+        return [
+            one.total.add(shard.X, shard.y, shard.weight, one.rows, one.rng)
+            for one, shard in zip(work, shards, strict=True)
+        ]
+
+    def close(self) -> None:
+        self._crew.close()
 
 
 class CompiledUpdater(Updater):
@@ -333,36 +263,41 @@ class CompiledUpdater(Updater):
     def __init__(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray):
         self.optimizer = job.optimizer
         self._optimization = optimization_of(job.network, job.optimizer, job.regularizer.strength)
-        self._arrays = _flat_view(params), _flat_view(slots)
+        address_of(params), address_of(slots)
+        self._flat = params, slots.reshape(-1)
 
     def apply(self, total: np.ndarray, divisor: float, step: int, learning_rate: float) -> float:
         rates = rates_of(self.optimizer, np.array([learning_rate]), step, total.dtype.char)[0]
-        return float(cache.apply_gradient(self._optimization, *self._arrays, total, float(divisor), rates))
+        return float(cache.apply_gradient(self._optimization, *self._flat, total, float(divisor), rates))
+
+
+# --- predictions -------------------------------------------------------------------------------------
 
 
 def predict(network: Network, params: np.ndarray, X: Any) -> np.ndarray:
     """Return the outputs (n, n_outputs) for X (n, n_inputs), dense or CSR."""
-    dtype, widths = np.dtype(network.dtype), network.widths
-    n_rows, capacity = X.shape[0], min(_ROWS_OF_PREDICTION, max(X.shape[0], 1))
-    out = np.empty((n_rows, network.n_outputs), dtype)
-    hidden = [np.empty(capacity * sum(widths[1:]), dtype) for _ in range(2)]
-    buffers = *hidden, capacity
-    settings = program_of(network).network, flat(params, dtype)
+    n_rows = X.shape[0]
+    out = np.empty((n_rows, network.n_outputs), network.dtype)
+    crew, params = Crew(_job_of(network)), np.ascontiguousarray(params)
     at_once = n_rows if isinstance(X, np.ndarray) else rows_at_once(network, X)
     for begin in range(0, n_rows, max(at_once, 1)):
         part = X[begin : begin + at_once]
         dense = part if isinstance(part, np.ndarray) else part.toarray()
-        of_part = out[begin : begin + at_once].reshape(-1)
-        cache.predict_rows(*settings, flat(dense, dtype), buffers, np.empty(0, np.uint64), of_part)
+        edges = np.array([*range(0, len(dense), _ROWS_OF_PREDICTION), len(dense)], np.int64)
+        of_part = out[begin : begin + at_once]
+        crew.run([Request(PREDICTIONS, dense, None, None, None, edges, params.ctypes.data, seen=of_part)])
     return out
+
+
+def _job_of(network: Network) -> TrainingJob:
+    """Return a job of a network that is not trained."""
+    return TrainingJob(network, SGD(), BatchL2(), 1, 0)
 
 
 def prepare(dtype: str) -> None:
     """Compile all functions for a dtype, or read them from the cache."""
     network = Network(1, (Dense(1),), MeanSquaredError(), dtype)
-    job = TrainingJob(network, SGD(), BatchL2(), 1, 0)
-    params, X, y = np.zeros(2, dtype), np.zeros((1, 1), dtype), np.zeros((1, 1), dtype)
-    slots = np.zeros((0, 2), dtype)
-    CompiledSteps(job, params, slots).take(Shard(X, y), slice(0, 1), [0, 1], 0, 0.0, Totals(0, 0, 0, 0, 0))
-    CompiledUpdater(job, params, slots).apply(np.zeros(2, dtype), 1.0, 1, 0.0)
-    predict(network, params, X)
+    params = np.zeros(2, dtype)
+    predict(network, params, np.zeros((1, 1), dtype))
+    updater = CompiledUpdater(_job_of(network), params, np.zeros((0, 2), dtype))
+    updater.apply(np.zeros(2, dtype), 1.0, 1, 0.0)
