@@ -27,6 +27,8 @@ _LOG2E = 1.4426950408889634
 _LN2_HIGH_64, _LN2_LOW_64 = 0.693147180369123816490, 1.90821492927058770002e-10
 _LN2_HIGH_32, _LN2_LOW_32 = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _ROUND_64, _ROUND_32 = 6755399441055744.0, np.float32(12582912.0)
+# Above these, e**x is no number.
+_MOST_64, _MOST_32 = math.log(np.finfo(np.float64).max), np.float32(88.72283)
 # Taylor's coefficients of exp(r) - 1 - r: r is at most log(2) / 2.
 _C64 = tuple(1 / math.factorial(k) for k in range(14, 1, -1))
 _C32 = tuple(np.float32(1 / math.factorial(k)) for k in range(8, 1, -1))
@@ -44,7 +46,7 @@ def _power_of_2_32(n):
 
 @compiled
 def _reduced_64(x):
-    """Return (r, exp(r) - 1 - r, n) with x = r + n log(2), for x from -708 to 709."""
+    """Return (r, exp(r) - 1 - r, n) with x = r + n log(2), for x from -708 to _MOST_64."""
     n = (x * _LOG2E + _ROUND_64) - _ROUND_64
     r = (x - n * _LN2_HIGH_64) - n * _LN2_LOW_64
     q = _C64[0]
@@ -65,7 +67,7 @@ def _reduced_64(x):
 
 @compiled
 def _reduced_32(x):
-    """Do as `_reduced_64`, for x from -87 to 88."""
+    """Do as `_reduced_64`, for x from -87 to _MOST_32."""
     n = (x * np.float32(_LOG2E) + _ROUND_32) - _ROUND_32
     r = (x - n * _LN2_HIGH_32) - n * _LN2_LOW_32
     q = _C32[0]
@@ -80,25 +82,25 @@ def _reduced_32(x):
 
 @compiled
 def _exp_64(x):
-    clipped = min(max(x, -708.0), 709.0)
+    clipped = min(max(x, -708.0), _MOST_64)
     r, rest, n = _reduced_64(clipped)
     # Two factors: 2**1024 is not a number.
     half = (n * 0.5 + _ROUND_64) - _ROUND_64
     found = (1.0 + (r + rest)) * _power_of_2_64(half) * _power_of_2_64(n - half)
     found = 0.0 if x < -708.0 else found
-    found = math.inf if x > 709.78 else found
+    found = math.inf if x > _MOST_64 else found
     return found if x == x else x
 
 
 @compiled
 def _exp_32(x):
     one = np.float32(1.0)
-    clipped = min(max(x, np.float32(-87.0)), np.float32(88.7))
+    clipped = min(max(x, np.float32(-87.0)), _MOST_32)
     r, rest, n = _reduced_32(clipped)
     half = (n * np.float32(0.5) + _ROUND_32) - _ROUND_32
     found = (one + (r + rest)) * _power_of_2_32(half) * _power_of_2_32(n - half)
     found = np.float32(0.0) if x < np.float32(-87.0) else found
-    found = np.float32(math.inf) if x > np.float32(88.72) else found
+    found = np.float32(math.inf) if x > _MOST_32 else found
     return found if x == x else x
 
 

@@ -189,12 +189,12 @@ class Crew:
         if known is None or known[0] is not order:
             if len(self._orders) == _MOST_KNOWN:
                 self._orders.clear()
-            known = self._orders[id(order)] = order, np.ascontiguousarray(order, np.int64)
+            known = self._orders[id(order)] = order, flat(order, np.int64)
         return known[1]
 
     def _reserve(self, n_rows: int) -> None:
         """Make working space for batches of so many rows, and start the threads."""
-        if n_rows <= self._capacity:
+        if n_rows <= self._capacity and self._lanes:
             return
         self.close()
         self._capacity = n_rows

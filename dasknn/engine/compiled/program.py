@@ -16,7 +16,8 @@ from dasknn import activations, regularizers
 from dasknn.activations import SELU_ALPHA, SELU_SCALE
 from dasknn.activations import Activation as Function
 from dasknn.engine.network import Network
-from dasknn.layers import Dense, Dropout, Elementwise, Layer
+from dasknn.layers import ELU as EluLayer
+from dasknn.layers import Activation, Dense, Dropout, Layer, LeakyReLU, ReLU, Softmax
 from dasknn.losses import Form
 from dasknn.optimizers import SGD, Adam, AdamW, Optimizer
 from dasknn.regularizers import L1, L1L2
@@ -97,6 +98,7 @@ _FUNCTIONS: dict[str, tuple[int, tuple[float, ...]]] = {
     "sparse_plus": (SPARSE_PLUS, ()),
     "sparse_sigmoid": (SPARSE_SIGMOID, ()),
 }
+_ELEMENTWISE = (Activation, EluLayer, LeakyReLU, ReLU, Softmax)
 _LOSSES = {Form.LABELS: LABELS_OF_CLASSES, Form.CLASSES: CLASSES, Form.BINARY: BINARY, Form.SQUARED: SQUARED}
 
 
@@ -104,8 +106,10 @@ def reason_against(network: Network, optimizer: Optimizer) -> str:
     """Return what of a training cannot be compiled, such as "BatchNormalization"; "" if all of it can."""
     if reason := reason_against_layers(network):
         return reason
-    if form_of(network) is None:
-        return f"{type(network.loss).__name__} after {network.layers[-1].activation_name}"
+    form, last = form_of(network), network.layers[-1].activation_name
+    # Softmax has a derivative only together with that of a loss.
+    if form is None or (last == "softmax" and not form.to_logits):
+        return f"{type(network.loss).__name__} after {last}"
     if type(optimizer) not in (SGD, Adam, AdamW):
         return type(optimizer).__name__
     for name in ("clipnorm", "clipvalue", "global_clipnorm", "use_ema", "gradient_accumulation_steps"):
@@ -119,9 +123,9 @@ def reason_against(network: Network, optimizer: Optimizer) -> str:
     return ""
 
 
-@lru_cache(maxsize=64)
 def reason_against_layers(network: Network) -> str:
     """Return which layer or function cannot be compiled; "" if the network can predict."""
+    # Not cached: networks are equal if the names of their functions are.
     last = len(network.layers) - 1
     reasons = (_reason_against_layer(layer, number == last) for number, layer in enumerate(network.layers))
     return next(filter(None, reasons), "")
@@ -129,7 +133,8 @@ def reason_against_layers(network: Network) -> str:
 
 def _reason_against_layer(layer: Layer, is_last: bool) -> str:
     if type(layer) is not Dropout:
-        if type(layer) is not Dense and not isinstance(layer, Elementwise):
+        # A subclass may compute something else.
+        if type(layer) not in (Dense, *_ELEMENTWISE):
             return type(layer).__name__
         function = _function(layer)
         if (

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from dasknn.engine.compiled import cache
-from dasknn.engine.compiled.crew import Answer, Crew, Request, address_of
+from dasknn.engine.compiled.crew import Answer, Crew, Request, address_of, flat
 from dasknn.engine.compiled.program import PREDICTIONS, STEPS, SUM, optimization_of, rates_of
 from dasknn.engine.engines import Together, Work
 from dasknn.engine.network import ROWS_AT_ONCE, Network
@@ -278,7 +278,7 @@ def predict(network: Network, params: np.ndarray, X: Any) -> np.ndarray:
     """Return the outputs (n, n_outputs) for X (n, n_inputs), dense or CSR."""
     n_rows = X.shape[0]
     out = np.empty((n_rows, network.n_outputs), network.dtype)
-    crew, params = Crew(_job_of(network)), np.ascontiguousarray(params)
+    crew, params = Crew(_job_of(network)), flat(params, network.dtype)
     at_once = n_rows if isinstance(X, np.ndarray) else rows_at_once(network, X)
     for begin in range(0, n_rows, max(at_once, 1)):
         part = X[begin : begin + at_once]
