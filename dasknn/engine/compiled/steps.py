@@ -45,7 +45,7 @@ def noise_of(rng: np.random.Generator | None) -> np.ndarray | None:
 def _sums_of_metrics(job: TrainingJob, shard: Shard, rows: Any, seen: np.ndarray) -> Any:
     """Return the sums of metrics over these rows of a shard, given the outputs for them, flat."""
     of_rows = shard.rows(rows)
-    return job.metrics.sums(of_rows.y, seen.reshape(len(of_rows), -1), of_rows.weight)
+    return job.metrics.sums(of_rows.y, seen.reshape(len(of_rows), job.network.n_outputs), of_rows.weight)
 
 
 # --- steps -------------------------------------------------------------------------------------------
@@ -166,10 +166,11 @@ class CompiledGradientSum(GradientSum):
     ):
         network = job.network
         self.network = network
-        self._job, self._of = job, params
+        # The same array, which may change; unless its numbers are not as compiled code reads them.
+        self._job, self._of = job, flat(params, network.dtype)
         self._is_empty = vector is None
         self.vector = np.zeros(network.n_params, network.dtype) if vector is None else vector
-        self._params_at, self._total_at = params.ctypes.data, address_of(self.vector)
+        self._params_at, self._total_at = self._of.ctypes.data, address_of(self.vector)
         self.loss_sum, self.metric_sums = loss_sum, metric_sums
         self._crew: Crew | None = None
 
