@@ -1,5 +1,6 @@
 """Compiled steps against those of numpy: gradients, steps, updates and predictions, of whatever comes in."""
 
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -30,7 +31,7 @@ from scipy import sparse
 
 from dasknn import metrics
 from dasknn.engine import engines, network
-from dasknn.engine.compiled import cache
+from dasknn.engine.compiled import cache, crew
 from dasknn.engine.compiled import steps as compiled_steps
 from dasknn.engine.state import Shard, WarmUp
 from dasknn.estimators.losses import CategoricalLogLoss
@@ -55,11 +56,19 @@ OPTIMIZERS = [
 NOISY = (Dropout(0.2), Dense(7, "relu"), Dropout(0.5), Dense(3, "softmax"))
 QUIET = (Dense(7, "relu"), Dense(3, "softmax"))
 LABELS = CategoricalLogLoss()
+METRICS = MetricSet(
+    (
+        ("accuracy", metrics.SparseCategoricalAccuracy(), False),
+        ("weighted", metrics.SparseCategoricalAccuracy(), True),
+        ("entropy", metrics.SparseCategoricalCrossentropy(), True),
+    ),
+    3,
+)
 
 
 def signatures():
     """How many signatures have been compiled."""
-    functions = (cache.train_steps, cache.apply_gradient, cache.predict_rows)
+    functions = (cache.serve, cache.apply_gradient)
     return [len(function._compiled.signatures) if function._compiled else 0 for function in functions]
 
 
@@ -259,14 +268,15 @@ def test_arrays_in_any_layout_give_the_same_bits(change, loss):
     expected, found = (engine.predict(job.network, params, X) for X in (shard.X, changed.X))
     assert_array_equal(found, expected)
     assert_array_equal(engine.predict(job.network, change(params), shard.X), expected)
+    total = engine.gradient_sum(on(job, "numba"), change(params))
+    total.add(shard.X, shard.y, shard.weight, slice(0, N_ROWS))
+    assert_array_equal(total.vector, gradient(job, "numba", shard)[0].vector)
     assert max(signatures()) <= len(DTYPES)
 
 
 def test_what_is_read_only_is_not_written_to_and_not_copied():
     X = read_only(np.arange(12.0).reshape(3, 4))
-    found = compiled_steps.flat(X, "float64")
-    assert np.shares_memory(found, X)
-    assert not X.flags.writeable
+    assert np.shares_memory(crew.flat(X, "float64"), X)
     job = job_of(NOISY, LABELS, Adam())
     shard = shard_of(LABELS, 3, "float64", weighted=True)
     copy = Shard(*(array.copy() for array in (shard.X, shard.y, shard.weight)))
@@ -349,16 +359,54 @@ def test_arrays_that_take_the_place_of_others_in_memory_are_not_confused():
         assert_array_equal(total.vector, gradient(job, "numba", shard)[0].vector)
 
 
-# --- batches -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_parameters_of_another_dtype_are_converted(dtype):
+    job, shard = job_of(QUIET, LABELS, Adam(), dtype), shard_of(LABELS, 3, dtype)
+    other = params_of(job).astype("float32").astype(DTYPES[dtype == "float64"])
+    expected = engines.get("numba").predict(job.network, other.astype(dtype), shard.X)
+    assert_array_equal(engines.get("numba").predict(job.network, other, shard.X), expected)
 
-METRICS = MetricSet(
-    (
-        ("accuracy", metrics.SparseCategoricalAccuracy(), False),
-        ("weighted", metrics.SparseCategoricalAccuracy(), True),
-        ("entropy", metrics.SparseCategoricalCrossentropy(), True),
-    ),
-    3,
-)
+
+# --- threads -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layers", [QUIET, NOISY], ids=["quiet", "dropout"])
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix])
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 5])
+def test_sums_of_several_threads_have_the_bits_of_each_alone(n_threads, make, layers):
+    job = on(job_of(layers, LABELS, Adam(), metrics=METRICS), "numba")
+    engine, params = engines.get("numba"), params_of(job)
+    shards = [shard_of(LABELS, 3, "float64", weighted=True, n=n, seed=n) for n in (40, 3, 53, 20)]
+    shards = [Shard(make(shard.X), shard.y, shard.weight) for shard in shards]
+    sums = [engine.gradient_sum(job, params) for _ in shards]
+    together = engine.together(job, n_threads)
+    try:
+        # Longer ones in later rounds need more room.
+        for length in (2, 3, 17, 40):
+            work = []
+            for number, (total, shard) in enumerate(zip(sums, shards, strict=True)):
+                total.begin()
+                end = min(length, len(shard))
+                order = (
+                    slice(0, len(shard)) if number % 2 else np.random.default_rng(0).permutation(len(shard))
+                )
+                work.append(engines.Work(total, shard, order, end // 2, end, job.noise(length, number, 3)))
+            divisors = together.add(work)
+            for number, one in enumerate(work):
+                alone = engine.gradient_sum(job, params)
+                shard = one.shard
+                noise = job.noise(length, number, 3)
+                expected = alone.add(shard.X, shard.y, shard.weight, one.rows, noise)
+                assert divisors[number] == expected
+                assert one.total.loss_sum == alone.loss_sum
+                assert_array_equal(one.total.vector, alone.vector)
+                assert_array_equal(one.total.metric_sums, alone.metric_sums)
+    finally:
+        together.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "dasknn-replica"]
+
+
+# --- batches -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
