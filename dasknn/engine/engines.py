@@ -8,14 +8,15 @@ by rounding.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from dasknn.engine.network import Network
-from dasknn.engine.state import Shard, TrainingJob
+from dasknn.engine.schedule import Rounds
+from dasknn.engine.state import Contribution, Shard, TrainingJob
 from dasknn.engine.steps import Steps
 from dasknn.engine.updater import Updater
 from dasknn.engine.versions import numba_version
@@ -66,29 +67,20 @@ class Preparation:
         return ""
 
 
-class Work(NamedTuple):
-    """Rows to add to a sum: order[begin:end] of a shard, or begin to end if the order is a slice."""
-
-    total: GradientSum
-    shard: Shard
-    order: np.ndarray | slice
-    begin: int
-    end: int
-    rng: np.random.Generator | None
-
-    @property
-    def rows(self) -> np.ndarray | slice:
-        """The numbers of the rows."""
-        part = slice(self.begin, self.end)
-        return part if isinstance(self.order, slice) else self.order[part]
-
-
-class Together(ABC):
-    """Threads that add rows to several sums at the same time."""
+class FastRounds(ABC):
+    """Contributions to rounds of averaged gradients, in threads that wait for each other outside Python."""
 
     @abstractmethod
-    def add(self, work: Sequence[Work]) -> list[float]:
-        """Add rows to sums, each to another one; return the divisors of their losses."""
+    def contributions(
+        self,
+        rounds: Rounds,
+        shards: Mapping[int, Shard],
+        order: Callable[[int, int], np.ndarray | slice],
+    ) -> Iterator[dict[int, Contribution] | None]:
+        """Yield the contributions to each round, by replica; None for one that has to be made in another way.
+
+        Those of a round are overwritten in the next. order(replica, shard) is the order of a shard's rows.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -109,8 +101,8 @@ class Engine(ABC):
         before: nothing, or vector, loss_sum and metric_sums to continue from; see `GradientSum`.
         """
 
-    def together(self, job: TrainingJob, n_threads: int) -> Together | None:
-        """Return what adds rows to several sums in threads of its own; None: any threads will do."""
+    def rounds(self, job: TrainingJob, params: np.ndarray, n_threads: int) -> FastRounds | None:
+        """Return what makes contributions at params (n,), which change between rounds; None: nothing does."""
         return None
 
     @abstractmethod

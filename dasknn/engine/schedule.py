@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from dasknn.engine.state import TrainingJob
 
 
@@ -23,30 +25,33 @@ class Piece:
 Round = list[list[Piece]]
 
 
-class ShardCursor:
-    """A replica's position in its shards during an epoch.
+class Route:
+    """The shards of a replica, in the order in which it visits them in an epoch.
 
-    shards maps the replica's shards to their numbers of rows.
+    Attributes
+    ----------
+    replica : int
+    shards : list of int
+        Their numbers.
+    ends : int64 (n_shards,)
+        Rows that the replica has done at the end of each.
     """
 
-    def __init__(self, job: TrainingJob, replica: int, shards: dict[int, int], epoch: int):
-        self._replica = replica
-        self._shards = ((shard, shards[shard]) for shard in job.shard_order(epoch, replica, list(shards)))
-        self._current = (-1, 0)
-        self._begin = self._done = 0
+    def __init__(self, job: TrainingJob, replica: int, rows: dict[int, int], epoch: int):
+        self.replica = replica
+        self.shards = job.shard_order(epoch, replica, list(rows))
+        self.ends = np.cumsum([rows[shard] for shard in self.shards], dtype=np.int64)
 
-    def advance_to(self, goal: int) -> list[Piece]:
-        """Return the pieces from the current position to `goal` rows after the start of the epoch."""
+    def pieces(self, begin: int, end: int) -> list[Piece]:
+        """Return the pieces between two numbers of rows that are done."""
         pieces = []
-        while self._done < goal:
-            shard, n_rows = self._current
-            if self._begin == n_rows:
-                self._current, self._begin = next(self._shards), 0
-                continue
-            end = min(n_rows, self._begin + goal - self._done)
-            pieces.append(Piece(shard, self._replica, self._begin, end))
-            self._done += end - self._begin
-            self._begin = end
+        at = int(np.searchsorted(self.ends, begin, "right"))
+        while begin < end:
+            first = int(self.ends[at - 1]) if at else 0
+            stop = min(end, int(self.ends[at]))
+            if begin < stop:
+                pieces.append(Piece(self.shards[at], self.replica, begin - first, stop - first))
+            begin, at = stop, at + 1
         return pieces
 
 
@@ -64,3 +69,44 @@ class Schedule(NamedTuple):
 
     n_rounds: int
     goals: Callable[[int], list[int]]
+
+
+class Rounds:
+    """Some rounds of an epoch: which pieces replicas go through in each, for those that have a route.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    routes : dict
+        The Route of each replica that is asked for.
+    begin, end : int
+        Number of the first round, and of the last one + 1.
+
+    Attributes
+    ----------
+    routes : dict
+    goals : int64 (end - begin + 1, n_replicas)
+        Rows that each replica has done before the first round, and after each.
+    """
+
+    def __init__(self, schedule: Schedule, routes: dict[int, Route], begin: int, end: int):
+        self.routes = routes
+        goals = [schedule.goals(k) for k in range(max(begin - 1, 0), end)]
+        self.goals = np.array(goals if begin else [[0] * len(goals[0]), *goals], np.int64)
+        self._takes_part = self.goals[1:] > self.goals[:-1]
+        self._all = list(range(self.goals.shape[1])) if self._takes_part.all() else None
+
+    def __len__(self) -> int:
+        return len(self.goals) - 1
+
+    def present(self, k: int) -> list[int]:
+        """Return the replicas that take part in round k, counted from the first of these."""
+        return np.flatnonzero(self._takes_part[k]).tolist() if self._all is None else self._all
+
+    def pieces(self, k: int) -> dict[int, list[Piece]]:
+        """Return the pieces of each replica that has a route and takes part in round k."""
+        return {
+            replica: route.pieces(*self.goals[k : k + 2, replica].tolist())
+            for replica, route in self.routes.items()
+            if self._takes_part[k, replica]
+        }

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dasknn.engine import engines
-from dasknn.engine.engines import Together, Work
-from dasknn.engine.schedule import Piece, Schedule
+from dasknn.engine.engines import FastRounds
+from dasknn.engine.schedule import Piece, Rounds, Schedule
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, in_proportion
 from dasknn.engine.workspace import GradientSum
 from dasknn.strategies import compression
@@ -31,7 +31,7 @@ class GradientLearner(Learner):
         self._engine = engines.get(job.engine)
         self._updater = self._engine.updater(job, self._params, self._slots)
         self._sums: dict[int, GradientSum] = {}
-        self._together: Together | None = None
+        self._fast: FastRounds | None = None
 
     def round(self, pieces: dict[int, list[Piece]], shards: Mapping[int, Shard], exchange: Exchange) -> None:
         # Layers that need sums over the mini-batches of all replicas exchange those, too.
@@ -76,42 +76,25 @@ class GradientLearner(Learner):
             self._sums[replica] = self._engine.gradient_sum(self.job, self._params)
         return self._sums[replica]
 
-    def contributions(
-        self, pieces: dict[int, list[Piece]], shards: Mapping[int, Shard], exchange: Exchange
-    ) -> list[Contribution]:
-        self._together = self._together or self._engine.together(self.job, exchange.n_threads)
-        if self._together is None:
-            return super().contributions(pieces, shards, exchange)
-        sums = {replica: self._sum_of(replica) for replica in pieces}
-        for found in sums.values():
-            found.begin()
-        divisors = dict.fromkeys(pieces, 0.0)
-        # The first pieces of all replicas, then the second ones: a round seldom goes from shard to shard.
-        for number in range(max(map(len, pieces.values()), default=0)):
-            of_number = [(replica, own[number]) for replica, own in pieces.items() if number < len(own)]
-            added = self._together.add(
-                [self._work(sums[replica], piece, shards[piece.shard]) for replica, piece in of_number]
-            )
-            for (replica, _), divisor in zip(of_number, added, strict=True):
-                divisors[replica] += divisor
-        return [
-            Contribution.of(
-                found.vector,
-                found.loss_sum,
-                divisors[replica],
-                sum(piece.end - piece.begin for piece in pieces[replica]),
-                metric_sums=found.metric_sums,
-            )
-            for replica, found in sums.items()
-        ]
+    def run(self, rounds: Rounds, shards: Mapping[int, Shard], exchange: Exchange) -> None:
+        self._fast = self._engine.rounds(self.job, self._params, exchange.n_threads)
+        if self._fast is None or self._compressor is not None:
+            super().run(rounds, shards, exchange)
+            return
 
-    def _work(self, total: GradientSum, piece: Piece, shard: Shard) -> Work:
-        noise = self.job.noise(self._totals.step, piece.shard, piece.begin)
-        return Work(total, shard, self._order(piece, shard), piece.begin, piece.end, noise)
+        def order(replica: int, shard: int) -> Any:
+            return self._order(Piece(shard, replica, 0, 0), shards[shard])
+
+        for k, found in enumerate(self._fast.contributions(rounds, shards, order)):
+            exchange.present = rounds.present(k)
+            if found is None:
+                self.round(rounds.pieces(k), shards, exchange)
+            else:
+                self.apply(exchange.total(found, self._params))
 
     def close(self) -> None:
-        if self._together is not None:
-            self._together.close()
+        if self._fast is not None:
+            self._fast.close()
 
     def contribute(self, replica: int, pieces: list[Piece], shards: Mapping[int, Shard]) -> Contribution:
         found = self._sum_of(replica)

@@ -8,13 +8,13 @@ order of operations, and all transports give the same bits.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 
-from dasknn.engine.schedule import Piece
+from dasknn.engine.schedule import Piece, Rounds
 from dasknn.engine.state import Contribution, Shard, Totals, TrainingJob, TrainState
 
 Item = TypeVar("Item")
@@ -26,6 +26,8 @@ class Exchange(ABC):
 
     #: Threads that may work at the same time.
     n_threads: int = 1
+    #: Replicas that take part in the round.
+    present: Sequence[int] = ()
 
     @abstractmethod
     def each(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
@@ -69,6 +71,12 @@ class Learner(ABC):
     def apply(self, total: Contribution) -> None:
         """Learn from the merged contributions of a round."""
 
+    def run(self, rounds: Rounds, shards: Mapping[int, Shard], exchange: Exchange) -> None:
+        """Carry out some rounds with the replicas of this worker, which have routes."""
+        for k in range(len(rounds)):
+            exchange.present = rounds.present(k)
+            self.round(rounds.pieces(k), shards, exchange)
+
     def round(self, pieces: dict[int, list[Piece]], shards: Mapping[int, Shard], exchange: Exchange) -> None:
         """Carry out one round.
 
@@ -80,14 +88,8 @@ class Learner(ABC):
             Shards by number.
         exchange : Exchange
         """
-        found = self.contributions(pieces, shards, exchange)
+        found = exchange.each(lambda replica: self.contribute(replica, pieces[replica], shards), pieces)
         self.apply(self.total(dict(zip(pieces, found, strict=True)), exchange))
-
-    def contributions(
-        self, pieces: dict[int, list[Piece]], shards: Mapping[int, Shard], exchange: Exchange
-    ) -> list[Contribution]:
-        """Return the contribution of each replica, in the order of pieces."""
-        return exchange.each(lambda replica: self.contribute(replica, pieces[replica], shards), pieces)
 
     def close(self) -> None:
         """End what the learner has started."""

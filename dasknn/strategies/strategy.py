@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dasknn import _capacity
-from dasknn.engine.schedule import Piece, Round, Schedule, ShardCursor
+from dasknn.engine.schedule import Piece, Round, Rounds, Route, Schedule
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, merge_numbers
 from dasknn.strategies.learner import Learner
 
@@ -120,13 +120,12 @@ class Strategy(ABC):
         shards[replica] maps the numbers of its shards to their numbers of rows.
         """
         schedule = self.schedule(job, [sum(replica.values()) for replica in shards])
-        cursors = [ShardCursor(job, replica, own, epoch) for replica, own in enumerate(shards)]
-        for k in range(schedule.n_rounds):
-            pieces = [
-                cursor.advance_to(goal) for cursor, goal in zip(cursors, schedule.goals(k), strict=True)
-            ]
-            assert any(pieces), f"{self} gives no rows to round {k}."
-            yield pieces
+        routes = {replica: Route(job, replica, own, epoch) for replica, own in enumerate(shards)}
+        rounds = Rounds(schedule, routes, 0, schedule.n_rounds)
+        for k in range(len(rounds)):
+            pieces = rounds.pieces(k)
+            assert pieces, f"{self} gives no rows to round {k}."
+            yield [pieces.get(replica, []) for replica in routes]
 
     @abstractmethod
     def visit(self, job: TrainingJob, state: TrainState, carry: Any, shard: Shard, piece: Piece) -> Any:

@@ -18,7 +18,7 @@ from dasknn.cluster.executor import Executor
 from dasknn.cluster.placement import Home
 from dasknn.cluster.process_group import ProcessGroup
 from dasknn.data.shards import Shards
-from dasknn.engine.schedule import ShardCursor
+from dasknn.engine.schedule import Rounds, Route
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, merge_numbers
 from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError
 from dasknn.strategies import Strategy, auto
@@ -258,25 +258,15 @@ def train_wave(group: Group, wave: Wave, state: TrainState, *shards: Shard) -> R
     began = time.perf_counter()
     own = [replica for replica, owner in enumerate(group.owners) if owner == group.rank]
     schedule = wave.strategy.schedule(wave.job, [sum(rows.values()) for rows in wave.rows_of_replicas])
-    cursors = {
-        replica: ShardCursor(wave.job, replica, wave.rows_of_replicas[replica], state.epoch)
-        for replica in own
+    routes = {
+        replica: Route(wave.job, replica, wave.rows_of_replicas[replica], state.epoch) for replica in own
     }
-    before = schedule.goals(wave.begin - 1) if wave.begin else [0] * len(group.owners)
-    for replica, cursor in cursors.items():
-        cursor.advance_to(before[replica])
     # Dask may have moved a shard since it was made, and a moved array may not be aligned.
     by_number = {number: shard.aligned() for number, shard in zip(wave.shards, shards, strict=True)}
     learner = wave.strategy.learner(wave.job, state)
     exchange = _Exchange(group, max(1, min(wave.n_threads, len(own))), wave.job.n_numbers)
     with closing(learner), exchange:
-        for k in range(wave.begin, wave.end):
-            goals = schedule.goals(k)
-            present = [replica for replica, goal in enumerate(goals) if goal > before[replica]]
-            pieces = {r: cursor.advance_to(goals[r]) for r, cursor in cursors.items() if goals[r] > before[r]}
-            exchange.present = present
-            learner.round(pieces, by_number, exchange)
-            before = goals
+        learner.run(Rounds(schedule, routes, wave.begin, wave.end), by_number, exchange)
     found = learner.state()
     digest = zlib.crc32(found.slots.tobytes(), zlib.crc32(found.params.tobytes()))
     exchanges = np.array(exchange.seconds)
@@ -292,7 +282,6 @@ class _Exchange(Exchange):
         self.n_threads = n_threads
         self._pool = ThreadPoolExecutor(n_threads, "dasknn-replica") if n_threads > 1 else None
         self._numbers = np.empty(n_numbers)
-        self.present: list[int] = []
         # Of each exchange so far.
         self.seconds: list[float] = []
 

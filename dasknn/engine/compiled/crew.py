@@ -15,7 +15,7 @@ import numpy as np
 from dasknn.engine.compiled import cache
 from dasknn.engine.compiled.program import N_COLUMNS, N_TAKEN, WHAT, optimization_of, program_of
 from dasknn.engine.network import Network
-from dasknn.engine.state import TrainingJob
+from dasknn.engine.state import Shard, TrainingJob
 
 # Shards and orders that are remembered as flat arrays: a round may go from one to the next.
 _MOST_KNOWN = 8
@@ -141,7 +141,7 @@ class Crew:
         return answers
 
     def _run_at_once(self, requests: Sequence[Request]) -> list[Answer]:
-        self._reserve(max(int(np.diff(request.bounds).max()) for request in requests))
+        self.reserve(max(int(np.diff(request.bounds).max()) for request in requests))
         # Arrays that were made for these requests must outlive the call.
         used = [self._write(self._requests[lane], request) for lane, request in enumerate(requests)]
         self._requests[len(requests) :, WHAT] = 0
@@ -150,8 +150,19 @@ class Crew:
         taken, sums = self._requests[:, N_TAKEN].tolist(), self._sums.tolist()
         return [
             Answer(taken[lane], loss, int(rows), weight, int(steps))
-            for lane, (loss, rows, weight, steps) in enumerate(sums[: len(requests)])
+            for lane, (loss, weight, rows, steps) in enumerate(sums[: len(requests)])
         ]
+
+    def run_written(self, requests: np.ndarray) -> np.ndarray:
+        """Answer requests (n_threads, N_COLUMNS) that are written; return their sums (n_threads, 4)."""
+        self._requests[:] = requests
+        cache.serve(0, *self._shared, *self._settings, *self._lanes[0])
+        return self._sums.copy()
+
+    def arrays_of(self, shard: Shard, order: np.ndarray | slice) -> tuple[_Columns, np.ndarray]:
+        """Return columns and order of a shard as requests take them; they have to be kept alive."""
+        columns = self._columns_of(shard.X, shard.y, shard.weight)
+        return columns, _NO_ORDER if isinstance(order, slice) else self._order(order)
 
     def _write(self, row: np.ndarray, request: Request) -> tuple[Any, ...]:
         """Write a request into its row; return what its addresses point to."""
@@ -192,7 +203,7 @@ class Crew:
             known = self._orders[id(order)] = order, flat(order, np.int64)
         return known[1]
 
-    def _reserve(self, n_rows: int) -> None:
+    def reserve(self, n_rows: int) -> None:
         """Make working space for batches of so many rows, and start the threads."""
         if n_rows <= self._capacity and self._lanes:
             return

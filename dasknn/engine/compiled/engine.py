@@ -8,7 +8,8 @@ import numpy as np
 
 from dasknn.engine.compiled import steps
 from dasknn.engine.compiled.program import reason_against_layers
-from dasknn.engine.engines import Engine, Together
+from dasknn.engine.compiled.rounds import CompiledRounds
+from dasknn.engine.engines import Engine, FastRounds
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob
 from dasknn.engine.steps import Steps
@@ -23,8 +24,8 @@ class _Numba(Engine):
     def gradient_sum(self, job: TrainingJob, params: np.ndarray, *before: Any) -> GradientSum:
         return steps.CompiledGradientSum(job, params, *before)
 
-    def together(self, job: TrainingJob, n_threads: int) -> Together:
-        return steps.CompiledTogether(job, n_threads)
+    def rounds(self, job: TrainingJob, params: np.ndarray, n_threads: int) -> FastRounds:
+        return CompiledRounds(job, params, n_threads)
 
     def updater(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray) -> Updater:
         return steps.CompiledUpdater(job, params, slots)

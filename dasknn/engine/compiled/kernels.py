@@ -430,6 +430,8 @@ def _answer(request, sums, network, loss_of, optimization, grad, buffers):
     n_seen = (bounds[n_batches] - bounds[0]) * k if request[SEEN_AT] else 0
     seen = carray(pointer(request[SEEN_AT]), (n_seen,), T)
     sums[:] = 0.0
+    if what == SUM:
+        sums[N_STEPS] = 1
     for batch in range(n_batches):
         begin = bounds[batch]
         n = bounds[batch + 1] - begin
@@ -490,8 +492,8 @@ def serve(lane, signals, requests, sums, network, loss_of, optimization, grad, b
     requests : int64 (n_lanes, 24)
         What to do with which arrays: `program` explains the columns.
     sums : float64 (n_lanes, 4)
-        Set to: the loss (of a sum: summed over rows; of steps: the mean losses times their rows), the rows,
-        their weight, the steps.
+        Set to: the loss (of a sum: summed over rows; of steps: the mean losses times their rows), the weight
+        of the rows, the rows, the steps (a sum is for one).
     network : (layers, settings)
     loss_of : (loss, scales)
     optimization : tuple

@@ -8,6 +8,7 @@ written down in this way; it trains in numpy.
 from __future__ import annotations
 
 from functools import lru_cache, partial
+from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,8 +69,8 @@ X_AT, X_SIZE, LABELS_AT, LABELS_SIZE, TARGETS_AT, TARGETS_SIZE, WEIGHT_AT, WEIGH
 WHAT, ORDER_AT, ORDER_SIZE, BOUNDS_AT, N_BATCHES, PARAMS_AT, SLOTS_AT, RATES_AT = range(8, 16)
 NOISE_AT, N_NOISE, TOTAL_AT, IS_FIRST, SEEN_AT, N_TAKEN = range(16, 22)
 N_COLUMNS = 24
-# Columns of the sums.
-LOSS_SUM, ROWS, WEIGHT, N_STEPS = range(4)
+# Columns of the sums: the numbers of a contribution.
+LOSS_SUM, WEIGHT, ROWS, N_STEPS = range(4)
 
 # The function of each activation, and its settings: those of the two with settings are read from them.
 _FUNCTIONS: dict[str, tuple[int, tuple[float, ...]]] = {
@@ -287,16 +288,15 @@ def optimization_of(network: Network, optimizer: Optimizer, l2: float) -> tuple:
     )
 
 
-def rates_of(optimizer: Optimizer, rates: np.ndarray, first_step: int, dtype: str) -> np.ndarray:
-    """Return, for each step from first_step: its rate, that with Adam's corrections, and the share of decay.
-
-    rates: float64 (n,), the learning rates of these steps.
-    """
-    found = np.empty((len(rates), 3), dtype)
-    corrected = rates
+def rates_of_step(optimizer: Optimizer, rate: float, step: int) -> tuple[float, float, float]:
+    """Return the learning rate of a step, that with Adam's corrections, and the share of weight decay."""
+    corrected = rate
     if isinstance(optimizer, Adam):
-        steps = np.arange(first_step, first_step + len(rates), dtype=np.float64)
-        corrected = rates * np.sqrt(1 - optimizer.beta_2**steps) / (1 - optimizer.beta_1**steps)
-    found[:, 0], found[:, 1] = rates, corrected
-    found[:, 2] = rates * (optimizer.weight_decay or 0.0)
-    return found
+        corrected = rate * sqrt(1 - optimizer.beta_2**step) / (1 - optimizer.beta_1**step)
+    return rate, corrected, rate * (optimizer.weight_decay or 0.0)
+
+
+def rates_of(optimizer: Optimizer, rates: list[float], first_step: int, dtype: str) -> np.ndarray:
+    """Return the `rates_of_step` of consecutive steps (n, 3), given their learning rates."""
+    found = [rates_of_step(optimizer, rate, first_step + i) for i, rate in enumerate(rates)]
+    return np.array(found, dtype)

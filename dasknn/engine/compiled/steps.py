@@ -5,15 +5,14 @@ These classes have the interfaces of those in numpy. One thread may use an objec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from dasknn.engine.compiled import cache
-from dasknn.engine.compiled.crew import Answer, Crew, Request, address_of, flat
-from dasknn.engine.compiled.program import PREDICTIONS, STEPS, SUM, optimization_of, rates_of
-from dasknn.engine.engines import Together, Work
+from dasknn.engine.compiled.crew import Crew, Request, address_of, flat
+from dasknn.engine.compiled.program import PREDICTIONS, STEPS, SUM, optimization_of, rates_of, rates_of_step
 from dasknn.engine.network import ROWS_AT_ONCE, Network
 from dasknn.engine.state import Shard, Totals, TrainingJob
 from dasknn.engine.steps import Steps
@@ -35,11 +34,6 @@ def _state_of(rng: np.random.Generator) -> list[int]:
     """Return the state of a new generator as `arithmetic.next_uint64` takes it."""
     state = rng.bit_generator.state["state"]
     return [state["state"] >> 64, state["state"] & _LOW, state["inc"] >> 64, state["inc"] & _LOW, 0]
-
-
-def noise_of(rng: np.random.Generator | None) -> np.ndarray | None:
-    """Return the state of a new generator (1, 5), which changes as numbers are drawn."""
-    return None if rng is None else np.array([_state_of(rng)], np.uint64)
 
 
 def _sums_of_metrics(job: TrainingJob, shard: Shard, rows: Any, seen: np.ndarray) -> Any:
@@ -106,7 +100,7 @@ class CompiledSteps(Steps):
             # CSR rows: only the mini-batch becomes dense.
             shard = _dense(shard, slice(*edges) if rows is None else rows[slice(*edges)])
             edges, rows = edges - edges[0], None
-        rates = np.array([job.rate(learning_rate, step + 1 + i) for i in range(n_batches)])
+        rates = [job.rate(learning_rate, step + 1 + i) for i in range(n_batches)]
         n_seen = 0 if job.metrics is None else int(edges[-1] - edges[0]) * job.network.n_outputs
         seen = np.empty(n_seen, job.network.dtype) if n_seen else None
         request = Request(
@@ -143,16 +137,6 @@ def _dense(shard: Shard, rows: Any) -> Shard:
 # --- gradients ---------------------------------------------------------------------------------------
 
 
-class Rows(NamedTuple):
-    """Dense rows: order[begin:end] of a shard, or begin to end if the order is a slice; see `noise_of`."""
-
-    shard: Shard
-    order: np.ndarray | slice
-    begin: int
-    end: int
-    noise: np.ndarray | None
-
-
 class CompiledGradientSum(GradientSum):
     """Sums gradients, one call for all rows of a piece."""
 
@@ -172,7 +156,7 @@ class CompiledGradientSum(GradientSum):
         self.vector = np.zeros(network.n_params, network.dtype) if vector is None else vector
         self._params_at, self._total_at = self._of.ctypes.data, address_of(self.vector)
         self.loss_sum, self.metric_sums = loss_sum, metric_sums
-        self._crew: Crew | None = None
+        self._crew = Crew(job)
 
     def begin(self) -> None:
         self.loss_sum, self.metric_sums, self._is_empty = 0.0, 0.0, True
@@ -185,77 +169,41 @@ class CompiledGradientSum(GradientSum):
         rows: np.ndarray | slice,
         rng: np.random.Generator | None = None,
     ) -> float:
-        self._crew = self._crew or Crew(self._job)
-        shard, noise = Shard(X, y, weight), noise_of(rng)
-        begin, end = (rows.start, rows.stop) if isinstance(rows, slice) else (0, len(rows))
+        noise = None if rng is None else np.array([_state_of(rng)], np.uint64)
         if isinstance(X, np.ndarray):
-            return add_together(self._crew, [self], [Rows(shard, rows, begin, end, noise)])[0]
+            return self._add(Shard(X, y, weight), rows, noise)
         divisor, at_once = 0.0, rows_at_once(self.network, X)
-        for first in range(begin, end, at_once):
+        first, end = (rows.start, rows.stop) if isinstance(rows, slice) else (0, len(rows))
+        for begin in range(first, end, at_once):
             # CSR rows: only some at a time become dense.
-            part = slice(first, min(first + at_once, end))
-            dense = _dense(shard, part if isinstance(rows, slice) else rows[part])
-            of_part = Rows(dense, slice(0, len(dense)), 0, len(dense), noise)
-            divisor += add_together(self._crew, [self], [of_part])[0]
+            part = slice(begin, min(begin + at_once, end))
+            dense = _dense(Shard(X, y, weight), part if isinstance(rows, slice) else rows[part])
+            divisor += self._add(dense, slice(0, len(dense)), noise)
         return divisor
 
-    def request(self, rows: Rows) -> Request:
-        """Return the request that adds rows."""
-        shard, order, begin, end, noise = rows
-        n_rows, network = end - begin, self.network
-        edges = [begin, end] if n_rows <= ROWS_AT_ONCE else [*range(begin, end, ROWS_AT_ONCE), end]
-        return Request(
+    def _add(self, shard: Shard, rows: np.ndarray | slice, noise: np.ndarray | None) -> float:
+        begin, end = (rows.start, rows.stop) if isinstance(rows, slice) else (0, len(rows))
+        metrics, network = self._job.metrics, self.network
+        seen = None if metrics is None else np.empty((end - begin) * network.n_outputs, network.dtype)
+        request = Request(
             SUM,
             shard.X,
             shard.y,
             shard.weight,
-            None if isinstance(order, slice) else order,
-            np.array(edges, np.int64),
-            params_at=self._params_at,
+            None if isinstance(rows, slice) else rows,
+            np.array([*range(begin, end, ROWS_AT_ONCE), end], np.int64),
+            params_at=self._of.ctypes.data,
             total_at=self._total_at,
             noise=noise,
             is_first=self._is_empty,
-            seen=None if self._job.metrics is None else np.empty(n_rows * network.n_outputs, network.dtype),
+            seen=seen,
         )
-
-    def take_in(self, rows: Rows, request: Request, answer: Answer) -> None:
-        """Add what an answer brought beside the gradient."""
+        answer = self._crew.run([request])[0]
         self._is_empty = False
         self.loss_sum += answer.loss
-        if request.seen is not None:
-            shard, order, begin, end, _ = rows
-            where = slice(begin, end) if isinstance(order, slice) else order[begin:end]
-            found = _sums_of_metrics(self._job, shard, where, request.seen)
-            self.metric_sums = self.metric_sums + found
-
-
-def add_together(crew: Crew, sums: Sequence[CompiledGradientSum], rows: Sequence[Rows]) -> list[float]:
-    """Add rows to each of some sums, at the same time; return the divisors of their losses."""
-    requests = [total.request(of_total) for total, of_total in zip(sums, rows, strict=True)]
-    answers = crew.run(requests)
-    for total, of_total, request, answer in zip(sums, rows, requests, answers, strict=True):
-        total.take_in(of_total, request, answer)
-    return [answer.weight for answer in answers]
-
-
-class CompiledTogether(Together):
-    """Threads that hold no lock, and stay in compiled code from one round to the next."""
-
-    def __init__(self, job: TrainingJob, n_threads: int):
-        self._crew = Crew(job, n_threads)
-
-    def add(self, work: Sequence[Work]) -> list[float]:
-        if all(isinstance(one.shard.X, np.ndarray) for one in work):
-            rows = [Rows(one.shard, one.order, one.begin, one.end, noise_of(one.rng)) for one in work]
-            return add_together(self._crew, [cast(CompiledGradientSum, one.total) for one in work], rows)
-        shards = [one.shard for one in work]
-        return [
-            one.total.add(shard.X, shard.y, shard.weight, one.rows, one.rng)
-            for one, shard in zip(work, shards, strict=True)
-        ]
-
-    def close(self) -> None:
-        self._crew.close()
+        if seen is not None:
+            self.metric_sums = self.metric_sums + _sums_of_metrics(self._job, shard, rows, seen)
+        return answer.weight
 
 
 class CompiledUpdater(Updater):
@@ -266,10 +214,13 @@ class CompiledUpdater(Updater):
         self._optimization = optimization_of(job.network, job.optimizer, job.regularizer.strength)
         address_of(params), address_of(slots)
         self._flat = params, slots.reshape(-1)
+        self._rates = np.empty(3, params.dtype)
 
     def apply(self, total: np.ndarray, divisor: float, step: int, learning_rate: float) -> float:
-        rates = rates_of(self.optimizer, np.array([learning_rate]), step, total.dtype.char)[0]
-        return float(cache.apply_gradient(self._optimization, *self._flat, total, float(divisor), rates))
+        self._rates[:] = rates_of_step(self.optimizer, learning_rate, step)
+        return float(
+            cache.apply_gradient(self._optimization, *self._flat, total, float(divisor), self._rates)
+        )
 
 
 # --- predictions -------------------------------------------------------------------------------------
