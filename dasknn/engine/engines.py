@@ -8,15 +8,15 @@ by rounding.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dasknn.engine.network import Network
 from dasknn.engine.schedule import Rounds
-from dasknn.engine.state import Contribution, Shard, TrainingJob
+from dasknn.engine.state import Contribution, Shard, Totals, TrainingJob
 from dasknn.engine.steps import Steps
 from dasknn.engine.updater import Updater
 from dasknn.engine.versions import numba_version
@@ -67,6 +67,30 @@ class Preparation:
         return ""
 
 
+class StepsToTake(NamedTuple):
+    """Steps of one replica: the arguments of `Steps.take`."""
+
+    steps: Steps
+    shard: Shard
+    order: np.ndarray | slice
+    bounds: Iterable[int]
+    number: int
+    learning_rate: float
+    totals: Totals
+
+
+class SideBySide(ABC):
+    """Takes steps of several replicas at the same time."""
+
+    @abstractmethod
+    def take(self, work: Sequence[StepsToTake]) -> None:
+        """Take all of these steps."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the threads."""
+
+
 class FastRounds(ABC):
     """Contributions to rounds of averaged gradients, in threads that wait for each other outside Python."""
 
@@ -103,6 +127,10 @@ class Engine(ABC):
 
     def rounds(self, job: TrainingJob, params: np.ndarray, n_threads: int) -> FastRounds | None:
         """Return what makes contributions at params (n,), which change between rounds; None: nothing does."""
+        return None
+
+    def side_by_side(self, job: TrainingJob, n_threads: int) -> SideBySide | None:
+        """Return what takes steps of several replicas in threads of its own; None: any threads will do."""
         return None
 
     @abstractmethod

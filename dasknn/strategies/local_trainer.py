@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from dasknn.engine import engines
+from dasknn.engine.engines import StepsToTake
 from dasknn.engine.state import Shard, Totals, TrainingJob, TrainState
 
 
@@ -40,6 +41,13 @@ class LocalTrainer:
     def train(self, shard: Shard, order: np.ndarray | slice, bounds: Iterable[int], number: int = 0) -> None:
         """Take a step on each batch of rows of a shard: see `engine.steps.Steps.take`."""
         self._steps.take(shard, order, bounds, number, self._state.learning_rate, self._totals)
+
+    def to_take(
+        self, shard: Shard, order: np.ndarray | slice, bounds: Iterable[int], number: int
+    ) -> StepsToTake:
+        """Return what `train` would do, for somebody else to do it."""
+        rate = self._state.learning_rate
+        return StepsToTake(self._steps, shard, order, bounds, number, rate, self._totals)
 
     def state(self) -> TrainState:
         """Return what has been learned; its arrays change when training continues."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
 
-from dasknn.engine.schedule import Piece, Schedule
+from dasknn.engine import engines
+from dasknn.engine.engines import SideBySide
+from dasknn.engine.schedule import Piece, Rounds, Schedule
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState
 from dasknn.strategies.learner import Exchange, Learner
 from dasknn.strategies.local_trainer import LocalTrainer
@@ -41,6 +43,7 @@ class WeightLearner(Learner):
         self._local_batch_size = local_batch_size
         self._outer = outer
         self._trainers: dict[int, LocalTrainer] = {}
+        self._side_by_side: SideBySide | None = None
         self._vectors: dict[int, np.ndarray] = {}
         self._n_inner = job.n_slots
         self._like = np.empty((1 + self._n_inner) * len(self._params), self._params.dtype)
@@ -48,21 +51,55 @@ class WeightLearner(Learner):
     def total(self, found: dict[int, Contribution], exchange: Exchange) -> Contribution:
         return exchange.total(found, self._like)
 
+    def run(self, rounds: Rounds, shards: Mapping[int, Shard], exchange: Exchange) -> None:
+        self._side_by_side = engines.get(self.job.engine).side_by_side(self.job, exchange.n_threads)
+        super().run(rounds, shards, exchange)
+
+    def round(self, pieces: dict[int, list[Piece]], shards: Mapping[int, Shard], exchange: Exchange) -> None:
+        if self._side_by_side is None:
+            super().round(pieces, shards, exchange)
+            return
+        trainers = {replica: self._trainer(replica) for replica in pieces}
+        # The first pieces of all replicas, then the second ones, and so on.
+        for number in range(max(map(len, pieces.values()), default=0)):
+            of_number = [(replica, own[number]) for replica, own in pieces.items() if number < len(own)]
+            self._side_by_side.take(
+                [
+                    trainers[replica].to_take(*self._steps(piece, shards[piece.shard]))
+                    for replica, piece in of_number
+                ]
+            )
+        found = {replica: self._contribution(replica) for replica in pieces}
+        self.apply(self.total(found, exchange))
+
+    def close(self) -> None:
+        if self._side_by_side is not None:
+            self._side_by_side.close()
+
     def contribute(self, replica: int, pieces: list[Piece], shards: Mapping[int, Shard]) -> Contribution:
+        trainer = self._trainer(replica)
+        for piece in pieces:
+            trainer.train(*self._steps(piece, shards[piece.shard]))
+        return self._contribution(replica)
+
+    def _trainer(self, replica: int) -> LocalTrainer:
+        """Return the trainer of a replica, at the beginning of a round."""
         start = self._beginning()
         if replica not in self._trainers:
             self._trainers[replica] = LocalTrainer(self.job, start)
             self._vectors[replica] = np.empty_like(self._like)
-        trainer, vector = self._trainers[replica], self._vectors[replica]
-        trainer.begin(start)
-        for piece in pieces:
-            self._train(trainer, piece, shards[piece.shard])
-        return self.contribution(trainer.state(), self._totals.step, vector)
+        else:
+            self._trainers[replica].begin(start)
+        return self._trainers[replica]
+
+    def _contribution(self, replica: int) -> Contribution:
+        found = self._trainers[replica].state()
+        return self.contribution(found, self._totals.step, self._vectors[replica])
 
     def go_on(self, carry: TrainState | None, piece: Piece, shard: Shard) -> TrainState:
         """Return a replica's own state after a piece; carry is the one before it, None for the first."""
         trainer = LocalTrainer(self.job, self._beginning() if carry is None else carry)
-        self._train(trainer, piece, shard)
+        trainer.train(*self._steps(piece, shard))
         return trainer.state()
 
     def _beginning(self) -> TrainState:
@@ -70,12 +107,13 @@ class WeightLearner(Learner):
         begun = self.state().begin_epoch(self._start.epoch)
         return replace(begun, slots=self._slots[: self._n_inner])
 
-    def _train(self, trainer: LocalTrainer, piece: Piece, shard: Shard) -> None:
+    def _steps(self, piece: Piece, shard: Shard) -> tuple[Shard, np.ndarray | slice, Iterator[int], int]:
+        """Return the arguments of `LocalTrainer.train` for a piece."""
         # In batches of nearly the same size: a step on only a few remaining rows would do harm.
         n_rows = piece.end - piece.begin
         n_steps = max(1, round(n_rows / (self._local_batch_size or n_rows)))
         bounds = (n_rows * step // n_steps for step in range(n_steps + 1))
-        trainer.train(shard, self._rows(piece, shard), bounds, piece.shard)
+        return shard, self._rows(piece, shard), bounds, piece.shard
 
     @staticmethod
     def contribution(found: TrainState, step: int, vector: np.ndarray | None = None) -> Contribution:

@@ -9,7 +9,7 @@ import numpy as np
 from dasknn.engine.compiled import steps
 from dasknn.engine.compiled.program import reason_against_layers
 from dasknn.engine.compiled.rounds import CompiledRounds
-from dasknn.engine.engines import Engine, FastRounds
+from dasknn.engine.engines import Engine, FastRounds, SideBySide
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob
 from dasknn.engine.steps import Steps
@@ -26,6 +26,9 @@ class _Numba(Engine):
 
     def rounds(self, job: TrainingJob, params: np.ndarray, n_threads: int) -> FastRounds:
         return CompiledRounds(job, params, n_threads)
+
+    def side_by_side(self, job: TrainingJob, n_threads: int) -> SideBySide:
+        return steps.CompiledSideBySide(job, n_threads)
 
     def updater(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray) -> Updater:
         return steps.CompiledUpdater(job, params, slots)

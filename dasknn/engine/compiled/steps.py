@@ -5,14 +5,16 @@ These classes have the interfaces of those in numpy. One thread may use an objec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, cast
 
 import numpy as np
 
 from dasknn.engine.compiled import cache
-from dasknn.engine.compiled.crew import Crew, Request, address_of, flat
+from dasknn.engine.compiled.crew import Answer, Crew, Request, address_of, flat
 from dasknn.engine.compiled.program import PREDICTIONS, STEPS, SUM, optimization_of, rates_of, rates_of_step
+from dasknn.engine.engines import SideBySide, StepsToTake
 from dasknn.engine.network import ROWS_AT_ONCE, Network
 from dasknn.engine.state import Shard, Totals, TrainingJob
 from dasknn.engine.steps import Steps
@@ -42,6 +44,9 @@ def _sums_of_metrics(job: TrainingJob, shard: Shard, rows: Any, seen: np.ndarray
     return job.metrics.sums(of_rows.y, seen.reshape(len(of_rows), job.network.n_outputs), of_rows.weight)
 
 
+#: Yields requests, and receives the answer to each.
+Calls = Generator[Request, Answer, None]
+
 # --- steps -------------------------------------------------------------------------------------------
 
 
@@ -63,11 +68,26 @@ class CompiledSteps(Steps):
         learning_rate: float,
         totals: Totals,
     ) -> None:
+        calls = self.calls(shard, order, bounds, number, learning_rate, totals)
+        run_together([calls], self._crew)
+
+    def calls(
+        self,
+        shard: Shard,
+        order: np.ndarray | slice,
+        bounds: Iterable[int],
+        number: int,
+        learning_rate: float,
+        totals: Totals,
+    ) -> Calls:
+        """Do as `take`, by requests that somebody else runs: yield each, and receive the answer to it."""
         edges = np.fromiter(bounds, np.int64)
         begun = 0
         while begun < len(edges) - 1:
             end = self._end_of_call(edges, begun, isinstance(shard.X, np.ndarray))
-            begun += self._call(shard, order, edges[begun : end + 1], number, learning_rate, totals)
+            begun += yield from self._call(
+                shard, order, edges[begun : end + 1], number, learning_rate, totals
+            )
 
     def _end_of_call(self, edges: np.ndarray, begun: int, is_dense: bool) -> int:
         """Return the edge at which a call that begins at an edge ends."""
@@ -86,8 +106,8 @@ class CompiledSteps(Steps):
         number: int,
         learning_rate: float,
         totals: Totals,
-    ) -> int:
-        """Take steps between some edges, in one call; return how many batches were taken."""
+    ) -> Generator[Request, Answer, int]:
+        """Yield the request for steps between some edges; return how many batches were taken."""
         job, step, n_batches = self._job, totals.step, len(edges) - 1
         noise = None
         if job.network.is_noisy:
@@ -115,7 +135,7 @@ class CompiledSteps(Steps):
             noise=noise,
             seen=seen,
         )
-        found = self._crew.run([request])[0]
+        found = yield request
         totals.step += found.n_steps
         totals.loss_total += found.loss
         totals.n_samples += found.n_rows
@@ -126,6 +146,33 @@ class CompiledSteps(Steps):
             of_metrics = _sums_of_metrics(job, shard, taken if rows is None else rows[taken], of_taken)
             totals.metric_sums = totals.metric_sums + of_metrics
         return found.n_taken
+
+
+def run_together(running: Iterable[Calls], crew: Crew) -> None:
+    """Run the requests of several at the same time, call by call."""
+    wanted = []
+    for calls in running:
+        with suppress(StopIteration):
+            wanted.append((calls, next(calls)))
+    while wanted:
+        answers = crew.run([request for _, request in wanted])
+        answered, wanted = zip(wanted, answers, strict=True), []
+        for (calls, _), answer in answered:
+            with suppress(StopIteration):
+                wanted.append((calls, calls.send(answer)))
+
+
+class CompiledSideBySide(SideBySide):
+    """Takes steps of several replicas at the same time, in threads that stay in compiled code."""
+
+    def __init__(self, job: TrainingJob, n_threads: int):
+        self._crew = Crew(job, n_threads)
+
+    def take(self, work: Sequence[StepsToTake]) -> None:
+        run_together([cast(CompiledSteps, one.steps).calls(*one[1:]) for one in work], self._crew)
+
+    def close(self) -> None:
+        self._crew.close()
 
 
 def _dense(shard: Shard, rows: Any) -> Shard:
