@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import ExitStack
 from hashlib import sha256
+from importlib.util import find_spec
 
 # Before numpy is imported. Threads of BLAS that wait for one another, in as many processes as the machine has
 # processors or more, take twice the time of one.
@@ -35,8 +36,9 @@ os.environ.pop("COLUMNS", None)
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 get_mp_context()
 OF_DASKNN = sorted(name for name in sys.modules if name.startswith("dasknn"))
+COMPILED = ["dasknn.engine.compiled.engine"] if find_spec("numba") else []
 # Functions of tests that run on workers are imported there, and with them pytest.
-multiprocessing.set_forkserver_preload(["distributed", "dask.dataframe", "pytest", *OF_DASKNN])
+multiprocessing.set_forkserver_preload(["distributed", "dask.dataframe", "pytest", *OF_DASKNN, *COMPILED])
 
 # How long the scheduler may take to forget what has been released.
 _FORGET_SECONDS = 20

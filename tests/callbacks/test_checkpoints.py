@@ -88,6 +88,14 @@ def small(**compiled):
     return model
 
 
+def small_and_compiled(**compiled):
+    """A Sequential with noise, a schedule and metrics, of which all has compiled steps."""
+    model = Sequential([Input((4,)), Dropout(0.2), Dense(6, "relu"), Dropout(0.2), Dense(1, "sigmoid")])
+    settings = {"optimizer": optimizers.AdamW(0.01), "loss": "binary_crossentropy", "engine": "numba"}
+    model.compile(**(settings | {"metrics": ["accuracy", "AUC"]} | compiled))
+    return model
+
+
 def told(entries):
     """What a history says, without times."""
     return [{name: value for name, value in entry.items() if name not in TIMES} for entry in entries]
@@ -96,6 +104,7 @@ def told(entries):
 FITTED = (
     *("loss_", "best_loss_", "loss_curve_", "n_iter_", "t_", "validation_scores_", "best_validation_score_"),
     *("replicas_", "strategy_", "transport_", "strategy_reason_", "interrupted_", "n_features_in_"),
+    "engine_",
 )
 
 
@@ -152,9 +161,13 @@ def interrupted(fit, folder, epoch=3):
     ],
     ids=["adam", "early stopping", "adaptive", "invscaling", "float32"],
 )
-@pytest.mark.parametrize("kind", ["in process", "on Dask"])
-def test_an_estimator_goes_on_to_the_same_bits_and_attributes(rows, tmp_path, kind, settings):
+@pytest.mark.parametrize(
+    ("kind", "engine"),
+    [("in process", "numpy"), ("in process", "numba"), ("on Dask", "numpy"), ("on Dask", "numba")],
+)
+def test_an_estimator_goes_on_to_the_same_bits_and_attributes(rows, tmp_path, kind, engine, settings):
     data = rows if kind == "in process" else on_dask(rows)
+    settings = {"engine": engine, **settings}
 
     def fit(callbacks, seed=3, **arguments):
         return classifier(callbacks, seed, **settings).fit(*data, **arguments)
@@ -178,9 +191,11 @@ def test_an_estimator_goes_on_to_the_same_bits_and_attributes(rows, tmp_path, ki
     ],
     ids=["tasks", "compressed", "peer", "ensemble"],
 )
-def test_an_estimator_goes_on_on_a_cluster(rows, tmp_path, client, transport, strategy):
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_an_estimator_goes_on_on_a_cluster(rows, tmp_path, client, engine, transport, strategy):
     def fit(callbacks, seed=3, **arguments):
         settings = {"transport": transport, "strategy": strategy, "early_stopping": True, "max_iter": 4}
+        settings["engine"] = engine
         return classifier(callbacks, seed, **settings).fit(*on_dask(rows), **arguments)
 
     calm = fit([])
@@ -252,14 +267,17 @@ def test_lbfgs_goes_on_from_the_weights_of_the_checkpoint(rows, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["in process", "tasks", "peer"])
-def test_a_sequential_goes_on_to_the_same_bits_and_history(rows, tmp_path, client, kind):
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_a_sequential_goes_on_to_the_same_bits_and_history(rows, tmp_path, client, engine, kind):
+    make = {"numpy": small, "numba": small_and_compiled}[engine]
+
     def fit(callbacks, seed=3, **arguments):
         dasknn.set_random_seed(seed)
         if kind == "in process":
-            model, data = small(), rows
+            model, data = make(), rows
         else:
             with WeightAveraging(every=2, outer=dasknn.OuterNesterov(), replicas=2).scope():
-                model, data = small(transport=kind), on_dask(rows)
+                model, data = make(transport=kind), on_dask(rows)
         watchers = [
             ReduceLROnPlateau("loss", patience=0, factor=0.7, min_delta=1.0),
             EarlyStopping("val_loss", patience=3, restore_best_weights=True),
@@ -267,6 +285,7 @@ def test_a_sequential_goes_on_to_the_same_bits_and_history(rows, tmp_path, clien
         ]
         history = model.fit(*data, epochs=5, verbose=0, validation_split=0.2, callbacks=watchers, **arguments)
         first = of_sequential(model, history)
+        assert model.engine_ == engine
         # And a second fit draws what it would have drawn.
         second = model.fit(*data, epochs=1, verbose=0)
         return first, of_sequential(model, second)

@@ -43,12 +43,19 @@ SETTINGS = {
     "random_state": 1,
     "batch_size": 256,
     "replicas": 4,
+    "engine": "numba",
 }
-# strategy, transport: all roads that a training may take over a cluster.
+# strategy, transport, engine: all roads that a training may take over a cluster.
 ROADS = {
     "gradients on peers": {"strategy": "gradients", "transport": "peer"},
     "weights on peers": {"strategy": WeightAveraging(every=3), "transport": "peer"},
     "gradients on tasks": {"strategy": "gradients", "transport": "tasks"},
+    "gradients on peers, in numpy": {"strategy": "gradients", "transport": "peer", "engine": "numpy"},
+    "weights on tasks, in numpy": {
+        "strategy": WeightAveraging(every=3),
+        "transport": "tasks",
+        "engine": "numpy",
+    },
     "weights on tasks": {"strategy": WeightAveraging(every=3), "transport": "tasks"},
     "predictions": {"strategy": "predictions"},
     "lbfgs": {"solver": "lbfgs"},

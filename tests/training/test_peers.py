@@ -47,6 +47,8 @@ ON_PEERS = {
     "PowerSGD": GradientAveraging(compression=PowerSGD(rank=2, start_after=3)),
 }
 STRATEGIES = {**ON_BOTH, **ON_PEERS}
+# Tests of what does not depend on an engine use the one that SETTINGS name.
+ENGINES = ("numpy", "numba")
 SETTINGS = {
     "hidden_layer_sizes": (16,),
     "max_iter": 3,
@@ -54,6 +56,7 @@ SETTINGS = {
     "batch_size": 160,
     "replicas": 8,
     "dtype": "float32",
+    "engine": "numba",
 }
 
 
@@ -75,6 +78,13 @@ def local_bits(data):
     return {strategy: bits(fit(strategy, data)) for strategy in STRATEGIES}
 
 
+@pytest.fixture(scope="module")
+def bits_of_engines(data, local_bits):
+    """The same of each engine."""
+    of_numpy = {strategy: bits(fit(strategy, data, engine="numpy")) for strategy in STRATEGIES}
+    return {"numpy": of_numpy, "numba": local_bits}
+
+
 @contextmanager
 def links_of(kind):
     """Make members connect by that kind of link."""
@@ -86,31 +96,38 @@ def links_of(kind):
 # --- the same bits ----------------------------------------------------------------------------------
 
 
-def test_strategies_differ(local_bits):
-    assert len(set(local_bits.values())) == len(STRATEGIES)
+def test_strategies_and_engines_differ(bits_of_engines):
+    found = {found for engine in bits_of_engines.values() for found in engine.values()}
+    assert len(found) == 2 * len(STRATEGIES)
 
 
 @pytest.mark.parametrize("strategy", ON_BOTH)
-def test_tasks_give_the_bits_of_peers(client, data, local_bits, strategy):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_tasks_give_the_bits_of_peers(client, data, bits_of_engines, engine, strategy):
     for transport in ("tasks", "peer"):
-        model = fit(strategy, data, transport=transport)
-        assert (model.transport_, bits(model)) == (transport, local_bits[strategy])
+        model = fit(strategy, data, transport=transport, engine=engine)
+        assert (model.engine_, model.transport_) == (engine, transport)
+        assert bits(model) == bits_of_engines[engine][strategy]
 
 
 @pytest.mark.parametrize(
-    ("n_workers", "threads_per_worker", "kind"),
+    ("n_workers", "threads_per_worker", "kind", "engine"),
     [
         # One that has nobody to connect to.
-        (1, 1, SOCKET),
-        *((*shape, kind) for shape in ((2, 2), (3, 1), (4, 1)) for kind in (SOCKET, DASK)),
+        (1, 1, SOCKET, "numba"),
+        (1, 3, SOCKET, "numba"),
+        *((*shape, kind, "numba") for shape in ((2, 2), (3, 1), (4, 1)) for kind in (SOCKET, DASK)),
+        (2, 2, SOCKET, "numpy"),
+        (3, 1, DASK, "numpy"),
     ],
 )
 def test_any_number_of_workers_and_both_kinds_of_link_give_the_same_bits(
-    new_cluster, data, local_bits, n_workers, threads_per_worker, kind
+    new_cluster, data, bits_of_engines, n_workers, threads_per_worker, kind, engine
 ):
     client = new_cluster(n_workers, threads_per_worker=threads_per_worker)
     with links_of(kind):
-        assert {strategy: bits(fit(strategy, data)) for strategy in STRATEGIES} == local_bits
+        found = {strategy: bits(fit(strategy, data, engine=engine)) for strategy in STRATEGIES}
+    assert found == bits_of_engines[engine]
     assert_nothing_left(client)
 
 
@@ -145,14 +162,15 @@ def test_any_assignment_of_replicas_and_both_algorithms_give_the_same_bits(
 
 
 @pytest.mark.parametrize("strategy", ON_BOTH)
-def test_streamed_data_gives_the_bits_of_data_in_memory(client, data, local_bits, strategy, monkeypatch):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_streamed_data_gives_the_bits_of_data_in_memory(client, data, engine, strategy, monkeypatch):
     monkeypatch.setattr(loading, "_MEMORY_SHARE", 1e-9)
     # Small shards, so that an epoch takes several waves.
     monkeypatch.setattr(shards, "_SHARD_BYTES", 20_000)
-    in_waves = fit(strategy, data)
-    assert in_waves.transport_ == "peer"
+    in_waves = fit(strategy, data, engine=engine)
+    assert (in_waves.engine_, in_waves.transport_) == (engine, "peer")
     monkeypatch.setattr(loading, "_MEMORY_SHARE", 0.5)
-    assert bits(fit(strategy, data)) == bits(in_waves)
+    assert bits(fit(strategy, data, engine=engine)) == bits(in_waves)
 
 
 def test_waves_of_any_length_give_the_same_bits(client, data, local_bits, monkeypatch):
