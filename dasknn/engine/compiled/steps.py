@@ -230,6 +230,8 @@ class CompiledGradientSum(GradientSum):
 
     def _add(self, shard: Shard, rows: np.ndarray | slice, noise: np.ndarray | None) -> float:
         begin, end = (rows.start, rows.stop) if isinstance(rows, slice) else (0, len(rows))
+        if begin == end:
+            return 0.0
         metrics, network = self._job.metrics, self.network
         seen = None if metrics is None else np.empty((end - begin) * network.n_outputs, network.dtype)
         request = Request(
