@@ -33,7 +33,7 @@ from dasknn import metrics
 from dasknn.engine import engines, network
 from dasknn.engine.compiled import cache, crew
 from dasknn.engine.compiled import steps as compiled_steps
-from dasknn.engine.state import Shard, WarmUp
+from dasknn.engine.state import Shard, Totals, WarmUp
 from dasknn.estimators.losses import CategoricalLogLoss
 from dasknn.layers import ELU, Activation, Dense, Dropout, LeakyReLU, ReLU, Softmax
 from dasknn.losses import MeanSquaredError
@@ -41,6 +41,7 @@ from dasknn.metrics import MetricSet
 from dasknn.optimizers import SGD, Adam, AdamW
 from dasknn.regularizers import L1, L1L2, L2
 from dasknn.schedules import ExponentialDecay, PiecewiseConstantDecay
+from dasknn.strategies.local_trainer import batch_bounds
 
 # The first test of a process compiles, if it is the first of this machine.
 pytestmark = pytest.mark.timeout(600)
@@ -373,36 +374,46 @@ def test_parameters_of_another_dtype_are_converted(dtype):
 @pytest.mark.parametrize("layers", [QUIET, NOISY], ids=["quiet", "dropout"])
 @pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix])
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 5])
-def test_sums_of_several_threads_have_the_bits_of_each_alone(n_threads, make, layers):
+def test_steps_of_replicas_side_by_side_have_the_bits_of_each_alone(n_threads, make, layers):
     job = on(job_of(layers, LABELS, Adam(), metrics=METRICS), "numba")
-    engine, params = engines.get("numba"), params_of(job)
+    engine, state = engines.get("numba"), first_state(job)
     shards = [shard_of(LABELS, 3, "float64", weighted=True, n=n, seed=n) for n in (40, 3, 53, 20)]
+    shards[2].weight[8:16] = 0
     shards = [Shard(make(shard.X), shard.y, shard.weight) for shard in shards]
-    sums = [engine.gradient_sum(job, params) for _ in shards]
-    together = engine.together(job, n_threads)
+
+    def replicas():
+        for number, shard in enumerate(shards):
+            params, slots = state.params.copy(), state.slots.copy()
+            shuffled = np.random.default_rng(0).permutation(len(shard))
+            order = slice(0, len(shard)) if number % 2 else shuffled
+            yield engine.steps(job, params, slots), params, slots, shard, order, Totals.of(state)
+
+    found, expected = list(replicas()), list(replicas())
+    side_by_side = engine.side_by_side(job, n_threads)
     try:
-        # Longer ones in later rounds need more room.
-        for length in (2, 3, 17, 40):
-            work = []
-            for number, (total, shard) in enumerate(zip(sums, shards, strict=True)):
-                total.begin()
-                end = min(length, len(shard))
-                order = (
-                    slice(0, len(shard)) if number % 2 else np.random.default_rng(0).permutation(len(shard))
-                )
-                work.append(engines.Work(total, shard, order, end // 2, end, job.noise(length, number, 3)))
-            divisors = together.add(work)
-            for number, one in enumerate(work):
-                alone = engine.gradient_sum(job, params)
-                shard = one.shard
-                noise = job.noise(length, number, 3)
-                expected = alone.add(shard.X, shard.y, shard.weight, one.rows, noise)
-                assert divisors[number] == expected
-                assert one.total.loss_sum == alone.loss_sum
-                assert_array_equal(one.total.vector, alone.vector)
-                assert_array_equal(one.total.metric_sums, alone.metric_sums)
+        # Longer batches in later rounds need more room.
+        for size in (2, 3, 17):
+            arguments = [
+                (shard, order, batch_bounds(len(shard), size), number, 0.01)
+                for number, (_, _, _, shard, order, _) in enumerate(found)
+            ]
+            side_by_side.take(
+                [
+                    engines.StepsToTake(steps, *own, totals)
+                    for (steps, *_, totals), own in zip(found, arguments, strict=True)
+                ]
+            )
+            for (steps, *_, totals), own in zip(expected, arguments, strict=True):
+                steps.take(*own, totals)
+            for (_, params, slots, *_, totals), (_, own_params, own_slots, *_, own_totals) in zip(
+                found, expected, strict=True
+            ):
+                assert_array_equal(params, own_params)
+                assert_array_equal(slots, own_slots)
+                assert_array_equal(totals.metric_sums, own_totals.metric_sums)
+                assert (totals.step, totals.loss_total) == (own_totals.step, own_totals.loss_total)
     finally:
-        together.close()
+        side_by_side.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "dasknn-replica"]
 
 
