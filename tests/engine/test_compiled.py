@@ -115,7 +115,11 @@ def test_an_activation_in_the_middle_and_at_the_end(activation, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("layer", [ReLU(6.0, 0.1), LeakyReLU(), ELU(0.5), Activation("gelu")], ids=repr)
+@pytest.mark.parametrize(
+    "layer",
+    [ReLU(6.0, 0.1), LeakyReLU(), ELU(0.5), Activation("gelu")],
+    ids=lambda layer: type(layer).__name__,
+)
 def test_a_layer_of_activations(layer, dtype):
     layers = [Activation("tanh"), Dense(5), layer, Dense(3), Softmax()]
     check(job_of(layers, LABELS, Adam(), dtype), shard_of(LABELS, 3, dtype))

@@ -18,14 +18,18 @@ import numpy as np
 import pytest
 from conftest import assert_nothing_left, assert_workers_clean, bits
 from distributed import Client, Security
+from scipy import sparse
 
+import dasknn
 from dasknn import (
     GradientAveraging,
     MLPClassifier,
     OuterNesterov,
     PowerSGD,
     PredictionAveraging,
+    Sequential,
     WeightAveraging,
+    layers,
 )
 from dasknn.callbacks import Callback
 from dasknn.cluster import collective, process_group
@@ -190,6 +194,29 @@ def test_rounds_in_which_some_replicas_have_no_rows_give_the_bits_of_tasks(clien
     settings = {"batch_size": 5, "max_iter": 1}
     found = {bits(fit("gradients", few, transport=name, **settings)) for name in ("tasks", "peer")}
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", ["plain", "dropout", "metrics", "CSR rows"])
+def test_what_rounds_have_to_do_besides_gives_the_bits_of_tasks(client, data, kind, engine):
+    X, y = data
+    if kind == "CSR rows":
+        X = X.map_blocks(sparse.csr_matrix)
+    found = []
+    for transport in ("tasks", "peer"):
+        dasknn.set_random_seed(1)
+        between = [layers.Dropout(0.3)] if kind == "dropout" else []
+        with GradientAveraging(replicas=5).scope():
+            model = Sequential(
+                [layers.Input((64,)), layers.Dense(9, "relu"), *between, layers.Dense(10, "softmax")]
+            )
+            metrics = ["accuracy"] if kind == "metrics" else None
+            loss = "sparse_categorical_crossentropy"
+            model.compile("adam", loss, metrics=metrics, transport=transport, engine=engine)
+        history = model.fit(X, y, batch_size=100, epochs=2, verbose=0)
+        assert (model.engine_, model.transport_) == (engine, transport)
+        found.append((bits(model), history.history))
+    assert found[0] == found[1]
 
 
 def test_members_that_disagree_are_found_out(new_cluster, data, monkeypatch):
