@@ -116,6 +116,8 @@ class Group:
         self._numbers_received = dict.fromkeys(links, 0)
         self._header = bytearray(_HEADER.size)
         self._buffers: dict[tuple, np.ndarray] = {}
+        self._everybody = list(range(len(self.owners)))
+        self._last: tuple[Sequence[int], list[Node], _Plan] | None = None
         self._seconds: float | None = seconds
         for link in links.values():
             link.wait_at_most(4 * seconds)
@@ -155,12 +157,14 @@ class Group:
         """
         if self._aborted():
             raise LinkError("This member was told to stop.")
-        present = tuple(range(len(self.owners)) if present is None else present)
-        owners = tuple(self.owners[replica] for replica in present)
-        held: _Held = {
-            (leaf, leaf + 1): parts[present[leaf]] for leaf, o in enumerate(owners) if o == self.rank
-        }
-        plan = _plan(owners, self.n_workers)
+        present = self._everybody if present is None else present
+        if self._last is None or self._last[0] != present:
+            owners = tuple(self.owners[replica] for replica in present)
+            leaves = [(leaf, leaf + 1) for leaf, owner in enumerate(owners) if owner == self.rank]
+            # The same replicas take part in most rounds.
+            self._last = present, leaves, _plan(owners, self.n_workers)
+        _, leaves, plan = self._last
+        held: _Held = {leaf: parts[present[leaf[0]]] for leaf in leaves}
         self._add_up(held, plan.first[self.rank], merge_numbers)
         if self.n_workers > 1:
             algorithm = algorithm or choose(like.vector.nbytes, self.n_workers)

@@ -94,7 +94,8 @@ class Snapshot(NamedTuple):
     @property
     def engine(self) -> str:
         """Name of the engine."""
-        return str(self.description["fingerprint"].get("engine", "numpy")).split()[0]
+        name, _, _ = str(self.description["fingerprint"].get("engine", "numpy")).partition(" ")
+        return name if name in ("numpy", "numba") else "numpy"
 
     @property
     def face(self) -> dict[str, Any]:

@@ -81,10 +81,13 @@ def _problem(dtype: str, executor: Executor | None) -> str:
         if theirs != version:
             has = "no numba" if theirs is None else f"numba {theirs}"
             return f"worker {worker} has {has}, and this process {version}"
-    executor.require(engines.numba_version, version)
     with _announced(dtype):
         found = executor.results_everywhere(preparation)
-    return next((f"worker {worker}: {problem}" for worker, problem in found.items() if problem), "")
+    for worker, problem in found.items():
+        if problem:
+            return f"worker {worker}: {problem}"
+    executor.require(engines.numba_version, version)
+    return ""
 
 
 @contextmanager
