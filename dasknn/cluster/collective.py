@@ -26,7 +26,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -115,7 +115,7 @@ class Group:
         self._numbers_sent = dict.fromkeys(links, 0)
         self._numbers_received = dict.fromkeys(links, 0)
         self._header = bytearray(_HEADER.size)
-        self._buffers: dict[tuple, np.ndarray] = {}
+        self._buffers: dict[tuple, Part] = {}
         self._everybody = list(range(len(self.owners)))
         self._last: tuple[Sequence[int], list[Node], _Plan] | None = None
         self._seconds: float | None = seconds
@@ -243,11 +243,11 @@ class Group:
             held[left[0], right[1]] = Part(a.vector, merge_numbers(a.numbers, b.numbers))
 
     def _buffer(self, name: Node | str, like: Part) -> Part:
-        key = (name, like.vector.shape, like.vector.dtype.char)
-        vector = self._buffers.get(key)
-        if vector is None:
-            vector = self._buffers[key] = np.empty_like(like.vector)
-        return Part(vector, np.empty_like(like.numbers))
+        key = (name, like.vector.size, like.vector.dtype.char, like.numbers.size)
+        buffer = self._buffers.get(key)
+        if buffer is None:
+            buffer = self._buffers[key] = Part(np.empty_like(like.vector), np.empty_like(like.numbers))
+        return buffer
 
     def _swap(self, to: int, outgoing: list[Part], incoming: list[Part], of: int | None = None) -> None:
         """Send parts to one member while receiving others from `of` (default: the same member).
@@ -255,6 +255,11 @@ class Group:
         Both send and receive one chunk in turn: if both sent everything first, each could wait for the other
         to read.
         """
+        if of is None and outgoing and incoming:
+            n_out, n_into = _n_bytes(outgoing), _n_bytes(incoming)
+            if max(n_out, n_into) <= self._links[to].chunk_bytes:
+                self._swap_short(to, outgoing, n_out, incoming, n_into)
+                return
         out, into = self._messages(to, outgoing), self._blanks(to if of is None else of, incoming)
         link, source = self._links[to], self._links[to if of is None else of]
         for i in range(max(len(out), len(into))):
@@ -263,27 +268,46 @@ class Group:
             if i < len(into):
                 source.receive(into[i])
                 if i == 0:
-                    self._check(source, to if of is None else of, incoming)
+                    self._check(source, to if of is None else of, _n_bytes(incoming))
+
+    def _swap_short(
+        self, to: int, outgoing: list[Part], n_out: int, incoming: list[Part], n_into: int
+    ) -> None:
+        """Do as `_swap` with messages of one chunk each: in short rounds, Python takes most of the time."""
+        link = self._links[to]
+        out: list[Any] = [self._next_header(to, n_out)]
+        into: list[Any] = [self._header]
+        for message, parts in ((out, outgoing), (into, incoming)):
+            message += [part.numbers for part in parts]
+            message += [part.vector for part in parts]
+        link.swap(out, n_out + _HEADER.size, into, n_into + _HEADER.size)
+        self._check(link, to, n_into)
+
+    def _next_header(self, to: int, length: int) -> bytes:
+        header = _HEADER.pack(*self._stamp, self._numbers_sent[to], length)
+        self._numbers_sent[to] = (self._numbers_sent[to] + 1) % 2**32
+        return header
 
     def _messages(self, to: int, parts: list[Part]) -> list[list]:
         if not parts:
             return []
-        length = sum(part.vector.nbytes + part.numbers.nbytes for part in parts)
-        header = _HEADER.pack(*self._stamp, self._numbers_sent[to], length)
-        self._numbers_sent[to] = (self._numbers_sent[to] + 1) % 2**32
+        header = self._next_header(to, _n_bytes(parts))
         return _chunks([header], parts, self._links[to].chunk_bytes)
 
     def _blanks(self, of: int, parts: list[Part]) -> list[list]:
         return _chunks([self._header], parts, self._links[of].chunk_bytes) if parts else []
 
-    def _check(self, link: Link, of: int, parts: list[Part]) -> None:
-        length = sum(part.vector.nbytes + part.numbers.nbytes for part in parts)
+    def _check(self, link: Link, of: int, length: int) -> None:
         expected = (*self._stamp, self._numbers_received[of], length)
         self._numbers_received[of] = (self._numbers_received[of] + 1) % 2**32
         received = _HEADER.unpack(self._header)
         if received != expected:
             link.close()
             raise LinkError(f"{link.peer} is out of step: expected {expected}, received {received}.")
+
+
+def _n_bytes(parts: list[Part]) -> int:
+    return sum([part.vector.nbytes + part.numbers.nbytes for part in parts])
 
 
 def _chunks(first: list, parts: list[Part], chunk_bytes: int) -> list[list]:

@@ -100,6 +100,11 @@ class Link(ABC):
             The peer is gone, silent, or has sent another message than the expected one.
         """
 
+    def swap(self, out: Sequence[Any], n_out: int, into: Sequence[Any], n_into: int) -> None:
+        """Send one message and receive another, of n_out and n_into bytes; see `send` and `receive`."""
+        self.send(out)
+        self.receive(into)
+
     @abstractmethod
     def close(self) -> None:
         """Close the connection; a thread that waits on it in this process gets a LinkError."""
