@@ -3,16 +3,23 @@
 numba keeps what it has compiled in a folder: NUMBA_CACHE_DIR, else beside this file, else one of the user's.
 Where none of them can be written to, every process compiles for itself. While one process compiles, others of
 the same machine wait for it, instead of doing the same at the same time.
+
+numba compiles again when the file of a function has changed, and does not look at those that it calls. So the
+name under which a function is kept has a digest of all files of this folder.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from numba import njit, typeof
@@ -69,11 +76,23 @@ class Function:
                 self._compiled.compile(signature)
 
     def _with_cache(self) -> Any:
+        function = self._function
+        named = FunctionType(function.__code__, function.__globals__, function.__name__)
+        named.__qualname__ = f"{function.__qualname__}-{_digest()}"
         try:
-            return njit(cache=True, **OPTIONS)(self._function)
+            return njit(cache=True, **OPTIONS)(named)
         except RuntimeError as error:
             _log.warning("Compiled steps cannot be kept: %s. Set NUMBA_CACHE_DIR to a folder.", error)
             return compiled(self._function)
+
+
+@lru_cache(maxsize=1)
+def _digest() -> str:
+    """Return a digest of the source of all compiled functions."""
+    found = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 @contextmanager

@@ -1,7 +1,6 @@
-"""Matrix products by the BLAS of SciPy, called with nothing in between.
+"""Matrix products: small ones by `tiles`, others by the BLAS of SciPy, called with nothing in between.
 
-numba's `np.dot` checks shapes and layouts at each call, takes half a second to compile at each place, and
-cannot add to what is there. The function it calls itself can.
+numba's `np.dot` checks shapes and layouts at each call, and takes half a second to compile at each place.
 """
 
 from __future__ import annotations
@@ -15,16 +14,20 @@ from numba.np.linalg import ensure_blas
 
 from dasknn._compat.numba import GEMM
 from dasknn.engine.compiled.arithmetic import compiled
+from dasknn.engine.compiled.tiles import fits, multiply_small
+
+# Up to so many multiplications, tiles are faster; a transposed left matrix is read in columns.
+_SMALL, _SMALL_TURNED = 2**22, 2**21
 
 _CHAR, _INTP = ir.IntType(8), ir.IntType(64)
 _POINTER = _CHAR.as_pointer()
 
 
 @intrinsic
-def _gemm(typingctx, turn_a, turn_b, m, n, k, a, lda, b, ldb, adds, c, ldc):
-    """c (m, n) = a (m, k) @ b (k, n), or c += it, in column-major order; turn_a, turn_b: transpose them."""
+def _gemm(typingctx, turn_a, turn_b, m, n, k, a, lda, b, ldb, c, ldc):
+    """c (m, n) = a (m, k) @ b (k, n) in column-major order; turn_a, turn_b: transpose them."""
     kind = {types.float32: b"s", types.float64: b"d"}[c.dtype]
-    signature = types.void(turn_a, turn_b, m, n, k, a, lda, b, ldb, adds, c, ldc)
+    signature = types.void(turn_a, turn_b, m, n, k, a, lda, b, ldb, c, ldc)
 
     def codegen(context, builder, signature, args):
         arguments = [
@@ -62,9 +65,9 @@ def _gemm(typingctx, turn_a, turn_b, m, n, k, a, lda, b, ldb, adds, c, ldc):
                 args[6],
                 data(7),
                 args[8],
-                slot(builder.select(args[9], one, zero)),
-                data(10),
-                args[11],
+                slot(zero),
+                data(9),
+                args[10],
             ),
         )
         return context.get_dummy_value()
@@ -78,19 +81,35 @@ def _gemm(typingctx, turn_a, turn_b, m, n, k, a, lda, b, ldb, adds, c, ldc):
 @compiled
 def multiply(A, B, C, n, k, m):
     """C (n, m) = A (n, k) @ B (k, m)."""
-    _gemm(False, False, m, n, k, B, m, A, k, False, C, m)
+    if m == 1:
+        np.dot(A.reshape((n, k)), B, C)
+    elif fits(n, k, m, _SMALL, C.itemsize):
+        multiply_small(A, k, 1, B, C, n, k, m)
+    else:
+        _gemm(False, False, m, n, k, B, m, A, k, C, m)
 
 
 @compiled
 def multiply_turned_left(A, B, C, n, k, m):
     """C (k, m) = A.T @ B, for A (n, k) and B (n, m)."""
-    _gemm(False, True, m, k, n, B, m, A, k, False, C, m)
+    if m == 1:
+        np.dot(A.reshape((n, k)).T, B, C)
+    elif fits(n, k, m, _SMALL_TURNED, C.itemsize):
+        multiply_small(A, 1, k, B, C, k, n, m)
+    else:
+        _gemm(False, True, m, k, n, B, m, A, k, C, m)
 
 
 @compiled
 def multiply_turned_right(A, B, C, n, m, k):
     """C (n, k) = A @ B.T, for A (n, m) and B (k, m)."""
-    _gemm(True, False, k, n, m, B, m, A, m, False, C, k)
+    if m == 1:
+        by_row = C.reshape((n, k))
+        for i in range(n):
+            for j in range(k):
+                by_row[i, j] = A[i] * B[j]
+    else:
+        _gemm(True, False, k, n, m, B, m, A, m, C, k)
 
 
 @compiled
