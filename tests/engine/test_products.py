@@ -1,4 +1,4 @@
-"""Products of compiled steps against numpy: they write to the result alone, in the same bits wherever it lies."""
+"""Products of compiled steps against numpy: only the result is written, in the same bits wherever it lies."""
 
 import numpy as np
 import pytest
