@@ -21,6 +21,8 @@ from numba.extending import intrinsic, overload
 # operations are reordered, since that would let bits depend on the width of vectors.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False}
 compiled: Any = njit(**OPTIONS)
+# Becomes a part of what calls it: a large function would be optimized twice.
+inlined: Any = njit(inline="always", **OPTIONS)
 
 # log(2), in two parts whose multiples are exact, and the numbers that round to integers when added.
 _LOG2E = 1.4426950408889634

@@ -17,7 +17,7 @@ import math
 import numpy as np
 from numba import carray
 
-from dasknn.engine.compiled.arithmetic import compiled, exp, fill_uniform
+from dasknn.engine.compiled.arithmetic import compiled, exp, fill_uniform, inlined
 from dasknn.engine.compiled.functions import activate, differentiate
 from dasknn.engine.compiled.products import dot, multiply, multiply_turned_left, multiply_turned_right
 from dasknn.engine.compiled.program import (
@@ -403,7 +403,7 @@ def update(kind, optimizer, params, slots, grad, n_weights, n_learned, weight, r
 # --- mini-batches ------------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def _answer(request, sums, network, loss_of, optimization, grad, buffers):
     """Do what a request says, batch by batch; return how many batches were taken.
 
