@@ -45,8 +45,8 @@ _BATCH_SECONDS = 0.1
 _ANNOUNCING_SECONDS = 10.0
 
 
-# What the dashboard shows for tasks of `results_everywhere`.
-_NAME_OF_QUESTIONS = "dasknn-prepare"
+# What the dashboard shows for tasks of `problems`.
+_NAME_OF_PREPARATIONS = "dasknn-prepare"
 
 # By client, the schedulers whose workers cannot connect by sockets: to find that out takes seconds.
 _without_sockets: weakref.WeakKeyDictionary[Any, set[str | None]] = weakref.WeakKeyDictionary()
@@ -158,19 +158,21 @@ class ClusterExecutor(Executor, ClusterView):
     def require(self, question: Callable[[], Any], answer: Any) -> None:
         self._admission.require(question, answer)
 
-    def results_everywhere(self, question: Callable[[], Any]) -> dict[Home, Any]:
-        def attempt() -> dict[Home, Any]:
-            workers = self._workers()
-            left = sorted(workers - set(self._admission.known(question, workers)))
+    def problems(self, preparation: Callable[[], str], replicas: int) -> dict[Home, str]:
+        def attempt() -> dict[Home, str]:
+            workers = {str(home) for home in self.homes(replicas)}
+            left = sorted(workers - set(self._admission.known(preparation, workers)))
             graph = Graph()
-            wanted = [graph.add(_NAME_OF_QUESTIONS, question, home=worker, strict=True) for worker in left]
+            wanted = [graph.add(_NAME_OF_PREPARATIONS, preparation, home=w, strict=True) for w in left]
             held = self.start(graph, wanted) if wanted else []
             try:
                 found = dict(self.fetch(held, at=left)) if wanted else {}
             finally:
                 self.drop(held)
-            self._admission.note(question, {left[position]: answer for position, answer in found.items()})
-            return dict(self._admission.known(question, workers).items())
+            problems = {left[position]: problem for position, problem in found.items()}
+            # What went wrong may be right the next time.
+            self._admission.note(preparation, {w: problem for w, problem in problems.items() if not problem})
+            return {home: problems.get(home, "") for home in workers}
 
         return self.again(attempt)
 

@@ -156,9 +156,12 @@ class Executor(ABC):
         """Use only workers that answer a question in this way, also of those that join."""
         return
 
-    def results_everywhere(self, question: Callable[[], Any]) -> dict[Home, Any]:
-        """Return question(), which may take long, as a task on each worker computes it; once for a worker."""
-        return {None: question()}
+    def problems(self, preparation: Callable[[], str], replicas: int) -> dict[Home, str]:
+        """Prepare the workers of so many replicas, by a task on each; return their problems, "" for none.
+
+        preparation() may take long. A worker on which it found no problem is not asked again.
+        """
+        return {None: preparation()}
 
     def start_clock(self) -> None:
         """Count from now on what workers spend their time on, where the scheduler can do that."""

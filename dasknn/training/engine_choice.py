@@ -52,7 +52,7 @@ def choose(asked: str, job: TrainingJob, executor: Executor | None, earlier: str
         return EngineChoice(engines.NUMPY, f"numpy: {why}")
     if reason := engines.reason_against(job.network, job.optimizer):
         return EngineChoice(engines.NUMPY, f"numpy: there are no compiled steps for {reason}")
-    problem = _problem(job.network.dtype, executor)
+    problem = _problem(job, executor)
     if not problem:
         if asked == engines.AUTO:
             why = "compiled steps hold no lock"
@@ -68,11 +68,12 @@ def choose(asked: str, job: TrainingJob, executor: Executor | None, earlier: str
     return EngineChoice(engines.NUMPY, f"numpy: {problem}")
 
 
-def _problem(dtype: str, executor: Executor | None) -> str:
+def _problem(job: TrainingJob, executor: Executor | None) -> str:
     """Return why compiled steps cannot run everywhere; "" if they are ready to."""
     version = engines.numba_version()
     if version is None:
         return "this process has no numba"
+    dtype = job.network.dtype
     preparation = engines.Preparation(dtype)
     if executor is None or not executor.is_remote:
         with _announced(dtype):
@@ -82,7 +83,7 @@ def _problem(dtype: str, executor: Executor | None) -> str:
             has = "no numba" if theirs is None else f"numba {theirs}"
             return f"worker {worker} has {has}, and this process {version}"
     with _announced(dtype):
-        found = executor.results_everywhere(preparation)
+        found = executor.problems(preparation, job.replicas)
     for worker, problem in found.items():
         if problem:
             return f"worker {worker}: {problem}"

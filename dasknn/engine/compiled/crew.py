@@ -81,6 +81,8 @@ class Request(NamedTuple):
         Whether the vector of a sum is set, not added to.
     seen : ndarray or None
         Receives the outputs of all batches.
+    is_kept : bool
+        Whether the shard may come again: its flat arrays are remembered.
     """
 
     what: int
@@ -96,6 +98,7 @@ class Request(NamedTuple):
     noise: np.ndarray | None = None
     is_first: bool = False
     seen: np.ndarray | None = None
+    is_kept: bool = True
 
 
 class Answer(NamedTuple):
@@ -130,6 +133,7 @@ class Crew:
         self._lanes: list[tuple[Any, ...]] = []
         self._capacity = 0
         self._threads: list[threading.Thread] = []
+        self._error: BaseException | None = None
         self._columns: dict[int, _Columns] = {}
         self._orders: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -145,7 +149,7 @@ class Crew:
         # Arrays that were made for these requests must outlive the call.
         used = [self._write(self._requests[lane], request) for lane, request in enumerate(requests)]
         self._requests[len(requests) :, WHAT] = 0
-        cache.serve(0, *self._shared, *self._settings, *self._lanes[0])
+        self._call()
         del used
         taken, sums = self._requests[:, N_TAKEN].tolist(), self._sums.tolist()
         return [
@@ -156,7 +160,7 @@ class Crew:
     def run_written(self, requests: np.ndarray) -> np.ndarray:
         """Answer requests (n_threads, N_COLUMNS) that are written; return their sums (n_threads, 4)."""
         self._requests[:] = requests
-        cache.serve(0, *self._shared, *self._settings, *self._lanes[0])
+        self._call()
         return self._sums.copy()
 
     def arrays_of(self, shard: Shard, order: np.ndarray | slice) -> tuple[_Columns, np.ndarray]:
@@ -166,7 +170,8 @@ class Crew:
 
     def _write(self, row: np.ndarray, request: Request) -> tuple[Any, ...]:
         """Write a request into its row; return what its addresses point to."""
-        columns = self._columns_of(request.X, request.y, request.weight)
+        of_shard = request.X, request.y, request.weight
+        columns = self._columns_of(*of_shard) if request.is_kept else _Columns(*of_shard, self._network)
         order = _NO_ORDER if request.order is None else self._order(request.order)
         rates, noise, seen = request.rates, request.noise, request.seen
         row[:WHAT] = columns.places
@@ -208,17 +213,40 @@ class Crew:
         if n_rows <= self._capacity and self._lanes:
             return
         self.close()
-        self._capacity = n_rows
-        self._lanes = [self._working_space() for _ in self._requests]
+        lanes = [self._working_space(n_rows) for _ in self._requests]
         self._signals[:] = 0
-        for lane in range(1, len(self._requests)):
-            args = lane, *self._shared, *self._settings, *self._lanes[lane]
-            thread = threading.Thread(target=cache.serve, args=args, name="dasknn-replica", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        try:
+            for lane in range(1, len(lanes)):
+                args = lane, *lanes[lane]
+                thread = threading.Thread(target=self._serve, args=args, name="dasknn-replica", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+        except BaseException:
+            self.close()
+            raise
+        self._lanes, self._capacity = lanes, n_rows
 
-    def _working_space(self) -> tuple[Any, ...]:
-        widths, n_rows, dtype = self._network.widths, self._capacity, np.dtype(self._network.dtype)
+    def _serve(self, lane: int, *working_space: Any) -> None:
+        try:
+            cache.serve(lane, *self._shared, *self._settings, *working_space)
+        except BaseException as error:
+            # The first thread must not wait for this one.
+            self._error = error
+            self._signals[8 + 8 * lane] = -1
+
+    def _call(self) -> None:
+        """Let all threads answer the requests that are written. RuntimeError: one of them has failed."""
+        try:
+            are_here = cache.serve(0, *self._shared, *self._settings, *self._lanes[0])
+        except BaseException:
+            self.close()
+            raise
+        if not are_here:
+            self.close()
+            raise RuntimeError("A thread with compiled steps has failed.") from self._error
+
+    def _working_space(self, n_rows: int) -> tuple[Any, ...]:
+        widths, dtype = self._network.widths, np.dtype(self._network.dtype)
         sizes = [sum(widths[1:]), sum(widths[1:]), 2 * max(widths), widths[0]]
         buffers = (
             *(np.zeros(n_rows * size, dtype) for size in sizes),
@@ -231,8 +259,7 @@ class Crew:
 
     def close(self) -> None:
         """End the threads, if there are others than the caller's."""
-        self._signals[1] = 1
-        self._signals[0] += 1
+        self._signals[0] = -1
         for thread in self._threads:
             thread.join()
-        self._threads, self._capacity = [], 0
+        self._threads, self._lanes, self._capacity = [], [], 0

@@ -105,7 +105,7 @@ def activate(function, settings, Z, width, slopes):
     # A loop of its own becomes vector instructions, but each of them takes time to compile.
     if function == RELU:
         for i in range(Z.size):
-            Z[i] = Z[i] if Z[i] > zero else zero
+            Z[i] = zero if Z[i] < zero else Z[i]
     elif function == TANH:
         for i in range(Z.size):
             Z[i] = tanh(Z[i])
@@ -162,7 +162,7 @@ def differentiate(function, A, slopes, dA):
         return
     if function == RELU:
         for i in range(A.size):
-            dA[i] = dA[i] if A[i] > zero else zero
+            dA[i] = zero if A[i] <= zero else dA[i]
     elif function == TANH:
         for i in range(A.size):
             dA[i] *= one - A[i] * A[i]

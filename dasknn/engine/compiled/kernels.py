@@ -60,6 +60,8 @@ from dasknn.engine.compiled.program import (
     PREDICTIONS,
     RATES_AT,
     RELU,
+    REST_1,
+    REST_2,
     ROWS,
     SEEN_AT,
     SLOPE_SCALE,
@@ -120,7 +122,8 @@ def _add_bias(Z, bias, is_relu):
         if is_relu:
             for j in range(width):
                 z = by_row[i, j] + bias[j]
-                by_row[i, j] = z if z > zero else zero
+                # A number that is not one is not less than 0, and stays.
+                by_row[i, j] = zero if z < zero else z
         else:
             for j in range(width):
                 by_row[i, j] += bias[j]
@@ -278,7 +281,7 @@ def _sum_rows(A, dA, out, is_relu):
     for i in range(outputs.shape[0]):
         if is_relu:
             for j in range(width):
-                d = slopes[i, j] if outputs[i, j] > zero else zero
+                d = zero if outputs[i, j] <= zero else slopes[i, j]
                 slopes[i, j] = d
                 out[j] += d
         else:
@@ -365,8 +368,8 @@ def _sgd(optimizer, params, grad, velocity, l2, divisor, rates):
 
 @compiled
 def _adam(optimizer, params, grad, first, second, largest, l2, divisor, rates):
-    one, beta_1, beta_2 = params.dtype.type(1), optimizer[BETA_1], optimizer[BETA_2]
-    rest_1, rest_2 = one - beta_1, one - beta_2
+    beta_1, beta_2 = optimizer[BETA_1], optimizer[BETA_2]
+    rest_1, rest_2 = optimizer[REST_1], optimizer[REST_2]
     epsilon, rate, decay = optimizer[EPSILON], rates[1], rates[2]
     is_amsgrad = largest.size > 0
     for i in range(params.size):
@@ -482,13 +485,14 @@ def serve(lane, signals, requests, sums, network, loss_of, optimization, grad, b
     """Answer requests, in several threads that stay in this function from one round to the next.
 
     Each thread has a lane. The one of lane 0 comes from Python when there are requests for all lanes, and
-    returns when they are done. The others wait for requests, and return when they are told to end.
+    returns when they are done; False: another lane is gone. The others return when they are told to end.
 
     Parameters
     ----------
     lane : int
     signals : int64 (8 * (1 + n_lanes),)
-        The number of the round and a flag that tells to end; then, 8 apart, the last round of each lane.
+        The number of the round, negative to end; then, 8 apart, the last round of each lane, negative if its
+        thread is gone.
     requests : int64 (n_lanes, 24)
         What to do with which arrays: `program` explains the columns.
     sums : float64 (n_lanes, 4)
@@ -509,17 +513,18 @@ def serve(lane, signals, requests, sums, network, loss_of, optimization, grad, b
     while True:
         if lane:
             last = wait_until_other(signals, 0, last)
-            if load(signals, 1):
-                return
+            if last < 0:
+                return True
         if requests[lane, WHAT]:
             requests[lane, N_TAKEN] = _answer(
                 requests[lane], sums[lane], network, loss_of, optimization, grad, buffers
             )
         store(signals, 8 + 8 * lane, last)
         if lane == 0:
+            are_here = True
             for other in range(1, n_lanes):
-                wait_for(signals, 8 + 8 * other, last)
-            return
+                are_here &= wait_for(signals, 8 + 8 * other, last)
+            return are_here
 
 
 def apply_gradient(optimization, params, slots, grad, weight, rates):

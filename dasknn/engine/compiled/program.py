@@ -58,7 +58,7 @@ LEAST, VALUE_SCALE, SLOPE_SCALE, SMOOTHING, SMOOTH_SHARE = range(5)
 
 # Kinds of optimizers; columns of `Program.optimizer`.
 SGD_STEP, ADAM_STEP = range(2)
-MOMENTUM, NESTEROV, BETA_1, BETA_2, EPSILON, AMSGRAD, L2 = range(7)
+MOMENTUM, NESTEROV, BETA_1, BETA_2, REST_1, REST_2, EPSILON, AMSGRAD, L2 = range(9)
 
 # What a request to `kernels.serve` asks for; 0: nothing.
 SUM, STEPS, PREDICTIONS = range(1, 4)
@@ -259,15 +259,17 @@ def optimization_of(network: Network, optimizer: Optimizer, l2: float) -> tuple:
 
     Returns
     -------
-    (kind, optimizer (7,), n_weights, n_learned, penalized int64 (m, 2), penalties (m, 2), n_params, n_slots)
+    (kind, optimizer (9,), n_weights, n_learned, penalized int64 (m, 2), penalties (m, 2), n_params, n_slots)
         l2 is the factor of the estimators' penalty on all kernels; the penalized are weights with a penalty
         of their own.
     """
-    numbers = np.zeros(7, network.dtype)
+    numbers = np.zeros(9, network.dtype)
     numbers[L2] = l2
     if isinstance(optimizer, Adam):
         kind = ADAM_STEP
         numbers[[BETA_1, BETA_2, EPSILON]] = optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
+        # Rounded once: in float32, 1 - beta would be far off for a beta close to 1.
+        numbers[[REST_1, REST_2]] = 1 - optimizer.beta_1, 1 - optimizer.beta_2
         numbers[AMSGRAD] = optimizer.amsgrad
     else:
         assert isinstance(optimizer, SGD), "reason_against says what cannot be compiled"

@@ -73,7 +73,10 @@ def wait_until_other(array, at, number):
 
 @compiled
 def wait_for(array, at, number):
-    """Return as soon as array[at] is this number."""
+    """Return True as soon as array[at] is this number, or False when it is negative."""
     found = load(array, at)
     while found != number:
+        if found < 0:
+            return False
         found = wait_until_other(array, at, found)
+    return True

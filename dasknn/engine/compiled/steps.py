@@ -116,7 +116,8 @@ class CompiledSteps(Steps):
         rows = None if isinstance(order, slice) else order
         if isinstance(order, slice):
             edges = edges + order.start
-        if not isinstance(shard.X, np.ndarray):
+        is_kept = isinstance(shard.X, np.ndarray)
+        if not is_kept:
             # CSR rows: only the mini-batch becomes dense.
             shard = _dense(shard, slice(*edges) if rows is None else rows[slice(*edges)])
             edges, rows = edges - edges[0], None
@@ -133,6 +134,7 @@ class CompiledSteps(Steps):
             *self._places,
             rates=rates_of(job.optimizer, rates, step + 1, job.network.dtype),
             noise=noise,
+            is_kept=is_kept,
             seen=seen,
         )
         found = yield request
@@ -218,17 +220,17 @@ class CompiledGradientSum(GradientSum):
     ) -> float:
         noise = None if rng is None else np.array([_state_of(rng)], np.uint64)
         if isinstance(X, np.ndarray):
-            return self._add(Shard(X, y, weight), rows, noise)
+            return self._add(Shard(X, y, weight), rows, noise, True)
         divisor, at_once = 0.0, rows_at_once(self.network, X)
         first, end = (rows.start, rows.stop) if isinstance(rows, slice) else (0, len(rows))
         for begin in range(first, end, at_once):
             # CSR rows: only some at a time become dense.
             part = slice(begin, min(begin + at_once, end))
             dense = _dense(Shard(X, y, weight), part if isinstance(rows, slice) else rows[part])
-            divisor += self._add(dense, slice(0, len(dense)), noise)
+            divisor += self._add(dense, slice(0, len(dense)), noise, False)
         return divisor
 
-    def _add(self, shard: Shard, rows: np.ndarray | slice, noise: np.ndarray | None) -> float:
+    def _add(self, shard: Shard, rows: np.ndarray | slice, noise: np.ndarray | None, is_kept: bool) -> float:
         begin, end = (rows.start, rows.stop) if isinstance(rows, slice) else (0, len(rows))
         if begin == end:
             return 0.0
@@ -244,6 +246,7 @@ class CompiledGradientSum(GradientSum):
             params_at=self._of.ctypes.data,
             total_at=self._total_at,
             noise=noise,
+            is_kept=is_kept,
             is_first=self._is_empty,
             seen=seen,
         )
@@ -264,9 +267,13 @@ class CompiledUpdater(Updater):
         address_of(params), address_of(slots)
         self._flat = params, slots.reshape(-1)
         self._rates = np.empty(3, params.dtype)
+        self._changes_gradients = any(v.regularizer is not None for v in job.network.variables)
 
     def apply(self, total: np.ndarray, divisor: float, step: int, learning_rate: float) -> float:
         self._rates[:] = rates_of_step(self.optimizer, learning_rate, step)
+        if self._changes_gradients or not total.flags.writeable:
+            # It is the caller's.
+            total = total.copy()
         return float(
             cache.apply_gradient(self._optimization, *self._flat, total, float(divisor), self._rates)
         )
