@@ -116,6 +116,16 @@ def test_an_attribute_that_is_used_is_there(owners, owner, name, users):
         assert name in (PACKAGE / user).read_text(), f"dasknn/{user} no longer uses {name!r} of {owner}."
 
 
+def test_numba_has_the_product_that_compiled_steps_call():
+    helpers = pytest.importorskip("numba._helperlib")
+    from dasknn._compat.numba import GEMM
+
+    assert GEMM.removeprefix("numba_") in helpers.c_helpers, (
+        f"numba {version('numba')} has no {GEMM}. Replace it in dasknn/_compat/numba.py; it is used by "
+        "dasknn/engine/compiled/products.py."
+    )
+
+
 def test_private_names_are_imported_in_compat_alone():
     for path in files_outside():
         for module, name in imports_of(path):

@@ -39,7 +39,7 @@ def test_the_date_of_the_citation_is_that_of_the_release():
 
 def test_the_oldest_versions_tested_are_those_that_are_promised():
     extras = PROJECT["optional-dependencies"]
-    names = ("dataframe", "keras", "tensorboard", "dashboard", "plots")
+    names = ("dataframe", "fast", "keras", "tensorboard", "dashboard", "plots")
     promised = [*PROJECT["dependencies"], *(spec for name in names for spec in extras[name])]
     lower = dict(spec.replace("[array]", "").replace("[dataframe]", "").split(">=") for spec in promised)
     lines = (ROOT / "tests" / "minimum.txt").read_text().splitlines()
