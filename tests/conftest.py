@@ -36,7 +36,12 @@ os.environ.pop("COLUMNS", None)
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 get_mp_context()
 OF_DASKNN = sorted(name for name in sys.modules if name.startswith("dasknn"))
-COMPILED = ["dasknn.engine.compiled.engine"] if find_spec("numba") else []
+COMPILED = []
+if find_spec("numba"):
+    # Here first: to compile takes longer than a cluster may take to start.
+    import compiled_steps  # noqa: F401
+
+    COMPILED = ["tests.compiled_steps"]
 # Functions of tests that run on workers are imported there, and with them pytest.
 multiprocessing.set_forkserver_preload(["distributed", "dask.dataframe", "pytest", *OF_DASKNN, *COMPILED])
 
