@@ -440,7 +440,7 @@ def test_workers_that_stay_paused_are_named_after_the_timeout(sleepers, data, ro
     processes = pids(sleepers)
     falls_asleep = At("end", 0, lambda: stop(*processes.values()))
     with (
-        dask.config.set({"dasknn.silence": 1, "dasknn.timeout": 4}),
+        dask.config.set({"dasknn.silence": 1, "dasknn.timeout": 12}),
         pytest.raises(ClusterTimeoutError, match="Waited for") as caught,
     ):
         fit(road, data, callbacks=[falls_asleep])
