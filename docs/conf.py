@@ -72,7 +72,6 @@ NOT_FOR_USERS = {
     "dasknn.dashboard.Board",
     "dasknn.dashboard.Page",
     "dasknn.dashboard.Run",
-    "dasknn.layers.Elementwise",
     "dasknn.optimizers.LBFGS",
 }
 

@@ -1,6 +1,6 @@
 """Keras's layers, from which networks are built."""
 
-from dasknn.layers.activation import ELU, Activation, Elementwise, LeakyReLU, ReLU, Softmax
+from dasknn.layers.activation import ELU, Activation, LeakyReLU, ReLU, Softmax
 from dasknn.layers.core import Dense, Flatten, Input, InputLayer
 from dasknn.layers.layer import Bound, Layer, Weight
 from dasknn.layers.normalization import BatchNormalization, BoundBatchNormalization, LayerNormalization
@@ -15,7 +15,6 @@ __all__ = [
     "BoundBatchNormalization",
     "Dense",
     "Dropout",
-    "Elementwise",
     "Flatten",
     "GaussianDropout",
     "GaussianNoise",

@@ -12,7 +12,7 @@ from dasknn.activations import Activation as Function
 from dasknn.layers.layer import Bound, Layer, expect_at_least_0, flat
 
 
-class Elementwise(Layer):
+class _Elementwise(Layer):
     """Base class of layers without weights that apply an activation function."""
 
     @property
@@ -58,7 +58,7 @@ class _BoundFunction(Bound):
 
 
 @dataclass(frozen=True)
-class Activation(Elementwise):
+class Activation(_Elementwise):
     """Apply an activation function.
 
     Parameters
@@ -76,7 +76,7 @@ class Activation(Elementwise):
 
 
 @dataclass(frozen=True)
-class ReLU(Elementwise):
+class ReLU(_Elementwise):
     """`max(0, X)`, or `dasknn.activations.relu` with these settings.
 
     Parameters
@@ -103,7 +103,7 @@ class ReLU(Elementwise):
 
 
 @dataclass(frozen=True)
-class LeakyReLU(Elementwise):
+class LeakyReLU(_Elementwise):
     """`X` where X > 0, `negative_slope * X` elsewhere (Maas et al. 2013).
 
     Parameters
@@ -124,7 +124,7 @@ class LeakyReLU(Elementwise):
 
 
 @dataclass(frozen=True)
-class ELU(Elementwise):
+class ELU(_Elementwise):
     """`X` where X > 0, `alpha * (exp(X) - 1)` elsewhere (Clevert et al. 2016).
 
     Parameters
@@ -141,7 +141,7 @@ class ELU(Elementwise):
 
 
 @dataclass(frozen=True)
-class Softmax(Elementwise):
+class Softmax(_Elementwise):
     """`exp(X) / sum(exp(X))` of each row.
 
     Parameters
