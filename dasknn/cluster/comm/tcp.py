@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +29,8 @@ _BUFFER_BYTES = 4_194_304
 # answers come within the first time; after it, others that wait for the processor get it between two looks.
 _SPIN_SECONDS = 1e-4
 _LONGEST_SPIN_SECONDS = 1e-3
+# Not every system has the call.
+_let_others_run = getattr(os, "sched_yield", partial(time.sleep, 0))
 # How long a greeting may take, and how many callers may not have said yet who they are.
 _HELLO_SECONDS = 5.0
 _MOST_STRANGERS = 32
@@ -113,7 +116,7 @@ class SocketLink(Link):
                 if waited > _LONGEST_SPIN_SECONDS:
                     return 0
                 if waited > _SPIN_SECONDS:
-                    os.sched_yield()
+                    _let_others_run()
             else:
                 if not n:
                     raise LinkError(f"{self.peer} closed its connection.")
@@ -144,6 +147,7 @@ class TLSLink(SocketLink):
         except OSError as error:
             raise self._gone(error) from error
 
+    # The shorter way of plain sockets is not that of TLS.
     swap = Link.swap
 
     def receive(self, buffers: Sequence[Any]) -> None:
