@@ -18,7 +18,7 @@ from dasknn.engine.network import Network
 from dasknn.engine.schedule import Rounds
 from dasknn.engine.state import Contribution, Shard, Totals, TrainingJob
 from dasknn.engine.steps import Steps
-from dasknn.engine.updater import Updater
+from dasknn.engine.updater import Update, Updater
 from dasknn.engine.versions import numba_version
 from dasknn.engine.workspace import GradientSum
 from dasknn.optimizers import Optimizer
@@ -134,7 +134,7 @@ class Engine(ABC):
         return None
 
     @abstractmethod
-    def updater(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray) -> Updater:
+    def updater(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray) -> Update:
         """Return what turns summed gradients into steps, in these arrays."""
 
     @abstractmethod
@@ -149,7 +149,7 @@ class _Numpy(Engine):
     def gradient_sum(self, job: TrainingJob, params: np.ndarray, *before: Any) -> GradientSum:
         return GradientSum(job.network, params, job.metrics, *before)
 
-    def updater(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray) -> Updater:
+    def updater(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray) -> Update:
         network = job.network
         return Updater(
             job.optimizer,

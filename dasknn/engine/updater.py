@@ -8,6 +8,7 @@ stay in cache. Options that need whole weights go over all of them before and af
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -83,7 +84,18 @@ def averages(
     return found
 
 
-class Updater:
+class Update(ABC):
+    """Takes steps with gradients that were summed over rows, in arrays of its own."""
+
+    @abstractmethod
+    def apply(self, total: np.ndarray, divisor: float, step: int, learning_rate: float) -> float:
+        """Take step number `step` (from 1) with the gradient total / divisor (n,); return the penalties.
+
+        The penalties are what the summed loss grows by; total is not changed.
+        """
+
+
+class Updater(Update):
     """Turns summed gradients into steps of the optimizer.
 
     Views of all blocks are made once.
@@ -141,7 +153,6 @@ class Updater:
             self._blocks.append((of_weights, (params[block], grad[block], own[:, block], buffer)))
 
     def apply(self, total: np.ndarray, divisor: float, step: int, learning_rate: float) -> float:
-        """Take a step with the gradient total / divisor (n,); return the penalties: see `penalty`."""
         penalty = self.penalty(divisor)
         np.copyto(self._grad, total)
         self.step(divisor, step, learning_rate)

@@ -77,8 +77,9 @@ class GradientLearner(Learner):
         return self._sums[replica]
 
     def run(self, rounds: Rounds, shards: Mapping[int, Shard], exchange: Exchange) -> None:
-        self._fast = self._engine.rounds(self.job, self._params, exchange.n_threads)
-        if self._fast is None or self._compressor is not None:
+        if self._compressor is None:
+            self._fast = self._engine.rounds(self.job, self._params, exchange.n_threads)
+        if self._fast is None:
             super().run(rounds, shards, exchange)
             return
 

@@ -13,7 +13,7 @@ from dasknn.engine.engines import Engine, FastRounds, SideBySide
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob
 from dasknn.engine.steps import Steps
-from dasknn.engine.updater import Updater
+from dasknn.engine.updater import Update
 from dasknn.engine.workspace import GradientSum
 
 
@@ -30,8 +30,8 @@ class _Numba(Engine):
     def side_by_side(self, job: TrainingJob, n_threads: int) -> SideBySide:
         return steps.CompiledSideBySide(job, n_threads)
 
-    def updater(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray) -> Updater:
-        return steps.CompiledUpdater(job, params, slots)
+    def updater(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray) -> Update:
+        return steps.CompiledUpdate(job, params, slots)
 
     def predict(self, network: Network, params: np.ndarray, X: Any) -> np.ndarray:
         if reason_against_layers(network):

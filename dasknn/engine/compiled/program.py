@@ -51,7 +51,7 @@ IDENTITY, RELU, TANH, LOGISTIC, EXP, SOFTMAX = range(6)
     SPARSE_SIGMOID,
 ) = range(6, 23)
 
-# Kinds of losses; columns of `Program.loss` and of `Program.loss_settings`.
+# Kinds of losses; columns of `Program.loss` and of `Program.scales`.
 LABELS_OF_CLASSES, CLASSES, BINARY, SQUARED = range(4)
 LOSS, FROM_LOGITS, TO_LOGITS, OVER_ROWS = range(4)
 LEAST, VALUE_SCALE, SLOPE_SCALE, SMOOTHING, SMOOTH_SHARE = range(5)

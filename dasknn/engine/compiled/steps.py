@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from dasknn.engine.engines import SideBySide, StepsToTake
 from dasknn.engine.network import ROWS_AT_ONCE, Network
 from dasknn.engine.state import Shard, Totals, TrainingJob
 from dasknn.engine.steps import Steps
-from dasknn.engine.updater import Updater
+from dasknn.engine.updater import Update
 from dasknn.engine.workspace import GradientSum, rows_at_once
 from dasknn.layers import Dense
 from dasknn.losses import MeanSquaredError
@@ -55,6 +56,7 @@ class CompiledSteps(Steps):
 
     def __init__(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray):
         self._job = job
+        # Kept alive, since requests have their addresses.
         self._arrays = params, slots
         self._places = address_of(params), address_of(slots)
         self._crew = Crew(job)
@@ -179,8 +181,8 @@ class CompiledSideBySide(SideBySide):
 
 def _dense(shard: Shard, rows: Any) -> Shard:
     """Return these rows of a shard of CSR rows as a dense one."""
-    weight = None if shard.weight is None else shard.weight[rows]
-    return Shard(shard.X[rows].toarray(), shard.y[rows], weight)
+    part = shard.rows(rows)
+    return replace(part, X=part.X.toarray())
 
 
 # --- gradients ---------------------------------------------------------------------------------------
@@ -258,11 +260,11 @@ class CompiledGradientSum(GradientSum):
         return answer.weight
 
 
-class CompiledUpdater(Updater):
+class CompiledUpdate(Update):
     """Takes a step in one call."""
 
     def __init__(self, job: TrainingJob, params: np.ndarray, slots: np.ndarray):
-        self.optimizer = job.optimizer
+        self._optimizer = job.optimizer
         self._optimization = optimization_of(job.network, job.optimizer, job.regularizer.strength)
         address_of(params), address_of(slots)
         self._flat = params, slots.reshape(-1)
@@ -270,7 +272,7 @@ class CompiledUpdater(Updater):
         self._changes_gradients = any(v.regularizer is not None for v in job.network.variables)
 
     def apply(self, total: np.ndarray, divisor: float, step: int, learning_rate: float) -> float:
-        self._rates[:] = rates_of_step(self.optimizer, learning_rate, step)
+        self._rates[:] = rates_of_step(self._optimizer, learning_rate, step)
         if self._changes_gradients or not total.flags.writeable:
             # It is the caller's.
             total = total.copy()
@@ -307,5 +309,5 @@ def prepare(dtype: str) -> None:
     network = Network(1, (Dense(1),), MeanSquaredError(), dtype)
     params = np.zeros(2, dtype)
     predict(network, params, np.zeros((1, 1), dtype))
-    updater = CompiledUpdater(_job_of(network), params, np.zeros((0, 2), dtype))
+    updater = CompiledUpdate(_job_of(network), params, np.zeros((0, 2), dtype))
     updater.apply(np.zeros(2, dtype), 1.0, 1, 0.0)
