@@ -37,7 +37,7 @@ class Optimizer(Configurable, ABC):
     """
 
     learning_rate: Any
-    weight_decay: float | None = None
+    weight_decay: Any = None
     clipnorm: float | None = None
     clipvalue: float | None = None
     global_clipnorm: float | None = None
@@ -74,6 +74,11 @@ class Optimizer(Configurable, ABC):
         schedule = self.learning_rate
         return schedule(step - 1) if isinstance(schedule, schedules.LearningRateSchedule) else learning_rate
 
+    def decay(self, step: int) -> float:
+        """Return the weight decay of an update, counted from 1; 0 if there is none."""
+        decay: Any = self.weight_decay
+        return float(decay(step - 1)) if isinstance(decay, schedules.LearningRateSchedule) else decay or 0.0
+
     @abstractmethod
     def update(self, params, grad, slots, scratch, step: int, learning_rate: float) -> None:
         """Update params and slots in place.
@@ -103,8 +108,9 @@ class Settings(Optimizer):
     ----------
     learning_rate : float or schedules.LearningRateSchedule, default=0.001
         Learning rate.
-    weight_decay : float or None, default=None
+    weight_decay : float, schedules.LearningRateSchedule or None, default=None
         Each update first multiplies all parameters, also biases, by `1 - learning_rate * weight_decay`.
+        Layers may keep weights from it. A schedule is a function of the update.
     clipnorm : float or None, default=None
         Largest norm of the gradient of one weight array; None or 0: no limit.
     clipvalue : float or None, default=None
@@ -127,7 +133,7 @@ class Settings(Optimizer):
 
     learning_rate: Any = 0.001
     _: KW_ONLY
-    weight_decay: float | None = None
+    weight_decay: Any = None
     clipnorm: float | None = None
     clipvalue: float | None = None
     global_clipnorm: float | None = None
@@ -142,6 +148,8 @@ class Settings(Optimizer):
         super().__post_init__()
         object.__setattr__(self, "name", self.name or snake_case(type(self).__name__))
         self._check_rate()
+        if isinstance(self.weight_decay, Mapping):
+            object.__setattr__(self, "weight_decay", schedules.deserialize(self.weight_decay))
         self._check_clipping()
         if self.use_ema:
             self._expect_share("ema_momentum", with_one=True)
@@ -183,6 +191,8 @@ class Settings(Optimizer):
         config = super().get_config()
         if isinstance(self.learning_rate, schedules.LearningRateSchedule):
             config["learning_rate"] = schedules.serialize(self.learning_rate)
+        if isinstance(self.weight_decay, schedules.LearningRateSchedule):
+            config["weight_decay"] = schedules.serialize(self.weight_decay)
         return config
 
 
@@ -352,12 +362,12 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    weight_decay : float, default=0.004
+    weight_decay : float or schedules.LearningRateSchedule, default=0.004
         Each update first multiplies all parameters by `1 - learning_rate * weight_decay`, as in Keras and
         PyTorch; the paper scales the decay by the schedule alone.
     """
 
-    weight_decay: float | None = field(default=0.004, kw_only=False)
+    weight_decay: Any = field(default=0.004, kw_only=False)
 
     def __post_init__(self):
         super().__post_init__()

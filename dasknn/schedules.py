@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from dataclasses import dataclass
-from math import ceil, cos, floor, log, pi
+from math import ceil, cos, floor, log, log2, pi
 
 from dasknn.saving.serialization import Configurable, Kinds
 
@@ -236,6 +236,73 @@ class CosineDecayRestarts(LearningRateSchedule):
         return float(self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha))
 
 
+@dataclass(frozen=True)
+class CosineLogDecay(LearningRateSchedule):
+    """Cosine cycles, each twice as long as the one before; each falls to 0, and rises again smoothly.
+
+    `initial_learning_rate * (1 - cos(2 * pi * log2(1 + (2**cycles - 1) * t))) / 2`, t = step / decay_steps.
+    It rises from 0, so it needs no warm-up. The ends of its cycles are good places to stop at: how many
+    epochs a network needs does not have to be known.
+
+    Parameters
+    ----------
+    initial_learning_rate : float
+        Highest learning rate.
+    decay_steps : float
+        Number of steps of all cycles; afterwards the rate is 0.
+    cycles : int, default=4
+        Number of cycles.
+
+    References
+    ----------
+    Holzmueller, Grinsztajn and Steinwart (2024), "Better by default: strong pre-tuned MLPs and boosted trees
+    on tabular data" (`coslog4`). Keras does not have it.
+    """
+
+    initial_learning_rate: float
+    decay_steps: float
+    cycles: int = 4
+    name: str = "CosineLogDecay"
+
+    def __call__(self, step):
+        part = min(step / self.decay_steps, 1.0)
+        phase = log2(1 + (2**self.cycles - 1) * part)
+        return float(self.initial_learning_rate * 0.5 * (1 - cos(2 * pi * phase)))
+
+
+@dataclass(frozen=True)
+class FlatCosineDecay(LearningRateSchedule):
+    """A constant rate, and then half a cosine to 0.
+
+    Parameters
+    ----------
+    initial_learning_rate : float
+        Rate of the constant part.
+    decay_steps : float
+        Number of steps of both parts.
+    flat : float, default=0.5
+        Share of the constant part, in [0, 1).
+
+    References
+    ----------
+    As for `CosineLogDecay` (`flat_cos`). Keras does not have it.
+    """
+
+    initial_learning_rate: float
+    decay_steps: float
+    flat: float = 0.5
+    name: str = "FlatCosineDecay"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.flat < 1:
+            raise ValueError(f"FlatCosineDecay expects flat to be in [0, 1), received {self.flat!r}.")
+
+    def __call__(self, step):
+        part = min(step / self.decay_steps, 1.0)
+        return float(self.initial_learning_rate * _half_cosine(max(part - self.flat, 0) / (1 - self.flat)))
+
+
 _KINDS = Kinds(
     "a schedule",
     "keras.optimizers.schedules",
@@ -247,6 +314,8 @@ _KINDS = Kinds(
         InverseTimeDecay,
         CosineDecay,
         CosineDecayRestarts,
+        CosineLogDecay,
+        FlatCosineDecay,
     ),
 )
 get, serialize, deserialize = _KINDS.get, _KINDS.serialize, _KINDS.deserialize

@@ -10,7 +10,7 @@ holds everything. A `Network` is only settings: it can be pickled, shared and ha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from dasknn.engine.updater import Variable
-from dasknn.layers import Layer, Weight
+from dasknn.layers import Layer, MemberHeads, Weight
 
 #: Rows that go through the network at a time, which bounds the memory of hidden layers.
 ROWS_AT_ONCE = 8_192
@@ -80,6 +80,8 @@ class Network:
                         is_learned,
                         weight.regularizer,
                         weight.constraint,
+                        weight.rate_factor,
+                        weight.decays,
                     )
                 )
         begin, placed = 0, []
@@ -183,13 +185,36 @@ class Network:
         """Return rows X, dense or CSR, in the form that the first layer takes."""
         return X if isinstance(X, np.ndarray) or self.layers[0].takes_sparse else X.toarray()
 
+    @cached_property
+    def n_members(self) -> int:
+        """Number of members that share this network; 1 for most."""
+        last = self.layers[-1]
+        return last.members if isinstance(last, MemberHeads) else 1
+
     def predict(self, params: np.ndarray, X: Any) -> np.ndarray:
-        """Return the outputs (n, n_outputs) for X (n, n_inputs), dense or CSR."""
-        views = self.views(params)
+        """Return the outputs (n, n_outputs) for X (n, n_inputs), dense or CSR: the mean over members."""
         outputs = np.empty((X.shape[0], self.n_outputs), self.dtype)
-        for begin in range(0, X.shape[0], ROWS_AT_ONCE):
-            A = self._inputs(X[begin : begin + ROWS_AT_ONCE])
-            for layer, weights in zip(self.layers, views, strict=True):
-                A = layer.outputs(A, *weights)
-            outputs[begin : begin + ROWS_AT_ONCE] = A
+        for rows, A in self._hidden(params, X):
+            outputs[rows] = self.layers[-1].outputs(A, *self.views(params)[-1])
         return outputs
+
+    def member_outputs(self, params: np.ndarray, X: Any) -> np.ndarray:
+        """Return the outputs of each member (n, n_members, n_outputs) for X (n, n_inputs)."""
+        last = self.layers[-1]
+        if not isinstance(last, MemberHeads):
+            return self.predict(params, X)[:, np.newaxis]
+        outputs = np.empty((X.shape[0], self.n_members, self.n_outputs), self.dtype)
+        for rows, A in self._hidden(params, X):
+            outputs[rows] = last.member_outputs(A, *self.views(params)[-1])
+        return outputs
+
+    def _hidden(self, params: np.ndarray, X: Any) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield some rows after others, with the inputs of the last layer for them."""
+        views = self.views(params)
+        at_once = max(1, ROWS_AT_ONCE // self.n_members)
+        for begin in range(0, X.shape[0], at_once):
+            rows = slice(begin, begin + at_once)
+            A = self._inputs(X[rows])
+            for layer, weights in zip(self.layers[:-1], views[:-1], strict=True):
+                A = layer.outputs(A, *weights)
+            yield rows, A

@@ -15,8 +15,10 @@ import numpy as np
 from dasknn.engine import updater
 from dasknn.engine.network import Network
 from dasknn.engine.versions import numba_version
+from dasknn.layers.regularization import NoiseGenerator
 from dasknn.optimizers import Optimizer
 from dasknn.regularizers import BatchL2
+from dasknn.schedules import LearningRateSchedule
 from dasknn.seeds import Stream, generator
 
 
@@ -56,6 +58,8 @@ class TrainingJob:
         Epochs end after this many steps, if they have more.
     engine : str
         Name of the engine that computes: see `engine.engines`.
+    noise_schedule : LearningRateSchedule or None
+        Strength of dropout in each step: the share of its rate that is used. None: all of it.
     """
 
     network: Network
@@ -69,6 +73,7 @@ class TrainingJob:
     metrics: Any = None
     steps_per_epoch: int | None = None
     engine: str = "numpy"
+    noise_schedule: LearningRateSchedule | None = None
 
     def rows_of_epoch(self, rows: list[int]) -> list[int]:
         """Return how many of its rows each replica goes through in an epoch."""
@@ -105,7 +110,10 @@ class TrainingJob:
         """Return the generator for the noise of a step on rows of a shard; None if layers need none."""
         if not self.network.is_noisy:
             return None
-        return generator(self.seed, Stream.NOISE, step, shard, begin)
+        drawn = generator(self.seed, Stream.NOISE, step, shard, begin)
+        if self.noise_schedule is None:
+            return drawn
+        return NoiseGenerator.of(drawn, self.noise_schedule(step))
 
     def init_params(self, member: int) -> np.ndarray:
         """Draw the initial parameters of one member of an ensemble."""

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,10 @@ class Variable:
     shape : tuple of int
     is_learned : bool
     regularizer, constraint : object or None
+    rate_factor : float
+        Factor of the learning rate.
+    decays : bool
+        Whether decoupled weight decay applies.
     """
 
     layer: int
@@ -47,6 +51,8 @@ class Variable:
     is_learned: bool = True
     regularizer: Any = None
     constraint: Any = None
+    rate_factor: float = 1.0
+    decays: bool = True
 
     @property
     def span(self) -> slice:
@@ -56,6 +62,33 @@ class Variable:
     def view(self, vector: np.ndarray) -> np.ndarray:
         """Return the weight as a view of the vector."""
         return vector[self.span].reshape(self.shape)
+
+
+class Pace(NamedTuple):
+    """Neighboring parameters, begin to end, that learn at one pace: see `Variable`."""
+
+    begin: int
+    end: int
+    rate_factor: float
+    decays: bool
+
+
+def paces(variables: Sequence[Variable], n_learned: int) -> list[Pace]:
+    """Return the learned parameters as runs of one pace, in order.
+
+    Without variables, all n_learned parameters have the same.
+    """
+    found: list[Pace] = []
+    for variable in variables:
+        if not variable.is_learned:
+            continue
+        begin, end = variable.span.start, variable.span.stop
+        pace = Pace(begin, end, variable.rate_factor, variable.decays)
+        if found and found[-1][2:] == pace[2:]:
+            found[-1] = found[-1]._replace(end=end)
+        else:
+            found.append(pace)
+    return found or [Pace(0, n_learned, 1.0, True)]
 
 
 def n_slots(optimizer: Optimizer) -> int:
@@ -145,12 +178,14 @@ class Updater(Update):
         scratch = np.empty(min(_BLOCK, max(n_learned, 1)), params.dtype)
         own = slots[: optimizer.n_slots]
         self._blocks = []
-        for begin in range(0, n_learned, _BLOCK):
-            block = slice(begin, min(begin + _BLOCK, n_learned))
-            buffer = scratch[: block.stop - begin]
-            weights = slice(begin, max(begin, min(block.stop, n_weights)))
-            of_weights = params[weights], grad[weights], buffer[: weights.stop - begin]
-            self._blocks.append((of_weights, (params[block], grad[block], own[:, block], buffer)))
+        for pace in paces(variables, n_learned):
+            for begin in range(pace.begin, pace.end, _BLOCK):
+                block = slice(begin, min(begin + _BLOCK, pace.end))
+                buffer = scratch[: block.stop - begin]
+                weights = slice(begin, max(begin, min(block.stop, n_weights)))
+                of_weights = params[weights], grad[weights], buffer[: weights.stop - begin]
+                arrays = params[block], grad[block], own[:, block], buffer
+                self._blocks.append((of_weights, arrays, pace))
 
     def apply(self, total: np.ndarray, divisor: float, step: int, learning_rate: float) -> float:
         penalty = self.penalty(divisor)
@@ -172,10 +207,10 @@ class Updater(Update):
             np.divide(fall, divisor, out=fall)
             np.subtract(params, fall, out=params)
         if self._is_plain:
-            for of_weights, (params, grad, slots, scratch) in self._blocks:
+            for of_weights, (params, grad, slots, scratch), pace in self._blocks:
                 self.regularizer.add_gradient(*of_weights)
                 np.divide(grad, divisor, out=grad)
-                self._update(params, grad, slots, scratch, step, learning_rate)
+                self._update(params, grad, slots, scratch, pace, step, learning_rate)
         else:
             self._step_with_more(divisor, step, learning_rate)
         for constraint, weight in self._constrained:
@@ -184,7 +219,7 @@ class Updater(Update):
     def _step_with_more(self, divisor: float, step: int, learning_rate: float) -> None:
         params, grad = self._learned
         optimizer = self.optimizer
-        for of_weights, _ in self._blocks:
+        for of_weights, _, _ in self._blocks:
             self.regularizer.add_gradient(*of_weights)
         np.divide(grad, divisor, out=grad)
         for regularizer, weight, of_weight in self._penalized:
@@ -202,8 +237,8 @@ class Updater(Update):
         if step % every == 0:
             if self._clips:
                 self._clip(grad)
-            for _, block in self._blocks:
-                self._update(*block, update, learning_rate)
+            for _, block, pace in self._blocks:
+                self._update(*block, pace, update, learning_rate)
         if self._average is not None:
             # The first average is the parameters themselves, so averages need no bias correction.
             momentum = optimizer.ema_momentum if update > 1 else 0.0
@@ -218,15 +253,18 @@ class Updater(Update):
         grad: np.ndarray,
         slots: np.ndarray,
         scratch: np.ndarray,
+        pace: Pace,
         step: int,
         learning_rate: float,
     ) -> None:
-        decay = self.optimizer.weight_decay
+        decay = self.optimizer.decay(step) if pace.decays else 0.0
         if decay:
             # Decay is scaled by the learning rate, as in Keras and PyTorch; the paper (Loshchilov and Hutter
             # 2019) scales it by the schedule alone.
             np.multiply(params, params.dtype.type(decay * learning_rate), out=scratch)
             np.subtract(params, scratch, out=params)
+        if pace.rate_factor != 1:
+            learning_rate *= pace.rate_factor
         self.optimizer.update(params, grad, slots, scratch, step, learning_rate)
 
     def _clip(self, grad: np.ndarray) -> None:

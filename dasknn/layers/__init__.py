@@ -1,8 +1,11 @@
 """Keras's layers, from which networks are built."""
 
 from dasknn.layers.activation import ELU, Activation, LeakyReLU, ReLU, Softmax
+from dasknn.layers.columns import ColumnGroups
 from dasknn.layers.core import Dense, Flatten, Input, InputLayer
+from dasknn.layers.embedding import BinEmbedding, BinEncoding, Embedding, OneHot
 from dasknn.layers.layer import Bound, Layer, Weight
+from dasknn.layers.members import MemberDense, MemberHeads, MemberScale, Scale
 from dasknn.layers.normalization import BatchNormalization, BoundBatchNormalization, LayerNormalization
 from dasknn.layers.regularization import Dropout, GaussianDropout, GaussianNoise
 from dasknn.layers.serialization import deserialize, serialize
@@ -11,10 +14,14 @@ __all__ = [
     "ELU",
     "Activation",
     "BatchNormalization",
+    "BinEmbedding",
+    "BinEncoding",
     "Bound",
     "BoundBatchNormalization",
+    "ColumnGroups",
     "Dense",
     "Dropout",
+    "Embedding",
     "Flatten",
     "GaussianDropout",
     "GaussianNoise",
@@ -23,7 +30,12 @@ __all__ = [
     "Layer",
     "LayerNormalization",
     "LeakyReLU",
+    "MemberDense",
+    "MemberHeads",
+    "MemberScale",
+    "OneHot",
     "ReLU",
+    "Scale",
     "Softmax",
     "Weight",
     "deserialize",

@@ -42,6 +42,10 @@ class Weight(NamedTuple):
         Penalty on it.
     constraint : Constraint or None, default=None
         Applied after each update.
+    rate_factor : float, default=1.0
+        Factor of the learning rate.
+    decays : bool, default=True
+        Whether decoupled weight decay applies to it. The decay does not depend on `rate_factor`.
     """
 
     name: str
@@ -51,6 +55,8 @@ class Weight(NamedTuple):
     is_learned: bool = True
     regularizer: Any = None
     constraint: Any = None
+    rate_factor: float = 1.0
+    decays: bool = True
 
     def draw(self, rng) -> np.ndarray:
         """Return initial values, float64, of this shape."""
@@ -82,6 +88,8 @@ class Layer(ABC):
     trainable: bool = True
     dtype: Any = None
 
+    #: Settings that only say the shape of a row.
+    shape_settings: ClassVar[tuple[str, ...]] = ("input_shape", "input_dim")
     #: Settings that are objects, with the module whose `get` and `serialize` read and write them.
     _parts: ClassVar[dict[str, Any]] = {}
     #: Whether `outputs` accepts sparse rows.
@@ -95,7 +103,7 @@ class Layer(ABC):
         check_own_kinds(self)
         if self.input_shape is not None:
             object.__setattr__(self, "input_shape", shape_of_rows(self.input_shape))
-        if self.input_dim is not None:
+        if self.input_dim is not None and "input_dim" in self.shape_settings:
             shape = shape_of_rows(self.input_dim)
             if self.input_shape not in (None, shape):
                 raise ValueError(
@@ -152,7 +160,7 @@ class Layer(ABC):
         """Return the settings as Keras writes them."""
         config: dict[str, Any] = {"name": self.name, "trainable": self.trainable, "dtype": "float32"}
         for setting in fields(self):
-            if setting.name in ("input_shape", "input_dim", "name", "trainable", "dtype"):
+            if setting.name in (*self.shape_settings, "name", "trainable", "dtype"):
                 continue
             value = getattr(self, setting.name)
             module = self._parts.get(setting.name)

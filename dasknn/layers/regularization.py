@@ -10,6 +10,30 @@ import numpy as np
 from dasknn.layers.layer import Bound, Layer, expect_at_least_0
 
 
+class NoiseGenerator(np.random.Generator):
+    """A generator for the noise of one step, with the strength that a schedule gives it.
+
+    Attributes
+    ----------
+    strength : float
+        Share of a layer's rate of dropout that is used.
+    """
+
+    strength: float = 1.0
+
+    @classmethod
+    def of(cls, generator: np.random.Generator, strength: float) -> NoiseGenerator:
+        """Return a generator that continues another one."""
+        found = cls(generator.bit_generator)
+        found.strength = strength
+        return found
+
+
+def strength_of(rng: Any) -> float:
+    """Return the strength of the noise of a generator: 1 for one of NumPy."""
+    return rng.strength if isinstance(rng, NoiseGenerator) else 1.0
+
+
 class _Noise(Layer):
     """A layer that is active during training only."""
 
@@ -82,10 +106,11 @@ class _BoundDropout(_BoundFactor):
         self.rate = rate
 
     def draw(self, rng):
+        rate = self.rate * strength_of(rng)
         rng.random(out=self.factor, dtype=self.factor.dtype)
-        np.greater_equal(self.factor, self.rate, out=self.factor)
-        if self.rate < 1:
-            np.divide(self.factor, 1 - self.rate, out=self.factor)
+        np.greater_equal(self.factor, rate, out=self.factor)
+        if rate < 1:
+            np.divide(self.factor, 1 - rate, out=self.factor)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from dasknn.layers.activation import ELU, Activation, LeakyReLU, ReLU, Softmax
+from dasknn.layers.columns import ColumnGroups
 from dasknn.layers.core import Dense, Flatten, Input
+from dasknn.layers.embedding import BinEmbedding, BinEncoding, Embedding, OneHot
 from dasknn.layers.layer import Layer
+from dasknn.layers.members import MemberDense, MemberHeads, MemberScale, Scale
 from dasknn.layers.normalization import BatchNormalization, LayerNormalization
 from dasknn.layers.regularization import Dropout, GaussianDropout, GaussianNoise
 
@@ -14,7 +17,8 @@ _CLASSES: dict[str, type[Layer]] = {
     kind.__name__: kind
     for kind in (
         Dense, Activation, ReLU, LeakyReLU, ELU, Softmax, Dropout, GaussianDropout, GaussianNoise,
-        BatchNormalization, LayerNormalization, Flatten,
+        BatchNormalization, LayerNormalization, Flatten, Embedding, OneHot, BinEncoding, BinEmbedding,
+        ColumnGroups, Scale, MemberScale, MemberDense, MemberHeads,
     )
 }  # fmt: skip
 _CLASSES["InputLayer"] = Input

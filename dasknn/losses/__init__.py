@@ -14,6 +14,7 @@ from dasknn.losses.loss import (
     as_targets,
     as_weights,
 )
+from dasknn.losses.members import MemberLoss
 from dasknn.losses.probabilistic import (
     BinaryCrossentropy,
     BinaryFocalCrossentropy,
@@ -55,6 +56,7 @@ __all__ = [
     "MeanAbsolutePercentageError",
     "MeanSquaredError",
     "MeanSquaredLogarithmicError",
+    "MemberLoss",
     "Poisson",
     "RowLoss",
     "SparseCategoricalCrossentropy",

@@ -127,6 +127,11 @@ class Loss(ABC):
         """
         return None
 
+    @property
+    def of_mean(self) -> Loss:
+        """The loss of predictions: this loss, unless a network has members, whose mean they are."""
+        return self
+
     def divisor(self, n_rows: int, weight: np.ndarray | None) -> float:
         """Return the number to divide a sum over rows by; here, the sum of their weights."""
         return n_rows if weight is None else float(weight.sum())

@@ -290,7 +290,7 @@ def _loss_sum(predictor: Predictor, outputs: np.ndarray, y: np.ndarray, weight: 
     except ValueError:
         return float("nan")
     network = predictor.network
-    bound = network.loss.bind(len(outputs), network.n_outputs, network.dtype, "")
+    bound = network.loss.of_mean.bind(len(outputs), network.n_outputs, network.dtype, "")
     return bound(outputs, y, weight, np.empty_like(outputs))
 
 

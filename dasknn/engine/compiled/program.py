@@ -295,7 +295,7 @@ def rates_of_step(optimizer: Optimizer, rate: float, step: int) -> tuple[float, 
     corrected = rate
     if isinstance(optimizer, Adam):
         corrected = rate * sqrt(1 - optimizer.beta_2**step) / (1 - optimizer.beta_1**step)
-    return rate, corrected, rate * (optimizer.weight_decay or 0.0)
+    return rate, corrected, rate * optimizer.decay(step)
 
 
 def rates_of(optimizer: Optimizer, rates: list[float], first_step: int, dtype: str) -> np.ndarray:
