@@ -197,7 +197,7 @@ class EstimatorFit(Fit):
         self._rows_dtype = rows.dtype
         is_distributed = self.data.is_distributed
         # L-BFGS uses the gradient over all rows, wherever they are; blocks of a stream may differ.
-        if self.model.solver != "lbfgs" and (is_distributed or not self.is_partial):
+        if not self.model._uses_lbfgs and (is_distributed or not self.is_partial):
             rows.warn_of_skew(are_cut=not is_distributed)
         if self.is_continued:
             return
@@ -243,7 +243,7 @@ class EstimatorFit(Fit):
 
     def hold_out(self, rows: Rows, targets_: Targets) -> Rows | None:
         model, encoder = self.model, targets_.encoder
-        if not model.early_stopping or model.solver == "lbfgs":
+        if not model.early_stopping or model._uses_lbfgs:
             return None
         if isinstance(encoder, targets.ClassEncoder) and encoder.n_outputs == 1:
             return rows.hold_out(model.validation_fraction, encoder)
@@ -326,7 +326,7 @@ class EstimatorFit(Fit):
         elif self._verbose:
             # Thousands of calls of partial_fit should not leave thousands of bars.
             found.append(progress.ProgressBar(stays=bool(model.verbose) or not self.is_partial))
-        if model.solver != "lbfgs":
+        if not model._uses_lbfgs:
             found.append(self._patience)
         if model.solver == "sgd" and model.learning_rate == "invscaling":
             rows_seen = model.t_ if self.is_continued else 0
@@ -378,7 +378,7 @@ class EstimatorFit(Fit):
         }
         if isinstance(model.random_state, Integral):
             settings["random_state"] = int(model.random_state)
-        if model.solver == "lbfgs":
+        if model._uses_lbfgs:
             return settings
         names = ["tol", "n_iter_no_change", "early_stopping"]
         if model.early_stopping:
@@ -479,7 +479,7 @@ def _asked_replicas(model, strategy: Strategy | None, is_continued: bool) -> int
             "Compressed gradients are sent directly between workers, received transport='tasks'. Use "
             "transport='auto', or leave compression out."
         )
-    if model.solver == "lbfgs" and not isinstance(strategy, GradientAveraging):
+    if model._uses_lbfgs and not isinstance(strategy, GradientAveraging):
         raise ValueError(
             f"solver='lbfgs' needs the gradient over all rows in each iteration, received strategy "
             f"{strategy.name!r}. Use strategy='gradients', or solver='adam'."

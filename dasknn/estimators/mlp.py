@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from dasknn import callbacks as cb
-from dasknn import strategies
 from dasknn._compat.sklearn import Interval, Options, StrOptions
-from dasknn.callbacks import checkpoints
-from dasknn.callbacks.checkpoints import Checkpoints
-from dasknn.cluster.connect import connect
-from dasknn.cluster.executor import MAX_FAULTS
-from dasknn.cluster.origins import Placed
-from dasknn.data import inputs, partitions, targets
-from dasknn.data.columns import check_columns, validated
-from dasknn.data.targets import ClassSummary, ClassWeights, NumberSummary, TargetEncoder
+from dasknn.data.targets import TargetEncoder
 from dasknn.engine import engines
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob, WarmUp
 from dasknn.estimators import conversion
-from dasknn.estimators.fitting import EstimatorFit, check_path, one_validation, require_targets
+from dasknn.estimators.base import NetworkEstimator
 from dasknn.estimators.losses import SklearnLoss
 from dasknn.exceptions import caller_stacklevel
 from dasknn.initializers import VarianceScaling
 from dasknn.layers import Dense
 from dasknn.optimizers import LBFGS, SGD, Adam, Optimizer
 from dasknn.regularizers import BatchL2
-from dasknn.saving import safetensors_file
 from dasknn.strategies import GradientAveraging, Strategy, auto
-from dasknn.training import prediction
-from dasknn.training.datasets import score_parts
-from dasknn.training.fit import Columns
-from dasknn.training.prediction import Predictor, Score
-
-# Attributes that describe the data of fit. _numbered: columns that are named by integers.
-_OF_THE_DATA = ("n_features_in_", "feature_names_in_", "_numbered", "target_name_", "classes_")
+from dasknn.training.prediction import Predictor
 
 
 def takes_steps(estimator) -> bool:
@@ -56,7 +38,7 @@ def takes_steps(estimator) -> bool:
     return True
 
 
-class BaseMLP(Placed, BaseEstimator):
+class BaseMLP(NetworkEstimator):
     """Multi-layer perceptron: what the classifier and the regressor share."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -94,154 +76,17 @@ class BaseMLP(Placed, BaseEstimator):
         "callbacks": ["array-like", cb.Callback, None],
     }
 
-    history_: list[dict[str, Any]]
-    best_loss_: float | None
-    validation_scores_: list[float] | None
-    best_validation_score_: float | None
-
     def __init__(self, **parameters):
         for name, value in parameters.items():
             setattr(self, name, value)
-
-    # --- differences between the two ---------------------------------------------------------------
-
-    _metric: type[Score]
 
     @abstractmethod
     def _loss(self, encoder: TargetEncoder) -> SklearnLoss:
         """Return the loss for targets of this encoder."""
 
-    @abstractmethod
-    def _summarize(self) -> type[ClassSummary] | type[NumberSummary]:
-        """Return the class that summarizes parts of y."""
-
-    @abstractmethod
-    def _learn_targets(self, summary, dtype: str, is_partial: bool) -> TargetEncoder:
-        """Return the encoder of y; set the attributes that describe y. ValueError: y does not fit."""
-
-    def _class_weights(self, summary, encoder: TargetEncoder, is_partial: bool) -> ClassWeights | None:
-        """Return the weights of classes, if there are any."""
-        return None
-
-    # --- fit ---------------------------------------------------------------------------------------
-
-    def fit(
-        self,
-        X,
-        y,
-        sample_weight=None,
-        *,
-        X_val=None,
-        y_val=None,
-        sample_weight_val=None,
-        validation_data=None,
-        checkpoint=None,
-        resume=False,
-        max_faults=MAX_FAULTS,
-    ):
-        """Fit the model to data.
-
-        Dask collections, or an explicit strategy, train on the cluster of `self.client` or of the current
-        client, else on Dask's local scheduler. Plain data with strategy="auto" trains in this process.
-
-        Parameters
-        ----------
-        X : Dask array or dataframe, array, dataframe, sparse matrix or list, (n, p)
-        y : Dask array or series, array, series or list, (n,) or (n, k)
-        sample_weight : Dask array or series, array, series, list or None, (n,), default=None
-        X_val, y_val, sample_weight_val : as X, y and sample_weight, default=None
-            Rows to score after each epoch, instead of held-out rows. In a Pipeline,
-            transform_input=["X_val"] sends X_val through the steps before.
-        validation_data : (X, y) or (X, y, sample_weight), default=None
-            The same rows in one argument.
-        checkpoint : str, path, Checkpoint or None, default=None
-            A folder or fsspec URL, or a `dasknn.Checkpoint`, to which the whole training is written after
-            each epoch. The two newest files are kept.
-        resume : bool, default=False
-            Whether to resume from the newest undamaged file, with the same bits as a training that was not
-            interrupted. If there is none, training starts from the beginning.
-        max_faults : int, default=10
-            How many faults of the cluster (lost workers, failed attempts) may cost work before the last one
-            is raised. The history has the faults of each epoch.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            Before training: data that cannot be trained on (a PartitionError names the partition), or a
-            checkpoint of a training with other settings or data.
-        FileExistsError
-            The folder holds checkpoints, and resume is False.
-        ModelFileError
-            All checkpoints in the folder are damaged.
-        NonFiniteLossError
-            Training diverges.
-
-        Notes
-        -----
-        Scores of validation rows are in `validation_scores_`. `history_`, and the logs of callbacks, have
-        them as "validation_score", beside "val_loss", the mean loss without the penalty.
-
-        With solver="lbfgs", a resumed training has other bits: SciPy's estimate of the curvature is not in
-        checkpoints, and is built up again.
-        """
-        if X_val is not None or y_val is not None or sample_weight_val is not None:
-            validation_data = one_validation(validation_data, X_val, y_val, sample_weight_val)
-        found = checkpoints.begin(checkpoint, resume)
-        return self._fit(X, y, sample_weight, validation_data, checkpoints=found, max_faults=max_faults)
-
-    def _fit(
-        self,
-        X,
-        y,
-        sample_weight=None,
-        validation_data=None,
-        *,
-        is_partial: bool = False,
-        checkpoints: Checkpoints | None = None,
-        max_faults: int = MAX_FAULTS,
-    ) -> Self:
-        self._validate_params()
-        self._check_settings(validation_data, is_partial)
-        is_continued = self.__sklearn_is_fitted__() and (self.warm_start or is_partial)
-        if not is_continued:
-            # Until this fit has trained an epoch, the model is not fitted.
-            self.__dict__.pop("_members", None)
-        data = Columns(*inputs.admit(X, y, sample_weight))
-        validation = None if validation_data is None else Columns(*inputs.admit(*validation_data))
-        EstimatorFit(
-            self,
-            data,
-            validation,
-            None if self.strategy == "auto" else strategies.get(self.strategy),
-            checkpoints,
-            max_faults,
-            is_partial=is_partial,
-            is_continued=is_continued,
-        ).run()
-        return self
-
-    def _connect(self, distributed: bool, data: tuple, max_faults: int = MAX_FAULTS):
-        return connect(self.client, distributed, max_faults, workers=self.workers, data=data)
-
     def _check_settings(self, validation_data, is_partial: bool) -> None:
         self._hidden_sizes()
-        for callback in cb.as_list(self.callbacks):
-            if isinstance(callback, cb.ModelCheckpoint):
-                check_path(os.fspath(callback.filepath))
-                if callback.save_weights_only:
-                    raise ValueError(
-                        f"{type(self).__name__} is saved as a whole, received "
-                        "ModelCheckpoint(save_weights_only=True). Leave save_weights_only out."
-                    )
-        if validation_data is not None and len(validation_data) not in (2, 3):
-            raise ValueError(
-                "Expected validation_data to be (X, y) or (X, y, sample_weight), received "
-                f"{len(validation_data)} items."
-            )
+        super()._check_settings(validation_data, is_partial)
         if self.solver == "lbfgs" and self.transport == auto.PEER:
             raise ValueError(
                 "solver='lbfgs' averages gradients through the client, received transport='peer'. Use "
@@ -268,15 +113,12 @@ class BaseMLP(Placed, BaseEstimator):
         )
         return Network(self.n_features_in_, layers, loss, dtype)
 
-    def _choose_by_rules(self, sizes: auto.Sizes) -> tuple[Strategy, str]:
-        """Return the strategy for strategy='auto' and Dask data, and the reason for it."""
-        transport = auto.TASKS if self.transport == auto.TASKS else auto.PEER
-        return auto.choose_strategy(sizes, transport)
+    @property
+    def _uses_lbfgs(self) -> bool:
+        return self.solver == "lbfgs"
 
     def _transport(self, strategy: Strategy, sizes: auto.Sizes) -> str:
-        if self.solver == "lbfgs":
-            return auto.TASKS
-        return auto.choose_transport(strategy, sizes) if self.transport == "auto" else self.transport
+        return auto.TASKS if self._uses_lbfgs else super()._transport(strategy, sizes)
 
     def _job(self, sizes: auto.Sizes, seed: int) -> TrainingJob:
         """Return the job; if the batch grows with the number of replicas, so does the learning rate."""
@@ -317,12 +159,8 @@ class BaseMLP(Placed, BaseEstimator):
         return auto.default_replicas(strategy or GradientAveraging(), n_slots, n_rows, self._wanted_batch())
 
     def _set_predictor(self, predictor: Predictor) -> None:
+        super()._set_predictor(predictor)
         network, members = predictor.network, predictor.members
-        self._network_, self._encoder = network, predictor.encoder
-        self.n_layers_ = len(network.layers) + 1
-        self.n_outputs_ = network.n_outputs
-        self.out_activation_ = network.layers[-1].activation_name
-        self._members = members
         # An earlier fit may have left those of one network.
         for name in ("coefs_", "intercepts_"):
             self.__dict__.pop(name, None)
@@ -330,8 +168,6 @@ class BaseMLP(Placed, BaseEstimator):
             views = network.views(members[0])
             self.coefs_ = [W for W, _ in views]
             self.intercepts_ = [b for _, b in views]
-
-    # --- predict -----------------------------------------------------------------------------------
 
     def _predictor(self) -> Predictor:
         check_is_fitted(self)
@@ -342,71 +178,7 @@ class BaseMLP(Placed, BaseEstimator):
             members = np.concatenate([np.ravel(part) for part in parts])[np.newaxis]
         return Predictor(self._network_, members, self._encoder, vars(self).get("engine_", engines.NUMPY))
 
-    def _predict(self, method: str, X, columns: list | None = None):
-        predictor = self._predictor()
-        (X,) = inputs.admit(X)
-        if partitions.is_distributed(X):
-            check_columns(self, X, reset=False)
-            return prediction.lazily(predictor, method, X, columns)
-        return getattr(predictor, method)(validated(self, X, reset=False))
-
-    def _columns_of_outputs(self) -> list | None:
-        """Return the names of the columns of predictions in a dataframe, None for a series."""
-        check_is_fitted(self)
-        several = self.n_outputs_ > 1 and not isinstance(self._encoder, targets.ClassEncoder)
-        return list(range(self.n_outputs_)) if several else None
-
-    def _score_where_data_is(self, X, y, sample_weight) -> float:
-        predictor = self._predictor()
-        check_columns(self, X, reset=False)
-        require_targets(self, y)
-        parts = partitions.parts(X, y, sample_weight)
-        names = list(X.columns) if partitions.is_dataframe(X) else None
-        with self._connect(True, (X, y, sample_weight)) as executor:
-            return score_parts(executor, self._metric, predictor, parts, names).result()
-
-    @property
-    def members_(self) -> list[Self]:
-        """The members of an ensemble, each a fitted estimator; one network is its own only member."""
-        predictor = self._predictor()
-        return [
-            self._member(replace(predictor, members=member[np.newaxis].copy()))
-            for member in predictor.members
-        ]
-
-    def _member(self, predictor: Predictor) -> Self:
-        member = clone(self).set_params(strategy="auto", replicas=None)
-        for name in (*_OF_THE_DATA, "n_iter_", "t_"):
-            if hasattr(self, name):
-                setattr(member, name, getattr(self, name))
-        # Losses of the ensemble are means over members, so a member's own are not known.
-        member.history_, member.loss_curve_, member.best_loss_ = [], [], float("inf")
-        member.replicas_, member.strategy_, member.interrupted_ = 1, None, self.interrupted_
-        member.transport_, member.strategy_reason_ = self.transport_, "a member of an ensemble"
-        member.engine_, member.engine_reason_ = self.engine_, self.engine_reason_
-        member._set_predictor(predictor)
-        return member
-
     # --- other forms -------------------------------------------------------------------------------
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write the fitted model to one safetensors file, which `dasknn.load` reads.
-
-        The file does not hold the optimizer's state: partial_fit of a loaded model begins with a new one.
-
-        Parameters
-        ----------
-        path : str, path or fsspec URL
-
-        Raises
-        ------
-        NotFittedError
-            The model is not fitted.
-        ValueError
-            The path ends in `.keras` or `.h5`, as Keras's files do.
-        """
-        check_path(os.fspath(path))
-        safetensors_file.write(path, *conversion.parts_of(self))
 
     def to_sklearn(self):
         """Convert the model to scikit-learn's estimator, for tools that expect one.
@@ -424,9 +196,6 @@ class BaseMLP(Placed, BaseEstimator):
             The model is an ensemble, which scikit-learn does not have.
         """
         return conversion.to_sklearn(self)
-
-    def __sklearn_is_fitted__(self):
-        return "_members" in vars(self)
 
     def __getattr__(self, name):
         if name in ("coefs_", "intercepts_") and "_members" in vars(self):

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sklearn.base import RegressorMixin
 from sklearn.utils.metaestimators import available_if
 
 from dasknn._compat.sklearn import InvalidParameterError, StrOptions
-from dasknn.data import inputs, partitions, targets
-from dasknn.data.blocks import refuse_kinds
-from dasknn.estimators.fitting import checked_targets
+from dasknn.data import targets
+from dasknn.estimators.answers import NetworkRegressor
 from dasknn.estimators.losses import HalfPoisson, SquaredError
 from dasknn.estimators.mlp import BaseMLP, takes_steps
-from dasknn.estimators.scores import R2
 
 
-class MLPRegressor(RegressorMixin, BaseMLP):
+class MLPRegressor(NetworkRegressor, BaseMLP):
     """Multi-layer perceptron regressor: scikit-learn's, for data on a Dask cluster too.
 
     Parameters
@@ -155,7 +152,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         **BaseMLP._parameter_constraints,
         "loss": [StrOptions({"squared_error", "poisson"})],
     }
-    _metric = R2
     _twin = "MLPRegressor"
 
     def __init__(
@@ -248,68 +244,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             Training diverges.
         """
         return self._fit(X, y, sample_weight, is_partial=True)
-
-    def predict(self, X, return_std=False):
-        """Predict the target of each row.
-
-        Parameters
-        ----------
-        X : Dask array or dataframe, array, dataframe or sparse matrix, (n, p)
-        return_std : bool, default=False
-            Whether to return the standard deviation of the members' predictions, too. For an ensemble only.
-
-        Returns
-        -------
-        array (n,), or (n, k) for several outputs
-            For a Dask array a Dask array, for a Dask dataframe a Dask series (several outputs: a dataframe),
-            not yet computed. With return_std, a tuple of two: predictions and standard deviations.
-
-        Raises
-        ------
-        ValueError
-            return_std=True for one network, which has no such deviation.
-        """
-        columns = self._columns_of_outputs()
-        if not return_std:
-            return self._predict("predict", X, columns)
-        if len(self._members) == 1:
-            raise ValueError(
-                "return_std=True needs an ensemble, received one network. Fit with "
-                "strategy=PredictionAveraging(members=5)."
-            )
-        both = self._predict("mean_and_std", X, list(range(2 * self.n_outputs_)))
-        return tuple(self._part_of(both, first) for first in (0, self.n_outputs_))
-
-    def _part_of(self, both, first: int):
-        """Return the columns of the outputs from `first` on: one as a vector, several as a table."""
-        several = self.n_outputs_ > 1
-        if not partitions.is_dataframe(both):
-            return both[:, first : first + self.n_outputs_] if several else both[:, first]
-        if not several:
-            return both[str(first)].rename(None)
-        names = {str(first + number): str(number) for number in range(self.n_outputs_)}
-        return both[list(names)].rename(columns=names)
-
-    def score(self, X, y, sample_weight=None):
-        """Score predictions by R^2; Dask collections are scored where they are.
-
-        Parameters
-        ----------
-        X : Dask array or dataframe, array, dataframe or sparse matrix, (n, p)
-        y : Dask array or series, array or series, (n,) or (n, k)
-        sample_weight : Dask array or series, array or series, or None, (n,), default=None
-
-        Returns
-        -------
-        float
-        """
-        X, y, sample_weight = inputs.admit(X, y, sample_weight)
-        if partitions.is_distributed(X, y, sample_weight):
-            return self._score_where_data_is(X, y, sample_weight)
-        refuse_kinds("y", y)
-        refuse_kinds("sample_weight", sample_weight)
-        y = checked_targets(X, y, sample_weight)
-        return super().score(X, y, sample_weight)
 
     def _validate_params(self):
         try:

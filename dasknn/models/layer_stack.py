@@ -123,7 +123,9 @@ class Stack:
         self._given.append(layer)
         if weights:
             self._brought[len(self._layers)] = weights
-        self._layers.append(replace(layer, name=self._free_name(layer), **dict.fromkeys(layer.shape_settings)))
+        self._layers.append(
+            replace(layer, name=self._free_name(layer), **dict.fromkeys(layer.shape_settings))
+        )
         if self._input_shape is not None and rebuild:
             self._rebuild()
 

@@ -190,8 +190,10 @@ def test_members_differ_at_the_start_only_in_how_they_weigh_columns():
     assert len(np.unique(views[0])) == 3 * 5
     for weights in (first, second):
         assert_array_equal(weights[3], np.tile(weights[3][:1], (3, 1)))
-        assert (weights[1] == 1).all() and (weights[2] == 1).all()
-    assert not heads[0].any() and not heads[1].any()
+        assert (weights[1] == 1).all()
+        assert (weights[2] == 1).all()
+    assert not heads[0].any()
+    assert not heads[1].any()
 
 
 def test_signs_are_signs():
@@ -217,7 +219,7 @@ def test_an_embedding_of_bins_is_linear_in_the_encoding():
 def test_codes_outside_of_a_table_raise():
     with pytest.raises(ValueError, match="integers from 0 to 4 in column 1, received 5"):
         Embedding(5, 2).outputs(np.array([[0.0, 5.0]]), np.zeros((5, 2)))
-    with pytest.raises(ValueError, match="integers from 0 to 2 in column 0, received 0.5"):
+    with pytest.raises(ValueError, match=r"integers from 0 to 2 in column 0, received 0\.5"):
         OneHot((3,)).outputs(np.array([[0.5]]))
 
 
