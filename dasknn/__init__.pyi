@@ -19,7 +19,7 @@ from .callbacks.checkpoints import Checkpoint
 from .compression import PowerSGD
 from .data.preprocessing import TablePreprocessor
 from .data.shuffle import shuffle
-from .estimators import MLPClassifier, MLPRegressor, from_sklearn
+from .estimators import MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor, from_sklearn
 from .evaluation.evaluate import compare, evaluate
 from .evaluation.metrics import RowMetric
 from .evaluation.slicing import Buckets
@@ -63,6 +63,8 @@ __all__ = [
     "RowMetric",
     "Sequential",
     "TablePreprocessor",
+    "TabularClassifier",
+    "TabularRegressor",
     "ThresholdError",
     "WeightAveraging",
     "activations",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from math import prod
 from typing import Any, Self
@@ -304,6 +304,58 @@ class NumberSummary(Summary):
         return NumberEncoder(self.n_outputs, dtype)
 
 
+@dataclass(frozen=True)
+class SpreadSummary(NumberSummary):
+    """A NumberSummary with what it takes to standardize y.
+
+    Rows of weight 0 do not count. mean, m2, lowest, highest (k,): of each column, the mean, the weighted sum
+    of squared deviations from it, and the range.
+    """
+
+    mean: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    m2: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    lowest: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    highest: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    @classmethod
+    def of(cls, y: np.ndarray, weight: np.ndarray | None = None) -> SpreadSummary:
+        plain = NumberSummary.of(y, weight)
+        wide = as_numbers(y).reshape(len(y), plain.n_outputs).astype(np.float64)
+        if weight is not None:
+            wide, weight = wide[weight > 0], weight[weight > 0].astype(np.float64)
+        if not len(wide):
+            empty = np.zeros(plain.n_outputs)
+            spread = empty, empty, empty + np.inf, empty - np.inf
+        else:
+            mean = np.average(wide, axis=0, weights=weight)
+            squares = np.square(wide - mean)
+            m2 = squares.sum(axis=0) if weight is None else weight @ squares
+            spread = mean, m2, wide.min(axis=0), wide.max(axis=0)
+        return cls(**vars(plain), **dict(zip(("mean", "m2", "lowest", "highest"), spread, strict=True)))
+
+    def __add__(self, other: NumberSummary) -> SpreadSummary:
+        assert isinstance(other, SpreadSummary), "summaries of one kind add up"
+        if not self.n_rows or not other.n_rows:
+            return self if self.n_rows else other
+        plain = super().__add__(other)
+        share = other.weight / plain.weight if plain.weight else 0.0
+        gap = other.mean - self.mean
+        # As by Chan, Golub and LeVeque (1979).
+        return SpreadSummary(
+            **vars(plain),
+            mean=self.mean + gap * share,
+            m2=self.m2 + other.m2 + gap**2 * self.weight * share,
+            lowest=np.minimum(self.lowest, other.lowest),
+            highest=np.maximum(self.highest, other.highest),
+        )
+
+    def encoder(self, dtype: str) -> StandardEncoder:
+        scale = np.sqrt(self.m2 / self.weight) if self.weight else np.ones(self.n_outputs)
+        scale = np.where(scale > 0, scale, 1.0)
+        parts = (self.mean, scale, self.lowest, self.highest)
+        return StandardEncoder(self.n_outputs, dtype, *(tuple(part.tolist()) for part in parts))
+
+
 def _sample(y: np.ndarray) -> np.ndarray:
     """Return a sample of the rows and columns of y (n,) or (n, k), the same in each call."""
     y = y.reshape(len(y), prod(y.shape[1:]))
@@ -419,6 +471,43 @@ class NumberEncoder(TargetEncoder):
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         return outputs[:, 0] if self.n_outputs == 1 else outputs
+
+
+@dataclass(frozen=True)
+class StandardEncoder(NumberEncoder):
+    """Standardizes numbers y (n, k), and keeps predictions within the range that they had.
+
+    mean, scale, lowest, highest: of each column. levels: with some quantiles of one column as outputs, their
+    levels; else ().
+    """
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    lowest: tuple[float, ...]
+    highest: tuple[float, ...]
+    levels: tuple[float, ...] = ()
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        y = as_numbers(y).astype(np.float64).reshape(len(y), prod(y.shape[1:]))
+        if y.shape[1] != self.n_outputs:
+            raise ValueError(f"Expected y with {self.n_outputs} columns, received {y.shape[1]}.")
+        return ((y - self.mean) / self.scale).astype(self.dtype)
+
+    def numbers(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the numbers that outputs (n, k) mean, within the range; quantiles in ascending order."""
+        numbers = outputs * np.array(self.scale) + np.array(self.mean)
+        if self.levels:
+            # Quantiles of a network may cross. In order, they are at least as good ones (Chernozhukov,
+            # Fernandez-Val and Galichon 2010).
+            numbers.sort(axis=1)
+        return np.clip(numbers, self.lowest, self.highest)
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        numbers = self.numbers(outputs)
+        if self.levels:
+            # The prediction is the quantile that is nearest to the median.
+            return numbers[:, int(np.abs(np.array(self.levels) - 0.5).argmin())]
+        return super().decode(numbers)
 
 
 @dataclass(frozen=True, eq=False)

@@ -191,6 +191,26 @@ class Network:
         last = self.layers[-1]
         return last.members if isinstance(last, MemberHeads) else 1
 
+    def with_members(self, params: np.ndarray, chosen: Sequence[int]) -> tuple[Network, np.ndarray]:
+        """Return the network of some of the members that share this one, and its parameters.
+
+        chosen: their numbers, from 0.
+        """
+        numbers = np.asarray(chosen, np.intp)
+        layers = tuple(
+            replace(layer, members=len(numbers)) if hasattr(layer, "members") else layer  # type: ignore[call-arg]
+            for layer in self.layers
+        )
+        loss = replace(self.loss, members=len(numbers)) if hasattr(self.loss, "members") else self.loss
+        network = replace(self, layers=layers, loss=loss)
+        found = np.empty(network.n_params, params.dtype)
+        for weights, of_all, own in zip(
+            self.weights, self.views(params), network.views(found), strict=True
+        ):
+            for weight, source, view in zip(weights, of_all, own, strict=True):
+                view[...] = source[numbers] if weight.by_member else source
+        return network, found
+
     def predict(self, params: np.ndarray, X: Any) -> np.ndarray:
         """Return the outputs (n, n_outputs) for X (n, n_inputs), dense or CSR: the mean over members."""
         outputs = np.empty((X.shape[0], self.n_outputs), self.dtype)

@@ -450,7 +450,7 @@ class EstimatorFit(Fit):
             model.validation_scores_ = model.best_validation_score_ = None
         model.t_ += len(epochs) * training.n_samples
         model.loss_curve_ = [*vars(model).get("loss_curve_", []), *(entry["loss"] for entry in epochs)]
-        model.best_loss_ = None if model.early_stopping else self._patience.best_loss
+        model.best_loss_ = None if self._patience.early_stopping else self._patience.best_loss
 
     def _warn_unless_converged(self, found: OptimizeResult | None) -> None:
         model = self.model

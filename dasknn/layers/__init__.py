@@ -1,7 +1,7 @@
 """Keras's layers, from which networks are built."""
 
 from dasknn.layers.activation import ELU, Activation, LeakyReLU, ReLU, Softmax
-from dasknn.layers.columns import ColumnGroups
+from dasknn.layers.columns import ColumnGroups, Omit
 from dasknn.layers.core import Dense, Flatten, Input, InputLayer
 from dasknn.layers.embedding import BinEmbedding, BinEncoding, Embedding, OneHot
 from dasknn.layers.layer import Bound, Layer, Weight
@@ -33,6 +33,7 @@ __all__ = [
     "MemberDense",
     "MemberHeads",
     "MemberScale",
+    "Omit",
     "OneHot",
     "ReLU",
     "Scale",

@@ -101,6 +101,32 @@ class ColumnGroups(Layer):
         return super().from_config({**config, "groups": groups})
 
 
+@dataclass(frozen=True)
+class Omit(Layer):
+    """Leave inputs out, as a group of `ColumnGroups`."""
+
+    def n_outputs(self, n_inputs):
+        return 0
+
+    def output_shape(self, shape):
+        return (0,)
+
+    def outputs(self, X, *weights):
+        return np.empty((len(X), 0), X.dtype)
+
+    def bind(self, n_rows, n_inputs, dtype):
+        return _BoundOmit(n_rows, 0, dtype)
+
+
+class _BoundOmit(Bound):
+    def forward(self, X, weights, rng):
+        return self.A
+
+    def backward(self, X, weights, grads, dX):
+        if dX is not None:
+            dX[...] = 0
+
+
 class _BoundGroups(Bound):
     def __init__(self, layer: ColumnGroups, n_rows: int, dtype):
         super().__init__(n_rows, sum(layer.widths), dtype)

@@ -46,6 +46,8 @@ class Weight(NamedTuple):
         Factor of the learning rate.
     decays : bool, default=True
         Whether decoupled weight decay applies to it. The decay does not depend on `rate_factor`.
+    by_member : bool, default=False
+        Whether its first axis has one entry for each of the members that share a network.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Weight(NamedTuple):
     constraint: Any = None
     rate_factor: float = 1.0
     decays: bool = True
+    by_member: bool = False
 
     def draw(self, rng) -> np.ndarray:
         """Return initial values, float64, of this shape."""

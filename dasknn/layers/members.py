@@ -122,7 +122,7 @@ class MemberScale(Layer):
                 f"MemberScale expects groups of {n_inputs} inputs in all, received {sum(groups)}."
             )
         draw = _OfGroups(groups, self.distribution)
-        return (Weight("factors", (self.members, n_inputs), draw),)
+        return (Weight("factors", (self.members, n_inputs), draw, by_member=True),)
 
     def n_outputs(self, n_inputs):
         return self.members * n_inputs
@@ -197,11 +197,14 @@ class MemberDense(Layer):
         normal = RandomNormal(stddev=1 / sqrt(width))
         found = [Weight("kernel", (width, self.units), normal, True, rate_factor=1 / sqrt(width))]
         if self.scales_inputs:
-            found.append(Weight("input_scale", (k, width), Ones()))
+            found.append(Weight("input_scale", (k, width), Ones(), by_member=True))
         if self.scales_outputs:
-            found.append(Weight("output_scale", (k, self.units), Ones()))
-        shape = (k if self.scales_outputs else 1, self.units)
-        found.append(Weight("bias", shape, _SameForAll(), rate_factor=BIAS_RATE, decays=False))
+            found.append(Weight("output_scale", (k, self.units), Ones(), by_member=True))
+        own = self.scales_outputs
+        shape = (k if own else 1, self.units)
+        found.append(
+            Weight("bias", shape, _SameForAll(), rate_factor=BIAS_RATE, decays=False, by_member=own)
+        )
         return tuple(found)
 
     def n_outputs(self, n_inputs):
@@ -319,8 +322,10 @@ class MemberHeads(Layer):
     def weights(self, n_inputs):
         width, k = width_of_member(self, n_inputs, self.members), self.members
         return (
-            Weight("kernel", (k, width, self.units), Zeros(), True, rate_factor=1 / sqrt(width)),
-            Weight("bias", (k, self.units), Zeros(), rate_factor=BIAS_RATE, decays=False),
+            Weight(
+                "kernel", (k, width, self.units), Zeros(), True, rate_factor=1 / sqrt(width), by_member=True
+            ),
+            Weight("bias", (k, self.units), Zeros(), rate_factor=BIAS_RATE, decays=False, by_member=True),
         )
 
     def n_outputs(self, n_inputs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dasknn.layers.activation import ELU, Activation, LeakyReLU, ReLU, Softmax
-from dasknn.layers.columns import ColumnGroups
+from dasknn.layers.columns import ColumnGroups, Omit
 from dasknn.layers.core import Dense, Flatten, Input
 from dasknn.layers.embedding import BinEmbedding, BinEncoding, Embedding, OneHot
 from dasknn.layers.layer import Layer
@@ -18,7 +18,7 @@ _CLASSES: dict[str, type[Layer]] = {
     for kind in (
         Dense, Activation, ReLU, LeakyReLU, ELU, Softmax, Dropout, GaussianDropout, GaussianNoise,
         BatchNormalization, LayerNormalization, Flatten, Embedding, OneHot, BinEncoding, BinEmbedding,
-        ColumnGroups, Scale, MemberScale, MemberDense, MemberHeads,
+        ColumnGroups, Omit, Scale, MemberScale, MemberDense, MemberHeads,
     )
 }  # fmt: skip
 _CLASSES["InputLayer"] = Input

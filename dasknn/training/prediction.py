@@ -21,6 +21,7 @@ from dasknn.data.targets import (
     MultilabelEncoder,
     NumberEncoder,
     RowWeights,
+    StandardEncoder,
     TargetEncoder,
     as_numbers,
 )
@@ -90,8 +91,16 @@ class Predictor:
     def mean_and_std(self, X: Any) -> np.ndarray:
         """Return mean and standard deviation of the members' outputs, side by side (n, 2 * n_outputs)."""
         X = cast(X, self.network.dtype)
+        if self.network.n_members > 1:
+            outputs = np.hstack([self.network.member_outputs(params, X) for params in self.members])
+            return np.hstack([self.outputs(X), outputs.std(axis=1)])
         outputs = np.stack([engines.predict(self.engine, self.network, params, X) for params in self.members])
         return np.hstack([self.outputs(X), outputs.std(axis=0)])
+
+    @property
+    def n_members(self) -> int:
+        """Number of members: of networks, times those that share each."""
+        return len(self.members) * self.network.n_members
 
     def predictive_entropy(self, X: Any) -> np.ndarray:
         """Return the entropy (n,) of predict_proba in nats, for multi-label data summed over labels."""
@@ -104,6 +113,11 @@ class Predictor:
         """Return labels or numbers (n,), or (n, k) for several outputs."""
         assert self.encoder is not None, "predictions need an encoder"
         return self.encoder.decode(self.outputs(X))
+
+    def predict_quantiles(self, X: Any) -> np.ndarray:
+        """Return the quantiles (n, n_levels) of a network of quantiles."""
+        assert isinstance(self.encoder, StandardEncoder), "only standardized numbers have quantiles"
+        return self.encoder.numbers(self.outputs(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities (n, n_classes), or of each label (n, k) for multi-label data."""

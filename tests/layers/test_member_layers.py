@@ -241,3 +241,11 @@ def test_inputs_that_are_not_those_of_members_raise():
         ValueError, match=r"received 5 inputs, which is no multiple of 3. Put MemberScale\(3\)"
     ):
         MemberDense(2, 3).weights(5)
+
+
+@pytest.mark.parametrize("adapters", [{}, {"scales_inputs": True, "scales_outputs": True}], ids=str)
+def test_chosen_members_predict_what_they_did_in_the_whole(adapters):
+    network, X, params = network_of(Crossentropy(), 4, **adapters)
+    fewer, kept = network.with_members(params, [2, 0])
+    assert_allclose(fewer.member_outputs(kept, X), network.member_outputs(params, X)[:, [2, 0]], rtol=1e-12)
+    assert fewer.loss.members == fewer.n_members == 2

@@ -1,0 +1,248 @@
+"""The base class of the estimators for tables."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from math import ceil, log2
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dasknn import callbacks as cb
+from dasknn._compat.sklearn import Interval, StrOptions
+from dasknn.data.tables.encoder import TableEncoder
+from dasknn.engine import engines
+from dasknn.engine.network import Network
+from dasknn.engine.state import TrainingJob
+from dasknn.estimators.base import NetworkEstimator
+from dasknn.estimators.recipe import Recipe, recipe_for
+from dasknn.estimators.tabular_fitting import TabularFit, checked_table, encoded
+from dasknn.estimators.tabular_losses import TabularLoss
+from dasknn.layers import (
+    Activation,
+    BinEmbedding,
+    BinEncoding,
+    ColumnGroups,
+    Dropout,
+    Embedding,
+    Layer,
+    MemberDense,
+    MemberHeads,
+    MemberScale,
+    Omit,
+    OneHot,
+    Scale,
+)
+from dasknn.losses import MemberLoss
+from dasknn.optimizers import AdamW
+from dasknn.regularizers import BatchL2
+from dasknn.schedules import CosineDecay, CosineLogDecay, FlatCosineDecay
+from dasknn.strategies import GradientAveraging, Strategy, auto
+
+# Categories of more codes than this become vectors of a table, the others one-hot columns.
+_MOST_ONE_HOT = 9
+_CYCLES = 4
+# With fewer rows to hold out, early_stopping='auto' holds none out.
+_LEAST_HELD_OUT = 15
+PIECEWISE_LINEAR, ENCODING = "piecewise_linear", "encoding"
+
+
+class BaseTabular(NetworkEstimator):
+    """What the classifier and the regressor for tables share."""
+
+    _fit_class = TabularFit
+    # Settings that the steps of a fit ask for, and that these estimators do not have.
+    solver = "adam"
+    warm_start = False
+    tol = 0.0
+
+    _parameter_constraints: ClassVar[dict] = {
+        "hidden_layer_sizes": ["array-like", StrOptions({"auto"})],
+        "activation": [str],
+        "members": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "adapters": [StrOptions({"first", "all"})],
+        "embedding": [StrOptions({"auto", PIECEWISE_LINEAR, ENCODING}), None],
+        "embedding_dim": [Interval(Integral, 1, None, closed="left")],
+        "n_bins": [Interval(Integral, 2, None, closed="left")],
+        "bins": [StrOptions({"greedy", "quantile", "tree"})],
+        "categorical_features": ["array-like", None],
+        "min_frequency": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Real, 0, 1, closed="neither"),
+            None,
+        ],
+        "max_categories": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [StrOptions({"coslog4", "cosine", "constant"})],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "clipnorm": [Interval(Real, 0, None, closed="neither"), None],
+        "batch_size": [StrOptions({"auto", "full"}), Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "early_stopping": ["boolean", StrOptions({"auto"})],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose", None],
+        "strategy": [StrOptions({"auto", "gradients", "weights", "predictions"}), Strategy],
+        "replicas": [Interval(Integral, 1, None, closed="left"), None],
+        "transport": [StrOptions({"auto", auto.PEER, auto.TASKS})],
+        "engine": [StrOptions(set(engines.NAMES))],
+        "dtype": [StrOptions({"float32", "float64"})],
+        "callbacks": ["array-like", cb.Callback, None],
+    }
+
+    #: What early stopping watches.
+    _monitor = "validation_score"
+    _table: TableEncoder
+    _recipe: Recipe
+
+    # --- the recipe --------------------------------------------------------------------------------
+
+    def _choose_recipe(self, n_rows: int) -> None:
+        """Choose the settings that are left to rules, given the number of rows to train on."""
+        found = recipe_for(n_rows, self._table.n_numbers)
+        own: dict[str, Any] = {}
+        for name, parameter in (("members", self.members), ("dropout", self.dropout)):
+            if parameter != "auto":
+                own[name] = parameter
+        if not isinstance(self.hidden_layer_sizes, str):
+            own["hidden"] = tuple(int(n) for n in np.atleast_1d(self.hidden_layer_sizes))
+        if self.embedding != "auto":
+            own["embeds"] = self.embedding is not None
+        if self.max_iter != "auto":
+            own["epochs"] = int(self.max_iter)
+        if self.batch_size == "full":
+            own["batch_size"] = n_rows
+        elif self.batch_size != "auto":
+            own["batch_size"] = min(int(self.batch_size), n_rows)
+        self._recipe = found._replace(**own)
+        few = n_rows * self.validation_fraction < _LEAST_HELD_OUT
+        self._stops_early = not few if self.early_stopping == "auto" else self.early_stopping
+
+    @property
+    def _n_epochs(self) -> int:
+        return self._recipe.epochs
+
+    def _ends_of_cycles(self) -> list[int]:
+        """Return the numbers of the epochs, from 1, with which the cycles of the learning rate end."""
+        if self.learning_rate != "coslog4":
+            return []
+        shares = [(2**cycle - 1) / (2**_CYCLES - 1) for cycle in range(1, _CYCLES + 1)]
+        return [ceil(share * self._n_epochs - 1e-9) for share in shares]
+
+    # --- the network -------------------------------------------------------------------------------
+
+    def _loss(self, encoder: Any) -> TabularLoss:
+        """Return the loss of one member."""
+        raise NotImplementedError
+
+    def _network(self, encoder: Any, dtype: str) -> Network:
+        recipe, loss = self._recipe, self._loss(encoder)
+        k = recipe.members
+        groups = self._column_groups()
+        table = ColumnGroups(tuple((width, layer) for width, layer, _ in groups))
+        layers: list[Layer] = [table, Scale()]
+        if k > 1:
+            widths = [width for _, _, of_columns in groups for width in of_columns]
+            is_embedded = any(isinstance(layer, BinEmbedding | Embedding) for _, layer, _ in groups)
+            layers.append(MemberScale(k, tuple(widths), "normal" if is_embedded else "signs"))
+        for number, units in enumerate(recipe.hidden):
+            every = self.adapters == "all" and k > 1
+            layers.append(MemberDense(units, k, self.activation, every and number > 0, every))
+            if recipe.dropout:
+                layers.append(Dropout(recipe.dropout))
+        layers.append(MemberHeads(self._units(encoder), k, loss.activation))
+        return Network(self._table.width, tuple(layers), MemberLoss(loss, k), dtype)
+
+    def _units(self, encoder: Any) -> int:
+        """Return the outputs of a member."""
+        return encoder.n_outputs
+
+    def _column_groups(self) -> list[tuple[int, Layer, list[int]]]:
+        """Return the groups of encoded columns.
+
+        Each is (number of columns, their layer, how many outputs of the layer each column of the table has).
+        """
+        table, found = self._table, []
+        p, q = table.n_numbers, table.n_plain
+        places = table.groups
+        if p:
+            bins = table.n_bins
+            if not self._recipe.embeds:
+                # The coordinates among bins are left out.
+                found.append((p, Activation("linear"), _runs(places[:p])))
+                found.append((p, Omit(), []))
+            elif self.embedding == ENCODING:
+                found.append((p, Omit(), []))
+                found.append((p, BinEncoding(bins), list(bins)))
+            else:
+                d = self.embedding_dim
+                found.append((2 * p, BinEmbedding(bins, d, 0.3), [d] * p))
+        if q:
+            found.append((q, Activation("linear"), _runs(places[2 * p : 2 * p + q])))
+        for size in table.n_codes:
+            if size <= _MOST_ONE_HOT:
+                found.append((1, OneHot((size,)), [size - 1]))
+            else:
+                d = embedding_width(size)
+                found.append((1, Embedding(size, d, "uniform"), [d]))
+        return found
+
+    def _job(self, sizes: auto.Sizes, seed: int) -> TrainingJob:
+        network, n_rows, replicas, batch_size = sizes
+        recipe = self._recipe
+        n_steps = self._steps_of_epoch * recipe.epochs
+        rate: Any = self.learning_rate_init
+        decay: Any = self.weight_decay
+        if self.learning_rate == "coslog4":
+            rate = CosineLogDecay(rate, n_steps, _CYCLES)
+        elif self.learning_rate == "cosine":
+            rate = CosineDecay(rate / 25, n_steps, warmup_target=rate, warmup_steps=0.05 * n_steps)
+        if decay:
+            decay = FlatCosineDecay(decay, n_steps)
+        optimizer = AdamW(
+            rate,
+            beta_2=self.beta_2,
+            epsilon=1e-8,
+            weight_decay=decay,
+            global_clipnorm=self.clipnorm,
+        )
+        noise = FlatCosineDecay(1.0, n_steps) if recipe.dropout else None
+        return TrainingJob(
+            network, optimizer, BatchL2(0.0), batch_size, seed, replicas, True, noise_schedule=noise
+        )
+
+    def _sizes(self, network: Network, n_rows: int, replicas: int, strategy: Strategy | None) -> auto.Sizes:
+        batch_size = min(self._recipe.batch_size, n_rows)
+        in_step = (strategy or GradientAveraging()).replicas_in_step(replicas)
+        self._steps_of_epoch = max(1, ceil(n_rows * in_step / (replicas * batch_size)))
+        return auto.Sizes(network, n_rows, replicas, batch_size)
+
+    def _default_replicas(self, strategy: Strategy | None, n_slots: int, n_rows: int) -> int:
+        batch_size = self._recipe.batch_size
+        return auto.default_replicas(strategy or GradientAveraging(), n_slots, n_rows, batch_size)
+
+    # --- predict -----------------------------------------------------------------------------------
+
+    def _network_inputs(self, X: Any) -> Any:
+        X, _ = checked_table(self, X, reset=False)
+        return encoded(self, X)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
+        return tags
+
+
+def embedding_width(size: int) -> int:
+    """Return the length of the vectors for a category of this many codes: 8, and more for very many."""
+    return int(min(32, max(8, 2 * log2(size) - 8)))
+
+
+def _runs(places: Any) -> list[int]:
+    """Return the lengths of runs of equal places."""
+    return [len(list(run)) for _, run in groupby(places)]

@@ -1,0 +1,159 @@
+"""A fit of the estimators for tables: raw tables are learned and encoded before the usual steps."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import validate_data
+
+from dasknn.callbacks import progress
+from dasknn.cluster.executor import Executor
+from dasknn.cluster.local import LocalExecutor
+from dasknn.data import inputs, partitions
+from dasknn.data.tables.learning import learn_table
+from dasknn.engine.network import Network
+from dasknn.estimators.fitting import EstimatorFit, require_targets
+from dasknn.estimators.stopping import Patience
+from dasknn.estimators.tabular_stopping import BestEpoch
+from dasknn.strategies import Strategy, auto
+from dasknn.training.datasets import Rows
+from dasknn.training.fit import Columns, Targets, read_partitions
+
+# Plain data trains in this process with so many replicas, each in a thread, however many processors there
+# are: the bits of a model should not depend on them.
+_PLAIN_REPLICAS = 4
+_LEAST_ROWS_OF_REPLICA = 500
+
+
+class TabularFit(EstimatorFit):
+    """One call of `fit` of a TabularClassifier or TabularRegressor."""
+
+    def __init__(self, *args: Any, **settings: Any):
+        super().__init__(*args, **settings)
+        self.in_process = LocalExecutor()
+        self._executor: Executor | None = None
+
+    # --- data --------------------------------------------------------------------------------------
+
+    def _connect(self, stack: ExitStack, *data: Columns) -> Executor | None:
+        self._executor = super()._connect(stack, *data)
+        return self._executor
+
+    def prepare(self, data: Columns) -> Columns:
+        model = self.model
+        require_targets(model, data.y)
+        X, y = checked_table(model, data.X, data.y, reset=True)
+        model._table = learn_table(
+            X,
+            y if model.bins == "tree" else None,
+            categorical_features=model.categorical_features,
+            n_bins=model.n_bins,
+            bins=model.bins,
+            min_frequency=model.min_frequency,
+            max_categories=model.max_categories,
+            task="regression" if isinstance(model, RegressorMixin) else "classification",
+            dtype=model.dtype,
+            executor=self._executor,
+        )
+        return Columns(encoded(model, X), y, data.sample_weight)
+
+    def prepare_validation(self, validation: Columns) -> Columns:
+        return validation._replace(X=self.model._network_inputs(validation.X))
+
+    def default_parts(self) -> int:
+        if self.data.is_distributed or self.strategy is not None:
+            return super().default_parts()
+        n_rows = partitions.n_samples(self.data.X)
+        return max(1, min(_PLAIN_REPLICAS, n_rows // _LEAST_ROWS_OF_REPLICA))
+
+    def read(self, executor: Executor | None, data: Columns, is_validation: bool = False) -> Rows:
+        assert executor is not None, "plain data has an executor of this process"
+        return read_partitions(
+            executor,
+            data,
+            self.model.dtype,
+            self.model._summarize().of,
+            self.n_parts,
+            shown=self._verbose > 1 or (self._verbose > 0 and progress.can_move()),
+            stays=self.model.verbose == 2,
+        )
+
+    def learn_targets(self, rows: Rows, held_out: Rows | None) -> Targets:
+        self.model._choose_recipe(rows.n_rows)
+        return super().learn_targets(rows, held_out)
+
+    # --- how they are trained on -------------------------------------------------------------------
+
+    def sizes(self, n_rows: int, network: Network) -> auto.Sizes:
+        if self.replicas is None and self.strategy is None and not self.data.is_distributed:
+            return self.model._sizes(network, n_rows, self.n_parts, None)
+        return super().sizes(n_rows, network)
+
+    def choose(self, rows: Rows, sizes: auto.Sizes) -> tuple[Strategy, str]:
+        if self.strategy is None and not self.data.is_distributed:
+            strategy, _ = self.model._choose_by_rules(sizes)
+            return strategy, "gradients: plain data trains in threads of this process"
+        return super().choose(rows, sizes)
+
+    def hold_out(self, rows: Rows, targets: Targets) -> Rows | None:
+        if not self.model._stops_early:
+            return None
+        return rows.hold_out(self.model.validation_fraction, None)
+
+    @property
+    def n_epochs(self) -> int:
+        return self.model._n_epochs
+
+    def _make_patience(self) -> Patience:
+        model = self.model
+        if not model._stops_early:
+            return Patience(0.0, np.inf, False, bool(model.verbose))
+        ends = model._ends_of_cycles() if model.n_iter_no_change == "auto" else []
+        patience = np.inf if model.n_iter_no_change == "auto" else model.n_iter_no_change
+        return BestEpoch(patience, ends, model._monitor, bool(model.verbose))
+
+    def _settings(self, targets_: Targets) -> dict[str, Any]:
+        model = self.model
+        found = super()._settings(targets_)
+        names = ("tol",)
+        return {name: value for name, value in found.items() if name not in names} | {
+            "table": model._table.describe(),
+            "recipe": list(model._recipe),
+        }
+
+    def _warn_unless_converged(self, found: Any) -> None:
+        """Warn of nothing: the schedule ends with the last epoch."""
+
+
+def checked_table(model: Any, X: Any, y: Any = None, *, reset: bool) -> tuple[Any, Any]:
+    """Return X and, in fit, y, with the checks of scikit-learn that a raw table allows.
+
+    The model learns the number and names of the columns if reset is true. ValueError: other columns.
+    """
+    if partitions.is_dataframe(X):
+        validate_data(model, X=getattr(X, "_meta", X), skip_check_array=True, reset=reset)
+    elif partitions.is_distributed(X):
+        like = np.empty((1, int(X.shape[1]) if X.ndim == 2 else 1), dtype=np.float32)
+        partitions.check_chunks(X)
+        validate_data(model, X=like, skip_check_array=True, reset=reset)
+    else:
+        X = validate_data(
+            model,
+            X,
+            accept_sparse="csr",
+            dtype=None,
+            ensure_all_finite=False,
+            reset=reset,
+        )
+    return X, y
+
+
+def encoded(model: Any, X: Any) -> Any:
+    """Return a raw table X as the network takes it: an array, or a lazy Dask collection."""
+    (X,) = inputs.admit(X)
+    if partitions.is_distributed(X):
+        return model._table.transform(X)
+    return model._table.encode(X)
