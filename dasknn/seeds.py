@@ -21,12 +21,13 @@ class Stream(IntEnum):
     ROW_ORDER = 3  # order of the rows of a shard: epoch, shard
     PROJECTIONS = 5  # first projections of PowerSGD: epoch
     NOISE = 6  # dropout and Gaussian noise: step, shard, first row
-    # Data: data/loading.py, data/shuffle.py
+    # Data: data/loading.py, data/shuffle.py, data/tables/summaries.py
     HELD_OUT = 4  # rows held out for validation: partition
     SHUFFLE_KEYS = 101  # keys by which the rows of dataframes are sorted: partition
     SHUFFLE_CUTS = 102  # how many rows go from each chunk to each new one
     SHUFFLE_CHUNK = 103  # order of the rows of a chunk before it is cut: chunk
     SHUFFLE_NEW_CHUNK = 104  # order of the rows of a new chunk: new chunk
+    TABLE_SAMPLE = 105  # keys by which rows of tables are sampled: partition
     # Models: models/layer_stack.py
     LAYER_WEIGHTS = 11  # initial weights of Sequential
     # Evaluation: evaluation/bootstrap.py

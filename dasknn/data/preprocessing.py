@@ -150,7 +150,7 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
     def _kinds(self, X: Any) -> dict[str, Any]:
         """Return the class that summarizes each column, by name. ValueError: a column that cannot be used."""
         names = list(X.columns)
-        _check_names(names)
+        check_names_of_columns(names)
         dropped, codes = ([str(name) for name in given] for given in (self.drop, self.categorical))
         require_columns(names, dropped, "X, as named in drop")
         require_columns(names, codes, "X, as named in categorical")
@@ -277,7 +277,7 @@ class TablePreprocessor(Placed, TransformerMixin, BaseEstimator, auto_wrap_outpu
             table._validate_params()
             table.columns_ = [column_from(config) for config in description["columns"]]
             table.n_samples_seen_ = description["n_samples_seen"]
-            _check_names([column.name for column in table.columns_])
+            check_names_of_columns([column.name for column in table.columns_])
         table.feature_names_in_ = np.array([column.name for column in table.columns_], dtype=object)
         table.n_features_in_ = len(table.columns_)
         return table
@@ -315,7 +315,8 @@ def named_by_text(X: Any) -> Any:
     return X.rename(columns=numbered)
 
 
-def _check_names(names: list) -> None:
+def check_names_of_columns(names: list) -> None:
+    """Raise ValueError for names of columns that are not text, or not all different."""
     strange = [name for name in names if not isinstance(name, str)]
     if strange:
         raise ValueError(

@@ -55,13 +55,13 @@ def has_decimals(column: Any) -> bool:
     if getattr(dtype, "kind", None) != "O" or not isinstance(dtype, np.dtype):
         return is_decimal(dtype)
     values = column.to_numpy() if hasattr(column, "to_numpy") else column
-    known = (value for value in values.flat if not (value is None or _is_na(value)))
+    known = (value for value in values.flat if not is_missing(value))
     return isinstance(next(known, None), Decimal)
 
 
 def _as_floats(values: np.ndarray) -> np.ndarray:
     """Return decimals as float64 with NaN for missing ones; unchanged if a value is not a number."""
-    flat = (np.nan if value is None or _is_na(value) else value for value in values.flat)
+    flat = (np.nan if is_missing(value) else value for value in values.flat)
     try:
         return np.fromiter(map(float, flat), np.float64, values.size).reshape(values.shape)
     except (TypeError, ValueError):
@@ -76,7 +76,7 @@ def first_missing(y: np.ndarray) -> int | None:
         bad = np.isnat(y)
     elif y.dtype.kind == "O":
         flat = [
-            value is None or (isinstance(value, float) and not np.isfinite(value)) or _is_na(value)
+            is_missing(value) or (isinstance(value, float) and not np.isfinite(value))
             for value in y.reshape(-1)
         ]
         bad = np.array(flat, dtype=bool).reshape(y.shape)
@@ -108,12 +108,15 @@ def as_numbers(y: np.ndarray) -> np.ndarray:
         ) from None
 
 
-def _is_na(value: Any) -> bool:
-    # NaT differs from itself; the comparison of pandas.NA has no truth value.
+def is_missing(value: Any) -> bool:
+    """Return whether a value of an array of objects is None, NaN, NaT or pandas.NA."""
+    # NaT differs from itself; the comparison of pandas.NA has no truth value, nor has that of an array.
     try:
-        return bool(value != value)
+        return value is None or bool(value != value)
     except TypeError:
         return True
+    except ValueError:
+        return False
 
 
 class Summary(ABC):
