@@ -81,7 +81,7 @@ class Network:
                         weight.regularizer,
                         weight.constraint,
                         weight.rate_factor,
-                        weight.decays,
+                        weight.decay_factor,
                     )
                 )
         begin, placed = 0, []

@@ -40,8 +40,8 @@ class Variable:
     regularizer, constraint : object or None
     rate_factor : float
         Factor of the learning rate.
-    decays : bool
-        Whether decoupled weight decay applies.
+    decay_factor : float
+        Factor of decoupled weight decay.
     """
 
     layer: int
@@ -52,7 +52,7 @@ class Variable:
     regularizer: Any = None
     constraint: Any = None
     rate_factor: float = 1.0
-    decays: bool = True
+    decay_factor: float = 1.0
 
     @property
     def span(self) -> slice:
@@ -70,7 +70,7 @@ class Pace(NamedTuple):
     begin: int
     end: int
     rate_factor: float
-    decays: bool
+    decay_factor: float
 
 
 def paces(variables: Sequence[Variable], n_learned: int) -> list[Pace]:
@@ -83,12 +83,12 @@ def paces(variables: Sequence[Variable], n_learned: int) -> list[Pace]:
         if not variable.is_learned:
             continue
         begin, end = variable.span.start, variable.span.stop
-        pace = Pace(begin, end, variable.rate_factor, variable.decays)
+        pace = Pace(begin, end, variable.rate_factor, variable.decay_factor)
         if found and found[-1][2:] == pace[2:]:
             found[-1] = found[-1]._replace(end=end)
         else:
             found.append(pace)
-    return found or [Pace(0, n_learned, 1.0, True)]
+    return found or [Pace(0, n_learned, 1.0, 1.0)]
 
 
 def n_slots(optimizer: Optimizer) -> int:
@@ -257,7 +257,7 @@ class Updater(Update):
         step: int,
         learning_rate: float,
     ) -> None:
-        decay = self.optimizer.decay(step) if pace.decays else 0.0
+        decay = self.optimizer.decay(step) * pace.decay_factor
         if decay:
             # Decay is scaled by the learning rate, as in Keras and PyTorch; the paper (Loshchilov and Hutter
             # 2019) scales it by the schedule alone.

@@ -281,7 +281,7 @@ class BinEmbedding(Layer):
     embedding_dim : int, default=16
         Length of the vectors.
     rate_factor : float, default=1.0
-        Factor of the learning rate of V.
+        Factor of the learning rate and of the weight decay of V.
 
     References
     ----------
@@ -310,9 +310,15 @@ class BinEmbedding(Layer):
         uniform = RandomUniform(-bound, bound)
         return (
             # As many rows for each column as the largest has; nothing changes the others.
-            Weight("bins", (p, max(self.n_bins), d), Zeros(), rate_factor=self.rate_factor),
-            Weight("linear", (p, d), uniform),
-            Weight("bias", (p, d), uniform),
+            Weight(
+                "bins",
+                (p, max(self.n_bins), d),
+                Zeros(),
+                rate_factor=self.rate_factor,
+                decay_factor=self.rate_factor,
+            ),
+            Weight("linear", (p, d), uniform, decay_factor=0.0),
+            Weight("bias", (p, d), uniform, decay_factor=0.0),
         )
 
     def n_outputs(self, n_inputs):

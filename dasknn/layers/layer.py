@@ -44,8 +44,8 @@ class Weight(NamedTuple):
         Applied after each update.
     rate_factor : float, default=1.0
         Factor of the learning rate.
-    decays : bool, default=True
-        Whether decoupled weight decay applies to it. The decay does not depend on `rate_factor`.
+    decay_factor : float, default=1.0
+        Factor of decoupled weight decay, which does not depend on `rate_factor`.
     by_member : bool, default=False
         Whether its first axis has one entry for each of the members that share a network.
     """
@@ -58,7 +58,7 @@ class Weight(NamedTuple):
     regularizer: Any = None
     constraint: Any = None
     rate_factor: float = 1.0
-    decays: bool = True
+    decay_factor: float = 1.0
     by_member: bool = False
 
     def draw(self, rng) -> np.ndarray:

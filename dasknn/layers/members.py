@@ -48,7 +48,7 @@ class Scale(Layer):
     """
 
     def weights(self, n_inputs):
-        return (Weight("scale", (n_inputs,), Ones(), rate_factor=SCALE_RATE),)
+        return (Weight("scale", (n_inputs,), Ones(), rate_factor=SCALE_RATE, decay_factor=0.0),)
 
     def output_shape(self, shape):
         flat(self, shape)
@@ -122,7 +122,7 @@ class MemberScale(Layer):
                 f"MemberScale expects groups of {n_inputs} inputs in all, received {sum(groups)}."
             )
         draw = _OfGroups(groups, self.distribution)
-        return (Weight("factors", (self.members, n_inputs), draw, by_member=True),)
+        return (Weight("factors", (self.members, n_inputs), draw, decay_factor=0.0, by_member=True),)
 
     def n_outputs(self, n_inputs):
         return self.members * n_inputs
@@ -197,13 +197,13 @@ class MemberDense(Layer):
         normal = RandomNormal(stddev=1 / sqrt(width))
         found = [Weight("kernel", (width, self.units), normal, True, rate_factor=1 / sqrt(width))]
         if self.scales_inputs:
-            found.append(Weight("input_scale", (k, width), Ones(), by_member=True))
+            found.append(Weight("input_scale", (k, width), Ones(), decay_factor=0.0, by_member=True))
         if self.scales_outputs:
-            found.append(Weight("output_scale", (k, self.units), Ones(), by_member=True))
+            found.append(Weight("output_scale", (k, self.units), Ones(), decay_factor=0.0, by_member=True))
         own = self.scales_outputs
         shape = (k if own else 1, self.units)
         found.append(
-            Weight("bias", shape, _SameForAll(), rate_factor=BIAS_RATE, decays=False, by_member=own)
+            Weight("bias", shape, _SameForAll(), rate_factor=BIAS_RATE, decay_factor=0.0, by_member=own)
         )
         return tuple(found)
 
@@ -325,7 +325,7 @@ class MemberHeads(Layer):
             Weight(
                 "kernel", (k, width, self.units), Zeros(), True, rate_factor=1 / sqrt(width), by_member=True
             ),
-            Weight("bias", (k, self.units), Zeros(), rate_factor=BIAS_RATE, decays=False, by_member=True),
+            Weight("bias", (k, self.units), Zeros(), rate_factor=BIAS_RATE, decay_factor=0.0, by_member=True),
         )
 
     def n_outputs(self, n_inputs):

@@ -30,8 +30,8 @@ from dasknn.saving import schema
 
 # Coordinates of outliers stay within so many widths of the first bin below it, and of the last above it.
 _MOST_OUTSIDE = 4.0
-# Greater numbers are divided by this before they are subtracted, which could overflow.
-_GREAT, _SHRINK = 1e300, 16.0
+# Edges that are closer than this, as scaled numbers, become one.
+_LEAST_WIDTH = 1e-9
 # Codes are written as float32, which holds integers exactly up to 2**24.
 MOST_CODES = 2**22
 MOST_BINS = 10_000
@@ -66,20 +66,28 @@ class Binned:
         return z
 
     def coordinates(self, x: np.ndarray) -> np.ndarray:
-        """Return t + (x - e_t) / (e_(t+1) - e_t) of x (n,), which is in bin t; 0 where x is NaN.
+        """Return t + (z - e_t) / (e_(t+1) - e_t) of x (n,), which is in bin t; 0 where x is NaN.
 
-        Below the first edge and above the last it is linear as in the first and the last bin, and ends after
-        4 bins. So clip(u - t, 0, 1) is component t of the piecewise-linear encoding of x.
+        z and the edges e are scaled as in `scaled`: within the wide bins of a long tail, numbers near the
+        others would else all have one coordinate. Below the first edge and above the last it is linear as in
+        the first and the last bin, and ends after 4 bins. So clip(u - t, 0, 1) is component t of the
+        piecewise-linear encoding of x.
         """
-        edges = np.array(self.edges)
-        if max(-edges[0], edges[-1]) > _GREAT:
-            x, edges = x / _SHRINK, edges / _SHRINK
-        t = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, self.n_bins - 1)
-        with np.errstate(over="ignore"):
-            u = t + (x - edges[t]) / np.diff(edges)[t]
+        edges, z = self.scaled(np.array(self.edges)), self.scaled(x)
+        t = np.clip(np.searchsorted(edges, z, side="right") - 1, 0, self.n_bins - 1)
+        u = t + (z - edges[t]) / np.diff(edges)[t]
         u = np.clip(u, -_MOST_OUTSIDE, self.n_bins + _MOST_OUTSIDE)
         u[np.isnan(x)] = 0.0
         return u
+
+    @classmethod
+    def of(cls, part: str, center: float, scale: float, edges: np.ndarray) -> Binned:
+        """Return the number with those edges that stay apart when they are scaled."""
+        scaled = cls(part, center, scale, ()).scaled(edges)
+        apart = np.concatenate([[True], np.diff(scaled) > _LEAST_WIDTH])
+        if not apart[1:].any():
+            apart[-1] = True
+        return cls(part, center, scale, tuple(edges[apart].tolist()))
 
     def __str__(self) -> str:
         bins = f"{self.n_bins} bin{'s' * (self.n_bins > 1)} from {self.edges[0]:.7g} to {self.edges[-1]:.7g}"

@@ -274,8 +274,8 @@ def _learn_numbers(
         if len(sketch.values) == 2:
             parts.append(Binary(part, *sketch.values.tolist()))
         elif len(sketch.values) > 2:
-            edges = tuple(_edges(sketch, numbers, sample, settings).tolist())
-            parts.append(Binned(part, *sketch.center_and_scale(), edges))
+            edges = _edges(sketch, numbers, sample, settings)
+            parts.append(Binned.of(part, *sketch.center_and_scale(), edges))
     if not parts and not summary.n_missing:
         return IgnoredColumn(name, "all rows have one value")
     return NumberColumn(name, summary.kind, tuple(parts), summary.n_missing > 0, summary.zone, origin)
