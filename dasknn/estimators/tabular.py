@@ -23,8 +23,8 @@ from dasknn.layers import (
     Activation,
     BinEmbedding,
     BinEncoding,
+    ByteDropout,
     ColumnGroups,
-    Dropout,
     Embedding,
     Layer,
     MemberDense,
@@ -154,7 +154,7 @@ class BaseTabular(NetworkEstimator):
             every = self.adapters == "all" and k > 1
             layers.append(MemberDense(units, k, self.activation, every and number > 0, every))
             if recipe.dropout:
-                layers.append(Dropout(recipe.dropout))
+                layers.append(ByteDropout(recipe.dropout))
         layers.append(MemberHeads(self._units(encoder), k, loss.activation))
         return Network(self._table.width, tuple(layers), MemberLoss(loss, k), dtype)
 

@@ -5,7 +5,7 @@ from dasknn.layers.columns import ColumnGroups, Omit
 from dasknn.layers.core import Dense, Flatten, Input, InputLayer
 from dasknn.layers.embedding import BinEmbedding, BinEncoding, Embedding, OneHot
 from dasknn.layers.layer import Bound, Layer, Weight
-from dasknn.layers.members import MemberDense, MemberHeads, MemberScale, Scale
+from dasknn.layers.members import ByteDropout, MemberDense, MemberHeads, MemberScale, Scale
 from dasknn.layers.normalization import BatchNormalization, BoundBatchNormalization, LayerNormalization
 from dasknn.layers.regularization import Dropout, GaussianDropout, GaussianNoise
 from dasknn.layers.serialization import deserialize, serialize
@@ -18,6 +18,7 @@ __all__ = [
     "BinEncoding",
     "Bound",
     "BoundBatchNormalization",
+    "ByteDropout",
     "ColumnGroups",
     "Dense",
     "Dropout",

@@ -29,6 +29,7 @@ import numpy as np
 from dasknn import activations
 from dasknn.initializers import Ones, RandomNormal, Zeros
 from dasknn.layers.layer import Bound, Layer, Weight, flat
+from dasknn.layers.regularization import BoundFactor, Noise, strength_of
 
 #: Factor of the learning rate of biases, and of `Scale` (Holzmueller et al. 2024, table A.1).
 BIAS_RATE = 0.1
@@ -286,6 +287,46 @@ class _BoundMemberDense(Bound):
                 np.multiply(d_scaled, weights[1], out=dX.reshape(self.inputs_shape))
         elif dX is not None:
             np.dot(self.flat_dA, weights[0].T, out=dX.reshape(self.rows.shape))
+
+
+@dataclass(frozen=True)
+class ByteDropout(Noise):
+    """Dropout whose masks are drawn as bytes, at a quarter of the cost of `Dropout`.
+
+    Members times rows times units are so many numbers that drawing them would cost as much as a product. The
+    share that is dropped is the nearest multiple of 1/256.
+
+    Parameters
+    ----------
+    rate : float
+        Share of the inputs to set to 0, in [0, 1); the others are divided by what is left.
+    """
+
+    rate: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"ByteDropout expects rate to be in [0, 1), received {self.rate}.")
+
+    def bind(self, n_rows, n_inputs, dtype):
+        return _BoundByteDropout(self.rate, n_rows, n_inputs, dtype)
+
+
+class _BoundByteDropout(BoundFactor):
+    def __init__(self, rate: float, n_rows: int, n_inputs: int, dtype):
+        super().__init__(n_rows, n_inputs, dtype)
+        self.rate = rate
+        self.is_kept = np.empty(self.A.size, bool)
+
+    def draw(self, rng):
+        n_dropped = min(round(256 * self.rate * strength_of(rng)), 255)
+        size = self.is_kept.size
+        # Eight masks are drawn at a time.
+        drawn = rng.bit_generator.random_raw(-(-size // 8)).view(np.uint8)[:size]
+        np.greater_equal(drawn, n_dropped, out=self.is_kept)
+        factor = self.factor.dtype.type(256 / (256 - n_dropped))
+        np.multiply(self.is_kept, factor, out=self.factor.reshape(-1))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def strength_of(rng: Any) -> float:
     return rng.strength if isinstance(rng, NoiseGenerator) else 1.0
 
 
-class _Noise(Layer):
+class Noise(Layer):
     """A layer that is active during training only."""
 
     is_noisy = True
@@ -44,7 +44,7 @@ class _Noise(Layer):
 
 
 @dataclass(frozen=True)
-class Dropout(_Noise):
+class Dropout(Noise):
     """Set a random share of the inputs to 0 and divide the others by `1 - rate`, during training only.
 
     Parameters
@@ -80,7 +80,7 @@ class Dropout(_Noise):
         return _BoundDropout(self.rate, n_rows, n_inputs, dtype)
 
 
-class _BoundFactor(Bound):
+class BoundFactor(Bound):
     """A layer that multiplies by random factors, with its buffers."""
 
     def __init__(self, n_rows: int, n_inputs: int, dtype):
@@ -100,7 +100,7 @@ class _BoundFactor(Bound):
             np.multiply(self.dA, self.factor, out=dX)
 
 
-class _BoundDropout(_BoundFactor):
+class _BoundDropout(BoundFactor):
     def __init__(self, rate: float, n_rows: int, n_inputs: int, dtype):
         super().__init__(n_rows, n_inputs, dtype)
         self.rate = rate
@@ -114,7 +114,7 @@ class _BoundDropout(_BoundFactor):
 
 
 @dataclass(frozen=True)
-class GaussianDropout(_Noise):
+class GaussianDropout(Noise):
     """Multiply by normal random numbers of mean 1 and variance `rate / (1 - rate)`, during training only.
 
     Parameters
@@ -141,7 +141,7 @@ class GaussianDropout(_Noise):
         return _BoundGaussianDropout((self.rate / (1 - self.rate)) ** 0.5, n_rows, n_inputs, dtype)
 
 
-class _BoundGaussianDropout(_BoundFactor):
+class _BoundGaussianDropout(BoundFactor):
     def __init__(self, stddev: float, n_rows: int, n_inputs: int, dtype):
         super().__init__(n_rows, n_inputs, dtype)
         self.stddev = stddev
@@ -153,7 +153,7 @@ class _BoundGaussianDropout(_BoundFactor):
 
 
 @dataclass(frozen=True)
-class GaussianNoise(_Noise):
+class GaussianNoise(Noise):
     """Add normal random numbers of mean 0, during training only.
 
     Parameters

@@ -9,7 +9,7 @@ from dasknn.layers.columns import ColumnGroups, Omit
 from dasknn.layers.core import Dense, Flatten, Input
 from dasknn.layers.embedding import BinEmbedding, BinEncoding, Embedding, OneHot
 from dasknn.layers.layer import Layer
-from dasknn.layers.members import MemberDense, MemberHeads, MemberScale, Scale
+from dasknn.layers.members import ByteDropout, MemberDense, MemberHeads, MemberScale, Scale
 from dasknn.layers.normalization import BatchNormalization, LayerNormalization
 from dasknn.layers.regularization import Dropout, GaussianDropout, GaussianNoise
 
@@ -18,7 +18,7 @@ _CLASSES: dict[str, type[Layer]] = {
     for kind in (
         Dense, Activation, ReLU, LeakyReLU, ELU, Softmax, Dropout, GaussianDropout, GaussianNoise,
         BatchNormalization, LayerNormalization, Flatten, Embedding, OneHot, BinEncoding, BinEmbedding,
-        ColumnGroups, Omit, Scale, MemberScale, MemberDense, MemberHeads,
+        ColumnGroups, Omit, Scale, ByteDropout, MemberScale, MemberDense, MemberHeads,
     )
 }  # fmt: skip
 _CLASSES["InputLayer"] = Input
