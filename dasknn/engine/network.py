@@ -204,9 +204,7 @@ class Network:
         loss = replace(self.loss, members=len(numbers)) if hasattr(self.loss, "members") else self.loss
         network = replace(self, layers=layers, loss=loss)
         found = np.empty(network.n_params, params.dtype)
-        for weights, of_all, own in zip(
-            self.weights, self.views(params), network.views(found), strict=True
-        ):
+        for weights, of_all, own in zip(self.weights, self.views(params), network.views(found), strict=True):
             for weight, source, view in zip(weights, of_all, own, strict=True):
                 view[...] = source[numbers] if weight.by_member else source
         return network, found

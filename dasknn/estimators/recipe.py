@@ -40,6 +40,6 @@ def recipe_for(n_rows: int, n_numbers: int) -> Recipe:
     members = 8 if n_rows < 50_000 else 4 if n_rows < 200_000 else 2
     epochs = 32
     batch_size = 256
-    while batch_size > 32 and n_rows < 20 * batch_size:
+    while batch_size > 64 and n_rows < 20 * batch_size:
         batch_size //= 2
     return Recipe(members, (256, 256), n_numbers <= _MOST_EMBEDDED, epochs, min(batch_size, n_rows), 0.1)

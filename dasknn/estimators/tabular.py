@@ -193,7 +193,7 @@ class BaseTabular(NetworkEstimator):
         return found
 
     def _job(self, sizes: auto.Sizes, seed: int) -> TrainingJob:
-        network, n_rows, replicas, batch_size = sizes
+        network, _, replicas, batch_size = sizes
         recipe = self._recipe
         n_steps = self._steps_of_epoch * recipe.epochs
         rate: Any = self.learning_rate_init
@@ -229,11 +229,11 @@ class BaseTabular(NetworkEstimator):
     # --- predict -----------------------------------------------------------------------------------
 
     def _network_inputs(self, X: Any) -> Any:
-        X, _ = checked_table(self, X, reset=False)
-        return encoded(self, X)
+        return encoded(self, checked_table(self, X, reset=False))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         return tags
 

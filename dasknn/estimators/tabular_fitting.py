@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import column_or_1d, validate_data
 
+from dasknn._compat.sklearn import _check_sample_weight
 from dasknn.callbacks import progress
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.local import LocalExecutor
 from dasknn.data import inputs, partitions
+from dasknn.data.blocks import refuse_kinds
 from dasknn.data.tables.learning import learn_table
 from dasknn.engine.network import Network
-from dasknn.estimators.fitting import EstimatorFit, require_targets
+from dasknn.estimators.fitting import EstimatorFit, checked_targets, require_targets
 from dasknn.estimators.stopping import Patience
 from dasknn.estimators.tabular_stopping import BestEpoch
 from dasknn.strategies import Strategy, auto
@@ -45,7 +47,8 @@ class TabularFit(EstimatorFit):
     def prepare(self, data: Columns) -> Columns:
         model = self.model
         require_targets(model, data.y)
-        X, y = checked_table(model, data.X, data.y, reset=True)
+        X = checked_table(model, data.X, reset=True)
+        y, weight = (data.y, data.sample_weight) if data.is_distributed else self._checked_columns(X, data)
         model._table = learn_table(
             X,
             y if model.bins == "tree" else None,
@@ -58,7 +61,35 @@ class TabularFit(EstimatorFit):
             dtype=model.dtype,
             executor=self._executor,
         )
-        return Columns(encoded(model, X), y, data.sample_weight)
+        if not model._table.width:
+            raise ValueError(
+                f"Expected at least one column of X that varies, received {model._table.n_features_in} with "
+                "one value each."
+            )
+        return Columns(encoded(model, X), y, weight)
+
+    def _checked_columns(self, X: Any, data: Columns) -> tuple[Any, Any]:
+        """Return plain y and weights, with scikit-learn's checks."""
+        model = self.model
+        y = validate_data(
+            model,
+            X="no_validation",
+            y=checked_targets(*data),
+            multi_output=True,
+            y_numeric=isinstance(model, RegressorMixin),
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        n_rows = partitions.n_samples(X)
+        if n_rows < 2:
+            raise ValueError(f"Expected at least 2 rows to train on, received n_samples = {n_rows}.")
+        weight = data.sample_weight
+        if weight is not None:
+            refuse_kinds("sample_weight", weight)
+            weight = _check_sample_weight(weight, np.empty((n_rows, 1)), dtype=np.float64)
+            if not weight.any():
+                raise ValueError("Sample weights must contain at least one non-zero number.")
+        return y, weight
 
     def prepare_validation(self, validation: Columns) -> Columns:
         return validation._replace(X=self.model._network_inputs(validation.X))
@@ -128,8 +159,8 @@ class TabularFit(EstimatorFit):
         """Warn of nothing: the schedule ends with the last epoch."""
 
 
-def checked_table(model: Any, X: Any, y: Any = None, *, reset: bool) -> tuple[Any, Any]:
-    """Return X and, in fit, y, with the checks of scikit-learn that a raw table allows.
+def checked_table(model: Any, X: Any, *, reset: bool) -> Any:
+    """Return X with the checks of scikit-learn that a raw table allows.
 
     The model learns the number and names of the columns if reset is true. ValueError: other columns.
     """
@@ -148,7 +179,7 @@ def checked_table(model: Any, X: Any, y: Any = None, *, reset: bool) -> tuple[An
             ensure_all_finite=False,
             reset=reset,
         )
-    return X, y
+    return X
 
 
 def encoded(model: Any, X: Any) -> Any:

@@ -129,7 +129,8 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
         """
         if self.quantiles is None:
             raise ValueError(
-                "Expected a model of quantiles, received one of the mean. Fit with quantiles=[0.05, 0.5, 0.95]."
+                "Expected a model of quantiles, received one of the mean. Fit with quantiles=[0.05, 0.5, "
+                "0.95]."
             )
         columns = [f"{level:g}" for level in self._encoder.levels]
         return self._predict("predict_quantiles", X, columns)

@@ -21,9 +21,7 @@ class BestEpoch(Patience):
         What is watched.
     """
 
-    def __init__(
-        self, n_iter_no_change: float, ends_of_cycles: Sequence[int], monitor: str, verbose: bool
-    ):
+    def __init__(self, n_iter_no_change: float, ends_of_cycles: Sequence[int], monitor: str, verbose: bool):
         super().__init__(0.0, n_iter_no_change, False, verbose, early_stopping=True)
         self.ends_of_cycles = list(ends_of_cycles)
         self.monitor = monitor
