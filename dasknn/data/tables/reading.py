@@ -224,8 +224,8 @@ def _of_objects(name: str, codes: np.ndarray, values: list, zone: str | None) ->
         table = np.array([*(moment for moment, _ in found), np.datetime64("NaT")], "M8[us]")
         return Reading(DATE, table[codes], zone=zones.pop())
     if kind == DURATION:
-        found = [_since_midnight(value) if isinstance(value, time) else value for value in values]
-        return Reading(DURATION, _seconds(np.array([*found, np.timedelta64("NaT")], "m8[us]"))[codes])
+        spans = [_since_midnight(value) if isinstance(value, time) else value for value in values]
+        return Reading(DURATION, _seconds(np.array([*spans, np.timedelta64("NaT")], "m8[us]"))[codes])
     try:
         return Reading(kind, np.array([*map(float, values), np.nan])[codes])
     except OverflowError as error:
@@ -356,6 +356,9 @@ def _dates(name: str, column: Any, zone: str | None) -> Reading:
     own = column.dt.tz
     if own is None:
         return Reading(DATE, _in_microseconds(column, "M8[us]"))
+    if not isinstance(column.dtype, pd.DatetimeTZDtype):
+        # pandas 2.2 turns dates of Arrow into those of UTC when it takes their zone away.
+        column = column.astype(pd.DatetimeTZDtype("us", own))
     if zone not in (None, str(own)):
         try:
             column = column.dt.tz_convert(zone)
