@@ -34,7 +34,7 @@ class TableEncoder:
 
     The encoded columns are four groups, in this order:
 
-    1. z of each embedded number: scaled robustly and clipped smoothly, within (-3, 3); 0 where missing.
+    1. z of each embedded number: scaled robustly and clipped smoothly, from -3 to 3; 0 where missing.
     2. u of each embedded number: its coordinate among the edges of its bins; 0 where missing. Component t of
        its piecewise-linear encoding is clip(u - t, 0, 1), the first not clipped below, the last not above.
     3. Plain inputs: numbers of which there were two and booleans as -1 and 1, 0 where missing; and 1 where a

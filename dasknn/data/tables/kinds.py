@@ -141,7 +141,7 @@ class NumberColumn:
     @property
     def learned(self) -> str:
         """What was learned of the column, for readers."""
-        texts = [str(part) for part in self.parts]
+        texts = [str(part) for part in self.parts] or ["all known values are equal"]
         if self.zone:
             texts.insert(0, f"time zone {self.zone}")
         return "; ".join([*texts, *(["may be missing"] if self.indicator else [])])

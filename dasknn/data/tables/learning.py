@@ -105,7 +105,7 @@ def learn_table(
     n_bins: int = 48,
     bins: str = "greedy",
     min_frequency: int | float | None = None,
-    max_categories: int = 1_000,
+    max_categories: int = 4_096,
     hash_bins: int = 4_096,
     task: str | None = None,
     dtype: str = "float32",
@@ -132,8 +132,9 @@ def learn_table(
         Values of categories with fewer rows (int), or a smaller share of all rows (float), share a code.
         None stands for 10 rows; for 1 in tables of less than 1,000 rows, and for columns of at most 30
         values.
-    max_categories : int, default=1000
-        Most values of a column with codes of their own, the most frequent ones; the others are hashed.
+    max_categories : int, default=4096
+        Most values of a column with codes of their own, the most frequent ones; the others are hashed. By
+        default as many as hash_bins: hashing fewer would save no codes, and mix values.
     hash_bins : int, default=4096
         Most codes of hashed values. Columns with more than 20,000 distinct values are hashed as a whole.
     task : {'classification', 'regression'} or None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -39,7 +39,7 @@ VALUES = {NUMBER: "numbers", BOOLEAN: "booleans", DURATION: "durations", DATE: "
 # Each column of numbers becomes many inputs, so wide sparse data would not stay what it is.
 _MOST_SPARSE = 2_000
 # Beginnings of the names of dtypes that no kind takes.
-_STRANGE = ("period", "interval", "list", "struct", "map", "time32", "time64", "complex")
+_STRANGE = ("period", "interval", "list", "struct", "map", "complex")
 
 
 # --- tables ------------------------------------------------------------------------------------------
@@ -75,6 +75,8 @@ class Table:
             rows = np.asarray(X)
             # Of numbers and text in a list, numpy would make text.
             X = np.array(X, dtype=object) if rows.dtype.kind in "US" else rows
+        if X.ndim == 1 and hasattr(X, "to_frame"):
+            raise PartitionError("Expected X of shape (n, p), received a Series. Use X.to_frame().")
         if X.ndim != 2:
             raise PartitionError(
                 f"Expected X of shape (n, p), received shape {X.shape}. Reshape it with X.reshape(-1, 1) if "
@@ -222,15 +224,21 @@ def _of_objects(name: str, codes: np.ndarray, values: list, zone: str | None) ->
         table = np.array([*(moment for moment, _ in found), np.datetime64("NaT")], "M8[us]")
         return Reading(DATE, table[codes], zone=zones.pop())
     if kind == DURATION:
-        return Reading(DURATION, _seconds(np.array([*values, np.timedelta64("NaT")], "m8[us]"))[codes])
-    return Reading(kind, np.array([*map(float, values), np.nan])[codes])
+        spans = [_since_midnight(value) if isinstance(value, time) else value for value in values]
+        return Reading(DURATION, _seconds(np.array([*spans, np.timedelta64("NaT")], "m8[us]"))[codes])
+    try:
+        return Reading(kind, np.array([*map(float, values), np.nan])[codes])
+    except OverflowError as error:
+        raise PartitionError(_strange_value(name, f"an integer that is too large ({error})")) from None
 
 
 def _kind_of(value: Any) -> str:
+    if isinstance(value, str):
+        return CATEGORY
     if isinstance(value, bool | np.bool_):
         return BOOLEAN
     # Intervals of pandas have no number, and numpy's durations are of the abstract kind of integers.
-    if isinstance(value, timedelta | np.timedelta64):
+    if isinstance(value, timedelta | np.timedelta64 | time):
         return DURATION
     if isinstance(value, date | np.datetime64):
         return DATE
@@ -332,6 +340,10 @@ def _seconds(values: np.ndarray) -> np.ndarray:
     return values / np.timedelta64(1, "s")
 
 
+def _since_midnight(clock: time) -> timedelta:
+    return datetime.combine(date.min, clock.replace(tzinfo=None)) - datetime.min
+
+
 def _dates(name: str, column: Any, zone: str | None) -> Reading:
     if isinstance(column, np.ndarray):
         return Reading(DATE, column.astype("M8[us]"))
@@ -344,6 +356,9 @@ def _dates(name: str, column: Any, zone: str | None) -> Reading:
     own = column.dt.tz
     if own is None:
         return Reading(DATE, _in_microseconds(column, "M8[us]"))
+    if not isinstance(column.dtype, pd.DatetimeTZDtype):
+        # pandas 2.2 turns dates of Arrow into those of UTC when it takes their zone away.
+        column = column.astype(pd.DatetimeTZDtype("us", own))
     if zone not in (None, str(own)):
         try:
             column = column.dt.tz_convert(zone)

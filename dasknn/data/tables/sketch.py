@@ -81,8 +81,10 @@ class NumberSketch:
 
 
 def _distinct(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return sorted values without repetitions, and the sum of the weights of each; there is at least one."""
-    first = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+    """Return sorted values without repetitions, and the sum of the weights of each."""
+    is_new = np.ones(len(values), bool)
+    is_new[1:] = values[1:] != values[:-1]
+    first = np.flatnonzero(is_new)
     return values[first], np.add.reduceat(weights, first)
 
 

@@ -48,22 +48,21 @@ def numbers_of(found: Reading) -> list[np.ndarray]:
     """
     if found.kind != DATE:
         return [found.values]
-    days = found.values.astype("M8[D]")
-    months = found.values.astype("M8[M]")
     is_missing = np.isnat(found.values)
-    # NaT is an integer here, which could be out of range; its results are overwritten.
-    n_days, n_months = (np.where(is_missing, 0, some.astype(np.int64)) for some in (days, months))
-    second_of_day = np.where(is_missing, 0, (found.values - days) // np.timedelta64(1, "s"))
+    moments = np.where(is_missing, np.datetime64(0, "us"), found.values)
+    days, months = moments.astype("M8[D]"), moments.astype("M8[M]")
+    n_days, n_months = days.astype(np.int64), months.astype(np.int64)
+    second_of_day = (moments - days) // np.timedelta64(1, "s")
     parts = (
         1970 + n_months // 12,
         n_months % 12 + 1,
-        np.where(is_missing, 0, (days - months.astype("M8[D]")).astype(np.int64)) + 1,
+        (days - months.astype("M8[D]")).astype(np.int64) + 1,
         # The first day of 1970 was a Thursday.
         (n_days + 3) % 7,
         second_of_day // 3600,
         second_of_day // 60 % 60,
         second_of_day % 60,
-        found.values.astype(np.int64) / 86_400e6,
+        moments.astype(np.int64) / 86_400e6,
     )
     return [np.where(is_missing, np.nan, part.astype(np.float64)) for part in parts]
 
