@@ -28,6 +28,8 @@ from dasknn.training.fit import Columns, Targets, read_partitions
 # are: the bits of a model should not depend on them.
 _PLAIN_REPLICAS = 4
 _LEAST_ROWS_OF_REPLICA = 500
+# With fewer rows in a bin, a network would learn the bins of small tables by heart.
+_ROWS_OF_BIN = 20
 
 
 class TabularFit(EstimatorFit):
@@ -57,6 +59,7 @@ class TabularFit(EstimatorFit):
             bins=model.bins,
             min_frequency=model.min_frequency,
             max_categories=model.max_categories,
+            rows_of_bin=_ROWS_OF_BIN,
             task="regression" if isinstance(model, RegressorMixin) else "classification",
             dtype=model.dtype,
             executor=self._executor,

@@ -62,12 +62,14 @@ class _Settings:
     max_categories: int
     hash_bins: int
     task: str | None
+    rows_of_bin: int
 
     def __post_init__(self) -> None:
         for name, least, most in (
             ("n_bins", 1, MOST_BINS),
             ("max_categories", 1, MOST_CODES // 2),
             ("hash_bins", 1, MOST_CODES // 2),
+            ("rows_of_bin", 1, 2**31),
         ):
             value = getattr(self, name)
             is_integer = isinstance(value, Integral) and not isinstance(value, bool)
@@ -87,6 +89,10 @@ class _Settings:
                 f"Expected min_frequency to be a number of rows, a share between 0 and 1, or None, received "
                 f"{share!r}."
             )
+
+    def most_bins(self, sketch: NumberSketch) -> int:
+        """Return the most bins of a number."""
+        return max(2, min(self.n_bins, int(sketch.weights.sum()) // self.rows_of_bin))
 
     def least_rows(self, n_rows: int, n_values: int) -> float:
         """Return the number of rows below which a value of a category with n_values is rare."""
@@ -108,6 +114,7 @@ def learn_table(
     max_categories: int = 4_096,
     hash_bins: int = 4_096,
     task: str | None = None,
+    rows_of_bin: int = 1,
     dtype: str = "float32",
     executor: Executor | None = None,
 ) -> TableEncoder:
@@ -137,6 +144,8 @@ def learn_table(
         default as many as hash_bins: hashing fewer would save no codes, and mix values.
     hash_bins : int, default=4096
         Most codes of hashed values. Columns with more than 20,000 distinct values are hashed as a whole.
+    rows_of_bin : int, default=1
+        Least rows for each bin, on average: small tables have fewer bins.
     task : {'classification', 'regression'} or None
         What y is, for bins='tree'; None to judge by its values.
     dtype : {'float32', 'float64'}, default='float32'
@@ -154,7 +163,7 @@ def learn_table(
         Settings that make no sense; no rows; columns that are neither of these kinds. A `PartitionError`,
         which names the partition and the row, for infinity and for values of several kinds in one column.
     """
-    settings = _Settings(n_bins, bins, min_frequency, max_categories, hash_bins, task)
+    settings = _Settings(n_bins, bins, min_frequency, max_categories, hash_bins, task, rows_of_bin)
     if dtype not in ("float32", "float64"):
         raise ValueError(f"Expected dtype to be 'float32' or 'float64', received {dtype!r}.")
     if bins == "tree" and y is None:
@@ -285,12 +294,13 @@ def _learn_numbers(
 def _edges(
     sketch: NumberSketch, numbers: np.ndarray | None, sample: RowSample | None, settings: _Settings
 ) -> np.ndarray:
+    n_bins = settings.most_bins(sketch)
     # Trees need a row of the sample in which the number is known.
     if sample is not None and numbers is not None:
         is_classifier = _is_classes(sample.y, settings.task)
-        return tree_edges(sketch, settings.n_bins, numbers, sample.y, is_classifier)
+        return tree_edges(sketch, n_bins, numbers, sample.y, is_classifier)
     choose = quantile_edges if settings.bins == "quantile" else greedy_edges
-    return choose(sketch, settings.n_bins)
+    return choose(sketch, n_bins)
 
 
 def _is_classes(y: np.ndarray, task: str | None) -> bool:

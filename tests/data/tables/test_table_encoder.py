@@ -98,7 +98,9 @@ def test_coordinates_give_the_piecewise_linear_encoding():
     encoder, _ = of(values)
     x = np.linspace(-1, values.max() + 5, 1000)
     edges = np.array(encoder.edges[0])
-    expected = (x[:, np.newaxis] - edges[:-1]) / np.diff(edges)
+    # Both are scaled first.
+    z, edges = (later(encoder, numbers)[:, 0] for numbers in (x, edges))
+    expected = (z[:, np.newaxis] - edges[:-1]) / np.diff(edges)
     low, high = np.zeros(len(edges) - 1), np.ones(len(edges) - 1)
     low[0], high[-1] = -np.inf, np.inf
     # Outliers stay within four bins.
