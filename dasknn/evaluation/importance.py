@@ -1,9 +1,10 @@
 """Permutation importance: how much worse a metric becomes if a column takes the values of other rows.
 
-    sample (X, y, weight)       on one worker (`sampling`)
-      estimate                  the metric of the sample, exact and for each bootstrap replicate
-      estimate, column, repeat  the same with the column permuted: a task each
-    baseline - permuted ── importances, and intervals from the replicates of their mean over repeats
+    sample (X, y, weight)    on one worker (`sampling`)
+      answers                the predictions for it
+      difference             the metric of the answers less that with a column permuted, exact and for each
+                             bootstrap replicate: a task for each column and repeat
+    importances, and intervals from the replicates of their means over repeats ── in this process
 
 Columns are permuted in the table as the user passes it, before any step of a pipeline sees it.
 """
@@ -13,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -243,20 +243,46 @@ def permutation_importance(
     chosen = chosen_columns(columns, X, may_be_several=True)
     sampling = Sampling(X, y, sample_weight, problem, max_samples, random_state)
     Settings(confidence, 0, n_bootstrap, pos_label, sampling.seed)
-    score = _Score(Ledger(problem, (metric,)), Draws(sampling.seed, 0, n_bootstrap))
+    score = _Score(Ledger(problem, (metric,)), sampling.seed, n_bootstrap)
 
     def add(graph: Graph) -> list[Any]:
         given, rows = add_models(tasks, graph, responder), sampling.add_to(tasks, graph)
-        wanted = [graph.add("dasknn-score", score.baseline, given, rows)]
-        for one in chosen:
-            for repeat in range(n_repeats):
-                permuted = partial(score.permuted, one, sampling.seed, repeat)
-                wanted.append(graph.add("dasknn-permute", permuted, given, rows))
-        return wanted
+        answers = graph.add("dasknn-predict", score.answers, given, rows)
+        baseline = graph.add("dasknn-score", score.baseline, rows, answers)
+        return [
+            baseline,
+            *(
+                graph.add("dasknn-permute", score.difference, one, repeat, given, rows, answers)
+                for one in chosen
+                for repeat in range(n_repeats)
+            ),
+        ]
 
     with tasks_for(model, sampling, client) as tasks:
-        (n_samples, baseline), *estimates = tasks.values_of(add)
-    return _result(chosen, n_samples, baseline, estimates, metric, sign, name, confidence)
+        (n_samples, baseline), *differences = tasks.values_of(add)
+    if np.isnan(baseline):
+        raise ValueError(
+            f"Expected a metric that is defined for the {n_samples:,} rows of the sample, received {name!r}, "
+            "which is NaN there. Use more rows, with max_samples=..., or another metric."
+        )
+    shape = (len(chosen), n_repeats)
+    worse = 1.0 if metric.greater_is_better else -1.0
+    importances = worse * np.array([one.value for one in differences]).reshape(shape)
+    replicates = worse * np.stack([one.replicates for one in differences]).reshape(*shape, n_bootstrap)
+    ends = np.array([interval(own.mean(axis=0), confidence) for own in replicates])
+    return PermutationImportance(
+        importances=importances,
+        importances_mean=importances.mean(axis=1),
+        importances_std=importances.std(axis=1),
+        interval_low=ends[:, 0],
+        interval_high=ends[:, 1],
+        feature_names=tuple(one.name for one in chosen),
+        baseline=sign * baseline,
+        scoring=name,
+        greater_is_better=bool(metric.greater_is_better) or sign < 0,
+        n_samples=n_samples,
+        confidence=confidence,
+    )
 
 
 def _metric_of(scoring: Any, problem: Problem, has_proba: bool) -> tuple[Metric, int, str]:
@@ -298,99 +324,75 @@ class _Score:
     ----------
     ledger : Ledger
         Of the one metric.
-    draws : Draws
-        The rows of bootstrap replicates: the same for each column, so that differences are known precisely.
+    seed : int
+        Of permutations, and of the rows that replicates draw: the same for each column.
+    n_bootstrap : int
     """
 
     ledger: Ledger
-    draws: Draws
+    seed: int
+    n_bootstrap: int
 
-    def baseline(self, responder: Responder, rows: Rows) -> tuple[int, Estimate]:
-        """Return the number of rows, and the metric."""
-        everyone = np.arange(len(rows.keys))
-        return len(everyone), self._of(self._answers(responder, rows.X, rows), rows, everyone)
-
-    def permuted(self, chosen: Chosen, seed: int, repeat: int, responder: Responder, rows: Rows) -> Estimate:
-        """Return the metric if columns have the values of other rows."""
-        # The numbers of a column do not depend on which others are asked for.
-        rng = generator(seed, Stream.PERMUTED_ROWS, repeat, *chosen.positions)
-        givers = rng.permutation(len(rows.keys))
-        answers = self._answers(responder, with_rows_of(rows.X, chosen.positions, givers), rows)
-        found = self._of(answers, rows, np.arange(len(givers)))
-        if not len(found.replicates):
-            return found
-        # A prediction is of two rows, one that takes a value and one that gives it, and another sample would
-        # have others of both. So replicates draw the ones, then the others, and add up what changes.
-        by_giver = self._of(answers, rows, np.argsort(givers))
-        moved = by_giver.replicates + by_giver.shift - by_giver.value
-        return Estimate(found.value, found.replicates + moved, found.shift)
-
-    def _answers(self, responder: Responder, X: Any, rows: Rows) -> Answers:
+    def answers(self, responder: Responder, rows: Rows, X: Any = None) -> Answers:
+        """Return the predictions for the rows, or for X in their place."""
         n_rows = len(rows.keys)
         with in_sample(n_rows):
-            answers = responder.answers(X, self.ledger.needs_labels, self.ledger.needs_proba)
+            answers = responder.answers(
+                rows.X if X is None else X, self.ledger.needs_labels, self.ledger.needs_proba
+            )
             check_answers(self.ledger.problem, answers, n_rows)
         return answers
 
-    def _of(self, answers: Answers, rows: Rows, order: np.ndarray) -> Estimate:
-        """Return the metric of answers; replicates draw the rows in this order."""
+    def baseline(self, rows: Rows, answers: Answers) -> tuple[int, float]:
+        """Return the number of rows, and the metric of the answers for them."""
+        n_rows = len(rows.keys)
+        [estimate] = self._estimates([answers], rows, np.arange(n_rows), 0)
+        return n_rows, estimate.value
+
+    def difference(
+        self, chosen: Chosen, repeat: int, responder: Responder, rows: Rows, answers: Answers
+    ) -> Estimate:
+        """Return the metric of the answers, less that if columns have the values of other rows."""
+        n_rows = len(rows.keys)
+        # The numbers of a column do not depend on which others are asked for.
+        rng = generator(self.seed, Stream.PERMUTED_ROWS, repeat, *chosen.positions)
+        givers = rng.permutation(n_rows)
+        permuted = self.answers(responder, rows, with_rows_of(rows.X, chosen.positions, givers))
+        both = [answers, permuted]
+        before, after = self._estimates(both, rows, np.arange(n_rows), self.n_bootstrap)
+        found = before - after
+        if not self.n_bootstrap:
+            return found
+        # A prediction is of two rows, one that takes a value and one that gives it, and another sample would
+        # have others of both. So replicates draw the ones, then the others, and add up what changes.
+        before, after = self._estimates(both, rows, np.argsort(givers), self.n_bootstrap)
+        return Estimate(found.value, found.replicates + (before - after).replicates - found.value)
+
+    def _estimates(
+        self, several: Sequence[Answers], rows: Rows, order: np.ndarray, n_bootstrap: int
+    ) -> list[Estimate]:
+        """Return the metric of several answers; their replicates draw the same rows, in this order."""
         assert rows.y is not None, "there is no score without y"
         ledger, y = self.ledger, rows.y[order]
-        answers = Answers(answers.labels[order], None if answers.proba is None else answers.proba[order])
         weight = None if rows.weight is None else rows.weight[order]
+        several = [
+            Answers(one.labels[order], None if one.proba is None else one.proba[order]) for one in several
+        ]
         center = ledger.problem.center_of(y)
 
         def blocks_of(part: slice) -> list[np.ndarray]:
             own = None if weight is None else weight[part]
-            return [ledger.block(y[part], answers[part], own, center)]
+            return [ledger.block(y[part], one[part], own, center) for one in several]
 
-        moments = ledger.moments(0, center)
-        found = sum_slices(
+        rankings = [ranking for one in several for ranking in ledger.rankings(y, one, weight)]
+        moments = [ledger.moments(number, center) for number in range(len(several))]
+        sums = sum_slices(
             blocks_of,
-            ledger.rankings(y, answers, weight),
+            rankings,
             [(np.zeros(len(y), dtype=np.intp), [()])],
-            self.draws,
-            () if moments is None else (moments,),
+            Draws(self.seed, 0, n_bootstrap),
+            tuple(one for one in moments if one is not None),
         )
         [metric] = ledger.metrics
-        return Estimates([], (ledger,), min_rows=0).estimate(found.slices[0][()], 0, metric)
-
-
-# --- from estimates to the result ------------------------------------------------------------------------
-
-
-def _result(
-    chosen: Sequence[Chosen],
-    n_samples: int,
-    baseline: Estimate,
-    estimates: Sequence[Estimate],
-    metric: Metric,
-    sign: int,
-    name: str,
-    confidence: float,
-) -> PermutationImportance:
-    if np.isnan(baseline.value):
-        raise ValueError(
-            f"Expected a metric that is defined for the {n_samples:,} rows of the sample, received {name!r}, "
-            "which is NaN there. Use more rows, with max_samples=..., or another metric."
-        )
-    n_repeats = len(estimates) // len(chosen)
-    worse = 1.0 if metric.greater_is_better else -1.0
-    differences = [baseline - one for one in estimates]
-    importances = worse * np.array([one.value for one in differences]).reshape(len(chosen), n_repeats)
-    replicates = np.stack([one.replicates for one in differences])
-    replicates = replicates.reshape(len(chosen), n_repeats, replicates.shape[1])
-    ends = np.array([interval(worse * own.mean(axis=0), confidence) for own in replicates])
-    return PermutationImportance(
-        importances=importances,
-        importances_mean=importances.mean(axis=1),
-        importances_std=importances.std(axis=1),
-        interval_low=ends[:, 0],
-        interval_high=ends[:, 1],
-        feature_names=tuple(one.name for one in chosen),
-        baseline=sign * baseline.value,
-        scoring=name,
-        greater_is_better=bool(metric.greater_is_better) or sign < 0,
-        n_samples=n_samples,
-        confidence=confidence,
-    )
+        estimates = Estimates([], (ledger,) * len(several), min_rows=0)
+        return [estimates.estimate(sums.slices[0][()], n, metric) for n in range(len(several))]

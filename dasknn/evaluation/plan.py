@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any
 
 import cloudpickle
@@ -277,7 +278,7 @@ class Plan:
 def targets_of(problem: Problem, y: np.ndarray) -> np.ndarray:
     """Return numbers of classes (n,), or numbers (n, q). ValueError: y does not fit the model."""
     if problem.classes is None:
-        numbers = as_numbers(y).astype(np.float64).reshape(len(y), -1)
+        numbers = as_numbers(y).astype(np.float64).reshape(len(y), prod(y.shape[1:]))
         if numbers.shape[1] != problem.n_outputs:
             raise ValueError(f"Expected y with {problem.n_outputs} columns, received {numbers.shape[1]}.")
         return numbers

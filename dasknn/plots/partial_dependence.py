@@ -152,7 +152,7 @@ random_state
             self.lines_[name] = draw(panel, name, kwargs)
             panel.set_xlabel(str(name))
             panel.grid(axis="y", alpha=0.3)
-            if number % _PANELS_OF_ROW == 0:
+            if number % _columns_of(len(names)) == 0:
                 panel.set_ylabel(self._what())
         if len(self._curves) > 1:
             self.ax_.legend(ncols=4, **ABOVE)
@@ -219,10 +219,14 @@ def _curves_of(dependence: PartialDependence, pos_label: Any) -> list[int]:
     return [1] if classes is not None and n_curves == 2 else list(range(n_curves))
 
 
+def _columns_of(n_panels: int) -> int:
+    return 2 if n_panels == 4 else min(n_panels, _PANELS_OF_ROW)
+
+
 def _panels(ax: Any, n: int) -> list:
     """Return n axes in rows, with one range of predictions: in a new figure, or in place of ax."""
     plt = pyplot()
-    n_columns = min(n, _PANELS_OF_ROW)
+    n_columns = _columns_of(n)
     n_rows = -(-n // n_columns)
     if n == 1:
         return [axes_for(ax, figsize=(5.6, 4.0))]
