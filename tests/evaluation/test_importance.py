@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
 import dasknn
-from dasknn import Input, MLPClassifier, MLPRegressor, Sequential, TablePreprocessor
+from dasknn import Input, MLPClassifier, Sequential, TablePreprocessor
 from dasknn.exceptions import PartitionError
 from dasknn.layers import Dense
 from dasknn.seeds import Stream, generator
