@@ -271,6 +271,26 @@ def test_a_metric_of_ones_own_says_what_is_better(numbers):
     assert precision.baseline == pytest.approx(expected)
 
 
+def test_explainers_of_shap_call_predict_proba(people):
+    # As docs/how-to/columns-that-matter.md does.
+    shap = pytest.importorskip("shap")
+    frame, y = people
+    model = make_pipeline(TablePreprocessor(), MLPClassifier((4,), max_iter=20, random_state=0)).fit(frame, y)
+    text = {name: pd.Categorical(frame[name]).dtype for name in ("region", "color")}
+    coded = frame.assign(**{name: frame[name].astype(kind).cat.codes for name, kind in text.items()})
+
+    def predict(numbers):
+        table = pd.DataFrame(numbers, columns=list(frame.columns))
+        for name, kind in text.items():
+            table[name] = pd.Categorical.from_codes(table[name].astype(int), dtype=kind)
+        return model.predict_proba(table)
+
+    explained = shap.Explainer(predict, coded[:50], seed=0)(coded[50:60])
+    assert explained.values.shape == (10, 3, 2)
+    sums = explained.base_values + explained.values.sum(axis=1)
+    assert_allclose(sums, model.predict_proba(frame[50:60]), atol=1e-5)
+
+
 # --- the same everywhere --------------------------------------------------------------------------
 
 
