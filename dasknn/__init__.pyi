@@ -20,7 +20,9 @@ from .compression import PowerSGD
 from .data.preprocessing import TablePreprocessor
 from .data.shuffle import shuffle
 from .estimators import MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor, from_sklearn
+from .evaluation.dependence import partial_dependence
 from .evaluation.evaluate import compare, evaluate
+from .evaluation.importance import permutation_importance
 from .evaluation.metrics import RowMetric
 from .evaluation.slicing import Buckets
 from .evaluation.thresholds import ThresholdError, assert_thresholds
@@ -86,6 +88,8 @@ __all__ = [
     "metrics",
     "model_from_json",
     "optimizers",
+    "partial_dependence",
+    "permutation_importance",
     "plots",
     "recommend",
     "regularizers",

@@ -30,8 +30,10 @@ class Stream(IntEnum):
     TABLE_SAMPLE = 105  # keys by which rows of tables are sampled: partition
     # Models: models/layer_stack.py
     LAYER_WEIGHTS = 11  # initial weights of Sequential
-    # Evaluation: evaluation/bootstrap.py
+    # Evaluation: evaluation/bootstrap.py, evaluation/sampling.py, evaluation/importance.py
     REPLICATES = 201  # how often bootstrap replicates draw each row: partition, chunk of its rows
+    SAMPLED_ROWS = 202  # which rows are in a sample: partition
+    PERMUTED_ROWS = 203  # order in which a column takes the values of other rows: repeat, its positions
 
 
 def generator(seed: int, stream: Stream, *numbers: int) -> np.random.Generator:

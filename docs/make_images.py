@@ -22,6 +22,7 @@ from distributed import Client, LocalCluster
 from PIL import Image
 from sklearn.datasets import load_digits, make_classification
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
 
 import dasknn
 from dasknn import MLPClassifier
@@ -30,7 +31,9 @@ from dasknn.plots import (
     CalibrationDisplay,
     ConfusionMatrixDisplay,
     EpochTimesDisplay,
+    ImportanceDisplay,
     LearningCurveDisplay,
+    PartialDependenceDisplay,
     PrecisionRecallDisplay,
     RocCurveDisplay,
     SlicesDisplay,
@@ -136,6 +139,29 @@ def regions() -> None:
     save("slices-compared", SlicesDisplay.from_evaluation(found, "accuracy"))
 
 
+def columns() -> None:
+    """A raw table with text, of which one column says nothing."""
+    rng = np.random.default_rng(0)
+    n = 20_000
+    frame = pd.DataFrame(
+        {
+            "age": rng.integers(18, 90, n),
+            "hours": rng.normal(38, 8, n),
+            "region": rng.choice(["Asia", "EU", "US", None], n, p=[0.1, 0.5, 0.395, 0.005]),
+            "color": rng.choice(["red", "green", "blue"], n),
+        }
+    )
+    chance = (frame.hours - 38) / 4 + 2 * (frame.region == "US") - 0.02 * (frame.age - 50)
+    frame["income"] = np.where(rng.random(n) < 1 / (1 + np.exp(-chance)), "high", "low")
+    data = dd.from_pandas(frame, npartitions=8)
+    X, y = data[["age", "hours", "region", "color"]], data["income"]
+    model = make_pipeline(dasknn.TablePreprocessor(), MLPClassifier((16,), max_iter=10, random_state=0))
+    model.fit(X, y)
+    save("importance", ImportanceDisplay.from_estimator(model, X, y, random_state=0))
+    shown = {"pos_label": "high", "random_state": 0}
+    save("partial-dependence", PartialDependenceDisplay.from_estimator(model, X, ["hours", "region"], **shown))
+
+
 def dashboard(client) -> None:
     """The page of Dask's dashboard, in a browser, while a training runs that has lost a worker."""
     from playwright.sync_api import sync_playwright
@@ -181,6 +207,7 @@ def main() -> None:
         client.wait_for_workers(2)
         two_classes()
         regions()
+        columns()
         if shutil.which("chromium"):
             dashboard(client)
 

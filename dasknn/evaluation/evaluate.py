@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from dasknn.cluster.connect import connect
 from dasknn.cluster.local import LocalExecutor
 from dasknn.data import inputs, partitions
@@ -27,8 +25,8 @@ from dasknn.evaluation.ledger import Ledger
 from dasknn.evaluation.metrics import WEIGHT, Metric
 from dasknn.evaluation.parts import columns_to_slice_by, order_of, parts_of
 from dasknn.evaluation.plan import Plan, in_order, run
-from dasknn.evaluation.problem import BINARY, MULTICLASS, REGRESSION, Problem, check_alike
-from dasknn.evaluation.responders import Responder, place_of, responder_of, rows_for
+from dasknn.evaluation.problem import check_alike
+from dasknn.evaluation.responders import place_of, problem_for, responder_of, rows_for
 
 
 def evaluate(
@@ -190,7 +188,7 @@ def _estimates(
     responders, problems = [], []
     for model in models:
         responders.append(responder_of(model))
-        problems.append(_problem_of(responders[-1], y, settings.pos_label))
+        problems.append(problem_for(responders[-1], y, settings.pos_label))
         X = _rows_for(model, X)
     check_alike(problems)
     resolved_slices = slicing.resolve(slices, columns_to_slice_by(X, slice_data))
@@ -214,34 +212,6 @@ def _estimates(
         raise ValueError("Sample weights must contain at least one non-zero number.")
     orders = {name: order_of(name, X, slice_data) for name in slicing.dimensions_of(resolved_slices)}
     return Estimates(in_order(resolved_slices, sums, edges, orders), ledgers, settings.min_rows, edges)
-
-
-def _problem_of(responder: Responder, y: Any, pos_label: Any) -> Problem:
-    """Return what a model predicts. ValueError: several labels, one class, or another pos_label."""
-    if responder.is_multilabel:
-        raise ValueError(
-            "Expected a model of one label a row, received one of several labels. Evaluate one label after "
-            "the other."
-        )
-    if responder.classes is None:
-        n_outputs = responder.n_outputs
-        if n_outputs is None:
-            n_outputs = int(np.shape(y)[1]) if np.ndim(y) == 2 else 1
-        return Problem(REGRESSION, None, n_outputs)
-    known = responder.classes.tolist()
-    if len(known) < 2:
-        raise ValueError(f"Expected a classifier of two classes or more, received one of {known} alone.")
-    kind = BINARY if len(known) == 2 else MULTICLASS
-    positive = 1
-    if pos_label is not None:
-        if kind == MULTICLASS or pos_label not in known:
-            raise ValueError(
-                f"Expected pos_label to be one of two classes, received {pos_label!r} for {known[:20]}."
-            )
-        positive = known.index(pos_label)
-    return Problem(
-        kind, responder.classes, positive=positive, one_hot=responder.one_hot, signed=responder.signed
-    )
 
 
 def _rows_for(model: Any, X: Any) -> Any:

@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from dasknn.evaluation.bootstrap import Ranking
+from dasknn.evaluation.bootstrap import Moments, Ranking
 from dasknn.evaluation.metrics import TARGETS, WEIGHT, Metric, RowMetric, ratio
 from dasknn.evaluation.problem import BINARY, Answers, Problem
 from dasknn.evaluation.score_sketch import keys_of_probabilities
@@ -174,6 +174,14 @@ class Ledger:
             Ranking(keys_of_probabilities(answers.known_proba[:, number]), y == number, weight)
             for number in self.ranked_classes
         ]
+
+    def moments(self, number: int, center: np.ndarray) -> Moments | None:
+        """Return where block `number` has targets and their squares; None if no metric needs them."""
+        columns = self.columns
+        if TARGETS not in columns:
+            return None
+        begin, q = columns[TARGETS].start, len(center)
+        return Moments(number, columns[WEIGHT].start, begin, begin + q, center)
 
     def value(self, metric: Metric, sums: np.ndarray, curves: Sequence[np.ndarray]) -> np.ndarray:
         """Return a metric (...) from sums (..., k) of a block, or weights (m, 2, ...) of each ranking."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any
 
 import cloudpickle
@@ -23,17 +24,11 @@ from dasknn.data.blocks import in_partition, load_targets, select
 from dasknn.data.targets import ClassEncoder, as_numbers
 from dasknn.engine.outputs import from_signs
 from dasknn.evaluation import slicing
-from dasknn.evaluation.bootstrap import (
-    Draws,
-    Moments,
-    PartSums,
-    sum_slices,
-)
+from dasknn.evaluation.bootstrap import Draws, PartSums, sum_slices
 from dasknn.evaluation.estimates import Slice
 from dasknn.evaluation.ledger import Ledger
-from dasknn.evaluation.metrics import TARGETS, WEIGHT
 from dasknn.evaluation.parts import FOR_SLICES
-from dasknn.evaluation.problem import REGRESSION, Answers, Problem
+from dasknn.evaluation.problem import Answers, Problem
 from dasknn.evaluation.responders import Responder
 from dasknn.evaluation.score_sketch import CellTally
 from dasknn.evaluation.slicing import Buckets, Dimension, Slices
@@ -58,12 +53,7 @@ def _add_sums(
     responders: Sequence[Responder],
     parts: Sequence[partitions.Part],
 ) -> list[Any]:
-    size = len(cloudpickle.dumps(responders))
-    given = (
-        graph.add_value("dasknn-model", responders)
-        if size <= _INLINE_BYTES
-        else tasks.put([responders], [None])[0]
-    )
+    given = add_models(tasks, graph, responders)
     sources = [part.add_to(graph) for part in parts]
     if plan.open_buckets:
         outcomes = [
@@ -80,6 +70,13 @@ def _add_sums(
             for number, own in enumerate(sources)
         ]
     return [_merged(graph, wanted), edges]
+
+
+def add_models(tasks: Executor, graph: Graph, responders: Any) -> Any:
+    """Add models to a graph, or send them to a worker if they are large; return an argument for tasks."""
+    if len(cloudpickle.dumps(responders)) <= _INLINE_BYTES:
+        return graph.add_value("dasknn-model", responders)
+    return tasks.put([responders], [None])[0]
 
 
 def _merged(graph: Graph, wanted: list[Any]) -> Any:
@@ -195,7 +192,7 @@ class Plan:
         block.check()
         problem = self.ledgers[0].problem
         assert block.y is not None, "there is no evaluation without y"
-        y = _targets(problem, block.y)
+        y = targets_of(problem, block.y)
         found = self._columns(X, beside)
         if self.feature_names is not None:
             own = [name for name in X.columns if not str(name).startswith(FOR_SLICES)]
@@ -207,7 +204,7 @@ class Plan:
             for responder, ledger in zip(responders, self.ledgers, strict=True)
         )
         for answer in answers:
-            _check_answers(problem, answer, n_rows)
+            check_answers(problem, answer, n_rows)
         return _Outcomes(number, y, answers, block.weight, found)
 
     def _columns(self, X: Any, beside: Any) -> dict[Any, Any]:
@@ -244,8 +241,7 @@ class Plan:
         n_rows = len(outcomes.y)
         if not n_rows:
             return PartSums(tuple({} for _ in self.slices))
-        # A center near the mean keeps the digits of squares.
-        center = outcomes.y.mean(axis=0) if self.ledgers[0].problem.kind == REGRESSION else np.zeros(1)
+        center = self.ledgers[0].problem.center_of(outcomes.y)
         asked = list(zip(self.ledgers, outcomes.answers, strict=True))
 
         def blocks_of(rows: slice) -> list[np.ndarray]:
@@ -269,26 +265,20 @@ class Plan:
             slicing.check_number(", ".join(map(_name_of, dimensions)), len(values), values)
             groups.append((codes, values))
         draws = Draws(self.seed, outcomes.number, self.n_bootstrap)
-        return sum_slices(blocks_of, rankings, groups, draws, self._moments(center))
+        moments = (ledger.moments(block, center) for block, ledger in enumerate(self.ledgers))
+        return sum_slices(
+            blocks_of, rankings, groups, draws, tuple(one for one in moments if one is not None)
+        )
 
     def sums_at_once(self, number: int, responders: Sequence[Responder], *values: Any) -> PartSums:
         """Return the sums of a partition if all edges of buckets are known."""
         return self.sums(self.outcomes(number, responders, *values), self.edges(()))
 
-    def _moments(self, center: np.ndarray) -> tuple[Moments, ...]:
-        found = []
-        for block, ledger in enumerate(self.ledgers):
-            columns = ledger.columns
-            if TARGETS in columns:
-                begin, q = columns[TARGETS].start, len(center)
-                found.append(Moments(block, columns[WEIGHT].start, begin, begin + q, center))
-        return tuple(found)
 
-
-def _targets(problem: Problem, y: np.ndarray) -> np.ndarray:
+def targets_of(problem: Problem, y: np.ndarray) -> np.ndarray:
     """Return numbers of classes (n,), or numbers (n, q). ValueError: y does not fit the model."""
     if problem.classes is None:
-        numbers = as_numbers(y).astype(np.float64).reshape(len(y), -1)
+        numbers = as_numbers(y).astype(np.float64).reshape(len(y), prod(y.shape[1:]))
         if numbers.shape[1] != problem.n_outputs:
             raise ValueError(f"Expected y with {problem.n_outputs} columns, received {numbers.shape[1]}.")
         return numbers
@@ -309,7 +299,8 @@ def _targets(problem: Problem, y: np.ndarray) -> np.ndarray:
     return ClassEncoder(problem.classes, "float64").numbers(y)
 
 
-def _check_answers(problem: Problem, answers: Answers, n_rows: int) -> None:
+def check_answers(problem: Problem, answers: Answers, n_rows: int) -> None:
+    """Raise ValueError for predictions of another shape, or that are not finite."""
     columns = () if problem.classes is not None else (problem.n_outputs,)
     expected = {"predictions": (answers.labels, (n_rows, *columns))}
     if answers.proba is not None:

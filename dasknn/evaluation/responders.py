@@ -31,7 +31,7 @@ from dasknn.data.targets import ClassEncoder, MultilabelEncoder, NumberEncoder, 
 from dasknn.engine import engines
 from dasknn.engine.outputs import MARGINS, Outputs
 from dasknn.estimators import MLPClassifier, MLPRegressor
-from dasknn.evaluation.problem import Answers
+from dasknn.evaluation.problem import BINARY, MULTICLASS, REGRESSION, Answers, Problem
 from dasknn.losses import CLASSES, NUMBERS
 from dasknn.models.layer_stack import Stack
 from dasknn.models.sequential import Sequential
@@ -392,6 +392,34 @@ def _check_sequential(model: Any, responder: SequentialResponder, method: str) -
             f"Expected a Sequential of probabilities, received one with loss={network.loss!r}, whose outputs "
             "are margins. Train with a crossentropy."
         )
+
+
+def problem_for(responder: Responder, y: Any, pos_label: Any) -> Problem:
+    """Return what a model predicts. ValueError: several labels, one class, or another pos_label."""
+    if responder.is_multilabel:
+        raise ValueError(
+            "Expected a model of one label a row, received one of several labels. Evaluate one label after "
+            "the other."
+        )
+    if responder.classes is None:
+        n_outputs = responder.n_outputs
+        if n_outputs is None:
+            n_outputs = int(np.shape(y)[1]) if np.ndim(y) == 2 else 1
+        return Problem(REGRESSION, None, n_outputs)
+    known = responder.classes.tolist()
+    if len(known) < 2:
+        raise ValueError(f"Expected a classifier of two classes or more, received one of {known} alone.")
+    kind = BINARY if len(known) == 2 else MULTICLASS
+    positive = 1
+    if pos_label is not None:
+        if kind == MULTICLASS or pos_label not in known:
+            raise ValueError(
+                f"Expected pos_label to be one of two classes, received {pos_label!r} for {known[:20]}."
+            )
+        positive = known.index(pos_label)
+    return Problem(
+        kind, responder.classes, positive=positive, one_hot=responder.one_hot, signed=responder.signed
+    )
 
 
 def last_step(model: Any) -> Any:

@@ -10,7 +10,9 @@ scikit-learn's displays draw the curves and matrices that follow.
 from dasknn.plots.calibration import CalibrationDisplay
 from dasknn.plots.confusion_matrix import ConfusionMatrixDisplay
 from dasknn.plots.epoch_times import EpochTimesDisplay
+from dasknn.plots.importance import ImportanceDisplay
 from dasknn.plots.learning_curve import LearningCurveDisplay
+from dasknn.plots.partial_dependence import PartialDependenceDisplay
 from dasknn.plots.score_curves import PrecisionRecallDisplay, RocCurveDisplay
 from dasknn.plots.slices import SlicesDisplay
 
@@ -18,7 +20,9 @@ __all__ = [
     "CalibrationDisplay",
     "ConfusionMatrixDisplay",
     "EpochTimesDisplay",
+    "ImportanceDisplay",
     "LearningCurveDisplay",
+    "PartialDependenceDisplay",
     "PrecisionRecallDisplay",
     "RocCurveDisplay",
     "SlicesDisplay",

@@ -44,6 +44,14 @@ def axes_for(ax: Any, **settings: Any) -> Any:
         return plt.subplots(layout="constrained", **settings)[1]
 
 
+def line_style(number: int) -> dict[str, str]:
+    """Return color and line of curve `number`, in the order of `axes_for`."""
+    return {
+        "color": _COLORS[number % len(_COLORS)],
+        "linestyle": _LINES[number // len(_COLORS) % len(_LINES)],
+    }
+
+
 def whole_numbers(axis: Any, most: int = 9) -> None:
     """Put the ticks of an axis at whole numbers, at most so many."""
     from matplotlib.ticker import MaxNLocator

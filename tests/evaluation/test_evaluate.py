@@ -200,3 +200,13 @@ def test_partitions_without_rows_do_no_harm():
     X = d[["a", "b", "c", "d"]]
     found = dasknn.evaluate(model, X, d["y"], slices=[Buckets("part", 2)], slice_data=d[["part"]])
     assert found["rows"].tolist() == [400, 400]
+
+
+def test_partitions_without_rows_do_no_harm_to_metrics_of_numbers():
+    frame = pd.DataFrame({"a": np.arange(90.0), "y": np.arange(90.0)})
+    d = dd.from_pandas(frame, npartitions=3)
+    d = d[d["a"] >= 30]
+    model = LinearRegression().fit(frame[["a"]], frame["y"])
+    found = dasknn.evaluate(model, d[["a"]], d["y"], min_rows=1)
+    assert found["rows"].tolist() == [60]
+    assert found["r2"].tolist() == [1.0]
