@@ -15,7 +15,7 @@ from typing import Any
 from sklearn.pipeline import Pipeline
 
 from dasknn.data.preprocessing import TablePreprocessor
-from dasknn.estimators import MLPClassifier, MLPRegressor, conversion
+from dasknn.estimators import MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor, conversion
 from dasknn.estimators import persistence as estimator_files
 from dasknn.exceptions import ModelFileError
 from dasknn.models import Sequential
@@ -38,7 +38,8 @@ def save(model: Any, path: str | os.PathLike) -> None:
 
     Parameters
     ----------
-    model : MLPClassifier, MLPRegressor, Sequential, TablePreprocessor or Pipeline
+    model : MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor, Sequential, \
+        TablePreprocessor or Pipeline
         A Pipeline has two steps, a TablePreprocessor and a model. A Sequential alone is written by its own
         `save`, and read by `dasknn.load_model`.
     path : str or path-like
@@ -53,7 +54,7 @@ def save(model: Any, path: str | os.PathLike) -> None:
     OSError
         The file cannot be written. An existing file stays as it is.
     """
-    if isinstance(model, Model):
+    if isinstance(model, Model | TabularClassifier | TabularRegressor):
         model.save(path)
         return
     if isinstance(model, TablePreprocessor):
@@ -71,7 +72,7 @@ def save(model: Any, path: str | os.PathLike) -> None:
 
 def load(
     path: str | os.PathLike, custom_objects: Mapping[str, Any] | None = None
-) -> Model | TablePreprocessor | Pipeline:
+) -> Model | TabularClassifier | TabularRegressor | TablePreprocessor | Pipeline:
     """Read a fitted model that `save`, or the `save` of an estimator, has written.
 
     No code from the file is executed.
@@ -85,7 +86,7 @@ def load(
 
     Returns
     -------
-    MLPClassifier, MLPRegressor, TablePreprocessor or Pipeline
+    MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor, TablePreprocessor or Pipeline
 
     Raises
     ------
@@ -137,7 +138,8 @@ def steps_of(model: Any) -> tuple[TablePreprocessor, Model]:
     else:
         received = type(model).__name__
     raise TypeError(
-        "Expected MLPClassifier, MLPRegressor, Sequential, TablePreprocessor, or a Pipeline of a "
+        "Expected MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor, Sequential, "
+        "TablePreprocessor, or a Pipeline of a "
         f"TablePreprocessor and one of the others, received {received}. Save the network alone, or all steps "
         "with joblib.dump."
     )

@@ -159,7 +159,9 @@ def columns() -> None:
     model.fit(X, y)
     save("importance", ImportanceDisplay.from_estimator(model, X, y, random_state=0))
     shown = {"pos_label": "high", "random_state": 0}
-    save("partial-dependence", PartialDependenceDisplay.from_estimator(model, X, ["hours", "region"], **shown))
+    save(
+        "partial-dependence", PartialDependenceDisplay.from_estimator(model, X, ["hours", "region"], **shown)
+    )
 
 
 def dashboard(client) -> None:

@@ -328,13 +328,13 @@ class SpreadSummary(NumberSummary):
             wide, weight = wide[weight > 0], weight[weight > 0].astype(np.float64)
         if not len(wide):
             empty = np.zeros(plain.n_outputs)
-            spread = empty, empty, empty + np.inf, empty - np.inf
+            mean, m2, lowest, highest = empty, empty, empty + np.inf, empty - np.inf
         else:
             mean = np.average(wide, axis=0, weights=weight)
             squares = np.square(wide - mean)
             m2 = squares.sum(axis=0) if weight is None else weight @ squares
-            spread = mean, m2, wide.min(axis=0), wide.max(axis=0)
-        return cls(**vars(plain), **dict(zip(("mean", "m2", "lowest", "highest"), spread, strict=True)))
+            lowest, highest = wide.min(axis=0), wide.max(axis=0)
+        return cls(**vars(plain), mean=mean, m2=m2, lowest=lowest, highest=highest)
 
     def __add__(self, other: NumberSummary) -> SpreadSummary:
         assert isinstance(other, SpreadSummary), "summaries of one kind add up"

@@ -167,7 +167,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         columns = self._columns_of_outputs()
         if not return_std:
             return self._predict("predict", X, columns)
-        if len(self._members) == 1:
+        if self._predictor().n_members == 1:
             raise ValueError(
                 "return_std=True needs an ensemble, received one network. Fit with "
                 "strategy=PredictionAveraging(members=5)."

@@ -262,9 +262,18 @@ class NetworkEstimator(Placed, BaseEstimator):
     def members_(self) -> list[Self]:
         """The members of an ensemble, each a fitted estimator; one network is its own only member."""
         predictor = self._predictor()
+        network = predictor.network
+        if network.n_members == 1:
+            members = [(network, params.copy()) for params in predictor.members]
+        else:
+            members = [
+                network.with_members(params, [number])
+                for params in predictor.members
+                for number in range(network.n_members)
+            ]
         return [
-            self._member(replace(predictor, members=member[np.newaxis].copy()))
-            for member in predictor.members
+            self._member(replace(predictor, network=own, members=params[np.newaxis]))
+            for own, params in members
         ]
 
     def _member(self, predictor: Predictor) -> Self:

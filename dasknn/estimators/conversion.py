@@ -56,7 +56,12 @@ FITTED: dict[str, schema.Check] = {
     "engine_reason_": schema.text,
 }
 _CLASSES = schema.each(schema.label, least=1)
+_STANDARD = ("mean", "scale", "lowest", "highest", "levels")
+_NUMBERS = schema.each(schema.number(finite=True))
 _TARGETS: dict[str, schema.Check] = {
+    "standard": schema.record(
+        {"kind": schema.text, "n_outputs": schema.integer(1), **dict.fromkeys(_STANDARD, _NUMBERS)}
+    ),
     "numbers": schema.record({"kind": schema.text, "n_outputs": schema.integer(1)}),
     **dict.fromkeys(
         ("classes", "multilabel"),
@@ -65,25 +70,30 @@ _TARGETS: dict[str, schema.Check] = {
 }
 
 
-def _targets(value: Any, where: str) -> None:
+def check_targets(value: Any, where: str) -> None:
+    """Raise Mismatch if a value is not the description of an encoder of targets."""
     schema.record({"kind": schema.one_of(*_TARGETS)}, others=schema.anything)(value, where)
     _TARGETS[value["kind"]](value, where)
 
 
+#: Items of the description of every kind of estimator.
+COMMON: dict[str, schema.Check] = {
+    "kind": schema.text,
+    "dtype": schema.one_of("float32", "float64"),
+    "targets": check_targets,
+    "parameters": schema.table(schema.anything),
+    "feature_names_in": schema.each(schema.text),
+    "fitted": schema.record(
+        {name: FITTED[name] for name in ("replicas_", "transport_", "strategy_reason_")}, FITTED
+    ),
+    "strategy": schema.optional(schema.record({"strategy": schema.text}, others=schema.anything)),
+    "history": schema.each(snapshots.EPOCH),
+}
 _ESTIMATOR = schema.record(
     {
-        "kind": schema.text,
-        "dtype": schema.one_of("float32", "float64"),
+        **COMMON,
         "layers": schema.each(schema.pair(schema.integer(1), schema.text), least=1),
         "n_features_in": schema.integer(1),
-        "targets": _targets,
-        "parameters": schema.table(schema.anything),
-        "feature_names_in": schema.each(schema.text),
-        "fitted": schema.record(
-            {name: FITTED[name] for name in ("replicas_", "transport_", "strategy_reason_")}, FITTED
-        ),
-        "strategy": schema.optional(schema.record({"strategy": schema.text}, others=schema.anything)),
-        "history": schema.each(snapshots.EPOCH),
     },
     {"feature_numbers_in": schema.optional(schema.each(schema.text))},
     schema.anything,
@@ -95,10 +105,17 @@ def parts_of(model) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     predictor = model._predictor()
     network = predictor.network
     layers: list[Any] = list(network.layers)
-    description = {
-        "dtype": network.dtype,
+    description = common_parts(model, predictor) | {
         "layers": [[layer.units, layer.activation.name] for layer in layers],
         "n_features_in": network.n_inputs,
+    }
+    return description, {"members": predictor.members}
+
+
+def common_parts(model, predictor: Predictor) -> dict[str, Any]:
+    """Return what a description has of every kind of estimator, in JSON's types."""
+    return {
+        "dtype": predictor.network.dtype,
         "targets": _describe_encoder(predictor.encoder),
         "kind": type(model).__name__,
         "parameters": _parameters_of(model),
@@ -108,14 +125,19 @@ def parts_of(model) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "strategy": None if model.strategy_ is None else to_json(model.strategy_, "strategy"),
         "history": model.history_,
     }
-    return description, {"members": predictor.members}
 
 
 def restore(model, description: Mapping[str, Any], members: np.ndarray) -> None:
     """Set the attributes that `parts_of` described. ModelFileError: the members do not fit the layers."""
-    encoder = _encoder_from(description, members.nbytes)
+    encoder = encoder_from(description, members.nbytes)
     model._set_predictor(_predictor_from(description, model._loss(encoder), encoder, members))
     model.n_features_in_ = model._network_.n_inputs
+    restore_attributes(model, description)
+
+
+def restore_attributes(model, description: Mapping[str, Any]) -> None:
+    """Set the attributes of every kind of estimator that has its predictor."""
+    encoder = model._encoder
     if description["feature_names_in"]:
         model.feature_names_in_ = np.array(description["feature_names_in"], dtype=object)
     # Files of older versions do not have it.
@@ -148,9 +170,12 @@ def check(description: dict[str, Any], where: str = "") -> None:
         )
 
 
-def _encoder_from(description: Mapping[str, Any], n_bytes: int = 0):
+def encoder_from(description: Mapping[str, Any], n_bytes: int = 0):
     """Return the encoder of targets that `parts_of` described. n_bytes: of the arrays in the file."""
     found, dtype = description["targets"], description["dtype"]
+    if found["kind"] == "standard":
+        parts = {name: tuple(found[name]) for name in _STANDARD}
+        return targets.StandardEncoder(found["n_outputs"], dtype, **parts)
     if found["kind"] == "numbers":
         return targets.NumberEncoder(found["n_outputs"], dtype)
     classes = schema.array_of(found["classes"], found["classes_dtype"], "targets.classes", n_bytes)
@@ -163,6 +188,12 @@ def _predictor_from(description: Mapping[str, Any], loss: Loss, encoder, members
     """Return the predictor that `parts_of` described. ModelFileError: members do not fit the layers."""
     layers = tuple(Dense(units, name) for units, name in description["layers"])
     network = Network(description["n_features_in"], layers, loss, description["dtype"])
+    check_members(network, members)
+    return Predictor(network, members, encoder)
+
+
+def check_members(network: Network, members: np.ndarray) -> None:
+    """Raise ModelFileError for arrays that are not the parameters of members of a network."""
     if members.ndim != 2 or not len(members) or members.shape[1] != network.n_params:
         raise ModelFileError(
             f"Expected parameters of shape (members, {network.n_params}) for the layers described, "
@@ -170,10 +201,12 @@ def _predictor_from(description: Mapping[str, Any], loss: Loss, encoder, members
         )
     if members.dtype != network.dtype:
         raise ModelFileError(f"Expected parameters of {network.dtype}, received {members.dtype}.")
-    return Predictor(network, members, encoder)
 
 
 def _describe_encoder(encoder) -> dict[str, Any]:
+    if isinstance(encoder, targets.StandardEncoder):
+        parts = {name: list(getattr(encoder, name)) for name in _STANDARD}
+        return {"kind": "standard", "n_outputs": encoder.n_outputs, **parts}
     if isinstance(encoder, targets.NumberEncoder):
         return {"kind": "numbers", "n_outputs": encoder.n_outputs}
     kind = "multilabel" if isinstance(encoder, targets.MultilabelEncoder) else "classes"

@@ -9,18 +9,24 @@ from typing import Any
 import numpy as np
 import sklearn.neural_network
 
-from dasknn.estimators import conversion
+from dasknn.estimators import conversion, tabular_files
 from dasknn.estimators.classifier import MLPClassifier
 from dasknn.estimators.regressor import MLPRegressor
+from dasknn.estimators.tabular import BaseTabular
+from dasknn.estimators.tabular_classifier import TabularClassifier
+from dasknn.estimators.tabular_regressor import TabularRegressor
 from dasknn.exceptions import ModelFileError
 from dasknn.saving import schema
+
+Estimator = MLPClassifier | MLPRegressor | TabularClassifier | TabularRegressor
+_KINDS: tuple[Any, ...] = (MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor)
 
 
 def from_parts(
     description: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: str | os.PathLike
-) -> MLPClassifier | MLPRegressor:
+) -> Estimator:
     """Return the fitted model with these parts. ModelFileError, which names the path: another kind."""
-    kinds = {kind.__name__: kind for kind in (MLPClassifier, MLPRegressor)}
+    kinds = {kind.__name__: kind for kind in _KINDS}
     kind = kinds.get(str(description.get("kind")))
     if kind is None or "members" not in arrays:
         raise ModelFileError(
@@ -28,12 +34,16 @@ def from_parts(
             f"{str(description.get('kind'))[:60]!r}. Use the version of dasknn that wrote it."
         )
     with schema.refusing(path, "a model", "Use the version of dasknn that wrote it."):
-        conversion.check(dict(description))
+        if issubclass(kind, BaseTabular):
+            schema.table(schema.anything)(description.get("parameters"), "parameters")
+        else:
+            conversion.check(dict(description))
         model = kind(
             **{name: conversion.from_json(value) for name, value in description["parameters"].items()}
         )
         model._validate_params()
-        conversion.restore(model, description, arrays["members"])
+        restore = tabular_files.restore if isinstance(model, BaseTabular) else conversion.restore
+        restore(model, description, arrays["members"])
     return model
 
 

@@ -15,6 +15,7 @@ from dasknn.data.tables.encoder import TableEncoder
 from dasknn.engine import engines
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob
+from dasknn.estimators import tabular_files
 from dasknn.estimators.base import NetworkEstimator
 from dasknn.estimators.recipe import Recipe, recipe_for
 from dasknn.estimators.tabular_fitting import TabularFit, checked_table, encoded
@@ -95,8 +96,6 @@ class BaseTabular(NetworkEstimator):
         "callbacks": ["array-like", cb.Callback, None],
     }
 
-    #: What early stopping watches.
-    _monitor = "validation_score"
     _table: TableEncoder
     _recipe: Recipe
 
@@ -122,6 +121,11 @@ class BaseTabular(NetworkEstimator):
         self._recipe = found._replace(**own)
         few = n_rows * self.validation_fraction < _LEAST_HELD_OUT
         self._stops_early = not few if self.early_stopping == "auto" else self.early_stopping
+
+    @property
+    def _monitor(self) -> str:
+        """What early stopping watches."""
+        return "validation_score"
 
     @property
     def _n_epochs(self) -> int:
@@ -167,7 +171,8 @@ class BaseTabular(NetworkEstimator):
 
         Each is (number of columns, their layer, how many outputs of the layer each column of the table has).
         """
-        table, found = self._table, []
+        table = self._table
+        found: list[tuple[int, Layer, list[int]]] = []
         p, q = table.n_numbers, table.n_plain
         places = table.groups
         if p:
@@ -230,6 +235,9 @@ class BaseTabular(NetworkEstimator):
 
     def _network_inputs(self, X: Any) -> Any:
         return encoded(self, checked_table(self, X, reset=False))
+
+    def _parts(self):
+        return tabular_files.parts_of(self)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

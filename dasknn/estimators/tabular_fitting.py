@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,8 @@ class TabularFit(EstimatorFit):
         """Return plain y and weights, with scikit-learn's checks."""
         model = self.model
         y = validate_data(
-            model,
+            # A copy: without X, it would forget the names of the columns.
+            copy(model),
             X="no_validation",
             y=checked_targets(*data),
             multi_output=True,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
+from sklearn.utils.validation import check_is_fitted
+
 from dasknn.data import targets
 from dasknn.estimators.answers import NetworkRegressor
 from dasknn.estimators.tabular import BaseTabular
@@ -106,7 +108,8 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
                 f"quantiles are those of one target, received y with {summary.n_outputs} columns. Fit a "
                 "model for each."
             )
-        return replace(encoder, levels=tuple(sorted(float(level) for level in self.quantiles)))
+        self._levels = _checked_levels(self.quantiles)
+        return replace(encoder, levels=self._levels)
 
     def _units(self, encoder):
         return len(encoder.levels) or encoder.n_outputs
@@ -132,5 +135,16 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
                 "Expected a model of quantiles, received one of the mean. Fit with quantiles=[0.05, 0.5, "
                 "0.95]."
             )
-        columns = [f"{level:g}" for level in self._encoder.levels]
+        check_is_fitted(self)
+        columns = [f"{level:g}" for level in self._levels]
         return self._predict("predict_quantiles", X, columns)
+
+
+def _checked_levels(quantiles) -> tuple[float, ...]:
+    """Return levels of quantiles in ascending order. ValueError: none, or some that are not in (0, 1)."""
+    levels = tuple(sorted({float(level) for level in quantiles}))
+    if not levels or not 0 < levels[0] <= levels[-1] < 1:
+        raise ValueError(
+            f"Expected quantiles between 0 and 1, such as [0.05, 0.5, 0.95], received {quantiles}."
+        )
+    return levels

@@ -123,9 +123,8 @@ class Stack:
         self._given.append(layer)
         if weights:
             self._brought[len(self._layers)] = weights
-        self._layers.append(
-            replace(layer, name=self._free_name(layer), **dict.fromkeys(layer.shape_settings))
-        )
+        settings: dict[str, Any] = dict.fromkeys(layer.shape_settings)
+        self._layers.append(replace(layer, name=self._free_name(layer), **settings))
         if self._input_shape is not None and rebuild:
             self._rebuild()
 

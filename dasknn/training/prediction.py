@@ -93,9 +93,15 @@ class Predictor:
         X = cast(X, self.network.dtype)
         if self.network.n_members > 1:
             outputs = np.hstack([self.network.member_outputs(params, X) for params in self.members])
-            return np.hstack([self.outputs(X), outputs.std(axis=1)])
-        outputs = np.stack([engines.predict(self.engine, self.network, params, X) for params in self.members])
-        return np.hstack([self.outputs(X), outputs.std(axis=0)])
+            mean, std = self.outputs(X), outputs.std(axis=1)
+        else:
+            outputs = np.stack(
+                [engines.predict(self.engine, self.network, params, X) for params in self.members]
+            )
+            mean, std = self.outputs(X), outputs.std(axis=0)
+        if isinstance(self.encoder, StandardEncoder):
+            mean, std = self.encoder.numbers(mean), std * np.array(self.encoder.scale)
+        return np.hstack([mean, std])
 
     @property
     def n_members(self) -> int:

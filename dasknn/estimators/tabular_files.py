@@ -1,0 +1,79 @@
+"""Fitted estimators for tables as descriptions for files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dasknn import layers
+from dasknn.data.tables.encoder import TableEncoder
+from dasknn.engine.network import Network
+from dasknn.estimators import conversion
+from dasknn.estimators.recipe import Recipe
+from dasknn.losses import MemberLoss
+from dasknn.saving import schema
+from dasknn.saving.serialization import JSONEncoder
+from dasknn.training.prediction import Predictor
+
+_LAYER = schema.record(
+    {"class_name": schema.text, "config": schema.table(schema.anything)}, others=schema.anything
+)
+_RECIPE = schema.record(
+    {
+        "members": schema.integer(1),
+        "hidden": schema.each(schema.integer(1)),
+        "embeds": schema.flag,
+        "epochs": schema.integer(1),
+        "batch_size": schema.integer(1),
+        "dropout": schema.number(finite=True),
+    },
+    others=schema.anything,
+)
+_DESCRIPTION = schema.record(
+    {
+        **conversion.COMMON,
+        "layers": schema.each(_LAYER, least=1),
+        "table": schema.table(schema.anything),
+        "recipe": _RECIPE,
+    },
+    others=schema.anything,
+)
+
+
+def parts_of(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return (description in JSON's types, arrays) of a fitted estimator for tables."""
+    predictor = model._predictor()
+    description = conversion.common_parts(model, predictor) | {
+        "layers": [layers.serialize(layer) for layer in predictor.network.layers],
+        "table": model._table.describe(),
+        "recipe": model._recipe._asdict(),
+    }
+    return JSONEncoder().encode(description, "the model"), {"members": predictor.members}
+
+
+def restore(model: Any, description: Mapping[str, Any], members: np.ndarray) -> None:
+    """Set the attributes that `parts_of` described. Mismatch, ModelFileError: parts that do not fit."""
+    _DESCRIPTION(description, "")
+    table = TableEncoder.from_description(description["table"])
+    encoder = conversion.encoder_from(description, members.nbytes)
+    known = {name: value for name, value in description["recipe"].items() if name in Recipe._fields}
+    model._table, model._recipe = table, Recipe(**known)._replace(hidden=tuple(known["hidden"]))
+    if levels := getattr(encoder, "levels", ()):
+        model._levels = levels
+    found = tuple(layers.deserialize(config) for config in description["layers"])
+    last = found[-1]
+    if not isinstance(last, layers.MemberHeads):
+        raise schema.Mismatch(f"expected MemberHeads as the last layer, received {type(last).__name__}")
+    loss = MemberLoss(model._loss(encoder), last.members)
+    network = Network(table.width, found, loss, description["dtype"])
+    expected = model._units(encoder)
+    if network.n_outputs != expected:
+        raise schema.Mismatch(
+            f"expected {expected} units in the last layer, for its targets, received {network.n_outputs}"
+        )
+    conversion.check_members(network, members)
+    model._set_predictor(Predictor(network, members, encoder))
+    model.n_features_in_ = table.n_features_in
+    conversion.restore_attributes(model, description)
