@@ -227,8 +227,8 @@ class NetworkEstimator(Placed, BaseEstimator):
         engine = vars(self).get("engine_", engines.NUMPY)
         return Predictor(self._network_, self._members, self._encoder, engine)
 
-    def _predict(self, method: str, X, columns: list | None = None):
-        predictor = self._predictor()
+    def _predict(self, method: str, X, columns: list | None = None, predictor: Predictor | None = None):
+        predictor = predictor or self._predictor()
         (X,) = inputs.admit(X)
         is_distributed = partitions.is_distributed(X)
         X = self._network_inputs(X)

@@ -42,8 +42,10 @@ def from_parts(
             **{name: conversion.from_json(value) for name, value in description["parameters"].items()}
         )
         model._validate_params()
-        restore = tabular_files.restore if isinstance(model, BaseTabular) else conversion.restore
-        restore(model, description, arrays["members"])
+        if isinstance(model, BaseTabular):
+            tabular_files.restore(model, description, arrays)
+        else:
+            conversion.restore(model, description, arrays["members"])
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
 from math import ceil, log2
 from numbers import Integral, Real
@@ -40,6 +41,8 @@ from dasknn.optimizers import AdamW
 from dasknn.regularizers import BatchL2
 from dasknn.schedules import CosineDecay, CosineLogDecay, FlatCosineDecay
 from dasknn.strategies import GradientAveraging, Strategy, auto
+from dasknn.training.datasets import Rows
+from dasknn.training.prediction import Predictor
 
 # Categories of more codes than this become vectors of a table, the others one-hot columns.
 _MOST_ONE_HOT = 9
@@ -231,7 +234,13 @@ class BaseTabular(NetworkEstimator):
         batch_size = self._recipe.batch_size
         return auto.default_replicas(strategy or GradientAveraging(), n_slots, n_rows, batch_size)
 
+    def _learn_from_held_out(self, rows: Rows) -> None:
+        """Learn what rows that were held out say of the predictions of the trained network."""
+
     # --- predict -----------------------------------------------------------------------------------
+
+    def _predictor(self) -> Predictor:
+        return replace(super()._predictor(), temperature=vars(self).get("temperature_", 1.0))
 
     def _network_inputs(self, X: Any) -> Any:
         return encoded(self, checked_table(self, X, reset=False))

@@ -8,6 +8,7 @@ from typing import ClassVar
 from dasknn._compat.sklearn import StrOptions
 from dasknn.data import targets
 from dasknn.estimators.answers import NetworkClassifier
+from dasknn.estimators.calibration import fit_temperature
 from dasknn.estimators.tabular import BaseTabular
 from dasknn.estimators.tabular_losses import BinaryCrossentropy, Crossentropy
 
@@ -17,6 +18,7 @@ class TabularClassifier(NetworkClassifier, BaseTabular):
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseTabular._parameter_constraints,
+        "calibrate": [StrOptions({"temperature"}), None],
         "class_weight": [dict, Mapping, StrOptions({"balanced"}), None],
     }
 
@@ -46,6 +48,7 @@ class TabularClassifier(NetworkClassifier, BaseTabular):
         early_stopping="auto",
         validation_fraction=0.15,
         n_iter_no_change="auto",
+        calibrate="temperature",
         class_weight=None,
         random_state=None,
         verbose=None,
@@ -79,6 +82,7 @@ class TabularClassifier(NetworkClassifier, BaseTabular):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.calibrate = calibrate
         self.class_weight = class_weight
         self.random_state = random_state
         self.verbose = verbose
@@ -88,6 +92,10 @@ class TabularClassifier(NetworkClassifier, BaseTabular):
         self.engine = engine
         self.dtype = dtype
         self.callbacks = callbacks
+
+    def _learn_from_held_out(self, rows):
+        if self.calibrate == "temperature":
+            self.temperature_ = fit_temperature(rows, self._predictor())
 
     def _loss(self, encoder):
         if isinstance(encoder, targets.MultilabelEncoder) or encoder.n_outputs == 1:

@@ -9,6 +9,7 @@ import numpy as np
 
 from dasknn import layers
 from dasknn.data.tables.encoder import TableEncoder
+from dasknn.data.tables.sketch import NumberSketch
 from dasknn.engine.network import Network
 from dasknn.estimators import conversion
 from dasknn.estimators.recipe import Recipe
@@ -37,6 +38,7 @@ _DESCRIPTION = schema.record(
         "layers": schema.each(_LAYER, least=1),
         "table": schema.table(schema.anything),
         "recipe": _RECIPE,
+        "temperature": schema.number(finite=True),
     },
     others=schema.anything,
 )
@@ -49,13 +51,19 @@ def parts_of(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "layers": [layers.serialize(layer) for layer in predictor.network.layers],
         "table": model._table.describe(),
         "recipe": model._recipe._asdict(),
+        "temperature": vars(model).get("temperature_", 1.0),
     }
-    return JSONEncoder().encode(description, "the model"), {"members": predictor.members}
+    arrays = {"members": predictor.members}
+    errors = vars(model).get("_errors")
+    if errors is not None:
+        arrays |= {"errors": errors.values, "errors_rows": errors.weights}
+    return JSONEncoder().encode(description, "the model"), arrays
 
 
-def restore(model: Any, description: Mapping[str, Any], members: np.ndarray) -> None:
+def restore(model: Any, description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Set the attributes that `parts_of` described. Mismatch, ModelFileError: parts that do not fit."""
     _DESCRIPTION(description, "")
+    members = arrays["members"]
     table = TableEncoder.from_description(description["table"])
     encoder = conversion.encoder_from(description, members.nbytes)
     known = {name: value for name, value in description["recipe"].items() if name in Recipe._fields}
@@ -76,4 +84,8 @@ def restore(model: Any, description: Mapping[str, Any], members: np.ndarray) -> 
     conversion.check_members(network, members)
     model._set_predictor(Predictor(network, members, encoder))
     model.n_features_in_ = table.n_features_in
+    model.temperature_ = description["temperature"]
+    model._errors = None
+    if "errors" in arrays:
+        model._errors = NumberSketch(arrays["errors"], arrays["errors_rows"])
     conversion.restore_attributes(model, description)

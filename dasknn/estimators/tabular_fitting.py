@@ -18,12 +18,14 @@ from dasknn.data import inputs, partitions
 from dasknn.data.blocks import refuse_kinds
 from dasknn.data.tables.learning import learn_table
 from dasknn.engine.network import Network
+from dasknn.engine.state import TrainingJob
 from dasknn.estimators.fitting import EstimatorFit, checked_targets, require_targets
 from dasknn.estimators.stopping import Patience
 from dasknn.estimators.tabular_stopping import BestEpoch
 from dasknn.strategies import Strategy, auto
 from dasknn.training.datasets import Rows
 from dasknn.training.fit import Columns, Targets, read_partitions
+from dasknn.training.loop import Hooks, Training
 
 # Plain data trains in this process with so many replicas, each in a thread, however many processors there
 # are: the bits of a model should not depend on them.
@@ -150,6 +152,18 @@ class TabularFit(EstimatorFit):
         ends = model._ends_of_cycles() if model.n_iter_no_change == "auto" else []
         patience = np.inf if model.n_iter_no_change == "auto" else model.n_iter_no_change
         return BestEpoch(patience, ends, model._monitor, bool(model.verbose))
+
+    def hooks(self, job: TrainingJob, targets_: Targets, held_out: Rows | None) -> Hooks:
+        self._held_out = held_out
+        return super().hooks(job, targets_, held_out)
+
+    def train(self, training: Training, targets_: Targets) -> None:
+        model = self.model
+        model.temperature_ = 1.0
+        model._errors = None
+        super().train(training, targets_)
+        if self._held_out is not None and not training.interrupted:
+            model._learn_from_held_out(self._held_out)
 
     def _settings(self, targets_: Targets) -> dict[str, Any]:
         model = self.model

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dasknn.data import targets
 from dasknn.estimators.answers import NetworkRegressor
+from dasknn.estimators.calibration import margin, sketch_errors
 from dasknn.estimators.tabular import BaseTabular
 from dasknn.estimators.tabular_losses import HalfSquares, Pinball
 
@@ -110,6 +111,53 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
             )
         self._levels = _checked_levels(self.quantiles)
         return replace(encoder, levels=self._levels)
+
+    def _learn_from_held_out(self, rows):
+        if isinstance(self._encoder, targets.StandardEncoder) and self._encoder.n_outputs == 1:
+            self._errors = sketch_errors(rows, self._predictor())
+
+    def predict_interval(self, X, coverage=0.9):
+        """Predict an interval that holds the target of a new row with a given probability.
+
+        Intervals are as long as the errors on the rows that were held out say (split-conformal prediction).
+        They have the same length for all rows; with `quantiles`, whose range they begin from, each row has
+        its own.
+
+        Parameters
+        ----------
+        X : Dask array or dataframe, array, dataframe or sparse matrix, (n, p)
+        coverage : float, default=0.9
+            Share of new rows whose target lies in its interval, in (0, 1): on average, for rows like those
+            that were held out.
+
+        Returns
+        -------
+        array (n, 2)
+            Lower and upper end. For a Dask array a Dask array, for a Dask dataframe a dataframe with columns
+            "lower" and "upper"; not yet computed.
+
+        Raises
+        ------
+        ValueError
+            No rows were held out, too few for the coverage, or there are several targets.
+
+        References
+        ----------
+        - Lei et al. (2018), "Distribution-free predictive inference for regression".
+        - Romano, Patterson and Candes (2019), "Conformalized quantile regression".
+        """
+        check_is_fitted(self)
+        if not 0 < coverage < 1:
+            raise ValueError(f"Expected coverage between 0 and 1, received {coverage!r}.")
+        if self.n_outputs_ > 1 and self.quantiles is None:
+            raise ValueError("Intervals are for one target, received a model of several. Fit one for each.")
+        if vars(self).get("_errors") is None:
+            raise ValueError(
+                "Intervals need rows that were held out in fit, and there were none. Fit with "
+                "early_stopping=True, or with X_val and y_val."
+            )
+        predictor = replace(self._predictor(), margin=margin(self._errors, coverage))
+        return self._predict("predict_interval", X, ["lower", "upper"], predictor)
 
     def _units(self, encoder):
         return len(encoder.levels) or encoder.n_outputs

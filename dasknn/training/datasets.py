@@ -91,6 +91,10 @@ class Rows(ABC):
     ) -> tuple[float, float]:
         """Return the score of the model's predictions, and their mean loss."""
 
+    @abstractmethod
+    def total(self, function: Callable[[Predictor, Block], _Sum], predictor: Predictor) -> _Sum:
+        """Return the sum of function(predictor, block) over all parts of the rows, in their order."""
+
 
 class RowsInProcess(Rows):
     """Plain data, for one replica and no cluster.
@@ -166,9 +170,14 @@ class RowsInProcess(Rows):
     def validate(
         self, metric: type[Score], predictor: Predictor, weights: RowWeights | None = None
     ) -> tuple[float, float]:
+        return prediction.validate_block(metric, weights, predictor, self._block()).result()
+
+    def total(self, function: Callable[[Predictor, Block], _Sum], predictor: Predictor) -> _Sum:
+        return function(predictor, self._block())
+
+    def _block(self) -> Block:
         problem = problem_of(self.X, self.y, self.weight)
-        block = Block(self.X, self.y, self.weight, problem)
-        return prediction.validate_block(metric, weights, predictor, block).result()
+        return Block(self.X, self.y, self.weight, problem)
 
 
 class RowsOnWorkers(Rows):
@@ -283,8 +292,10 @@ class RowsOnWorkers(Rows):
     def validate(
         self, metric: type[Score], predictor: Predictor, weights: RowWeights | None = None
     ) -> tuple[float, float]:
-        function = partial(prediction.validate_block, metric, weights)
-        return sum_over_blocks(self.executor, function, predictor, self._add_blocks).result()
+        return self.total(partial(prediction.validate_block, metric, weights), predictor).result()
+
+    def total(self, function: Callable[[Predictor, Block], _Sum], predictor: Predictor) -> _Sum:
+        return sum_over_blocks(self.executor, function, predictor, self._add_blocks)
 
     def _add_blocks(self, graph: Graph) -> list[TaskRef]:
         self.loaded.repair(self.executor)

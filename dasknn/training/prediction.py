@@ -70,12 +70,18 @@ class Predictor:
         Decodes outputs; None where only `outputs` are asked for.
     engine : str, default="numpy"
         The engine that trained the network. Where it is missing, numpy gives the same outputs up to rounding.
+    temperature : float, default=1.0
+        What logits are divided by before they become probabilities.
+    margin : float, default=0.0
+        How far intervals reach beyond predictions.
     """
 
     network: Network
     members: np.ndarray
     encoder: TargetEncoder | None
     engine: str = engines.NUMPY
+    temperature: float = 1.0
+    margin: float = 0.0
 
     def outputs(self, X: Any) -> np.ndarray:
         """Return the mean of the members' outputs (n, n_outputs) for X (n, p), dense or CSR."""
@@ -125,10 +131,18 @@ class Predictor:
         assert isinstance(self.encoder, StandardEncoder), "only standardized numbers have quantiles"
         return self.encoder.numbers(self.outputs(X))
 
+    def predict_interval(self, X: Any) -> np.ndarray:
+        """Return the lower and the upper end (n, 2) of an interval for the target of each row."""
+        assert isinstance(self.encoder, StandardEncoder), "only standardized numbers have intervals"
+        numbers = self.encoder.numbers(self.outputs(X))
+        low, high = numbers[:, 0] - self.margin, numbers[:, -1] + self.margin
+        # The range of quantiles may be too wide, and becomes smaller then, but not less than nothing.
+        return np.column_stack([np.minimum(low, (low + high) / 2), np.maximum(high, (low + high) / 2)])
+
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities (n, n_classes), or of each label (n, k) for multi-label data."""
         assert isinstance(self.encoder, ClassEncoder | MultilabelEncoder), "only classes have probabilities"
-        outputs = self.outputs(X)
+        outputs = tempered(self.outputs(X), self.temperature, self.encoder)
         if len(self.encoder.classes) == 1 and self.network.n_outputs == 1:
             return np.ones_like(outputs)
         if self.network.n_outputs == 1:
@@ -139,6 +153,24 @@ class Predictor:
         """Return the logarithm of predict_proba."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
+
+
+def tempered(
+    outputs: np.ndarray, temperature: float, encoder: ClassEncoder | MultilabelEncoder
+) -> np.ndarray:
+    """Return probabilities (n, k) whose logits are divided by a temperature.
+
+    They sum to 1 over k, except for single outputs and labels, which are probabilities by themselves.
+    """
+    if temperature == 1:
+        return outputs
+    least = np.finfo(outputs.dtype).tiny
+    logs = np.log(np.maximum(outputs, least)) / outputs.dtype.type(temperature)
+    if outputs.shape[1] == 1 or isinstance(encoder, MultilabelEncoder):
+        others = np.log(np.maximum(1 - outputs, least)) / outputs.dtype.type(temperature)
+        return 1 / (1 + np.exp(np.clip(others - logs, -80, 80)))
+    powers = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def lazily(predictor: Predictor, method: str, X: Any, columns: Sequence | None) -> Any:
@@ -166,6 +198,8 @@ def lazily(predictor: Predictor, method: str, X: Any, columns: Sequence | None) 
         type(predictor.encoder),
         vars(predictor.encoder),
         predictor.engine,
+        predictor.temperature,
+        predictor.margin,
     )
     # One object for the whole graph, not one a partition.
     model = dask.delayed(predictor, name=f"dasknn-model-{token}")
