@@ -132,6 +132,13 @@ def test_any_finite_numbers_become_finite_numbers_in_their_order(seen, new, bins
     assert_array_equal(found[len(known) :], 0)
 
 
+def test_numbers_further_apart_than_the_greatest_one_are_told_apart():
+    encoder, out = of([-1.7e308, 1.5e308, 1.7e308])
+    assert_allclose(out[:, 1], [0, 1, 2])
+    assert_allclose(later(encoder, [-0.1e308])[0, 1], 0.5)
+    assert np.all(np.diff(out[:, 0]) > 0)
+
+
 def test_outliers_stay_within_bounds():
     encoder, _ = of(np.arange(100.0))
     found = later(encoder, [-1e308, 1e308, -1e5])
