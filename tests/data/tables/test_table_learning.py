@@ -219,6 +219,12 @@ def test_a_constant_number_with_missing_values_becomes_an_indicator():
     assert encoder.columns[0].learned == "all known values are equal; may be missing"
 
 
+def test_small_tables_have_fewer_bins_where_asked_for():
+    X = pd.DataFrame({"x": np.random.default_rng(0).normal(size=600)})
+    for rows, expected in ((1, 48), (20, 30), (1000, 2)):
+        assert learn_table(X, rows_of_bin=rows).n_bins == (expected,)
+
+
 # --- rare values and many values ---------------------------------------------------------------------
 
 
@@ -298,6 +304,7 @@ def test_settings_that_make_no_sense_are_refused():
     for settings, message in (
         ({"n_bins": 0}, "Expected n_bins from 1 to"),
         ({"n_bins": True}, "Expected n_bins from 1 to"),
+        ({"rows_of_bin": 0}, "Expected rows_of_bin from 1 to"),
         ({"hash_bins": 2.0}, "Expected hash_bins from 1 to"),
         ({"max_categories": 0}, "Expected max_categories from 1 to"),
         ({"bins": "equal"}, "Expected bins among"),
