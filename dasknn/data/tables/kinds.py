@@ -360,6 +360,9 @@ def _part_from(name: str, config: Mapping[str, Any]) -> Binned | Binary:
     if not all(low < high for low, high in pairwise(ends)):
         raise schema.Mismatch(f"expected ascending numbers for column {name!r}, received others")
     part: Binned | Binary = _PARTS[config["kind"]][0](**settings)
+    # Coordinates are divided by the distances of scaled edges.
+    if isinstance(part, Binned) and not np.all(np.diff(part.scaled(np.array(part.edges))) > 0):
+        raise schema.Mismatch(f"expected edges that stay apart when they are scaled, for column {name!r}")
     return part
 
 

@@ -57,6 +57,15 @@ def test_values_of_many_rows_get_edges_of_their_own():
     assert len(quantile_edges(NumberSketch.of(numbers), 24)) < 9
 
 
+def test_beside_a_spike_the_rest_of_the_rows_has_equal_shares():
+    rest = RNG.uniform(0, 1, 4000)
+    edges = greedy_edges(NumberSketch.of(np.concatenate([rest, np.full(6000, 0.5)])), 48)
+    assert len(edges) == 49
+    shares = np.histogram(rest, edges)[0]
+    # But for the neighbors of the spike, which end their bins early.
+    assert np.sum(np.abs(shares - 4000 / 45) <= 2) == 44
+
+
 def test_many_heavy_values_leave_a_quarter_of_the_edges_to_the_rest():
     numbers = np.concatenate([np.repeat(np.arange(0, 200, 10), 500) * 1.0, RNG.uniform(200, 300, 3000)])
     edges = greedy_edges(NumberSketch.of(numbers), 24)

@@ -132,6 +132,19 @@ def test_any_finite_numbers_become_finite_numbers_in_their_order(seen, new, bins
     assert_array_equal(found[len(known) :], 0)
 
 
+def test_numbers_further_apart_than_the_greatest_one_are_told_apart():
+    encoder, out = of([-1.7e308, 1.5e308, 1.7e308])
+    assert_allclose(out[:, 1], [0, 1, 2])
+    assert 0 < later(encoder, [-0.1e308])[0, 1] < 1
+    assert np.all(np.diff(out[:, 0]) > 0)
+
+
+def test_edges_that_scaling_would_put_together_are_one():
+    encoder, out = of([-1e12, 0.0, 1e-9, 2e-9, 1e12, 2e12])
+    assert encoder.edges[0] == (-1e12, 0.0, 1e12, 2e12)
+    assert_allclose(out[:, 1], [0, 1, 1, 1, 2, 3])
+
+
 def test_outliers_stay_within_bounds():
     encoder, _ = of(np.arange(100.0))
     found = later(encoder, [-1e308, 1e308, -1e5])
@@ -412,6 +425,8 @@ def changed(change):
         lambda table: table["columns"][0]["parts"][0].update(edges=[1.0, 1.0]),
         lambda table: table["columns"][0]["parts"][0].update(edges=[1.0]),
         lambda table: table["columns"][0]["parts"][0].update(center=float("nan")),
+        lambda table: table["columns"][0]["parts"][0].update(scale=0.0),
+        lambda table: table["columns"][0]["parts"][0].update(edges=[1e30, 2e30]),
         lambda table: table["columns"][0]["parts"][0].update(scale=-1.0),
         lambda table: table["columns"][0]["parts"][0].update(part="year"),
         lambda table: table["columns"][0]["parts"].append(table["columns"][0]["parts"][0]),

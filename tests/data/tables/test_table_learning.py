@@ -219,6 +219,12 @@ def test_a_constant_number_with_missing_values_becomes_an_indicator():
     assert encoder.columns[0].learned == "all known values are equal; may be missing"
 
 
+def test_small_tables_have_fewer_bins_where_asked_for():
+    X = pd.DataFrame({"x": np.random.default_rng(0).normal(size=600)})
+    for rows, expected in ((1, 48), (20, 30), (1000, 2)):
+        assert learn_table(X, rows_of_bin=rows).n_bins == (expected,)
+
+
 # --- rare values and many values ---------------------------------------------------------------------
 
 
@@ -285,11 +291,20 @@ def test_columns_of_very_many_values_are_hashed(monkeypatch, n_partitions):
     assert codes[3] == 0
 
 
+def test_a_column_is_hashed_if_any_of_its_partitions_has_too_many_values(monkeypatch):
+    monkeypatch.setattr(summaries, "MOST_VALUES", 50)
+    few, many = pd.DataFrame({"x": ["a"] * 70}), pd.DataFrame({"x": [f"v{i}" for i in range(70)]})
+    for parts in ([few, many], [many, few], [few, many, few]):
+        X = dd.from_delayed([dask.delayed(part) for part in parts], meta=few[:0], verify_meta=False)
+        assert learn_table(X, hash_bins=16).columns == (CategoryColumn("x", "text", (), 16),)
+
+
 def test_settings_that_make_no_sense_are_refused():
     X, y = pd.DataFrame({"x": [1.0, 2.0]}), [0, 1]
     for settings, message in (
         ({"n_bins": 0}, "Expected n_bins from 1 to"),
         ({"n_bins": True}, "Expected n_bins from 1 to"),
+        ({"rows_of_bin": 0}, "Expected rows_of_bin from 1 to"),
         ({"hash_bins": 2.0}, "Expected hash_bins from 1 to"),
         ({"max_categories": 0}, "Expected max_categories from 1 to"),
         ({"bins": "equal"}, "Expected bins among"),
@@ -390,6 +405,14 @@ def test_trees_see_small_differences_of_great_numbers():
     X, y = steps()
     x = learn_table(X + 1e12, y, bins="tree").edges[0]
     assert np.allclose(np.array(x[1:3]) - 1e12, [0.3, 0.8], atol=5e-3)
+
+
+def test_trees_find_the_day_on_which_the_target_changes():
+    when = pd.Series(pd.date_range("1998-03-01", periods=2000, freq="5h"), name="when")
+    encoder = learn_table(when.to_frame(), np.arange(2000) >= 600, bins="tree")
+    days = encoder.edges[-1]
+    assert len(days) == 3
+    assert days[1] == pytest.approx(599.5 * 5 / 24)
 
 
 def test_a_sample_for_trees_is_bounded_and_uniform(monkeypatch):
