@@ -15,7 +15,138 @@ from dasknn.estimators.tabular_losses import HalfSquares, Pinball
 
 
 class TabularRegressor(NetworkRegressor, BaseTabular):
-    """@@DOC@@"""
+    """Regressor for tables as they are: numbers, text, categories, dates, missing values.
+
+    Columns are learned in one pass over the rows, where they lie. Numbers enter the network by piecewise
+    linear embeddings, categories by tables of vectors. Members that share most of their weights are trained
+    together by a recipe that needs no tuning. X is a pandas or Dask dataframe, or an array.
+
+    Parameters
+    ----------
+    quantiles : array-like of float or None, default=None
+        Levels of quantiles to predict, in (0, 1); y is then one column. None: the mean is predicted.
+    members : int or 'auto', default='auto'
+        Networks that share most of their weights; predictions are their mean. 'auto': 8, and fewer for tables
+        of very many rows.
+    hidden_layer_sizes : array-like of int or 'auto', default='auto'
+        Units of each hidden layer.
+    activation : str, default='relu'
+        Activation of the hidden layers, by its name in `dasknn.activations`.
+    adapters : {'first', 'all'}, default='first'
+        Which layers have factors of their own for each member: the first one (TabM-mini), or all of them
+        (TabM).
+    embedding : {'auto', 'piecewise_linear', 'encoding', 'periodic', 'pbld'} or None, default='auto'
+        How numbers enter the network: by embeddings of bins, by the bins' encoding alone, by periodic
+        embeddings, or (None) scaled. 'auto': 'piecewise_linear', or None in tables of more than 100 numbers.
+    embedding_dim : int, default=16
+        Length of the vector that a number becomes.
+    n_bins : int, default=48
+        Most bins of a number. Small tables have fewer: one for 20 rows.
+    bins : {'greedy', 'quantile', 'tree'}, default='greedy'
+        How the edges of bins are chosen: frequent values have edges of their own and the rest equal shares;
+        quantiles; or thresholds of a decision tree for each number and y.
+    categorical_features : list of str or int, or mask, default=None
+        Columns of numbers that are codes of categories: names, positions or a mask. Text and pandas'
+        categories are categories anyway.
+    min_frequency : int, float or None, default=None
+        Values of categories with fewer rows (int), or with a smaller share of all rows (float), share one
+        code. None: fewer than 10 rows, in columns of more than 30 values and tables of 1,000 rows or more.
+    max_categories : int, default=4096
+        Most values of a column with codes of their own; the others are hashed.
+    learning_rate_init : float, default=0.04
+        Highest learning rate.
+    learning_rate : {'coslog4', 'cosine', 'constant'}, default='coslog4'
+        Schedule of the learning rate: four cycles, each twice as long as the one before
+        (`schedules.CosineLogDecay`); half a cosine after a warm-up; or none.
+    beta_2 : float, default=0.95
+        Decay of AdamW's second moment.
+    weight_decay : float or 'auto', default='auto'
+        Decoupled weight decay, which falls to 0 in the second half. 'auto': less for more rows.
+    dropout : float or 'auto', default='auto'
+        Share of hidden units that are dropped in a step; it falls to 0 in the second half. 'auto': less for
+        more rows.
+    clipnorm : float or None, default=None
+        Largest norm of the whole gradient.
+    batch_size : int, 'auto' or 'full', default='auto'
+        Rows of a step over all replicas. 'auto': 256, and fewer in small tables.
+    max_iter : int or 'auto', default='auto'
+        Epochs of the whole schedule. 'auto': 40.
+    early_stopping : bool or 'auto', default='auto'
+        Whether rows are held out to choose the best epoch, whose weights are kept, and to stop early. 'auto':
+        if there are at least 15 of them.
+    validation_fraction : float, default=0.15
+        Share of the rows to hold out.
+    n_iter_no_change : int or 'auto', default='auto'
+        Training stops after so many epochs that were not better. 'auto': at the end of a cycle of the
+        learning rate in which no epoch was.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the initial weights, of held-out rows, of the order of rows and of dropout.
+    verbose : bool, int or None, default=None
+        True or 1: a line for each epoch. 2: a progress bar. None: the bar for Dask data in terminals and
+        notebooks, else nothing. False or 0: nothing.
+    strategy : {'auto', 'gradients', 'weights', 'predictions'} or Strategy, default='auto'
+        What replicas average. 'auto': gradients. 'predictions' trains an ensemble of such networks. See
+        `dasknn.strategies` for objects with settings.
+    replicas : int or None, default=None
+        Number of replicas that train side by side. For given partitions, replicas and random_state, results
+        have the same bits on any cluster. None: one for each thread of the cluster, while each has enough
+        rows; four threads of this process for plain data.
+    transport : {'auto', 'peer', 'tasks'}, default='auto'
+        How averages travel, see `MLPClassifier`.
+    engine : {'auto', 'numpy', 'numba'}, default='auto'
+        What computes. These networks run on numpy so far; `engine_reason_` says so.
+    dtype : {'float32', 'float64'}, default='float32'
+        Dtype to compute in.
+    callbacks : Callback, list of them or None, default=None
+        Called during training, in the process that called fit.
+
+    Attributes
+    ----------
+    members_ : list of estimators
+        The members, fitted, each an estimator.
+    history_ : list of dicts
+        One for each epoch, see `MLPClassifier`.
+    loss_ : float
+        Mean training loss of the last epoch.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    n_iter_ : int
+        Number of epochs.
+    validation_scores_ : list of float or None
+        R^2 (with quantiles that of the median) on validation rows after each epoch.
+    best_validation_score_ : float or None
+        The best of them.
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : array (n_features_in_,)
+        Names of the columns of X, if all are strings.
+    n_outputs_ : int
+        Number of outputs of a member.
+    replicas_, strategy_, strategy_reason_, transport_, engine_, engine_reason_, interrupted_
+        As of `MLPClassifier`.
+
+    See Also
+    --------
+    MLPClassifier, MLPRegressor : scikit-learn's networks, for columns of numbers.
+    TablePreprocessor : encodes tables as columns of numbers.
+
+    References
+    ----------
+    - Gorishniy, Rubachev and Babenko (2022), "On embeddings for numerical features in tabular deep learning".
+    - Gorishniy, Kotelnikov and Babenko (2025), "TabM: advancing tabular deep learning with
+      parameter-efficient ensembling".
+    - Holzmueller, Grinsztajn and Steinwart (2024), "Better by default: strong pre-tuned MLPs and boosted
+      trees on tabular data".
+
+    Examples
+    --------
+    >>> import pandas
+    >>> from dasknn import TabularRegressor
+    >>> table = pandas.DataFrame({"age": [20, 40, 30, 50] * 20, "city": ["Rome", "Oslo"] * 40})
+    >>> model = TabularRegressor(random_state=0).fit(table, 100 + 2.0 * table["age"])
+    >>> model.predict(table[:2]).round(-1)
+    array([140., 180.])
+    """
 
     _parameter_constraints: ClassVar[dict] = {
         **{
@@ -40,7 +171,7 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
         bins="greedy",
         categorical_features=None,
         min_frequency=None,
-        max_categories=1000,
+        max_categories=4096,
         learning_rate_init=0.05,
         learning_rate="coslog4",
         beta_2=0.95,
