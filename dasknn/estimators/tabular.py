@@ -80,7 +80,7 @@ class BaseTabular(NetworkEstimator):
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "learning_rate": [StrOptions({"coslog4", "cosine", "constant"})],
         "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "dropout": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "clipnorm": [Interval(Real, 0, None, closed="neither"), None],
@@ -108,9 +108,9 @@ class BaseTabular(NetworkEstimator):
         """Choose the settings that are left to rules, given the number of rows to train on."""
         found = recipe_for(n_rows, self._table.n_numbers)
         own: dict[str, Any] = {}
-        for name, parameter in (("members", self.members), ("dropout", self.dropout)):
-            if parameter != "auto":
-                own[name] = parameter
+        for name in ("members", "dropout", "weight_decay"):
+            if getattr(self, name) != "auto":
+                own[name] = getattr(self, name)
         if not isinstance(self.hidden_layer_sizes, str):
             own["hidden"] = tuple(int(n) for n in np.atleast_1d(self.hidden_layer_sizes))
         if self.embedding != "auto":
@@ -205,7 +205,7 @@ class BaseTabular(NetworkEstimator):
         recipe = self._recipe
         n_steps = self._steps_of_epoch * recipe.epochs
         rate: Any = self.learning_rate_init
-        decay: Any = self.weight_decay
+        decay: Any = recipe.weight_decay
         if self.learning_rate == "coslog4":
             rate = CosineLogDecay(rate, n_steps, _CYCLES)
         elif self.learning_rate == "cosine":

@@ -79,8 +79,8 @@ class TabularClassifier(NetworkClassifier, BaseTabular):
         Training stops after so many epochs that were not better. 'auto': at the end of a cycle of the
         learning rate in which no epoch was.
     calibrate : {'temperature'} or None, default='temperature'
-        Whether probabilities are calibrated on the rows that were held out, by one temperature for the mean of
-        the members.
+        Whether probabilities are calibrated on the rows that were held out, by one temperature for the mean
+        of the members.
     class_weight : dict of label to weight, 'balanced' or None, default=None
         Weights of classes, which multiply the weights of rows.
     random_state : int, RandomState instance or None, default=None
@@ -176,10 +176,10 @@ class TabularClassifier(NetworkClassifier, BaseTabular):
         categorical_features=None,
         min_frequency=None,
         max_categories=4096,
-        learning_rate_init=0.05,
+        learning_rate_init=0.04,
         learning_rate="coslog4",
         beta_2=0.95,
-        weight_decay=0.02,
+        weight_decay="auto",
         dropout="auto",
         label_smoothing=0.0,
         clipnorm=None,

@@ -29,6 +29,7 @@ _RECIPE = schema.record(
         "epochs": schema.integer(1),
         "batch_size": schema.integer(1),
         "dropout": schema.number(finite=True),
+        "weight_decay": schema.number(finite=True),
     },
     others=schema.anything,
 )
