@@ -89,6 +89,7 @@ class BaseTabular(NetworkEstimator):
         "early_stopping": ["boolean", StrOptions({"auto"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "refit": [StrOptions({"all"}), None],
         "random_state": ["random_state"],
         "verbose": ["verbose", None],
         "strategy": [StrOptions({"auto", "gradients", "weights", "predictions"}), Strategy],

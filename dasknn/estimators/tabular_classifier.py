@@ -78,6 +78,9 @@ class TabularClassifier(NetworkClassifier, BaseTabular):
     n_iter_no_change : int or 'auto', default='auto'
         Training stops after so many epochs that were not better. 'auto': at the end of a cycle of the
         learning rate in which no epoch was.
+    refit : {'all'} or None, default=None
+        'all': when the best epoch is known, a second network is trained for so many epochs on all rows, those
+        that were held out among them. It takes up to twice the time.
     calibrate : {'temperature'} or None, default='temperature'
         Whether probabilities are calibrated on the rows that were held out, by one temperature for the mean
         of the members.
@@ -188,6 +191,7 @@ class TabularClassifier(NetworkClassifier, BaseTabular):
         early_stopping="auto",
         validation_fraction=0.15,
         n_iter_no_change="auto",
+        refit=None,
         calibrate="temperature",
         class_weight=None,
         random_state=None,
@@ -222,6 +226,7 @@ class TabularClassifier(NetworkClassifier, BaseTabular):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.refit = refit
         self.calibrate = calibrate
         self.class_weight = class_weight
         self.random_state = random_state

@@ -22,9 +22,10 @@ from dasknn.engine.state import TrainingJob
 from dasknn.estimators.fitting import EstimatorFit, checked_targets, require_targets
 from dasknn.estimators.stopping import Patience
 from dasknn.estimators.tabular_stopping import BestEpoch
+from dasknn.exceptions import NonFiniteLossError
 from dasknn.strategies import Strategy, auto
 from dasknn.training.datasets import Rows
-from dasknn.training.fit import Columns, Targets, read_partitions
+from dasknn.training.fit import Columns, Fit, Targets, read_partitions
 from dasknn.training.loop import Hooks, Training
 
 # Plain data trains in this process with so many replicas, each in a thread, however many processors there
@@ -42,6 +43,16 @@ class TabularFit(EstimatorFit):
         super().__init__(*args, **settings)
         self.in_process = LocalExecutor()
         self._executor: Executor | None = None
+        self._held_out: Rows | None = None
+        self.given = self.data
+
+    def run(self) -> Training:
+        training = super().run()
+        # Rows for validation that the user passed are none to train on.
+        again = self.model.refit == "all" and self.validation is None and self._held_out is not None
+        if again and not training.interrupted:
+            training = RefitOnAllRows(self).run()
+        return training
 
     # --- data --------------------------------------------------------------------------------------
 
@@ -50,10 +61,15 @@ class TabularFit(EstimatorFit):
         return self._executor
 
     def prepare(self, data: Columns) -> Columns:
-        model = self.model
-        require_targets(model, data.y)
-        X = checked_table(model, data.X, reset=True)
+        require_targets(self.model, data.y)
+        X = checked_table(self.model, data.X, reset=True)
         y, weight = (data.y, data.sample_weight) if data.is_distributed else self._checked_columns(X, data)
+        self._learn_columns(X, y)
+        return Columns(encoded(self.model, X), y, weight)
+
+    def _learn_columns(self, X: Any, y: Any) -> None:
+        """Learn the columns of the table. ValueError: none of them varies."""
+        model = self.model
         model._table = learn_table(
             X,
             y if model.bins == "tree" else None,
@@ -72,7 +88,6 @@ class TabularFit(EstimatorFit):
                 f"Expected at least one column of X that varies, received {model._table.n_features_in} with "
                 "one value each."
             )
-        return Columns(encoded(model, X), y, weight)
 
     def _checked_columns(self, X: Any, data: Columns) -> tuple[Any, Any]:
         """Return plain y and weights, with scikit-learn's checks."""
@@ -176,6 +191,57 @@ class TabularFit(EstimatorFit):
 
     def _warn_unless_converged(self, found: Any) -> None:
         """Warn of nothing: the schedule ends with the last epoch."""
+
+
+class RefitOnAllRows(TabularFit):
+    """The second stage of a fit with refit="all": on all rows, for as many epochs as the best one took.
+
+    Columns and targets stay as they were learned, and so does what the rows held out have said: of the first
+    network, which saw fewer rows. If this stage is interrupted, the model is that of the first one.
+    """
+
+    def __init__(self, first: TabularFit):
+        super().__init__(
+            first.model, first.given, None, first.strategy, None, first._max_faults,
+            is_partial=False, is_continued=False,
+        )  # fmt: skip
+        self.replicas = first.replicas
+        self.earlier_history = first.model.history_
+        self._first = first.model._predictor()
+        self._best_epoch = first.model._patience.best_epoch
+        names = ("validation_scores_", "best_validation_score_", "n_iter_", "loss_curve_")
+        self._of_first = {name: getattr(first.model, name) for name in names}
+
+    def run(self) -> Training:
+        return Fit.run(self)
+
+    def _learn_columns(self, X: Any, y: Any) -> None:
+        """Learn nothing: the columns are those of the first stage."""
+
+    def hold_out(self, rows: Rows, targets: Targets) -> Rows | None:
+        return None
+
+    @property
+    def n_epochs(self) -> int:
+        return self._best_epoch
+
+    def _make_patience(self) -> Patience:
+        return Patience(0.0, np.inf, False, bool(self.model.verbose))
+
+    def train(self, training: Training, targets_: Targets) -> None:
+        model = self.model
+        try:
+            EstimatorFit.train(self, training, targets_)
+        except NonFiniteLossError:
+            model._set_predictor(self._first)
+            raise
+        if training.interrupted:
+            model._set_predictor(self._first)
+        of_first = self._of_first
+        model.validation_scores_ = of_first["validation_scores_"]
+        model.best_validation_score_ = of_first["best_validation_score_"]
+        model.n_iter_ += of_first["n_iter_"]
+        model.loss_curve_ = [*of_first["loss_curve_"], *model.loss_curve_]
 
 
 def checked_table(model: Any, X: Any, *, reset: bool) -> Any:

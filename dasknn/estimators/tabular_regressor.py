@@ -79,6 +79,9 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
     n_iter_no_change : int or 'auto', default='auto'
         Training stops after so many epochs that were not better. 'auto': at the end of a cycle of the
         learning rate in which no epoch was.
+    refit : {'all'} or None, default=None
+        'all': when the best epoch is known, a second network is trained for so many epochs on all rows, those
+        that were held out among them. It takes up to twice the time.
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights, of held-out rows, of the order of rows and of dropout.
     verbose : bool, int or None, default=None
@@ -183,6 +186,7 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
         early_stopping="auto",
         validation_fraction=0.15,
         n_iter_no_change="auto",
+        refit=None,
         random_state=None,
         verbose=None,
         strategy="auto",
@@ -215,6 +219,7 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.refit = refit
         self.random_state = random_state
         self.verbose = verbose
         self.strategy = strategy

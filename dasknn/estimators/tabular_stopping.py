@@ -29,7 +29,7 @@ class BestEpoch(Patience):
 
     def on_epoch_end(self, epoch, logs=None):
         score = logs[self.monitor] if self.monitor == "validation_score" else -logs[self.monitor]
-        number = self.training.epoch + 1
+        number = epoch + 1
         self.count += 1
         if score > self.best_score:
             self.count = 0
