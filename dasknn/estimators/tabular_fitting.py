@@ -28,10 +28,10 @@ from dasknn.training.datasets import Rows
 from dasknn.training.fit import Columns, Fit, Targets, read_partitions
 from dasknn.training.loop import Hooks, Training
 
-# Plain data trains in this process with so many replicas, each in a thread, however many processors there
-# are: the bits of a model should not depend on them.
-_PLAIN_REPLICAS = 4
-_LEAST_ROWS_OF_REPLICA = 500
+# Plain data trains in this process with at most so many replicas, each in a thread, however many processors
+# there are: the bits of a model should not depend on them. Each has so many rows of a step, counted once for
+# each member, and rows of its own.
+_PLAIN_REPLICAS, _LEAST_ROWS_OF_STEP, _LEAST_ROWS_OF_REPLICA = 4, 128, 500
 # With fewer rows in a bin, a network would learn the bins of small tables by heart.
 _ROWS_OF_BIN = 20
 
@@ -120,7 +120,10 @@ class TabularFit(EstimatorFit):
         if self.data.is_distributed or self.strategy is not None:
             return super().default_parts()
         n_rows = partitions.n_samples(self.data.X)
-        return max(1, min(_PLAIN_REPLICAS, n_rows // _LEAST_ROWS_OF_REPLICA))
+        self.model._choose_recipe(n_rows)
+        recipe = self.model._recipe
+        useful = recipe.batch_size * recipe.members // _LEAST_ROWS_OF_STEP
+        return max(1, min(_PLAIN_REPLICAS, useful, n_rows // _LEAST_ROWS_OF_REPLICA))
 
     def read(self, executor: Executor | None, data: Columns, is_validation: bool = False) -> Rows:
         assert executor is not None, "plain data has an executor of this process"
