@@ -509,8 +509,13 @@ class StandardEncoder(NumberEncoder):
         numbers = self.numbers(outputs)
         if self.levels:
             # The prediction is the quantile that is nearest to the median.
-            return numbers[:, int(np.abs(np.array(self.levels) - 0.5).argmin())]
+            return numbers[:, self.place_of_median]
         return super().decode(numbers)
+
+    @property
+    def place_of_median(self) -> int:
+        """Place of the quantile that is nearest to the median among the outputs."""
+        return int(np.abs(np.array(self.levels) - 0.5).argmin())
 
 
 @dataclass(frozen=True, eq=False)

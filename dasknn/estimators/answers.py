@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -143,6 +145,8 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
     """A regressor that trains a network."""
 
     _metric = R2
+    #: The setting that makes an ensemble, for errors.
+    _ensemble_by: ClassVar[str] = "strategy=PredictionAveraging(members=5)"
 
     def predict(self, X, return_std=False):
         """Predict the target of each row.
@@ -169,20 +173,19 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
             return self._predict("predict", X, columns)
         if self._predictor().n_members == 1:
             raise ValueError(
-                "return_std=True needs an ensemble, received one network. Fit with "
-                "strategy=PredictionAveraging(members=5)."
+                f"return_std=True needs an ensemble, received one network. Fit with {self._ensemble_by}."
             )
-        both = self._predict("mean_and_std", X, list(range(2 * self.n_outputs_)))
-        return tuple(self._part_of(both, first) for first in (0, self.n_outputs_))
+        both = self._predict("mean_and_std", X, list(range(2 * self._n_targets)))
+        return tuple(self._part_of(both, first) for first in (0, self._n_targets))
 
     def _part_of(self, both, first: int):
         """Return the columns of the outputs from `first` on: one as a vector, several as a table."""
-        several = self.n_outputs_ > 1
+        several = self._n_targets > 1
         if not partitions.is_dataframe(both):
-            return both[:, first : first + self.n_outputs_] if several else both[:, first]
+            return both[:, first : first + self._n_targets] if several else both[:, first]
         if not several:
             return both[str(first)].rename(None)
-        names = {str(first + number): str(number) for number in range(self.n_outputs_)}
+        names = {str(first + number): str(number) for number in range(self._n_targets)}
         return both[list(names)].rename(columns=names)
 
     def score(self, X, y, sample_weight=None):

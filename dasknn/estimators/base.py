@@ -34,7 +34,9 @@ from dasknn.training.fit import Columns
 from dasknn.training.prediction import Predictor, Score
 
 # Attributes that describe the data of fit. _numbered: columns that are named by integers.
-_OF_THE_DATA = ("n_features_in_", "feature_names_in_", "_numbered", "target_name_", "classes_", "_table")
+_OF_THE_DATA = ("n_features_in_", "feature_names_in_", "_numbered", "target_name_", "classes_")
+# What estimators for tables have learned of it.
+_OF_THE_TABLE = ("_table", "_recipe")
 
 
 class NetworkEstimator(Placed, BaseEstimator):
@@ -246,8 +248,13 @@ class NetworkEstimator(Placed, BaseEstimator):
     def _columns_of_outputs(self) -> list | None:
         """Return the names of the columns of predictions in a dataframe, None for a series."""
         check_is_fitted(self)
-        several = self.n_outputs_ > 1 and not isinstance(self._encoder, targets.ClassEncoder)
-        return list(range(self.n_outputs_)) if several else None
+        several = self._n_targets > 1 and not isinstance(self._encoder, targets.ClassEncoder)
+        return list(range(self._n_targets)) if several else None
+
+    @property
+    def _n_targets(self) -> int:
+        """Numbers that predictions have for each row; several quantiles are those of one target."""
+        return 1 if getattr(self._encoder, "levels", ()) else self.n_outputs_
 
     def _score_where_data_is(self, X, y, sample_weight) -> float:
         predictor = self._predictor()
@@ -278,7 +285,7 @@ class NetworkEstimator(Placed, BaseEstimator):
 
     def _member(self, predictor: Predictor) -> Self:
         member = clone(self).set_params(strategy="auto", replicas=None)
-        for name in (*_OF_THE_DATA, "n_iter_", "t_"):
+        for name in (*_OF_THE_DATA, *_OF_THE_TABLE, "n_iter_", "t_"):
             if hasattr(self, name):
                 setattr(member, name, getattr(self, name))
         # Losses of the ensemble are means over members, so a member's own are not known.

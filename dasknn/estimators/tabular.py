@@ -47,7 +47,7 @@ from dasknn.training.prediction import Predictor
 # Categories of more codes than this become vectors of a table, the others one-hot columns.
 _MOST_ONE_HOT = 9
 _CYCLES = 4
-# With fewer rows to hold out, early_stopping='auto' holds none out.
+# By fewer rows early_stopping='auto' does not judge, and holds none out.
 _LEAST_HELD_OUT = 15
 PIECEWISE_LINEAR, ENCODING = "piecewise_linear", "encoding"
 
@@ -105,8 +105,11 @@ class BaseTabular(NetworkEstimator):
 
     # --- the recipe --------------------------------------------------------------------------------
 
-    def _choose_recipe(self, n_rows: int) -> None:
-        """Choose the settings that are left to rules, given the number of rows to train on."""
+    def _choose_recipe(self, n_rows: int, n_validation: int | None) -> None:
+        """Choose the settings that are left to rules.
+
+        n_rows: to train on, and to hold out from. n_validation: rows that the user passed to validate with.
+        """
         found = recipe_for(n_rows, self._table.n_numbers)
         own: dict[str, Any] = {}
         for name in ("members", "dropout", "weight_decay"):
@@ -123,8 +126,10 @@ class BaseTabular(NetworkEstimator):
         elif self.batch_size != "auto":
             own["batch_size"] = min(int(self.batch_size), n_rows)
         self._recipe = found._replace(**own)
-        few = n_rows * self.validation_fraction < _LEAST_HELD_OUT
-        self._stops_early = not few if self.early_stopping == "auto" else self.early_stopping
+        n_scored = n_rows * self.validation_fraction if n_validation is None else n_validation
+        self._stops_early = (
+            n_scored >= _LEAST_HELD_OUT if self.early_stopping == "auto" else self.early_stopping
+        )
 
     @property
     def _monitor(self) -> str:

@@ -69,8 +69,6 @@ def restore(model: Any, description: Mapping[str, Any], arrays: Mapping[str, np.
     encoder = conversion.encoder_from(description, members.nbytes)
     known = {name: value for name, value in description["recipe"].items() if name in Recipe._fields}
     model._table, model._recipe = table, Recipe(**known)._replace(hidden=tuple(known["hidden"]))
-    if levels := getattr(encoder, "levels", ()):
-        model._levels = levels
     found = tuple(layers.deserialize(config) for config in description["layers"])
     last = found[-1]
     if not isinstance(last, layers.MemberHeads):

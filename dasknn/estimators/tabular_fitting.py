@@ -16,6 +16,7 @@ from dasknn.cluster.executor import Executor
 from dasknn.cluster.local import LocalExecutor
 from dasknn.data import inputs, partitions
 from dasknn.data.blocks import refuse_kinds
+from dasknn.data.tables.encoder import TableEncoder
 from dasknn.data.tables.learning import learn_table
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob
@@ -138,7 +139,7 @@ class TabularFit(EstimatorFit):
         )
 
     def learn_targets(self, rows: Rows, held_out: Rows | None) -> Targets:
-        self.model._choose_recipe(rows.n_rows)
+        self.model._choose_recipe(rows.n_rows, None if held_out is None else held_out.n_rows)
         return super().learn_targets(rows, held_out)
 
     # --- how they are trained on -------------------------------------------------------------------
@@ -250,9 +251,12 @@ class RefitOnAllRows(TabularFit):
 def checked_table(model: Any, X: Any, *, reset: bool) -> Any:
     """Return X with the checks of scikit-learn that a raw table allows.
 
-    The model learns the number and names of the columns if reset is true. ValueError: other columns.
+    The model learns the number and names of the columns if reset is true. If not, X may have more columns of
+    other names, which are left out. ValueError: other columns.
     """
     if partitions.is_dataframe(X):
+        if not reset:
+            X = _without_others(model._table, X)
         validate_data(model, X=getattr(X, "_meta", X), skip_check_array=True, reset=reset)
     elif partitions.is_distributed(X):
         like = np.empty((1, int(X.shape[1]) if X.ndim == 2 else 1), dtype=np.float32)
@@ -268,6 +272,14 @@ def checked_table(model: Any, X: Any, *, reset: bool) -> Any:
             reset=reset,
         )
     return X
+
+
+def _without_others(table: TableEncoder, X: Any) -> Any:
+    """Return a dataframe with those of its columns that the table has, in their order in X, if it has all."""
+    names = set(table.feature_names_in)
+    found = [name for name in X.columns if str(name) in names]
+    is_whole = table.is_named and len(found) == len(names) < len(X.columns)
+    return X[found] if is_whole else X
 
 
 def encoded(model: Any, X: Any) -> Any:

@@ -229,6 +229,13 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
         self.dtype = dtype
         self.callbacks = callbacks
 
+    _ensemble_by: ClassVar[str] = "members=8"
+
+    def _check_settings(self, validation_data, is_partial):
+        super()._check_settings(validation_data, is_partial)
+        if self.quantiles is not None:
+            _checked_levels(self.quantiles)
+
     @property
     def _monitor(self):
         return "validation_score" if self.quantiles is None else "val_loss"
@@ -245,8 +252,7 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
                 f"quantiles are those of one target, received y with {summary.n_outputs} columns. Fit a "
                 "model for each."
             )
-        self._levels = _checked_levels(self.quantiles)
-        return replace(encoder, levels=self._levels)
+        return replace(encoder, levels=_checked_levels(self.quantiles))
 
     def _learn_from_held_out(self, rows):
         if isinstance(self._encoder, targets.StandardEncoder) and self._encoder.n_outputs == 1:
@@ -314,20 +320,24 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
             For a Dask array a Dask array, for a Dask dataframe a dataframe with a column for each level; not
             yet computed.
         """
-        if self.quantiles is None:
+        check_is_fitted(self)
+        levels = getattr(self._encoder, "levels", ())
+        if not levels:
             raise ValueError(
                 "Expected a model of quantiles, received one of the mean. Fit with quantiles=[0.05, 0.5, "
                 "0.95]."
             )
-        check_is_fitted(self)
-        columns = [f"{level:g}" for level in self._levels]
+        columns = [f"{level:g}" for level in levels]
         return self._predict("predict_quantiles", X, columns)
 
 
 def _checked_levels(quantiles) -> tuple[float, ...]:
     """Return levels of quantiles in ascending order. ValueError: none, or some that are not in (0, 1)."""
-    levels = tuple(sorted({float(level) for level in quantiles}))
-    if not levels or not 0 < levels[0] <= levels[-1] < 1:
+    try:
+        levels = tuple(sorted({float(level) for level in quantiles}))
+    except (TypeError, ValueError):
+        levels = ()
+    if not levels or not all(0 < level < 1 for level in levels):
         raise ValueError(
             f"Expected quantiles between 0 and 1, such as [0.05, 0.5, 0.95], received {quantiles}."
         )

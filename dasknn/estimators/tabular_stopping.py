@@ -13,7 +13,7 @@ class BestEpoch(Patience):
     Parameters
     ----------
     n_iter_no_change : int or inf
-        Training stops after this many epochs without a better score.
+        Training stops when more than this many epochs in a row had no better score.
     ends_of_cycles : sequence of int
         Numbers of epochs, from 1, after which the learning rate has fallen to 0: training stops at such an
         end if no epoch since the end before has been the best.
@@ -40,7 +40,7 @@ class BestEpoch(Patience):
         if number in self.ends_of_cycles and before and self.best_epoch <= before[-1]:
             self._stop(f"no epoch since epoch {before[-1]} was better")
         elif self.count > self.n_iter_no_change:
-            self._stop(f"no epoch of the last {self.n_iter_no_change} was better")
+            self._stop(f"no epoch of the last {self.count} was better")
 
     def _stop(self, reason: str) -> None:
         self.training.stop_training = True

@@ -135,11 +135,11 @@ def partial_dependence(
 
     Parameters
     ----------
-    model : MLPClassifier, MLPRegressor, Sequential, Pipeline or any fitted estimator
+    model : estimator of dasknn, Sequential, Pipeline or any fitted estimator
         See `evaluate`. Values are put into X before the first step of a pipeline.
     X : dataframe or array (n, p), of Dask or plain
     columns : name, or list of names
-        Columns of X by name, and those of an array also by position.
+        Columns of X by name, and those of an array also by position. None: all of them.
     sample_weight : array (n,), default=None
         Weights of rows in the averages.
     grid_resolution : int, default=50

@@ -139,10 +139,14 @@ class PermutationImportance:
             f"{self.n_samples:,} rows, {told}"
         ]
         for number in order[:_MOST_SHOWN]:
-            line = f"  {labels[number]:<{width}}  {self.importances_mean[number]:{digits + 4}.{digits}f}"
+            # Without the sign of a zero.
+            mean, low, high = (
+                round(float(one[number]), digits) + 0.0
+                for one in (self.importances_mean, self.interval_low, self.interval_high)
+            )
+            line = f"  {labels[number]:<{width}}  {mean:{digits + 4}.{digits}f}"
             if has_intervals:
-                ends = (self.interval_low[number], self.interval_high[number])
-                line += f"  [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]"
+                line += f"  [{low:.{digits}f}, {high:.{digits}f}]"
             lines.append(line)
         if len(order) > _MOST_SHOWN:
             lines.append(f"  and {len(order) - _MOST_SHOWN} more")
@@ -176,8 +180,9 @@ def permutation_importance(
 
     Parameters
     ----------
-    model : MLPClassifier, MLPRegressor, Sequential, Pipeline or any fitted estimator
-        See `evaluate`. Columns of X are permuted before the first step of a pipeline.
+    model : estimator of dasknn, Sequential, Pipeline or any fitted estimator
+        See `evaluate`. Columns of X are permuted before the first step of a pipeline, and before any encoding
+        of a table.
     X : dataframe or array (n, p), of Dask or plain
     y : labels (n,), or numbers (n,) or (n, q), of Dask or plain
     sample_weight : array (n,), default=None
@@ -345,9 +350,9 @@ class _Score:
 
     def baseline(self, rows: Rows, answers: Answers) -> tuple[int, float]:
         """Return the number of rows, and the metric of the answers for them."""
-        n_rows = len(rows.keys)
-        [estimate] = self._estimates([answers], rows, np.arange(n_rows), 0)
-        return n_rows, estimate.value
+        everyone = np.arange(len(rows.keys))
+        [estimate] = self._estimates([(answers, everyone)], rows, 0)
+        return len(everyone), estimate.value
 
     def difference(
         self, chosen: Chosen, repeat: int, responder: Responder, rows: Rows, answers: Answers
@@ -358,41 +363,45 @@ class _Score:
         rng = generator(self.seed, Stream.PERMUTED_ROWS, repeat, *chosen.positions)
         givers = rng.permutation(n_rows)
         permuted = self.answers(responder, rows, with_rows_of(rows.X, chosen.positions, givers))
-        both = [answers, permuted]
-        before, after = self._estimates(both, rows, np.arange(n_rows), self.n_bootstrap)
-        found = before - after
+        everyone, by_giver = np.arange(n_rows), np.argsort(givers)
         if not self.n_bootstrap:
-            return found
+            before, after = self._estimates([(answers, everyone), (permuted, everyone)], rows, 0)
+            return before - after
         # A prediction is of two rows, one that takes a value and one that gives it, and another sample would
         # have others of both. So replicates draw the ones, then the others, and add up what changes.
-        before, after = self._estimates(both, rows, np.argsort(givers), self.n_bootstrap)
-        return Estimate(found.value, found.replicates + (before - after).replicates - found.value)
+        drawn = [(one, order) for order in (everyone, by_giver) for one in (answers, permuted)]
+        before, after, before_of_givers, after_of_givers = self._estimates(drawn, rows, self.n_bootstrap)
+        found, of_givers = before - after, before_of_givers - after_of_givers
+        return Estimate(found.value, found.replicates + of_givers.replicates - found.value)
 
     def _estimates(
-        self, several: Sequence[Answers], rows: Rows, order: np.ndarray, n_bootstrap: int
+        self, several: Sequence[tuple[Answers, np.ndarray]], rows: Rows, n_bootstrap: int
     ) -> list[Estimate]:
-        """Return the metric of several answers; their replicates draw the same rows, in this order."""
+        """Return the metric of several (answers, order of rows); replicates draw the same places in each."""
         assert rows.y is not None, "there is no score without y"
-        ledger, y = self.ledger, rows.y[order]
-        weight = None if rows.weight is None else rows.weight[order]
-        several = [
-            Answers(one.labels[order], None if one.proba is None else one.proba[order]) for one in several
+        ledger, n = self.ledger, len(several)
+        center = ledger.problem.center_of(rows.y)
+        # y, answers and weight of each
+        columns = [
+            (rows.y[order], answers[order], None if rows.weight is None else rows.weight[order])
+            for answers, order in several
         ]
-        center = ledger.problem.center_of(y)
 
         def blocks_of(part: slice) -> list[np.ndarray]:
-            own = None if weight is None else weight[part]
-            return [ledger.block(y[part], one[part], own, center) for one in several]
+            return [
+                ledger.block(y[part], answers[part], None if weight is None else weight[part], center)
+                for y, answers, weight in columns
+            ]
 
-        rankings = [ranking for one in several for ranking in ledger.rankings(y, one, weight)]
-        moments = [ledger.moments(number, center) for number in range(len(several))]
+        rankings = [ranking for one in columns for ranking in ledger.rankings(*one)]
+        moments = [ledger.moments(number, center) for number in range(n)]
         sums = sum_slices(
             blocks_of,
             rankings,
-            [(np.zeros(len(y), dtype=np.intp), [()])],
+            [(np.zeros(len(rows.y), dtype=np.intp), [()])],
             Draws(self.seed, 0, n_bootstrap),
             tuple(one for one in moments if one is not None),
         )
         [metric] = ledger.metrics
-        estimates = Estimates([], (ledger,) * len(several), min_rows=0)
-        return [estimates.estimate(sums.slices[0][()], n, metric) for n in range(len(several))]
+        estimates = Estimates([], (ledger,) * n, min_rows=0)
+        return [estimates.estimate(sums.slices[0][()], number, metric) for number in range(n)]

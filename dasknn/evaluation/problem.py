@@ -62,7 +62,7 @@ class Answers:
     labels: np.ndarray
     proba: np.ndarray | None = None
 
-    def __getitem__(self, rows: slice) -> Answers:
+    def __getitem__(self, rows: slice | np.ndarray) -> Answers:
         return Answers(self.labels[rows], None if self.proba is None else self.proba[rows])
 
     @property

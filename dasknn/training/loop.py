@@ -293,7 +293,7 @@ class Training:
             "epoch": state.epoch + 1,
             "loss": state.loss,
             "n_samples": state.n_samples,
-            "learning_rate": state.learning_rate,
+            "learning_rate": self._last_rate(state),
             "engine": self.transport.job.engine,
             "bytes_sent": state.bytes_sent,
             "seconds": seconds,
@@ -308,6 +308,10 @@ class Training:
         self.history[-1] |= logs
         self._last_logs = logs
         self.tell("on_epoch_done", state.epoch, logs=logs)
+
+    def _last_rate(self, state: TrainState) -> float:
+        """Return the learning rate of the last step, which a schedule may have chosen."""
+        return self.transport.job.optimizer.rate(state.learning_rate, max(state.step, 1))
 
     def _on_wave(self, state: TrainState) -> None:
         if not np.isfinite(state.loss):

@@ -95,7 +95,10 @@ class Predictor:
         return total
 
     def mean_and_std(self, X: Any) -> np.ndarray:
-        """Return mean and standard deviation of the members' outputs, side by side (n, 2 * n_outputs)."""
+        """Return mean and standard deviation of the members' predictions, side by side (n, 2 * n_outputs).
+
+        Of a network of quantiles, those of the prediction alone (n, 2).
+        """
         X = cast(X, self.network.dtype)
         if self.network.n_members > 1:
             outputs = np.hstack([self.network.member_outputs(params, X) for params in self.members])
@@ -107,6 +110,9 @@ class Predictor:
             mean, std = self.outputs(X), outputs.std(axis=0)
         if isinstance(self.encoder, StandardEncoder):
             mean, std = self.encoder.numbers(mean), std * np.array(self.encoder.scale)
+            if self.encoder.levels:
+                place = self.encoder.place_of_median
+                mean, std = mean[:, [place]], std[:, [place]]
         return np.hstack([mean, std])
 
     @property

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
 import dasknn
-from dasknn import Input, MLPClassifier, Sequential, TablePreprocessor
+from dasknn import Input, MLPClassifier, Sequential, TablePreprocessor, TabularClassifier
 from dasknn.exceptions import PartitionError
 from dasknn.layers import Dense
 from dasknn.seeds import Stream, generator
@@ -232,6 +232,19 @@ def test_columns_of_the_raw_table_are_permuted_before_a_pipeline(people, n_parts
     assert min(region, hours) > 0.05
     assert abs(color) < 0.02
     pd.testing.assert_frame_equal(before, X.compute() if n_parts else X)
+
+
+def test_estimators_of_raw_tables(people):
+    X, y = people
+    both = dd.from_pandas(X.assign(label=y), npartitions=3)
+    data = both[list(X.columns)], both["label"]
+    model = TabularClassifier(max_iter=5, random_state=0).fit(*data)
+    found = dasknn.permutation_importance(model, *data, max_samples=400, n_repeats=2, random_state=0)
+    assert found.feature_names == ("region", "hours", "color")
+    assert found.importances_mean[:2].min() > 0.03
+    assert abs(found.importances_mean[2]) < 0.03
+    averages = dasknn.partial_dependence(model, data[0], "region", max_samples=400, random_state=0)
+    assert sorted(averages.labels("region")) == ["missing", "north", "south"]
 
 
 def test_a_sequential_and_several_numbers(numbers):

@@ -11,6 +11,7 @@ from dasknn.layers import (
     Activation,
     BinEmbedding,
     BinEncoding,
+    ByteDropout,
     ColumnGroups,
     Dense,
     Dropout,
@@ -21,6 +22,7 @@ from dasknn.layers import (
     OneHot,
     Scale,
 )
+from dasknn.layers.regularization import NoiseGenerator, strength_of
 from dasknn.losses import MemberLoss
 
 RNG = np.random.default_rng(0)
@@ -234,6 +236,35 @@ def test_dropout_between_members_is_independent():
     dropped = workspace._layers[1].A.reshape(200, 4, 2) == 0
     assert 0.4 < dropped.mean() < 0.6
     assert (dropped[:, 0] != dropped[:, 1]).any()
+
+
+@pytest.mark.parametrize("kind", [ByteDropout, Dropout])
+@pytest.mark.parametrize(("rate", "strength"), [(0.25, 1.0), (0.5, 0.5), (0.5, 0.0), (0.1, 1.0)])
+def test_dropout_of_a_strength_drops_that_share_of_its_rate_and_keeps_the_mean(kind, rate, strength):
+    dropout = kind(rate).bind(400, 250, "float64")
+    rng = NoiseGenerator.of(np.random.default_rng(0), strength)
+    A = dropout.forward(np.ones((400, 250)), (), rng)
+    # Of bytes, the share is the nearest multiple of 1/256; of 100,000 draws, five standard deviations.
+    assert abs((A == 0).mean() - rate * strength) < 0.0075 + (kind is ByteDropout) / 512
+    assert A.mean() == pytest.approx(1, abs=0.02)
+    assert len(np.unique(A[A > 0])) == 1
+    dropout.dA[...] = 1
+    dX = np.empty_like(A)
+    dropout.backward(np.ones_like(A), (), (), dX)
+    assert_array_equal(dX, A)
+
+
+def test_dropout_of_bytes_at_any_rate_keeps_something():
+    dropout = ByteDropout(0.9999).bind(100, 100, "float32")
+    A = dropout.forward(np.ones((100, 100), "float32"), (), np.random.default_rng(0))
+    assert np.isfinite(A).all()
+    assert 0 < (A > 0).mean() < 0.02
+
+
+def test_the_strength_of_noise_changes_no_draw():
+    weak, plain = NoiseGenerator.of(np.random.default_rng(3), 0.2), np.random.default_rng(3)
+    assert (strength_of(weak), strength_of(plain)) == (0.2, 1.0)
+    assert_array_equal(weak.random(9), plain.random(9))
 
 
 def test_inputs_that_are_not_those_of_members_raise():

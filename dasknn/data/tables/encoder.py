@@ -24,6 +24,7 @@ from dasknn.data.tables.kinds import (
     describe_column,
 )
 from dasknn.data.tables.reading import Table
+from dasknn.exceptions import PartitionError
 from dasknn.saving import schema
 from dasknn.saving.serialization import JSONEncoder
 
@@ -262,16 +263,30 @@ class TableEncoder:
             return cls(columns, description["dtype"], description["is_named"])
 
 
-def encode_block(X: Any, encoder: TableEncoder) -> Any:
-    """Return encoder.encode(X). The dashboard shows tasks by the name of this function."""
-    return encoder.encode(X)
+# The dashboard shows tasks by the names of these functions. Dask passes the number of the block or partition
+# under the names block_id and partition_info.
 
 
-def encode_frame(X: Any, encoder: TableEncoder) -> Any:
-    """Return a pandas dataframe of the encoded rows of one, with its index."""
+def encode_block(X: Any, encoder: TableEncoder, block_id: tuple[int, ...] | None = None) -> Any:
+    """Return encoder.encode(X). PartitionError: bad data, with the number of the block."""
+    return _encoded(X, encoder, block_id[0] if block_id else None)
+
+
+def encode_frame(X: Any, encoder: TableEncoder, partition_info: dict[str, Any] | None = None) -> Any:
+    """Return a pandas dataframe of the encoded rows of one, with its index. PartitionError: as above."""
     import pandas as pd
 
-    return pd.DataFrame(encoder.encode(X), index=X.index, columns=encoder.names, copy=False)
+    values = _encoded(X, encoder, partition_info["number"] if partition_info else None)
+    return pd.DataFrame(values, index=X.index, columns=encoder.names, copy=False)
+
+
+def _encoded(X: Any, encoder: TableEncoder, number: int | None) -> np.ndarray:
+    try:
+        return encoder.encode(X)
+    except PartitionError as error:
+        if number is None:
+            raise
+        raise PartitionError(f"Partition {number}: {error}") from None
 
 
 _TABLE = schema.record(

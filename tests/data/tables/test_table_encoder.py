@@ -311,10 +311,19 @@ def test_infinity_is_refused_alike_in_this_process_and_lazily():
     frame = mixed()
     encoder = learn_table(frame)
     frame.loc[7, "income"] = np.inf
-    with pytest.raises(PartitionError, match="Column 'income' holds infinity in row 7"):
+    with pytest.raises(PartitionError, match=r"^Column 'income' holds infinity in row 7"):
         encoder.encode(frame)
-    with pytest.raises(PartitionError, match="Column 'income' holds infinity in row 7"):
-        dask.compute(encoder.transform(dd.from_pandas(frame, npartitions=2)), scheduler="sync")
+    halves = dd.concat([dd.from_pandas(mixed(), npartitions=1), dd.from_pandas(frame, npartitions=1)])
+    with pytest.raises(PartitionError, match=r"^Partition 1: Column 'income' holds infinity in row 7"):
+        dask.compute(encoder.transform(halves), scheduler="sync")
+
+
+def test_infinity_in_a_block_is_refused_with_the_number_of_the_block():
+    X = np.arange(40.0).reshape(20, 2)
+    encoder = learn_table(X)
+    X[13, 1] = np.inf
+    with pytest.raises(PartitionError, match=r"^Partition 2: Column 'x1' holds infinity in row 3"):
+        dask.compute(encoder.transform(da.from_array(X, chunks=(5, -1))), scheduler="sync")
 
 
 def test_columns_are_found_by_position_where_one_side_has_no_names():
