@@ -110,6 +110,14 @@ class BaseTabular(NetworkEstimator):
 
         n_rows: to train on, and to hold out from. n_validation: rows that the user passed to validate with.
         """
+        self._recipe = self._recipe_for(n_rows)
+        n_scored = n_rows * self.validation_fraction if n_validation is None else n_validation
+        self._stops_early = (
+            n_scored >= _LEAST_HELD_OUT if self.early_stopping == "auto" else self.early_stopping
+        )
+
+    def _recipe_for(self, n_rows: int) -> Recipe:
+        """Return the settings that parameters or rules choose for a table of so many rows."""
         found = recipe_for(n_rows, self._table.n_numbers)
         own: dict[str, Any] = {}
         for name in ("members", "dropout", "weight_decay"):
@@ -125,11 +133,7 @@ class BaseTabular(NetworkEstimator):
             own["batch_size"] = n_rows
         elif self.batch_size != "auto":
             own["batch_size"] = min(int(self.batch_size), n_rows)
-        self._recipe = found._replace(**own)
-        n_scored = n_rows * self.validation_fraction if n_validation is None else n_validation
-        self._stops_early = (
-            n_scored >= _LEAST_HELD_OUT if self.early_stopping == "auto" else self.early_stopping
-        )
+        return found._replace(**own)
 
     @property
     def _monitor(self) -> str:

@@ -121,8 +121,7 @@ class TabularFit(EstimatorFit):
         if self.data.is_distributed or self.strategy is not None:
             return super().default_parts()
         n_rows = partitions.n_samples(self.data.X)
-        self.model._choose_recipe(n_rows)
-        recipe = self.model._recipe
+        recipe = self.model._recipe_for(n_rows)
         useful = recipe.batch_size * recipe.members // _LEAST_ROWS_OF_STEP
         return max(1, min(_PLAIN_REPLICAS, useful, n_rows // _LEAST_ROWS_OF_REPLICA))
 
