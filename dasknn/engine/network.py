@@ -82,6 +82,7 @@ class Network:
                         weight.constraint,
                         weight.rate_factor,
                         weight.decay_factor,
+                        weight.is_table,
                     )
                 )
         begin, placed = 0, []

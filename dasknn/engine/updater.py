@@ -42,6 +42,8 @@ class Variable:
         Factor of the learning rate.
     decay_factor : float
         Factor of decoupled weight decay.
+    is_table : bool
+        Whether it has a row for each of many categories.
     """
 
     layer: int
@@ -53,6 +55,7 @@ class Variable:
     constraint: Any = None
     rate_factor: float = 1.0
     decay_factor: float = 1.0
+    is_table: bool = False
 
     @property
     def span(self) -> slice:

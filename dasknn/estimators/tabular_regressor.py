@@ -50,7 +50,7 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
         categories are categories anyway.
     min_frequency : int, float or None, default=None
         Values of categories with fewer rows (int), or with a smaller share of all rows (float), share one
-        code. None: fewer than 10 rows, in columns of more than 30 values and tables of 1,000 rows or more.
+        code. None: fewer than 5 rows, in columns of more than 30 values and tables of 1,000 rows or more.
     max_categories : int, default=4096
         Most values of a column with codes of their own; the others are hashed.
     learning_rate_init : float, default=0.04

@@ -103,6 +103,7 @@ class Embedding(Layer):
                 self.embeddings_initializer,
                 regularizer=self.embeddings_regularizer,
                 constraint=self.embeddings_constraint,
+                is_table=True,
             ),
         )
 

@@ -48,6 +48,8 @@ class Weight(NamedTuple):
         Factor of decoupled weight decay, which does not depend on `rate_factor`.
     by_member : bool, default=False
         Whether its first axis has one entry for each of the members that share a network.
+    is_table : bool, default=False
+        Whether it has a row for each of many categories, few of which occur in a mini-batch.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Weight(NamedTuple):
     rate_factor: float = 1.0
     decay_factor: float = 1.0
     by_member: bool = False
+    is_table: bool = False
 
     def draw(self, rng) -> np.ndarray:
         """Return initial values, float64, of this shape."""

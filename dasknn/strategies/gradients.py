@@ -17,6 +17,7 @@ from dasknn.strategies import compression
 from dasknn.strategies.compression import Compression
 from dasknn.strategies.learner import Exchange, Learner
 from dasknn.strategies.strategy import Strategy
+from dasknn.strategies.touched_rows import TouchedRows
 
 
 class GradientLearner(Learner):
@@ -28,6 +29,7 @@ class GradientLearner(Learner):
     def __init__(self, job: TrainingJob, state: TrainState, compression: Compression | None = None):
         super().__init__(job, state)
         self._compressor = None if compression is None else compression.begin(job, state.epoch)
+        self._touched = TouchedRows(job.network)
         self._engine = engines.get(job.engine)
         self._updater = self._engine.updater(job, self._params, self._slots)
         self._sums: dict[int, GradientSum] = {}
@@ -115,9 +117,11 @@ class GradientLearner(Learner):
         return total.add(shard.X, shard.y, shard.weight, rows, noise)
 
     def total(self, found: dict[int, Contribution], exchange: Exchange) -> Contribution:
-        if self._compressor is None:
-            return exchange.total(found, self._params)
-        return self._compressor.total(found, self._totals.step, exchange.total)
+        if self._compressor is not None:
+            return self._compressor.total(found, self._totals.step, exchange.total)
+        if exchange.n_workers > 1 and self._touched.is_useful:
+            return self._touched.total(found, self._totals.step, exchange.total)
+        return exchange.total(found, self._params)
 
     def apply(self, total: Contribution) -> None:
         totals, weight_sum = self._totals, total.weight_sum

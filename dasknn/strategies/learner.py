@@ -26,6 +26,8 @@ class Exchange(ABC):
 
     #: Threads that may work at the same time.
     n_threads: int = 1
+    #: Workers that exchange contributions.
+    n_workers: int = 1
     #: Replicas that take part in the round.
     present: Sequence[int] = ()
 

@@ -279,7 +279,7 @@ class _Exchange(Exchange):
 
     def __init__(self, group: Group, n_threads: int, n_numbers: int):
         self._group = group
-        self.n_threads = n_threads
+        self.n_threads, self.n_workers = n_threads, len(set(group.owners))
         self._pool = ThreadPoolExecutor(n_threads, "dasknn-replica") if n_threads > 1 else None
         self._numbers = np.empty(n_numbers)
         # Of each exchange so far.

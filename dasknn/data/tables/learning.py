@@ -47,7 +47,9 @@ from dasknn.data.tables.summaries import (
 # By default, values of fewer rows share a code: a network would learn their own from a few examples only, and
 # the shared code learns what to say of values that it has never seen. Columns of few values keep them all,
 # and so do small tables, where each row counts.
-_RARE_ROWS, _FEW_VALUES, _SMALL_TABLE = 10, 30, 1_000
+_RARE_ROWS, _FEW_VALUES, _SMALL_TABLE = 5, 30, 1_000
+# A column with more distinct values than this share of its rows names the rows, and says nothing of others.
+_MOST_DISTINCT = 0.9
 # Integers in y are classes to a tree, unless there are more distinct ones.
 _MOST_CLASSES = 100
 
@@ -137,7 +139,7 @@ def learn_table(
         quantiles; or thresholds of a decision tree for each number, learned from 20,000 rows and y.
     min_frequency : int, float or None, default=None
         Values of categories with fewer rows (int), or a smaller share of all rows (float), share a code.
-        None stands for 10 rows; for 1 in tables of less than 1,000 rows, and for columns of at most 30
+        None stands for 5 rows; for 1 in tables of less than 1,000 rows, and for columns of at most 30
         values.
     max_categories : int, default=4096
         Most values of a column with codes of their own, the most frequent ones; the others are hashed. By
@@ -265,6 +267,9 @@ def _learn_category(
         # Of equally frequent ones, the first in their order.
         kept = sorted(kept, key=lambda value: (-counts[value], value))[: settings.max_categories]
         n_shared = min(settings.hash_bins, len(counts) - len(kept))
+    if not kept and settings.min_frequency is None and len(counts) <= _MOST_DISTINCT * n_rows:
+        # They are rare, but tell rows apart: customers of a few rows each, for instance.
+        n_shared = min(settings.hash_bins, len(counts))
     if len(kept) + n_shared == 1 and not summary.n_missing:
         return IgnoredColumn(name, "all rows have one value" if kept else "all values are rare")
     return CategoryColumn(name, summary.holds, tuple(sorted(kept)), n_shared)

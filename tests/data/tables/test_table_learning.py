@@ -233,7 +233,7 @@ def text_of(counts):
 
 
 def test_values_of_few_rows_share_a_code_in_large_tables_with_many_values():
-    counts = {f"v{i:02}": 40 for i in range(30)} | {"rare": 9, "single": 1}
+    counts = {f"v{i:02}": 40 for i in range(30)} | {"rare": 4, "single": 1}
     for X in (text_of(counts), in_partitions(text_of(counts), 3)):
         column = learn_table(X).columns[0]
         assert column.values == tuple(f"v{i:02}" for i in range(30))
@@ -265,6 +265,11 @@ def test_what_is_rare_can_be_set():
 def test_a_column_of_rare_values_alone_is_ignored():
     column = learn_table(pd.DataFrame({"x": [f"v{i}" for i in range(2000)]})).columns[0]
     assert (column.kind, column.learned) == ("ignored", "all values are rare")
+
+
+def test_rare_values_that_tell_rows_apart_are_hashed():
+    column = learn_table(pd.DataFrame({"x": [f"v{i // 3}" for i in range(3000)]})).columns[0]
+    assert (column.kind, column.n_codes) == ("hashed category", 1 + 1000)
 
 
 def test_beyond_the_most_categories_the_most_frequent_keep_their_codes():
