@@ -15,16 +15,14 @@ Runs that --output holds already are not made again.
 import argparse
 import csv
 import itertools
-import os
 import time
 import warnings
 from pathlib import Path
 
 import dask.array as da
 import numpy as np
-import pandas as pd
-from sklearn.datasets import fetch_california_housing, fetch_openml
 from sklearn.model_selection import train_test_split
+from tables import adult, california
 from workloads import load
 
 from dasknn import MLPClassifier, MLPRegressor, OuterNesterov, TablePreprocessor, WeightAveraging
@@ -64,24 +62,6 @@ def table(name, most_rows):
         usual = np.abs(X_test).max(axis=1) < 5
         X_test, y_test = X_test[usual], y_test[usual]
     return X[:most_rows], y[:most_rows], X_test[:MOST_TEST_ROWS], y_test[:MOST_TEST_ROWS]
-
-
-def adult():
-    folder = os.environ.get("DASKNN_DATA")
-    if folder is None:
-        frame = fetch_openml("adult", version=2, as_frame=True).frame.rename(columns={"class": "income"})
-    else:
-        frame = pd.read_parquet(Path(folder) / "adult.parquet")
-    return frame.drop(columns="income"), (frame["income"].astype(str) == ">50K").astype(int)
-
-
-def california():
-    folder = os.environ.get("DASKNN_DATA")
-    if folder is None:
-        frame = fetch_california_housing(as_frame=True).frame
-    else:
-        frame = pd.read_parquet(Path(folder) / "california-housing.parquet")
-    return frame.drop(columns="MedHouseVal"), frame["MedHouseVal"]
 
 
 def run(data, early_stopping, contender, replicas, seed):

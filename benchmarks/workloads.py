@@ -3,9 +3,9 @@
 import os
 import socket
 import time
-from pathlib import Path
 
 import numpy as np
+from tables import covertype, fashion
 
 try:
     import torch
@@ -18,7 +18,7 @@ def load(name):
 
     From the folder DASKNN_DATA, or else by scikit-learn's fetchers.
     """
-    X, y, X_test, y_test = {"covertype": _covertype, "fashion-mnist": _fashion}[name]()
+    X, y, X_test, y_test = {"covertype": covertype, "fashion-mnist": fashion}[name]()
     mean, deviation = X.mean(axis=0), X.std(axis=0)
     deviation[deviation == 0] = 1
     if name == "fashion-mnist":
@@ -26,42 +26,6 @@ def load(name):
         mean, deviation = 0, 255
     scaled = [np.ascontiguousarray((part - mean) / deviation, dtype=np.float32) for part in (X, X_test)]
     return scaled[0], y.astype(np.int64), scaled[1], y_test.astype(np.int64)
-
-
-def _covertype():
-    folder = os.environ.get("DASKNN_DATA")
-    if folder is None:
-        from sklearn.datasets import fetch_covtype
-
-        X, y = fetch_covtype(return_X_y=True)
-        return _split(X.astype(np.float32), y - 1)
-    import pandas as pd
-
-    frames = [pd.read_parquet(Path(folder) / "covertype" / part) for part in ("train", "test")]
-    found = []
-    for frame in frames:
-        found += [frame.drop(columns="cover_type").to_numpy(np.float32), frame["cover_type"].to_numpy()]
-    return found
-
-
-def _fashion():
-    folder = os.environ.get("DASKNN_DATA")
-    if folder is None:
-        from sklearn.datasets import fetch_openml
-
-        X, y = fetch_openml("Fashion-MNIST", version=1, return_X_y=True, as_frame=False)
-        return X[:60_000].astype(np.float32), y[:60_000].astype(int), X[60_000:], y[60_000:].astype(int)
-    arrays = list(np.load(Path(folder) / "fashion-mnist.npz").values())
-    images = sorted((a for a in arrays if a.ndim > 1), key=len, reverse=True)
-    labels = sorted((a for a in arrays if a.ndim == 1), key=len, reverse=True)
-    (X, X_test), (y, y_test) = images, labels
-    return X.reshape(len(X), -1).astype(np.float32), y, X_test.reshape(len(X_test), -1), y_test
-
-
-def _split(X, y):
-    order = np.random.default_rng(0).permutation(len(X))
-    n_test = len(X) // 5
-    return X[order[n_test:]], y[order[n_test:]], X[order[:n_test]], y[order[:n_test]]
 
 
 def free_port():
