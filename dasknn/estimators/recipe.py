@@ -34,25 +34,32 @@ class Recipe(NamedTuple):
 
 # More numbers than this are not embedded: the first layer would be as many times as large.
 _MOST_EMBEDDED = 100
-# Tables of fewer rows train members, which multiply the work, and need to be kept from overfitting.
-_MANY_ROWS = 50_000
-_DECAY_OF_FEW = 0.1
+# Members multiply the work of an epoch, so large and wide tables have few: rows times members, counted as
+# often as a table is wider than the others, are about as many.
+_MOST_MEMBERS, _ROWS_OF_MEMBERS, _WIDE = 16, 300_000, 200
+# Tables of fewer rows overfit; those of more do not, and need no dropout.
+_FEW_ROWS, _MANY_ROWS, _DROPOUT = 40_000, 100_000, 0.2
+# Weights remember so many steps: in rows, about the same for all tables.
+_DECAY, _ROWS_OF_DECAY = 0.1, 20_000
+# Epochs of very many rows are long.
+_VERY_MANY_ROWS = 200_000
 _EPOCHS, _BATCH, _LEAST_BATCH, _LEAST_STEPS = 40, 256, 64, 20
 
 
-def recipe_for(n_rows: int, n_numbers: int) -> Recipe:
-    """Return the settings for a table of n_rows rows with n_numbers columns of numbers."""
-    has_few = n_rows < _MANY_ROWS
-    batch_size = _BATCH
+def recipe_for(n_rows: int, n_numbers: int, n_columns: int) -> Recipe:
+    """Return the settings for a table of so many rows and columns; n_numbers of these hold numbers."""
+    width = max(1.0, n_columns / _WIDE)
+    members = round(_ROWS_OF_MEMBERS / (max(n_rows, 1) * width))
+    batch_size = _BATCH if n_rows < _VERY_MANY_ROWS else 2 * _BATCH
     while batch_size > _LEAST_BATCH and n_rows < _LEAST_STEPS * batch_size:
         batch_size //= 2
+    shortage = (_MANY_ROWS - n_rows) / (_MANY_ROWS - _FEW_ROWS)
     return Recipe(
-        members=8 if has_few else 1,
-        hidden=(256, 256) if has_few else (256, 256, 256),
+        members=min(max(members, 1), _MOST_MEMBERS),
+        hidden=(256, 256) if n_rows < _MANY_ROWS // 2 else (256, 256, 256),
         embeds=n_numbers <= _MOST_EMBEDDED,
-        epochs=_EPOCHS,
+        epochs=_EPOCHS if n_rows < _VERY_MANY_ROWS else 24,
         batch_size=min(batch_size, n_rows),
-        dropout=0.2 if has_few else 0.0,
-        # The weights remember so many steps; in rows, that is the same share of a table.
-        weight_decay=_DECAY_OF_FEW * min(1.0, 20_000 / n_rows),
+        dropout=round(_DROPOUT * min(max(shortage, 0.0), 1.0), 3),
+        weight_decay=_DECAY * min(1.0, _ROWS_OF_DECAY / max(n_rows, 1)),
     )

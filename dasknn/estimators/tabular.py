@@ -118,7 +118,7 @@ class BaseTabular(NetworkEstimator):
 
     def _recipe_for(self, n_rows: int) -> Recipe:
         """Return the settings that parameters or rules choose for a table of so many rows."""
-        found = recipe_for(n_rows, self._table.n_numbers)
+        found = recipe_for(n_rows, self._table.n_numbers, self._table.n_features_in)
         own: dict[str, Any] = {}
         for name in ("members", "dropout", "weight_decay"):
             if getattr(self, name) != "auto":
