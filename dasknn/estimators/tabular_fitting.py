@@ -264,13 +264,27 @@ def checked_table(model: Any, X: Any, *, reset: bool) -> Any:
     else:
         X = validate_data(
             model,
-            X,
+            _with_kinds(X),
             accept_sparse="csr",
             dtype=None,
             ensure_all_finite=False,
             reset=reset,
         )
     return X
+
+
+def _with_kinds(X: Any) -> Any:
+    """Return X, or rows of several kinds of values in a list as an array of objects.
+
+    numpy would turn the numbers beside text into text.
+    """
+    if not isinstance(X, list | tuple):
+        return X
+    try:
+        is_text = np.asarray(X).dtype.kind in "SU"
+    except ValueError:
+        return X
+    return np.array(X, dtype=object) if is_text else X
 
 
 def _without_others(table: TableEncoder, X: Any) -> Any:
