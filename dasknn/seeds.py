@@ -23,6 +23,7 @@ class Stream(IntEnum):
     NOISE = 6  # dropout and Gaussian noise: step, shard, first row
     # Data: data/loading.py, data/shuffle.py, data/tables/summaries.py
     HELD_OUT = 4  # rows held out for validation: partition
+    HELD_OUT_GROUPS = 7  # which groups of rows are held out
     SHUFFLE_KEYS = 101  # keys by which the rows of dataframes are sorted: partition
     SHUFFLE_CUTS = 102  # how many rows go from each chunk to each new one
     SHUFFLE_CHUNK = 103  # order of the rows of a chunk before it is cut: chunk

@@ -169,8 +169,11 @@ class NetworkEstimator(Placed, BaseEstimator):
         """
         if X_val is not None or y_val is not None or sample_weight_val is not None:
             validation_data = one_validation(validation_data, X_val, y_val, sample_weight_val)
-        found = checkpoints.begin(checkpoint, resume)
-        return self._fit(X, y, sample_weight, validation_data, checkpoints=found, max_faults=max_faults)
+        return self._fit_from(checkpoint, resume, X, y, sample_weight, validation_data, max_faults=max_faults)
+
+    def _fit_from(self, checkpoint, resume: bool, *data: Any, **settings: Any) -> Self:
+        """Fit from a checkpoint, if one is asked for and there is one."""
+        return self._fit(*data, checkpoints=checkpoints.begin(checkpoint, resume), **settings)
 
     def _fit(
         self,
@@ -182,6 +185,7 @@ class NetworkEstimator(Placed, BaseEstimator):
         is_partial: bool = False,
         checkpoints: Checkpoints | None = None,
         max_faults: int = MAX_FAULTS,
+        **settings: Any,
     ) -> Self:
         self._validate_params()
         self._check_settings(validation_data, is_partial)
@@ -200,6 +204,7 @@ class NetworkEstimator(Placed, BaseEstimator):
             max_faults,
             is_partial=is_partial,
             is_continued=is_continued,
+            **settings,
         ).run()
         return self
 

@@ -12,12 +12,14 @@ import numpy as np
 
 from dasknn import callbacks as cb
 from dasknn._compat.sklearn import Interval, StrOptions
+from dasknn.cluster.executor import MAX_FAULTS
 from dasknn.data.tables.encoder import TableEncoder
 from dasknn.engine import engines
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob
 from dasknn.estimators import tabular_files
 from dasknn.estimators.base import NetworkEstimator
+from dasknn.estimators.fitting import one_validation
 from dasknn.estimators.recipe import Recipe, recipe_for
 from dasknn.estimators.tabular_fitting import TabularFit, checked_table, encoded
 from dasknn.estimators.tabular_losses import TabularLoss
@@ -88,6 +90,7 @@ class BaseTabular(NetworkEstimator):
         "max_iter": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "early_stopping": ["boolean", StrOptions({"auto"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "hold_out": [StrOptions({"random", "last"})],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "refit": [StrOptions({"all"}), None],
         "random_state": ["random_state"],
@@ -102,6 +105,69 @@ class BaseTabular(NetworkEstimator):
 
     _table: TableEncoder
     _recipe: Recipe
+
+    def fit(
+        self,
+        X,
+        y,
+        sample_weight=None,
+        *,
+        groups=None,
+        X_val=None,
+        y_val=None,
+        sample_weight_val=None,
+        validation_data=None,
+        checkpoint=None,
+        resume=False,
+        max_faults=MAX_FAULTS,
+    ):
+        """Fit the model to a table.
+
+        Dask collections, or an explicit strategy, train on the cluster of `self.client` or of the current
+        client, else on Dask's local scheduler. Plain data with strategy="auto" trains in this process.
+
+        Parameters
+        ----------
+        X : Dask dataframe or array, dataframe, array, sparse matrix or list, (n, p)
+            The table as it is: numbers, text, categories, booleans, dates, durations, with missing values.
+        y : Dask series or array, series, array or list, (n,) or (n, k)
+        sample_weight : Dask series or array, series, array, list or None, (n,), default=None
+        groups : Dask series, series, array or None, (n,), default=None
+            The group of each row, such as a customer: rows that are held out are those of whole groups.
+        X_val, y_val, sample_weight_val : as X, y and sample_weight, default=None
+            Rows to score after each epoch, instead of rows that are held out.
+        validation_data : (X, y) or (X, y, sample_weight), default=None
+            The same rows in one argument.
+        checkpoint : str, path, Checkpoint or None, default=None
+            A folder or fsspec URL, or a `dasknn.Checkpoint`, to which the whole training is written after
+            each epoch. The two newest files are kept.
+        resume : bool, default=False
+            Whether to resume from the newest undamaged file, with the same bits as a training that was not
+            interrupted. With refit="all", the second stage begins again.
+        max_faults : int, default=10
+            How many faults of the cluster (lost workers, failed attempts) may cost work before the last one
+            is raised. The history has the faults of each epoch.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Before training: data that cannot be trained on (a PartitionError names the partition), or a
+            checkpoint of a training with other settings or data.
+        FileExistsError
+            The folder holds checkpoints, and resume is False.
+        ModelFileError
+            All checkpoints in the folder are damaged.
+        NonFiniteLossError
+            Training diverges.
+        """
+        if X_val is not None or y_val is not None or sample_weight_val is not None:
+            validation_data = one_validation(validation_data, X_val, y_val, sample_weight_val)
+        data = (X, y, sample_weight, validation_data)
+        return self._fit_from(checkpoint, resume, *data, max_faults=max_faults, groups=groups)
 
     # --- the recipe --------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from copy import copy
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from dasknn._compat.sklearn import _check_sample_weight
 from dasknn.callbacks import progress
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.local import LocalExecutor
-from dasknn.data import inputs, partitions
+from dasknn.data import groups, inputs, partitions
 from dasknn.data.blocks import refuse_kinds
 from dasknn.data.tables.encoder import TableEncoder
 from dasknn.data.tables.learning import learn_table
@@ -25,7 +26,7 @@ from dasknn.estimators.stopping import Patience
 from dasknn.estimators.tabular_stopping import BestEpoch
 from dasknn.exceptions import NonFiniteLossError
 from dasknn.strategies import Strategy, auto
-from dasknn.training.datasets import Rows
+from dasknn.training.datasets import Rows, RowsOnWorkers
 from dasknn.training.fit import Columns, Fit, Targets, read_partitions
 from dasknn.training.loop import Hooks, Training
 
@@ -40,8 +41,10 @@ _ROWS_OF_BIN = 20
 class TabularFit(EstimatorFit):
     """One call of `fit` of a TabularClassifier or TabularRegressor."""
 
-    def __init__(self, *args: Any, **settings: Any):
+    def __init__(self, *args: Any, groups: Any = None, **settings: Any):
         super().__init__(*args, **settings)
+        self._groups = groups
+        self._was_given_validation = self.validation is not None
         self.in_process = LocalExecutor()
         self._executor: Executor | None = None
         self._held_out: Rows | None = None
@@ -50,7 +53,7 @@ class TabularFit(EstimatorFit):
     def run(self) -> Training:
         training = super().run()
         # Rows for validation that the user passed are none to train on.
-        again = self.model.refit == "all" and self.validation is None and self._held_out is not None
+        again = self.model.refit == "all" and not self._was_given_validation and self._held_out is not None
         if again and not training.interrupted:
             training = RefitOnAllRows(self).run()
         return training
@@ -66,7 +69,18 @@ class TabularFit(EstimatorFit):
         X = checked_table(self.model, data.X, reset=True)
         y, weight = (data.y, data.sample_weight) if data.is_distributed else self._checked_columns(X, data)
         self._learn_columns(X, y)
+        if self._groups is not None and self.validation is None and self.model.early_stopping:
+            X, y, weight = self._hold_out_groups(X, y, weight)
         return Columns(encoded(self.model, X), y, weight)
+
+    def _hold_out_groups(self, X: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
+        """Set rows of whole groups aside for validation; return the other rows."""
+        model = self.model
+        seed = int(model.random_state) if isinstance(model.random_state, Integral) else 0
+        columns = {"X": X, "y": y, "sample_weight": weight}
+        kept, held = groups.split(columns, self._groups, model.validation_fraction, seed)
+        self.validation = Columns(*held.values())
+        return tuple(kept.values())
 
     def _learn_columns(self, X: Any, y: Any) -> None:
         """Learn the columns of the table. ValueError: none of them varies."""
@@ -157,7 +171,11 @@ class TabularFit(EstimatorFit):
     def hold_out(self, rows: Rows, targets: Targets) -> Rows | None:
         if not self.model._stops_early:
             return None
-        return rows.hold_out(self.model.validation_fraction, None)
+        fraction = self.model.validation_fraction
+        if self.model.hold_out == "last":
+            assert isinstance(rows, RowsOnWorkers), "the rows of a table are in partitions"
+            return rows.hold_out_last(fraction)
+        return rows.hold_out(fraction, None)
 
     @property
     def n_epochs(self) -> int:

@@ -76,6 +76,9 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
         if there are at least 15 of them.
     validation_fraction : float, default=0.15
         Share of the rows to hold out.
+    hold_out : {'random', 'last'}, default='random'
+        Which rows are held out: random ones, or the last ones, of data that is ordered by time. With `groups`
+        in fit, random groups.
     n_iter_no_change : int or 'auto', default='auto'
         Training stops after so many epochs that were not better. 'auto': at the end of a cycle of the
         learning rate in which no epoch was.
@@ -185,6 +188,7 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
         max_iter="auto",
         early_stopping="auto",
         validation_fraction=0.15,
+        hold_out="random",
         n_iter_no_change="auto",
         refit=None,
         random_state=None,
@@ -218,6 +222,7 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
         self.max_iter = max_iter
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
+        self.hold_out = hold_out
         self.n_iter_no_change = n_iter_no_change
         self.refit = refit
         self.random_state = random_state
