@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -58,10 +59,24 @@ FITTED: dict[str, schema.Check] = {
 _CLASSES = schema.each(schema.label, least=1)
 _STANDARD = ("mean", "scale", "lowest", "highest", "levels")
 _NUMBERS = schema.each(schema.number(finite=True))
+_STANDARD_RECORD = schema.record(
+    {"kind": schema.text, "n_outputs": schema.integer(1), **dict.fromkeys(_STANDARD, _NUMBERS)}
+)
+
+
+def _check_standard(value: Any, where: str) -> None:
+    _STANDARD_RECORD(value, where)
+    *of_columns, levels = (value[name] for name in _STANDARD)
+    n_outputs = value["n_outputs"]
+    if any(len(numbers) != n_outputs for numbers in of_columns) or not min(value["scale"]) > 0:
+        raise schema.Mismatch(f"expected {n_outputs} means, scales above 0 and ranges at {where}")
+    are_levels = all(low < high for low, high in pairwise([0, *levels, 1]))
+    if levels and (n_outputs > 1 or not are_levels):
+        raise schema.Mismatch(f"expected ascending levels between 0 and 1 of one target at {where}.levels")
+
+
 _TARGETS: dict[str, schema.Check] = {
-    "standard": schema.record(
-        {"kind": schema.text, "n_outputs": schema.integer(1), **dict.fromkeys(_STANDARD, _NUMBERS)}
-    ),
+    "standard": _check_standard,
     "numbers": schema.record({"kind": schema.text, "n_outputs": schema.integer(1)}),
     **dict.fromkeys(
         ("classes", "multilabel"),

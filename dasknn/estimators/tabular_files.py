@@ -18,6 +18,8 @@ from dasknn.saving import schema
 from dasknn.saving.serialization import JSONEncoder
 from dasknn.training.prediction import Predictor
 
+# So that sums of rows do not overflow.
+_MOST_ROWS = 2**40
 _LAYER = schema.record(
     {"class_name": schema.text, "config": schema.table(schema.anything)}, others=schema.anything
 )
@@ -39,7 +41,7 @@ _DESCRIPTION = schema.record(
         "layers": schema.each(_LAYER, least=1),
         "table": schema.table(schema.anything),
         "recipe": _RECIPE,
-        "temperature": schema.number(finite=True),
+        "temperature": schema.number(finite=True, least=1e-3, most=1e3),
     },
     others=schema.anything,
 )
@@ -66,6 +68,9 @@ def restore(model: Any, description: Mapping[str, Any], arrays: Mapping[str, np.
     _DESCRIPTION(description, "")
     members = arrays["members"]
     table = TableEncoder.from_description(description["table"])
+    names = tuple(description["feature_names_in"])
+    if names and names != table.feature_names_in:
+        raise schema.Mismatch("expected names of features that are those of the table, received others")
     encoder = conversion.encoder_from(description, members.nbytes)
     known = {name: value for name, value in description["recipe"].items() if name in Recipe._fields}
     model._table, model._recipe = table, Recipe(**known)._replace(hidden=tuple(known["hidden"]))
@@ -81,10 +86,31 @@ def restore(model: Any, description: Mapping[str, Any], arrays: Mapping[str, np.
             f"expected {expected} units in the last layer, for its targets, received {network.n_outputs}"
         )
     conversion.check_members(network, members)
+    _check_codes(table, network, members[0])
     model._set_predictor(Predictor(network, members, encoder))
     model.n_features_in_ = table.n_features_in
     model.temperature_ = description["temperature"]
-    model._errors = None
-    if "errors" in arrays:
-        model._errors = NumberSketch(arrays["errors"], arrays["errors_rows"])
+    model._errors = _errors_from(arrays) if "errors" in arrays else None
     conversion.restore_attributes(model, description)
+
+
+def _check_codes(table: TableEncoder, network: Network, params: np.ndarray) -> None:
+    """Raise ValueError if the network does not take all codes that the table encodes categories by."""
+    row = np.zeros((1, table.width), network.dtype)
+    row[0, table.width - len(table.n_codes) :] = np.array(table.n_codes) - 1
+    network.predict(params, row)
+
+
+def _errors_from(arrays: Mapping[str, np.ndarray]) -> NumberSketch:
+    """Return the errors on rows that were held out. Mismatch: arrays that are no sketch of some."""
+    values, rows = arrays["errors"], arrays.get("errors_rows")
+    if (
+        rows is None
+        or not values.ndim == rows.ndim == 1
+        or not len(values) == len(rows) > 0
+        or (values.dtype, rows.dtype) != (np.float64, np.int64)
+        or not (np.isfinite(values).all() and (np.diff(values) > 0).all())
+        or not ((rows > 0) & (rows < _MOST_ROWS)).all()
+    ):
+        raise schema.Mismatch("expected ascending errors and the number of rows of each, received others")
+    return NumberSketch(values, rows)

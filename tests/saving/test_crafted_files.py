@@ -5,6 +5,7 @@ import json
 import tracemalloc
 import warnings
 import zipfile
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,14 @@ import pytest
 from sklearn.pipeline import make_pipeline
 
 import dasknn
-from dasknn import MLPClassifier, MLPRegressor, Sequential, TablePreprocessor
+from dasknn import (
+    MLPClassifier,
+    MLPRegressor,
+    Sequential,
+    TablePreprocessor,
+    TabularClassifier,
+    TabularRegressor,
+)
 from dasknn.callbacks import EarlyStopping
 from dasknn.exceptions import ModelFileError
 from dasknn.layers import BatchNormalization, Dense, Input
@@ -28,6 +36,7 @@ X = rng.standard_normal((60, 4))
 BINARY = (X[:, 0] > 0).astype(np.float32)
 WORDS = np.array(["a", "bee", "c"])[np.arange(60) % 3]
 FRAME = pd.DataFrame({"x": X[:, 0], "word": WORDS})
+TABULAR = {"members": 2, "hidden_layer_sizes": (3,), "embedding_dim": 2, "max_iter": 2, "random_state": 0}
 
 
 def estimator(**settings):
@@ -82,6 +91,16 @@ MODELS = {
     ),
     "regressor": (
         lambda path: MLPRegressor("poisson", (3,), max_iter=2).fit(X, X[:, 0] ** 2).save(path),
+        dasknn.load,
+    ),
+    "tabular classifier": (
+        lambda path: TabularClassifier(**TABULAR).fit(FRAME, WORDS).save(path),
+        dasknn.load,
+    ),
+    "tabular regressor": (
+        lambda path: (
+            TabularRegressor(quantiles=[0.1, 0.9], early_stopping=True, **TABULAR).fit(X, X[:, 0]).save(path)
+        ),
         dasknn.load,
     ),
     "pipeline": (lambda path: write_pipeline(path, estimator()), dasknn.load),
@@ -231,6 +250,15 @@ def test_a_crafted_model_is_loaded_or_refused(kind, tmp_path):
             model.predict(np.zeros((2, model.input_shape[1])), verbose=0)
         elif isinstance(model, MLPClassifier | MLPRegressor):
             model.predict(np.zeros((2, model.n_features_in_)))
+        elif isinstance(model, TabularClassifier | TabularRegressor):
+            # Whatever a column holds, its values may be missing.
+            rows = np.full((2, model.n_features_in_), None)
+            names = getattr(model, "feature_names_in_", None)
+            rows = rows if names is None else pd.DataFrame(rows, columns=names)
+            model.predict(rows)
+            if isinstance(model, TabularRegressor):
+                with suppress(ValueError):
+                    model.predict_interval(rows, 0.5)
 
     assert load_and_predict() is None
     assert walk(path, load_and_predict, ModelFileError) > N_MUTATIONS / 6
