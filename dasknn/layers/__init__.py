@@ -5,8 +5,12 @@ from dasknn.layers.columns import ColumnGroups, Omit
 from dasknn.layers.core import Dense, Flatten, Input, InputLayer
 from dasknn.layers.embedding import BinEmbedding, BinEncoding, Embedding, OneHot
 from dasknn.layers.layer import Bound, Layer, Weight
+from dasknn.layers.lookup import Hashing, StringLookup
 from dasknn.layers.members import ByteDropout, MemberDense, MemberHeads, MemberScale, Scale
 from dasknn.layers.normalization import BatchNormalization, BoundBatchNormalization, LayerNormalization
+from dasknn.layers.periodic import PBLDEmbedding, PeriodicEmbedding
+from dasknn.layers.piecewise import PiecewiseLinearEmbedding
+from dasknn.layers.preprocessing import CategoryEncoding, Discretization, Normalization
 from dasknn.layers.regularization import Dropout, GaussianDropout, GaussianNoise
 from dasknn.layers.serialization import deserialize, serialize
 
@@ -19,13 +23,16 @@ __all__ = [
     "Bound",
     "BoundBatchNormalization",
     "ByteDropout",
+    "CategoryEncoding",
     "ColumnGroups",
     "Dense",
+    "Discretization",
     "Dropout",
     "Embedding",
     "Flatten",
     "GaussianDropout",
     "GaussianNoise",
+    "Hashing",
     "Input",
     "InputLayer",
     "Layer",
@@ -34,11 +41,16 @@ __all__ = [
     "MemberDense",
     "MemberHeads",
     "MemberScale",
+    "Normalization",
     "Omit",
     "OneHot",
+    "PBLDEmbedding",
+    "PeriodicEmbedding",
+    "PiecewiseLinearEmbedding",
     "ReLU",
     "Scale",
     "Softmax",
+    "StringLookup",
     "Weight",
     "deserialize",
     "serialize",

@@ -29,9 +29,11 @@ def add_by_code(codes: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
     out[in_order[begins]] = np.add.reduceat(rows[order], begins, axis=0)
 
 
-def _codes(layer: Layer, X: np.ndarray, sizes: Any) -> np.ndarray:
+def checked_codes(layer: Layer, X: np.ndarray, sizes: Any) -> np.ndarray:
     """Return codes X (n, p) as integers. ValueError: some are not in [0, sizes)."""
-    codes = X.astype(np.intp)
+    with np.errstate(invalid="ignore"):
+        # NaN and numbers that are too great become integers that they do not equal.
+        codes = X.astype(np.intp)
     wrong = (codes < 0) | (codes >= sizes) | (codes != X)
     if wrong.any():
         row, column = (int(found[0]) for found in np.nonzero(wrong))
@@ -114,7 +116,7 @@ class Embedding(Layer):
         return (*shape, self.output_dim)
 
     def outputs(self, X, *weights):
-        return weights[0][_codes(self, X, self.input_dim)].reshape(len(X), -1)
+        return weights[0][checked_codes(self, X, self.input_dim)].reshape(len(X), -1)
 
     def bind(self, n_rows, n_inputs, dtype):
         return _BoundEmbedding(self, n_rows, n_inputs, dtype)
@@ -127,7 +129,7 @@ class _BoundEmbedding(Bound):
         self.codes: Any = None
 
     def forward(self, X, weights, rng):
-        self.codes = _codes(self.layer, X, self.layer.input_dim).reshape(-1)
+        self.codes = checked_codes(self.layer, X, self.layer.input_dim).reshape(-1)
         np.take(weights[0], self.codes, axis=0, out=self.A.reshape(-1, self.layer.output_dim), mode="clip")
         return self.A
 
@@ -164,7 +166,7 @@ class OneHot(Layer):
 
     def _write(self, X, out) -> None:
         out[...] = 0
-        codes = _codes(self, X, np.array(self.sizes))
+        codes = checked_codes(self, X, np.array(self.sizes))
         firsts = [0, *accumulate(size - 1 for size in self.sizes[:-1])]
         rows, columns = np.nonzero(codes)
         out[rows, np.array(firsts)[columns] + codes[rows, columns] - 1] = 1

@@ -66,7 +66,8 @@ class Weight(NamedTuple):
 
     def draw(self, rng) -> np.ndarray:
         """Return initial values, float64, of this shape."""
-        fan_in, fan_out = self.shape if len(self.shape) == 2 else (self.shape[0], self.shape[0])
+        first, *others = self.shape or (1,)
+        fan_in, fan_out = self.shape if len(others) == 1 else (first, first)
         return self.initializer.draw(rng, fan_in, fan_out, self.shape)
 
 

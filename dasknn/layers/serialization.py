@@ -9,8 +9,12 @@ from dasknn.layers.columns import ColumnGroups, Omit
 from dasknn.layers.core import Dense, Flatten, Input
 from dasknn.layers.embedding import BinEmbedding, BinEncoding, Embedding, OneHot
 from dasknn.layers.layer import Layer
+from dasknn.layers.lookup import Hashing, StringLookup
 from dasknn.layers.members import ByteDropout, MemberDense, MemberHeads, MemberScale, Scale
 from dasknn.layers.normalization import BatchNormalization, LayerNormalization
+from dasknn.layers.periodic import PBLDEmbedding, PeriodicEmbedding
+from dasknn.layers.piecewise import PiecewiseLinearEmbedding
+from dasknn.layers.preprocessing import CategoryEncoding, Discretization, Normalization
 from dasknn.layers.regularization import Dropout, GaussianDropout, GaussianNoise
 
 _CLASSES: dict[str, type[Layer]] = {
@@ -18,7 +22,9 @@ _CLASSES: dict[str, type[Layer]] = {
     for kind in (
         Dense, Activation, ReLU, LeakyReLU, ELU, Softmax, Dropout, GaussianDropout, GaussianNoise,
         BatchNormalization, LayerNormalization, Flatten, Embedding, OneHot, BinEncoding, BinEmbedding,
-        ColumnGroups, Omit, Scale, ByteDropout, MemberScale, MemberDense, MemberHeads,
+        PeriodicEmbedding, PBLDEmbedding, PiecewiseLinearEmbedding, Normalization, Discretization,
+        CategoryEncoding, Hashing, StringLookup, ColumnGroups, Omit, Scale, ByteDropout, MemberScale,
+        MemberDense, MemberHeads,
     )
 }  # fmt: skip
 _CLASSES["InputLayer"] = Input

@@ -14,6 +14,7 @@ from dasknn import layers as layer_kinds
 from dasknn.engine.network import Network
 from dasknn.exceptions import caller_stacklevel
 from dasknn.layers import Input, Layer
+from dasknn.layers.adapting import Adaptable
 from dasknn.models import summary
 from dasknn.models.views import LayerHandle
 from dasknn.saving.serialization import snake_case
@@ -121,6 +122,8 @@ class Stack:
             # Raises, before anything is changed, if the layer cannot take such rows.
             layer.output_shape(self._shape_behind())
         self._given.append(layer)
+        if isinstance(layer, Adaptable):
+            layer.note_copy()
         if weights:
             self._brought[len(self._layers)] = weights
         settings: dict[str, Any] = dict.fromkeys(layer.shape_settings)
@@ -174,6 +177,14 @@ class Stack:
         if self._input_shape is not None:
             self._rebuild()
         return removed
+
+    def _adapt(self, number: int, data: Any) -> None:
+        layer = self._layers[number]
+        if not isinstance(layer, Adaptable):
+            raise AttributeError(f"{type(layer).__name__} has no adapt: it learns in training.")
+        self._layers[number] = replace(layer).adapt(data)
+        if self.built:
+            self._rebuild()
 
     def _set_trainable(self, number: int, value: bool) -> None:
         self._layers[number] = replace(self._layers[number], trainable=value)

@@ -60,6 +60,13 @@ class LayerHandle:
         """Replace the weights. ValueError: another number of weights, or other shapes."""
         self._model._set_weights_of(self._number, weights)
 
+    def adapt(self, data) -> None:
+        """Let a preprocessing layer, such as `Normalization`, learn from data what it needs to know.
+
+        AttributeError: the layer has nothing to adapt.
+        """
+        self._model._adapt(self._number, data)
+
     def count_params(self) -> int:
         """Return the number of its parameters."""
         return sum(weight.size for weight in self._model._weights_of(self._number))

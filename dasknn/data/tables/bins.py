@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from dasknn.data.tables.sketch import NumberSketch
+from dasknn.layers import piecewise
 
 # Settings of the trees, as in section 3.2.2 of the paper.
 _LEAST_LEAF, _LEAST_DECREASE = 64, 1e-4
@@ -17,31 +18,8 @@ _GREATEST = 1e30
 
 
 def greedy_edges(sketch: NumberSketch, n_bins: int) -> np.ndarray:
-    """Return at most n_bins + 1 edges, which are values of the column.
-
-    All distinct values, if there are few. Otherwise, values of at least 1 / n_bins of the rows are edges
-    together with their neighbors, so that they can have an output of their own; they get up to three quarters
-    of the edges. The rest of the rows is cut into equal shares.
-    """
-    values, weights = sketch.values, sketch.weights
-    if len(values) <= n_bins + 1:
-        return values
-    is_edge = np.zeros(len(values), bool)
-    is_edge[[0, -1]] = True
-    light = weights.copy()
-    heavy = np.flatnonzero(weights * n_bins >= weights.sum())
-    # Of equally many rows, the smaller value first.
-    for place in heavy[np.argsort(-weights[heavy], kind="stable")]:
-        around = slice(max(place - 1, 0), place + 2)
-        if is_edge.sum() + (~is_edge[around]).sum() > 2 + 3 * n_bins // 4:
-            break
-        is_edge[around] = True
-        light[place] = 0
-    left = n_bins + 1 - int(is_edge.sum())
-    passed = np.cumsum(light)
-    shares = passed[-1] * np.arange(1, left + 1) / (left + 1)
-    is_edge[np.searchsorted(passed, shares)] = True
-    return values[is_edge]
+    """Return at most n_bins + 1 edges, which are values of the column; see `piecewise.greedy_edges`."""
+    return piecewise.greedy_edges(sketch.values, sketch.weights, n_bins)
 
 
 def quantile_edges(sketch: NumberSketch, n_bins: int) -> np.ndarray:
