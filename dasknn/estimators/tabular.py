@@ -36,6 +36,8 @@ from dasknn.layers import (
     MemberScale,
     Omit,
     OneHot,
+    PBLDEmbedding,
+    PeriodicEmbedding,
     Scale,
 )
 from dasknn.losses import MemberLoss
@@ -51,7 +53,11 @@ _MOST_ONE_HOT = 9
 _CYCLES = 4
 # By fewer rows early_stopping='auto' does not judge, and holds none out.
 _LEAST_HELD_OUT = 15
-PIECEWISE_LINEAR, ENCODING = "piecewise_linear", "encoding"
+PIECEWISE_LINEAR, ENCODING, PERIODIC, PBLD = "piecewise_linear", "encoding", "periodic", "pbld"
+# Numbers are scaled by their quartiles. The learning rate is that of the dense layers, which is great.
+_PERIODIC: dict[str, Any] = {"frequency_scale": 0.3, "rate_factor": 0.1}
+_PBLD: dict[str, Any] = {}
+_EMBEDDINGS = (BinEmbedding, Embedding, PBLDEmbedding, PeriodicEmbedding)
 
 
 class BaseTabular(NetworkEstimator):
@@ -68,7 +74,7 @@ class BaseTabular(NetworkEstimator):
         "activation": [str],
         "members": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "adapters": [StrOptions({"first", "all"})],
-        "embedding": [StrOptions({"auto", PIECEWISE_LINEAR, ENCODING}), None],
+        "embedding": [StrOptions({"auto", PIECEWISE_LINEAR, ENCODING, PERIODIC, PBLD}), None],
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
         "n_bins": [Interval(Integral, 2, None, closed="left")],
         "bins": [StrOptions({"greedy", "quantile", "tree"})],
@@ -231,7 +237,7 @@ class BaseTabular(NetworkEstimator):
         layers: list[Layer] = [table, Scale()]
         if k > 1:
             widths = [width for _, _, of_columns in groups for width in of_columns]
-            is_embedded = any(isinstance(layer, BinEmbedding | Embedding) for _, layer, _ in groups)
+            is_embedded = any(isinstance(layer, _EMBEDDINGS) for _, layer, _ in groups)
             layers.append(MemberScale(k, tuple(widths), "normal" if is_embedded else "signs"))
         for number, units in enumerate(recipe.hidden):
             every = self.adapters == "all" and k > 1
@@ -263,6 +269,14 @@ class BaseTabular(NetworkEstimator):
             elif self.embedding == ENCODING:
                 found.append((p, Omit(), []))
                 found.append((p, BinEncoding(bins), list(bins)))
+            elif self.embedding in (PERIODIC, PBLD):
+                waves: PeriodicEmbedding | PBLDEmbedding
+                if self.embedding == PERIODIC:
+                    waves = PeriodicEmbedding(embedding_dim=self.embedding_dim, **_PERIODIC)
+                else:
+                    waves = PBLDEmbedding(embedding_dim=self.embedding_dim, **_PBLD)
+                found.append((p, waves, [waves.embedding_dim] * p))
+                found.append((p, Omit(), []))
             else:
                 d = self.embedding_dim
                 found.append((2 * p, BinEmbedding(bins, d, 0.3), [d] * p))

@@ -188,6 +188,8 @@ class Input(_Shape):
         For compatibility with Keras; ignored.
     batch_shape : tuple or None, default=None
         `(batch_size, *shape)`, in place of both.
+    dtype : None, "float32", "int32" or "int64", default=None
+        For compatibility with Keras: codes, too, are in the dtype of the model.
     """
 
     shape: Any = None
@@ -217,6 +219,8 @@ class Input(_Shape):
             )
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "input_shape", shape)
+        if self.dtype in ("int32", "int64"):
+            object.__setattr__(self, "dtype", None)
         super().__post_init__()
 
     def get_config(self):

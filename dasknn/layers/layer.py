@@ -210,6 +210,7 @@ _ONLY_KERAS: dict[str, tuple] = {
     "quantization_config": (None,),
     "lora_rank": (None,),
     "lora_alpha": (None,),
+    "activity_regularizer": (None,),
     "noise_shape": (None,),
     "renorm": (False,),
     "renorm_clipping": (None,),

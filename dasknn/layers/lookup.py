@@ -13,6 +13,9 @@ from dasknn.layers.adapting import Adaptable, numbers_in, summaries
 from dasknn.layers.embedding import checked_codes
 from dasknn.layers.preprocessing import Categorical
 
+# In configurations: other libraries have layers of the same name.
+_HASH = "blake2b"
+
 
 def bin_of(text: str, n_bins: int, salt: bytes = b"") -> int:
     """Return the bin, in [0, n_bins), that the hash of a text falls in."""
@@ -60,8 +63,8 @@ class Hashing(Categorical):
 
     Notes
     -----
-    The hash is BLAKE2b, where Keras has FarmHash and SipHash: codes differ from Keras's. A model that was
-    trained on codes of Keras needs these.
+    The hash is BLAKE2b, where Keras has FarmHash and SipHash: codes differ from Keras's. So neither reads a
+    model of the other that has this layer.
 
     Examples
     --------
@@ -87,6 +90,19 @@ class Hashing(Categorical):
                     f"Hashing expects salt to be one or two integers from 0 on, received {self.salt!r}."
                 )
             object.__setattr__(self, "salt", tuple(int(n) for n in salt))
+
+    def get_config(self):
+        return {**super().get_config(), "hash": _HASH}
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        if config.pop("hash", None) != _HASH:
+            raise ValueError(
+                "Expected a Hashing layer of dasknn, received one of Keras, whose hashes are others: a model "
+                "that was trained on them would predict nonsense. Apply Keras's layer to the data instead."
+            )
+        return super().from_config(config)
 
     @property
     def n_codes(self):

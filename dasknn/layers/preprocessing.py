@@ -376,9 +376,9 @@ class _Summary(NamedTuple):
     @classmethod
     def of(cls, numbers: np.ndarray, epsilon: float) -> _Summary:
         """Return the summary of numbers (n,)."""
-        of_each = len(numbers) * epsilon
-        values = np.sort(numbers)[int(of_each) :: int(max(of_each, 1))]
-        return cls(values.astype(np.float64), np.full(len(values), max(of_each, 1.0)))
+        of_each = max(len(numbers) * epsilon, 1.0)
+        values = np.sort(numbers)[int(of_each - 1) :: int(of_each)]
+        return cls(values.astype(np.float64), np.full(len(values), of_each))
 
     @classmethod
     def sum(cls, parts: Sequence[_Summary]) -> _Summary:
@@ -455,6 +455,10 @@ class Discretization(Categorical, Adaptable):
         # Boundaries are compared with float32, as in Keras.
         boundaries = found.compressed(1 / self.num_bins).values[:-1]
         return {"bin_boundaries": boundaries.astype(np.float32)}
+
+    def get_config(self):
+        # Keras's layer does not have the setting.
+        return {name: value for name, value in super().get_config().items() if name != "trainable"}
 
     @property
     def _boundaries(self) -> np.ndarray:

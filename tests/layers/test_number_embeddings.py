@@ -1,4 +1,4 @@
-"""Periodic and piecewise linear embeddings: formulas, gradients, and bins that are learned where the data is."""
+"""Periodic and piecewise linear embeddings: formulas, gradients, and bins learned where the data is."""
 
 import json
 import pickle

@@ -31,6 +31,11 @@ LAYERS = {
     "BatchNormalization": [{"momentum": 0.5}, {"scale": False}, {"center": False, "epsilon": 0.1}],
     "LayerNormalization": [{}, {"center": False}, {"scale": False}],
     "Flatten": [{}],
+    "Normalization": [
+        {"mean": 0.5, "variance": 2.0},
+        {"mean": [1.0] * 5, "variance": [4.0] * 5, "invert": True},
+    ],
+    "Discretization": [{"bin_boundaries": [-0.5, 0.0, 0.7]}],
 }
 ACTIVATIONS = [
     "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish", "mish", "sigmoid", "tanh",
@@ -137,6 +142,61 @@ def test_layers_of_keras_predict_the_same_here(kind, rows, tmp_path):
     model = step(make(keras, [(kind, given) for given in LAYERS[kind]]), rows)
     model.save(tmp_path / "model.keras")
     assert_same_predictions(dasknn.load_model(tmp_path / "model.keras"), model, rows[0])
+
+
+@pytest.mark.parametrize("invert", [False, True])
+@pytest.mark.parametrize("axis", [-1, None])
+def test_what_normalization_has_learned_goes_both_ways(axis, invert, rows, tmp_path):
+    X, _ = rows
+    for library, load in ((dasknn, keras.models.load_model), (keras, dasknn.load_model)):
+        layer = library.layers.Normalization(axis=axis, invert=invert)
+        if library is keras:
+            layer.build((None, N_INPUTS))
+        layer.adapt(X)
+        model = library.Sequential([library.Input((N_INPUTS,)), layer])
+        model.save(tmp_path / "model.keras")
+        assert_same_predictions(load(tmp_path / "model.keras"), model, X)
+        expected = X * X.std(axis=axis and 0) + X.mean(axis=axis and 0)
+        if not invert:
+            expected = (X - X.mean(axis=axis and 0)) / X.std(axis=axis and 0)
+        assert_allclose(model.predict(X, verbose=0), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_bins", [2, 3, 7])
+def test_bins_that_are_learned_are_those_of_keras(n_bins, rows):
+    X = np.random.default_rng(0).standard_normal((500, 3)).astype(np.float32)
+    ours = dasknn.layers.Discretization(num_bins=n_bins).adapt(X)
+    theirs = keras.layers.Discretization(num_bins=n_bins)
+    # `adapt` itself asks TensorFlow whether it was given its data.
+    theirs.update_state(X)
+    theirs.finalize_state()
+    assert_allclose(ours.bin_boundaries, theirs.bin_boundaries, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("Embedding", {"input_dim": 6, "output_dim": 4}),
+        *(("CategoryEncoding", {"num_tokens": 6, "output_mode": mode}) for mode in ("one_hot", "multi_hot")),
+        *(
+            ("Discretization", {"bin_boundaries": [1.0, 3.0], "output_mode": mode})
+            for mode in ("int", "one_hot", "multi_hot")
+        ),
+    ],
+)
+def test_layers_of_codes_go_both_ways(name, settings, tmp_path):
+    codes = np.random.default_rng(0).integers(0, 6, (N_ROWS, N_INPUTS))
+    for library, load in ((dasknn, keras.models.load_model), (keras, dasknn.load_model)):
+        model = library.Sequential(
+            [
+                library.Input((N_INPUTS,), dtype="int32"),
+                getattr(library.layers, name)(**settings),
+                library.layers.Flatten(),
+                library.layers.Dense(2),
+            ]
+        )
+        model.save(tmp_path / "model.keras")
+        assert_same_predictions(load(tmp_path / "model.keras"), model, codes)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
