@@ -106,16 +106,19 @@ def in_one_chunk_of_columns(data: Any) -> Any:
 
 
 def summaries(data: Any, summarize: Callable[[np.ndarray], Any]) -> list[Any]:
-    """Return summarize(block) of each block with rows, in order. ValueError: there are no rows."""
+    """Return summarize(block) of each block with rows, in order. ValueError: there are no rows.
+
+    Summaries become an array here, by which a Dask collection computes them: on the current cluster, if any.
+    """
     if not is_lazy(data):
         boxes = _boxed(values_of(data), summarize)
     elif is_frame(data):
-        boxes = data.map_partitions(_boxed_frame, summarize, meta=(None, object)).compute().to_numpy()
+        boxes = np.asarray(data.map_partitions(_boxed_frame, summarize, meta=(None, object)))
     else:
         data = in_one_chunk_of_columns(data)
         ones = [(1,) * n for n in data.numblocks]
         meta = np.empty((0,) * data.ndim, object)
-        boxes = data.map_blocks(_boxed, summarize, dtype=object, chunks=ones, meta=meta).compute()
+        boxes = np.asarray(data.map_blocks(_boxed, summarize, dtype=object, chunks=ones, meta=meta))
     found = [summary for summary in boxes.reshape(-1) if summary is not None]
     if not found:
         raise ValueError("Expected data with rows to adapt to, received none.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -251,7 +252,6 @@ class StringLookup(Categorical, Adaptable):
     # --- vocabulary --------------------------------------------------------------------------------
 
     def _learn(self, data):
-        # A vocabulary of numbers would be text, too, but would not be found again.
         parts = summaries(data, self._count)
         counts: Counter[str] = Counter()
         for part in parts:
@@ -313,10 +313,10 @@ class StringLookup(Categorical, Adaptable):
     def apply(self, values):
         if not self.invert:
             return super().apply(values)
-        words = np.array(self.get_vocabulary() if self._words else [], object)
+        words = np.array([*self._special, *self._words], object)
         codes = numbers_in(values, self)
-        flat = codes.reshape(len(codes), -1) if codes.size else codes
-        whole = checked_codes(self, flat, np.iinfo(np.intp).max).reshape(codes.shape)
+        rows = codes.reshape(len(codes), prod(codes.shape[1:]))
+        whole = checked_codes(self, rows, np.iinfo(np.intp).max).reshape(codes.shape)
         found = np.full(codes.shape, self.oov_token, object)
         is_known = whole < len(words)
         found[is_known] = words[whole[is_known]]

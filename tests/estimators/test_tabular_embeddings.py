@@ -10,7 +10,9 @@ from dasknn import TabularRegressor
 from dasknn.layers import ColumnGroups, Omit, PBLDEmbedding, PeriodicEmbedding
 
 RNG = np.random.default_rng(0)
-X = pd.DataFrame({"a": RNG.normal(size=400), "b": RNG.normal(size=400), "c": RNG.choice(["x", "y", "z"], 400)})
+X = pd.DataFrame(
+    {"a": RNG.normal(size=400), "b": RNG.normal(size=400), "c": RNG.choice(["x", "y", "z"], 400)}
+)
 Y = np.sin(3 * X["a"]) + X["b"] + (X["c"] == "x")
 
 
