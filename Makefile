@@ -78,7 +78,7 @@ test-keras: .venv-keras/installed  ## files and conversions, against Keras itsel
 	.venv-keras/bin/pip install --quiet --editable '.[keras]' -r tests/with_keras/requirements.txt
 	touch $@
 
-bench: .venv-bench/installed  ## ratios of speed and accuracy against scikit-learn, dask-ml, Keras, PyTorch and JAX
+bench: .venv-bench/installed  ## ratios of speed and accuracy against scikit-learn, dask-ml, Keras, PyTorch, JAX, gradient boosting and pytabkit
 	for script in benchmarks/bench_*.py; do \
 	    echo; echo "$$script"; .venv-bench/bin/python $$script || exit 1; done
 
