@@ -159,17 +159,19 @@ def test_without_early_stopping_all_rows_are_trained_on_to_the_end():
 
 @pytest.mark.parametrize("where", ["pandas", "dask"])
 def test_rows_to_validate_with_are_scored_and_not_trained_on(where):
-    X_val, y_val = FRAME[:40], LABELS[:40]
+    # Labels are exchanged: the longer it trains, the worse.
+    X_val, y_val = FRAME[:40], np.where(LABELS[:40] == "old", "young", "old")
     held_out = (X_val, y_val)
     if where == "dask":
         held_out = dd.from_pandas(X_val, npartitions=2), da.from_array(y_val, chunks=20)
     weights = Weights()
     # 70 rows alone would hold nothing out; those to validate with are enough.
-    model = classifier(max_iter=8, learning_rate_init=0.5, callbacks=weights)
+    model = classifier(max_iter=20, learning_rate_init=0.1, callbacks=weights)
     model.fit(FRAME[50:], LABELS[50:], X_val=held_out[0], y_val=held_out[1])
     assert model.history_[0]["n_samples"] == 70
     scores = np.array(model.validation_scores_)
     best = np.flatnonzero(scores == scores.max())[-1]
+    assert best < len(scores) - 1
     assert_array_equal(model._members[0], weights.seen[best])
     assert model.score(X_val, y_val) == scores.max()
     last = classifier(max_iter=2, early_stopping=False).fit(
