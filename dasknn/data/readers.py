@@ -3,8 +3,8 @@
     paths ── names of files ── format, by their extensions ── a dataframe, read on the workers
 
 The first rows of a CSV file decide the types of its columns; columns of whole numbers are read so that
-missing values and fractions may come later. An npz file has arrays X (n, ...) and y (n,) or, like MNIST,
-x_train, y_train, x_test and y_test; X becomes columns x0, x1, ...
+missing values and fractions may come later, and text becomes dates where that is wanted. An npz file has
+arrays X (n, ...) and y (n,) or, like MNIST, x_train, y_train, x_test and y_test; X becomes columns x0, ...
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _SAMPLE_ROWS = 10_000
 # Size of a partition of an npz file.
 _PART_BYTES = 2**24
 _FEATURES = ("X", "x")
+# Dates as ISO 8601 writes them, with a time of day or without, and a time zone or without.
+_DATE = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?\s?(?P<zone>Z|[+-]\d\d(:?\d\d)?)?)?"
 _SEPARATORS = ",;\t|"
 # Kinds of tables with a log, which alone says which Parquet files hold current rows, and names of its files.
 _LOGS = {
@@ -55,7 +57,8 @@ class Wanted:
 
     target: the column to predict, or None. role: "train" or "test", for the arrays of an npz file that has
     both. as_text: columns whose numbers are codes. is_regression: the target is a number; None: its type
-    decides. kept: columns that are only copied.
+    decides. kept: columns that are only copied. dates: columns of CSV files that are dates; None: those whose
+    first rows hold nothing but dates in ISO 8601, such as 2026-01-31 or 2026-01-31T12:30:00Z.
     """
 
     target: str | None = None
@@ -63,6 +66,7 @@ class Wanted:
     as_text: Collection[str] = ()
     is_regression: bool | None = None
     kept: Collection[str] = ()
+    dates: Collection[str] | None = ()
 
 
 def read(paths: Sequence[str], wanted: Wanted, form: str | None = None) -> Any:
@@ -229,14 +233,67 @@ def _read_csv(files: list[str], wanted: Wanted) -> Any:
             f"Expected columns separated by comma, semicolon, tab or | in {files[0]}, received a single "
             f"column, {str(sample.columns[0])[:60]!r}. Write the file with one of these separators."
         )
-    settings["dtype"] = {name: _dtype(name, sample.dtypes[name], wanted) for name in sample.columns}
+    dates = _dates_in(sample, wanted)
+    settings["dtype"] = {
+        name: "object" if name in dates else _dtype(name, sample.dtypes[name], wanted)
+        for name in sample.columns
+    }
     plain = [name for name in files if name.lower().endswith((".csv", ".tsv"))]
     frames = [dd.read_csv(plain, **settings)] if plain else []
     # Compressed files cannot be cut. Each kind of them is read separately.
     for ending in sorted({name.rpartition(".")[2] for name in files if name not in plain}):
         alike = [name for name in files if name not in plain and name.endswith(f".{ending}")]
         frames.append(dd.read_csv(alike, blocksize=None, **settings))
-    return frames[0] if len(frames) == 1 else dd.concat(frames)
+    frame = frames[0] if len(frames) == 1 else dd.concat(frames)
+    # Column by column, so that those which nobody asks for are not read.
+    columns = {
+        name: frame[name].map_partitions(
+            _as_dates, name, has_zone, meta=_as_dates(frame._meta[name], name, has_zone)
+        )
+        for name, has_zone in dates.items()
+    }
+    return frame.assign(**columns) if columns else frame
+
+
+def _dates_in(sample: Any, wanted: Wanted) -> dict[str, bool]:
+    """Return the columns of dates, and of each, whether its dates have time zones. sample: the first rows."""
+    found = {}
+    for name in sample.columns:
+        known = sample[name].dropna()
+        if wanted.dates is not None:
+            if name in wanted.dates:
+                found[name] = bool(len(known)) and _have_zones(known.astype(str)) is True
+        elif name not in (wanted.target, *wanted.as_text) and sample[name].dtype.kind not in "biufcmM":
+            has_zone = _have_zones(known) if len(known) else None
+            if has_zone is not None:
+                found[name] = has_zone
+    return found
+
+
+def _have_zones(texts: Any) -> bool | None:
+    """Return whether all texts are dates with time zones (True), or without (False); None: neither."""
+    if not texts.map(lambda text: isinstance(text, str)).all():
+        return None
+    found = texts.str.extract(f"^(?P<date>{_DATE})$")
+    if found["date"].isna().any() or found["zone"].isna().nunique() > 1:
+        return None
+    return not found["zone"].isna().any()
+
+
+def _as_dates(texts: Any, name: str, has_zone: bool) -> Any:
+    """Return a pandas series of text as dates, in UTC if they have time zones. ValueError: others."""
+    import pandas as pd
+
+    found = pd.to_datetime(texts, format="ISO8601", utc=has_zone, errors="coerce")
+    others = texts[found.isna() & texts.notna()]
+    if len(others):
+        raise ValueError(
+            f"Expected dates such as 2026-01-31 in column {name!r}, as in its first rows, received "
+            f"{others.iloc[0]!r:.60}. Correct it; or, to train on the column as text, name it in "
+            "--categorical."
+        )
+    # One unit in all partitions, whatever their texts have.
+    return found.dt.as_unit("us")
 
 
 def _separator(name: str) -> str:
