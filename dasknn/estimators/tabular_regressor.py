@@ -306,6 +306,11 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
         predictor = replace(self._predictor(), margin=margin(self._errors, coverage))
         return self._predict("predict_interval", X, ["lower", "upper"], predictor)
 
+    def _columns_of_outputs(self):
+        columns = super()._columns_of_outputs()
+        # The prediction is one of the quantiles.
+        return columns if self.quantiles is None else None
+
     def _units(self, encoder):
         return len(encoder.levels) or encoder.n_outputs
 
