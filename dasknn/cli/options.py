@@ -68,6 +68,23 @@ class BatchSize(click.ParamType):
         return int(value)
 
 
+class Levels(click.ParamType):
+    """Levels of quantiles, separated by commas."""
+
+    name = "levels"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        words = value if isinstance(value, list) else str(value).split(",")
+        levels = [number_of(str(word)) for word in words if str(word).strip()]
+        if not levels or any(level is None or not 0 < level < 1 for level in levels):
+            self.fail(
+                f"expected numbers between 0 and 1 such as 0.05,0.5,0.95, received {value!r}", param, ctx
+            )
+        return tuple(sorted({level for level in levels if level is not None}))
+
+
 # Settings of strategies that can be written on a command line.
 _SETTINGS = {"weights": ("every", "outer"), "predictions": ("members",), "gradients": ("compression",)}
 
@@ -182,39 +199,35 @@ table_options = _options(
     format_option,
     click.option("--drop", multiple=True, type=Names(), help="Columns to leave out, such as id,name."),
     click.option(
-        "--preprocess",
-        default="auto",
-        show_default=True,
-        type=click.Choice(["auto", "none"]),
-        help="auto: standardize numbers, one-hot encode text and fill missing values; the model file "
-        "includes these steps. none: all columns are numbers, and are used as they are.",
-    ),
-    click.option(
         "--categorical",
         multiple=True,
         type=Names(),
-        help="Columns whose numbers are codes, to one-hot encode like text.",
+        help="Columns whose numbers are codes, to treat like text.",
     ),
     click.option(
         "--min-frequency",
         type=click.IntRange(min=1),
-        help="Let values of text with fewer rows share one column [each value has its own].",
+        help="Let values of text with fewer rows share one column or code [table: by the numbers of rows and "
+        "values; mlp: each value has its own].",
     ),
     click.option(
         "--max-categories",
         type=click.IntRange(min=1),
-        default=1000,
-        show_default=True,
-        help="Refuse a column of text with more distinct values.",
+        help="Most values of a column of text with columns or codes of their own. table: the others share "
+        "codes [4096]. mlp: a column with more is refused [1000].",
+    ),
+    click.option(
+        "--preprocess",
+        type=click.Choice(["auto", "none"]),
+        help="Of mlp. auto: standardize numbers, one-hot encode text and fill missing values; the model file "
+        "includes these steps. none: all columns are numbers, and are used as they are. [auto]",
     ),
 )
 network_options = _options(
     click.option(
         "--hidden",
-        default="100",
-        show_default=True,
         type=Units(),
-        help="Units of the hidden layers, such as 128,64.",
+        help="Units of the hidden layers, such as 128,64 [table: by the number of rows; mlp: 100].",
     ),
     click.option(
         "--activation",
@@ -228,7 +241,7 @@ network_options = _options(
         default="auto",
         show_default=True,
         type=BatchSize(),
-        help="Rows of one step, over all replicas. auto: 200, or more if an epoch is long. full: all rows.",
+        help="Rows of one step, over all replicas. auto: by the number of rows. full: all rows.",
     ),
     click.option(
         "--replicas",
@@ -259,12 +272,46 @@ network_options = _options(
     ),
     click.option(
         "--solver",
-        default="adam",
-        show_default=True,
         type=click.Choice(["adam", "sgd", "lbfgs"]),
-        help="Optimizer.",
+        help="Optimizer of mlp [adam].",
     ),
 )
+
+# --- options of one kind of model --------------------------------------------------------------------
+
+TABLE, MLP = "table", "mlp"
+model_option = click.option(
+    "--model",
+    default=TABLE,
+    show_default=True,
+    type=click.Choice([TABLE, MLP]),
+    help="table: networks that embed numbers, dates and text, with settings by the size of the table "
+    "(TabularClassifier, TabularRegressor). mlp: dense layers on standardized numbers and one-hot encoded "
+    "text (MLPClassifier, MLPRegressor).",
+)
+# Defaults of options that are None unless they are given. None here: chosen by rules, or not at all.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    TABLE: {"members": None, "quantiles": None},
+    MLP: {"solver": "adam", "alpha": 1e-4, "preprocess": "auto"},
+}
+_MLP_VALUES = {"hidden": (100,), "epochs": 20, "learning_rate": 1e-3, "max_categories": 1000}
+
+
+def settle_model(options: dict[str, Any]) -> None:
+    """Give the options that depend on --model their defaults. UsageError: one that this model has not."""
+    kind = options["model"]
+    for other in _DEFAULTS.keys() - {kind}:
+        for name in _DEFAULTS[other]:
+            if options.get(name) is not None:
+                option = "--" + name.replace("_", "-")
+                raise click.UsageError(
+                    f"{option} is an option of --model {other}, received with --model {kind}. Leave {option} "
+                    f"out, or use --model {other}."
+                )
+    defaults = _DEFAULTS[kind] | (_MLP_VALUES if kind == MLP else {})
+    for name, value in defaults.items():
+        if options.get(name) is None:
+            options[name] = value
 
 
 # --- values of options -------------------------------------------------------------------------------
@@ -278,8 +325,13 @@ def number_of(text: str) -> float | None:
         return None
 
 
-def validation_of(values: Sequence[str]) -> tuple[str, ...]:
-    """Return the value of --validation: one share of the rows, files, or nothing if it is 0."""
+def validation_of(values: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the value of --validation: one share of the rows, files, or nothing if it is 0.
+
+    None: it was not given.
+    """
+    if not values:
+        return None
     shares = [share for share in map(number_of, values) if share is not None]
     if shares and (len(values) > 1 or not 0 <= shares[0] < 1):
         raise click.BadParameter(

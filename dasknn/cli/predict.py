@@ -15,6 +15,7 @@ from dasknn.cli.options import (
     quiet_option,
 )
 from dasknn.cli.session import client_of, columns_of, friendly_errors, read_for, read_model, with_index
+from dasknn.estimators import TabularRegressor
 from dasknn.saving import storage
 
 
@@ -35,6 +36,8 @@ from dasknn.saving import storage
 @cluster_options
 def predict(**options: Any) -> None:
     """Predict with a saved MODEL for the files DATA, which have the columns that it was trained on.
+
+    A model that was trained with --quantiles also predicts these.
 
     Example: dask nn predict model.safetensors 'new/*.csv' --keep id --output predictions.csv
     """
@@ -63,7 +66,7 @@ def predict(**options: Any) -> None:
 
 
 def _predictions(model: Any, frame: Any, names: list[str], kept: list[str], proba: bool) -> Any:
-    """Return a Dask dataframe of the kept columns, predictions and, if wanted, probabilities."""
+    """Return a Dask dataframe of the kept columns, predictions, quantiles and, if wanted, probabilities."""
     import dask.dataframe as dd
     import pandas as pd
 
@@ -79,6 +82,9 @@ def _predictions(model: Any, frame: Any, names: list[str], kept: list[str], prob
     if proba:
         chances = model.predict_proba(frame[names])
         pieces.append(chances.rename(columns={name: f"probability_{name}" for name in chances.columns}))
+    if isinstance(model, TabularRegressor) and model.quantiles is not None:
+        levels = model.predict_quantiles(frame[names])
+        pieces.append(levels.rename(columns={name: f"quantile_{name}" for name in levels.columns}))
     return dd.map_partitions(
         _side_by_side,
         *pieces,

@@ -12,17 +12,19 @@ import click
 import dasknn
 from dasknn.cli import reports
 from dasknn.cli.options import (
+    MLP,
     cluster_options,
     data_argument,
     json_option,
     network_options,
     quiet_option,
+    settle_model,
     table_options,
     target_option,
     task_option,
 )
+from dasknn.cli.prepared import prepare
 from dasknn.cli.session import client_of, friendly_errors
-from dasknn.cli.train import Prepared
 
 
 @click.command()
@@ -30,6 +32,9 @@ from dasknn.cli.train import Prepared
 @target_option
 @table_options
 @task_option
+@click.option(
+    "--model", default=MLP, show_default=True, type=click.Choice([MLP]), help="The kind of model to measure."
+)
 @network_options
 @json_option
 @quiet_option
@@ -37,13 +42,16 @@ from dasknn.cli.train import Prepared
 def recommend(**options: Any) -> None:
     """Measure the cluster, and predict how long an epoch of DATA takes with each strategy.
 
-    Nothing is trained. Example: dask nn recommend 'adult/*.parquet' --target income --hidden 128,64
+    The network is that of `dask nn train --model mlp`, and nothing is trained.
+
+    Example: dask nn recommend 'adult/*.parquet' --target income --hidden 128,64
     """
+    settle_model(options)
     with friendly_errors(), client_of(options) as client:
-        prepared = Prepared(options)
-        model = prepared.model(options)
+        prepared = prepare(options)
+        model = prepared.model()
         with redirect_stdout(io.StringIO() if options["as_json"] else sys.stdout):
-            found = dasknn.recommend(client, model, prepared.numbers(prepared.train)[0])
+            found = dasknn.recommend(client, model, prepared.columns(prepared.train)[0])
         if options["as_json"]:
             rows = [
                 {

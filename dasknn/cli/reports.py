@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,15 +18,29 @@ from dasknn.cluster.faults import JOINED, RETIRED
 from dasknn.data import partitions
 from dasknn.data.column_kinds import Categories, Numbers
 from dasknn.data.preprocessing import TablePreprocessor
+from dasknn.data.tables.kinds import CategoryColumn, Column
 from dasknn.estimators.scores import R2, Accuracy
+from dasknn.estimators.tabular import BaseTabular
 from dasknn.evaluation.responders import place_of
+from dasknn.layers import MemberDense, MemberHeads
 from dasknn.models import loading, sequential
 from dasknn.saving import safetensors_file
 from dasknn.saving.serialization import JSONEncoder
 from dasknn.training.datasets import score_parts
 
+# Kinds of files with an estimator alone.
+_ESTIMATORS = ("MLPClassifier", "MLPRegressor", "TabularClassifier", "TabularRegressor")
 # Most values of a column in a report.
 _SHOWN = 8
+# Plurals of kinds of columns, where they have one.
+_PLURALS = {
+    "number": "numbers",
+    "boolean": "booleans",
+    "duration": "durations",
+    "date": "dates",
+    "category": "categories",
+    "hashed category": "hashed categories",
+}
 # A score that chose the epoch was maximized, so it is too high.
 _OPTIMISTIC = "(optimistic, since it chose the epoch; for an unbiased estimate hold out --test rows)"
 
@@ -34,11 +49,12 @@ _OPTIMISTIC = "(optimistic, since it chose the epoch; for an unbiased estimate h
 
 
 def scores(model: Any, X: Any, y: Any, weight: Any = None) -> dict[str, float]:
-    """Return the accuracy of a classifier, or R^2 and RMSE of a regressor, on a Dask dataframe of numbers.
+    """Return the accuracy of a classifier, or R^2 and RMSE of a regressor, on a Dask dataframe.
 
     They are computed where the data is, in one pass.
     """
     predictor = model._predictor()
+    X = model._network_inputs(X)
     parts = partitions.parts(X, y, weight)
     metric = Accuracy if is_classifier(model) else R2
     with connect(**place_of(model), distributed=True, data=(X, y, weight)) as tasks:
@@ -68,7 +84,8 @@ def of_training(model: Any, n_columns: int, seconds: float) -> dict[str, Any]:
     report = {
         "rows": history[0]["n_samples"],
         "columns": n_columns,
-        "features": int(model.n_features_in_),
+        "features": int(model._network_.n_inputs),
+        "kinds": _kinds(model),
         **_of_network(model),
         **_of_strategy(model),
         "epochs": int(model.n_iter_),
@@ -89,9 +106,18 @@ def _of_validation(model: Any) -> dict[str, Any] | None:
     found = np.array([e["validation_score"] for e in model.history_ if "validation_score" in e], np.float64)
     if not len(found):
         return None
-    best = int(np.nanargmax(found)) if np.isfinite(found).any() else len(found) - 1
-    # L-BFGS keeps the weights of the last epoch.
-    kept = best if model.early_stopping and model.solver != "lbfgs" else len(found) - 1
+    watched = found
+    if isinstance(model, BaseTabular):
+        if model._monitor == "val_loss":
+            watched = -np.array([e["val_loss"] for e in model.history_ if "val_loss" in e], np.float64)
+        # Of equals, it keeps the last.
+        best = len(watched) - 1 - _best(watched[::-1])
+        keeps_best = bool(vars(model).get("_stops_early", model.early_stopping))
+    else:
+        best = _best(watched)
+        # L-BFGS keeps the weights of the last epoch.
+        keeps_best = model.early_stopping and model.solver != "lbfgs"
+    kept = best if keeps_best else len(found) - 1
     name = "accuracy" if is_classifier(model) else "r2"
     return {
         name: float(found[kept]),
@@ -101,13 +127,35 @@ def _of_validation(model: Any) -> dict[str, Any] | None:
     }
 
 
+def _best(scores: np.ndarray) -> int:
+    """Return the place of the first of the best scores, or the last place if none is known."""
+    return int(np.nanargmax(scores)) if np.isfinite(scores).any() else len(scores) - 1
+
+
+def most_epochs(model: Any) -> int:
+    """Return how many epochs a fitted estimator would have trained without an end before."""
+    return int(model._n_epochs if isinstance(model, BaseTabular) else model.max_iter)
+
+
+def _kinds(model: Any) -> dict[str, int] | None:
+    """Return how many columns there are of each kind; None for an MLP, which gets numbers."""
+    if not isinstance(model, BaseTabular):
+        return None
+    return dict(Counter(column.kind for column in model._table.columns))
+
+
 def _of_network(model: Any) -> dict[str, Any]:
     network = model._network_
+    layers = network.layers
+    if isinstance(model, BaseTabular):
+        # The others embed columns, or scale and drop units.
+        layers = [layer for layer in layers if isinstance(layer, MemberDense | MemberHeads)]
     return {
         "model": type(model).__name__,
-        "layers": [[layer.units, layer.activation_name] for layer in network.layers],
+        "layers": [[layer.units, layer.activation_name] for layer in layers],
         "parameters": int(network.n_params),
-        "members": len(model._members),
+        "members": model._predictor().n_members,
+        "quantiles": list(getattr(model._encoder, "levels", ())) or None,
         "dtype": network.dtype,
     }
 
@@ -126,10 +174,9 @@ def _of_strategy(model: Any) -> dict[str, Any]:
 
 def text_of_training(report: Mapping[str, Any]) -> str:
     """Return the report as text."""
-    encoded = report["features"] != report["columns"]
     lines = {
         "data": f"{_count(report['rows'], 'row')}, {_count(report['columns'], 'column')}"
-        + (f" ({report['features']:,} after encoding)" if encoded else ""),
+        + _line_of_features(report),
         "model": _network_line(report),
         "strategy": f"{report['strategy_reason']}; {_count(report['replicas'], 'replica')}, "
         f"transport {report['transport']}",
@@ -148,10 +195,25 @@ def text_of_training(report: Mapping[str, Any]) -> str:
     return _aligned(lines)
 
 
+def _line_of_features(report: Mapping[str, Any]) -> str:
+    """Return what columns became, as the end of a line."""
+    if report["kinds"] is not None:
+        return ": " + ", ".join(
+            f"{n:,} {_PLURALS.get(kind, kind) if n > 1 else kind}" for kind, n in report["kinds"].items()
+        )
+    if report["features"] != report["columns"]:
+        return f" ({report['features']:,} after encoding)"
+    return ""
+
+
 def _network_line(report: Mapping[str, Any]) -> str:
     layers = " - ".join(f"{units} {activation}" for units, activation in report["layers"])
     members = f", an ensemble of {report['members']}" if report["members"] > 1 else ""
-    return f"{report['model']}: {layers}; {report['parameters']:,} parameters, {report['dtype']}{members}"
+    quantiles = f"; quantiles {', '.join(map(str, report['quantiles']))}" if report["quantiles"] else ""
+    return (
+        f"{report['model']}: {layers}; {report['parameters']:,} parameters, {report['dtype']}{members}"
+        f"{quantiles}"
+    )
 
 
 def _is_best(validation: Mapping[str, Any] | None) -> bool:
@@ -233,7 +295,7 @@ def of_file(path: str) -> dict[str, Any]:
     kind = description.get("kind")
     if kind == sequential.Sequential.__name__:
         return {"file": path, **_of_sequential(loading.load_model(path, compile=False))}
-    if kind not in (pipelines.PIPELINE, pipelines.TABLE, "MLPClassifier", "MLPRegressor"):
+    if kind not in (pipelines.PIPELINE, pipelines.TABLE, *_ESTIMATORS):
         # A checkpoint, or weights alone.
         shapes = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
         return {"file": path, "kind": str(kind), "arrays": shapes}
@@ -243,6 +305,8 @@ def of_file(path: str) -> dict[str, Any]:
         table, model = (model[0], model[1]) if isinstance(model, Pipeline) else (model, None)
         report |= {"columns": _of_table(table), "rows_of_table": table.n_samples_seen_}
         report["versions"] = description.get("versions", {})
+    elif isinstance(model, BaseTabular):
+        report |= {"columns": [_of_column_of_table(column) for column in model._table.columns]}
     else:
         report |= {"columns": [{"name": name} for name in getattr(model, "feature_names_in_", [])]}
     if model is None:
@@ -254,10 +318,16 @@ def of_file(path: str) -> dict[str, Any]:
 
 def _of_estimator(model: Any) -> dict[str, Any]:
     history = model.history_
-    settings = ("solver", "alpha", "batch_size", "learning_rate_init", "random_state")
+    settings: dict[str, Any] = {}
+    if isinstance(model, BaseTabular):
+        chosen = ("epochs", "batch_size", "dropout", "weight_decay")
+        settings = {name: getattr(model._recipe, name) for name in chosen}
+    else:
+        settings = {name: getattr(model, name) for name in ("solver", "alpha", "batch_size")}
     return {
         **_of_network(model),
-        "features": int(model.n_features_in_),
+        "features": int(model._network_.n_inputs),
+        "kinds": _kinds(model),
         "target": getattr(model, "target_name_", None),
         "classes": list(model.classes_) if is_classifier(model) else None,
         **_of_strategy(model),
@@ -267,7 +337,8 @@ def _of_estimator(model: Any) -> dict[str, Any]:
         "validation": _of_validation(model),
         "interrupted": bool(model.interrupted_),
         "faults": [fault for entry in history for fault in entry.get("faults", [])],
-        "settings": {name: getattr(model, name) for name in settings},
+        "settings": settings
+        | {name: getattr(model, name) for name in ("learning_rate_init", "random_state")},
     }
 
 
@@ -290,6 +361,13 @@ def _of_column(column: Numbers | Categories) -> dict[str, Any]:
         "values": list(column.values),
         "infrequent": list(column.infrequent),
     }
+
+
+def _of_column_of_table(column: Column) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": column.name, "kind": column.kind, "learned": column.learned}
+    if isinstance(column, CategoryColumn):
+        found["values"] = list(column.values)
+    return found
 
 
 def _of_sequential(model: Any) -> dict[str, Any]:
@@ -324,7 +402,7 @@ def text_of_file(report: Mapping[str, Any]) -> str:
         "network": _network_line(report),
         "target": report["target"],
         "classes": None if classes is None else _some(classes),
-        "features": f"{report['features']:,}",
+        "features": f"{report['features']:,}" if report["kinds"] is None else None,
         "trained": f"{_count(report['epochs'], 'epoch')} on {_count(report['rows'] or 0, 'row')}"
         + (f", loss {loss:.4f} in the last" if isinstance(loss, float) else "")
         + (", interrupted" if report["interrupted"] else ""),
@@ -343,6 +421,9 @@ def text_of_file(report: Mapping[str, Any]) -> str:
 def _line_of_column(column: Mapping[str, Any]) -> str:
     if "kind" not in column:
         return ""
+    if "learned" in column:
+        values = f": {_some(column['values'])}" if column.get("values") else ""
+        return f"{column['kind']}; {column['learned']}{values}"
     if column["kind"] == "numbers":
         marked = ", some missing" if column["indicator"] else ""
         return f"numbers, mean {column['mean']:.4g}, deviation {column['scale']:.4g}{marked}"

@@ -25,6 +25,9 @@ from dasknn.data import readers
 from dasknn.data.column_kinds import Categories
 from dasknn.data.columns import require_columns
 from dasknn.data.preprocessing import TablePreprocessor
+from dasknn.data.tables.kinds import CategoryColumn, NumberColumn
+from dasknn.data.tables.reading import DATE
+from dasknn.estimators.tabular import BaseTabular
 
 _CONNECT_SECONDS = 30
 # Errors of pandas for a CSV file with a column whose later values are of another type than the first ones.
@@ -56,10 +59,10 @@ def read_model(path: str) -> Any:
 
 def read_for(model: Any, options: dict[str, Any], target: str | None = None, kept: Sequence[str] = ()) -> Any:
     """Return the table of DATA, with columns of the types that a model was trained on."""
-    texts = _columns_of_text(model)
+    texts, dates = _texts_and_dates_of(model)
     if target is not None and is_classifier(model) and isinstance(model.classes_.tolist()[0], str):
         texts.add(target)
-    wanted = readers.Wanted(target, "test", texts, not is_classifier(model), kept)
+    wanted = readers.Wanted(target, "test", texts, not is_classifier(model), kept, dates)
     return readers.read(options["data"], wanted, options["form"])
 
 
@@ -75,15 +78,21 @@ def with_index(frame: Any, names: Sequence[str]) -> Any:
     return frame
 
 
-def _columns_of_text(model: Any) -> set[str]:
+def _texts_and_dates_of(model: Any) -> tuple[set[str], set[str]]:
+    """Return the columns that a model was trained on as text, and those of dates."""
+    if isinstance(model, BaseTabular):
+        columns = model._table.columns
+        texts = {one.name for one in columns if isinstance(one, CategoryColumn) and one.holds == "text"}
+        return texts, {one.name for one in columns if isinstance(one, NumberColumn) and one.holds == DATE}
     if not isinstance(model, Pipeline):
-        return set()
-    return {
+        return set(), set()
+    texts = {
         column.name
         for column in model[0].columns_
         if isinstance(column, Categories)
         and any(isinstance(value, str) for value in (*column.values, *column.infrequent))
     }
+    return texts, set()
 
 
 def columns_of(model: Any, frame: Any, others: Sequence[str]) -> list[str]:

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
-from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import click
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.pipeline import Pipeline
 
-import dasknn
-from dasknn import pipelines
 from dasknn.callbacks import Callback
 from dasknn.cli import reports
 from dasknn.cli.options import (
+    MLP,
+    Levels,
     StrategyType,
     cluster_options,
     data_argument,
     json_option,
+    model_option,
     network_options,
-    number_of,
     quiet_option,
     read_config,
+    settle_model,
     table_options,
     target_option,
     task_option,
     validation_of,
 )
-from dasknn.cli.session import INTERRUPTED, client_of, friendly_errors, known_columns, say
-from dasknn.data import readers
-from dasknn.data.preprocessing import TablePreprocessor
-from dasknn.estimators import MLPClassifier, MLPRegressor
+from dasknn.cli.prepared import Prepared, prepare
+from dasknn.cli.session import INTERRUPTED, client_of, friendly_errors, say
 from dasknn.saving import storage
 
 # With more distinct whole numbers in the target, a message says that they are taken as classes.
@@ -51,6 +50,7 @@ _MANY_CLASSES = 20
 )
 @target_option
 @click.option("--output", required=True, metavar="MODEL", help="File or fsspec URL to write the model to.")
+@model_option
 @table_options
 @click.option("--weights", metavar="COLUMN", help="Column with the weights of the rows.")
 @click.option("--shuffle", is_flag=True, help="First shuffle the rows across all files, if they are sorted.")
@@ -58,25 +58,31 @@ _MANY_CLASSES = 20
 @task_option
 @network_options
 @click.option(
-    "--epochs",
-    default=20,
-    show_default=True,
+    "--members",
     type=click.IntRange(min=1),
-    help="Most passes over the rows.",
+    help="Networks of table that share most weights; predictions are their mean [by the number of rows].",
+)
+@click.option(
+    "--quantiles",
+    type=Levels(),
+    metavar="LEVELS",
+    help="Predict these quantiles of the target instead of its mean, such as 0.05,0.5,0.95. Of table, for a "
+    "regression.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    help="Most passes over the rows [table: by rules; mlp: 20].",
 )
 @click.option(
     "--learning-rate",
-    default=1e-3,
-    show_default=True,
     type=click.FloatRange(min=0, min_open=True),
-    help="Learning rate of adam and sgd.",
+    help="Highest learning rate; lbfgs has none [table: 0.04; mlp: 0.001].",
 )
 @click.option(
     "--alpha",
-    default=1e-4,
-    show_default=True,
     type=click.FloatRange(min=0),
-    help="Strength of the L2 penalty on weights.",
+    help="Strength of the L2 penalty on the weights of mlp [0.0001].",
 )
 @click.option(
     "--strategy",
@@ -94,16 +100,15 @@ _MANY_CLASSES = 20
 @click.option(
     "--validation",
     multiple=True,
-    default=["0.1"],
-    show_default="0.1",
     metavar="FRACTION|FILES",
-    help="Rows to score after each epoch: a share of DATA, which is held out, or files. 0: none.",
+    help="Rows to score after each epoch: a share of DATA, which is held out, or files. 0: none. [table: "
+    "0.15, none of less than 100 rows; mlp: 0.1]",
 )
 @click.option(
     "--early-stopping/--no-early-stopping",
     default=None,
-    help="Stop after 10 epochs without a better validation score, and keep the weights of the best epoch. "
-    "[default: yes, if there are rows for validation]",
+    help="Stop when more epochs seem useless (mlp: after 10 without a better validation score), and keep the "
+    "weights of the best epoch. [default: yes, if there are rows for validation]",
 )
 @click.option("--test", multiple=True, metavar="FILES", help="Files to score the trained model on, once.")
 @click.option(
@@ -121,31 +126,18 @@ _MANY_CLASSES = 20
 @quiet_option
 @cluster_options
 def train(**options: Any) -> None:
-    """Train a network on the files DATA, and write it to one file with its preprocessing.
+    """Train a network on the files DATA, and write it to one file with what it has learned of the columns.
 
     Example: dask nn train 'adult/*.parquet' --target income --output model.safetensors
     """
-    if options["resume"] and not options["checkpoint"]:
-        raise click.UsageError("--resume needs --checkpoint FOLDER.")
-    options["validation"] = validation_of(options["validation"])
-    may_stop = bool(options["validation"]) and options["solver"] != "lbfgs"
-    if options["early_stopping"] is None:
-        options["early_stopping"] = may_stop
-    elif options["early_stopping"] and not may_stop:
-        reason = "rows for it: --validation 0.1" if options["validation"] == () else "--solver adam or sgd"
-        raise click.UsageError(f"--early-stopping needs {reason}.")
+    _settle(options)
     with friendly_errors(), client_of(options):
         storage.check_folder(options["output"])
         began = time.perf_counter()
-        prepared = Prepared(options)
+        prepared = prepare(options)
         model = prepared.model(
-            options,
-            learning_rate_init=options["learning_rate"],
-            alpha=options["alpha"],
             strategy=options["strategy"],
             random_state=options["seed"],
-            max_iter=options["epochs"],
-            early_stopping=options["early_stopping"] and prepared.validation is not None,
             callbacks=[_ManyClasses(options)] if prepared.may_be_numbers else None,
             verbose=0 if options["quiet"] else 2,
         )
@@ -157,98 +149,31 @@ def train(**options: Any) -> None:
         report = reports.of_training(model, len(prepared.names), time.perf_counter() - began)
         report |= {"target": options["target"], "output": options["output"]}
         if prepared.validation is not None:
-            report["validation"] |= reports.scores(model, *prepared.numbers(prepared.validation))
+            report["validation"] |= reports.scores(model, *prepared.columns(prepared.validation))
+        elif report["validation"] is None and model.early_stopping == "auto":
+            say("too few rows to hold some out for validation", options)
         if prepared.test is not None:
-            report["test"] = reports.scores(model, *prepared.numbers(prepared.test))
+            report["test"] = reports.scores(model, *prepared.columns(prepared.test))
         click.echo(reports.as_json(report) if options["as_json"] else reports.text_of_training(report))
         if model.interrupted_:
-            say(f"interrupted after {model.n_iter_} of {options['epochs']} epochs")
+            say(f"interrupted after {model.n_iter_} of {reports.most_epochs(model)} epochs")
             raise SystemExit(INTERRUPTED)
 
 
-class Prepared:
-    """The tables of a training, read and split, and the preprocessing that was fitted to them.
-
-    names: the columns to learn from. table: the TablePreprocessor; None for --preprocess none.
-    """
-
-    def __init__(self, options: dict[str, Any]):
-        self._options = options
-        self.target, self.weights = options["target"], options.get("weights")
-        dropped, codes = (
-            [name for names in options[option] for name in names] for option in ("drop", "categorical")
-        )
-        frame = self._read(options["data"], "train", codes)
-        kind = getattr(frame[self.target].dtype, "kind", "O")
-        self.is_regression = kind == "f" if options["task"] == "auto" else options["task"] == "regression"
-        # Whole numbers may be amounts or codes of classes.
-        self.may_be_numbers = options["task"] == "auto" and kind in "iu"
-        self.names = [
-            name
-            for name in frame.columns
-            if name not in {self.target, self.weights, *known_columns(frame, dropped)}
-        ]
-        if options.get("shuffle"):
-            frame = dasknn.shuffle(frame, random_state=options["seed"])
-        self.train, self.validation = self._split(frame, options.get("validation", ()), codes)
-        test = options.get("test")
-        self.test = self._read(test, "test", codes) if test else None
-        self.table = None
-        if options["preprocess"] == "auto":
-            self.table = TablePreprocessor(
-                categorical=[name for name in known_columns(frame, codes) if name in self.names],
-                min_frequency=options["min_frequency"],
-                max_categories=options["max_categories"],
-                dtype=options["dtype"],
-            )
-            say("learning the columns", options)
-            self.table.fit(self.train[self.names])
-
-    def _read(self, paths: Sequence[str], role: str, codes: Sequence[str]) -> Any:
-        options = self._options
-        asked = {"auto": None, "regression": True, "classification": False}[options["task"]]
-        wanted = readers.Wanted(self.target, role, codes, asked)
-        frame = readers.read(paths, wanted, options["form"])
-        known_columns(frame, [self.target, *filter(None, [self.weights])])
-        return frame.dropna(subset=[self.target]) if options.get("drop_missing_target") else frame
-
-    def _split(self, frame: Any, validation: Sequence[str], codes: Sequence[str]) -> tuple[Any, Any]:
-        """Return (rows to train on, rows for validation or None)."""
-        if not validation:
-            return frame, None
-        share = number_of(validation[0])
-        if share is None:
-            return frame, self._read(validation, "test", codes)
-        left, held_out = frame.random_split([1 - share, share], random_state=self._options["seed"])
-        if frame.npartitions == 1 and not len(held_out):
-            # Only for one partition is it known quickly whether rows were held out.
-            say("too few rows to hold some out for validation", self._options)
-            return frame, None
-        return left, held_out
-
-    def numbers(self, frame: Any) -> tuple[Any, Any, Any]:
-        """Return X, y and weight (or None) of a table, lazily, with the preprocessing applied to X."""
-        known_columns(frame, self.names)
-        X = frame[self.names]
-        if self.table is not None:
-            X = self.table.transform(X)
-        return X, frame[self.target], None if self.weights is None else frame[self.weights]
-
-    def model(self, options: dict[str, Any], **settings: Any) -> Any:
-        """Return an unfitted estimator with the options of the network."""
-        settings |= {name: options[name] for name in ("activation", "solver", "batch_size", "dtype")}
-        settings |= {name: options[name] for name in ("replicas", "transport", "engine")}
-        settings["hidden_layer_sizes"] = options["hidden"]
-        if self.is_regression:
-            if options.get("class_weight"):
-                raise click.UsageError("--class-weight needs a classification, and this target has numbers.")
-            return MLPRegressor(**settings)
-        return MLPClassifier(**settings, class_weight=options.get("class_weight"))
-
-    def save(self, model: Any, path: str) -> None:
-        """Write the fitted model with its preprocessing."""
-        whole = model if self.table is None else Pipeline([("table", self.table), ("mlp", model)])
-        pipelines.save(whole, path)
+def _settle(options: dict[str, Any]) -> None:
+    """Give options their defaults. UsageError: some that do not fit together."""
+    if options["resume"] and not options["checkpoint"]:
+        raise click.UsageError("--resume needs --checkpoint FOLDER.")
+    if options["quantiles"] and options["task"] == "classification":
+        raise click.UsageError("--quantiles needs a regression, received --task classification.")
+    settle_model(options)
+    options["validation"] = validation_of(options["validation"])
+    may_stop = options["validation"] != () and options.get("solver") != "lbfgs"
+    if options["early_stopping"] and not may_stop:
+        reason = "rows for it: --validation 0.1" if options["validation"] == () else "--solver adam or sgd"
+        raise click.UsageError(f"--early-stopping needs {reason}.")
+    if options["early_stopping"] is None and (options["model"] == MLP or not may_stop):
+        options["early_stopping"] = may_stop
 
 
 class _ManyClasses(Callback):
@@ -268,11 +193,12 @@ class _ManyClasses(Callback):
 
 
 def _fit(model: Any, prepared: Prepared, options: dict[str, Any]) -> None:
-    X, y, weight = prepared.numbers(prepared.train)
+    X, y, weight = prepared.columns(prepared.train)
     held_out = None
     if prepared.validation is not None:
-        held_out = prepared.numbers(prepared.validation)[: 3 if weight is not None else 2]
-    with warnings.catch_warnings():
+        held_out = prepared.columns(prepared.validation)[: 3 if weight is not None else 2]
+    # What callbacks print belongs to the progress: stdout is for the report.
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         # --epochs was chosen, so its end needs no warning; an interruption is reported later.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "Training interrupted by user")

@@ -27,15 +27,30 @@ TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     (r"max_faults=(\d+)", r"\1"),
     (r"dask\.config 'dasknn\.(\w+)'", lambda found: f"the variable DASK_DASKNN__{found[1].upper()}"),
     # columns
+    (
+        r"Convert it to numbers, such as the year or the days since the first date, or leave",
+        "Use --model table, which takes dates, or leave",
+    ),
     (r"drop=\['([^']*)'\]", r"--drop \1"),
     (r"categorical=\['([^']*)'\]", r"--categorical \1"),
     (r"min_frequency=(\d+)", r"--min-frequency \1"),
     (r"\bmax_categories\b", "--max-categories"),
     (
+        r"Convert it, for instance to text: X.*?; or leave it out: X\.drop\(columns=\['([^']*)'\]\)",
+        r"Convert it to text in the file, or leave it out: --drop \1",
+    ),
+    (r"Convert them to text: X\.astype\(.*?\)\.", "Convert them to text in the file."),
+    (
         r"If they are numbers, convert them: X\.astype\(.*?\)\.",
         "If they are numbers, correct the values that are not.",
     ),
     (r"Convert them to text: X\.assign\(.*?\)\}\);", "Convert them to text in the file;"),
+    (r": X\.(?:astype|assign)\((?:\*\*)?\{+.*\}+\)", ", in the file"),
+    (r"Use X\['[^']*'\]\.dt\.tz_localize\(\.\.\.\)", "Correct them in the file"),
+    (r"Convert them: X\['[^']*'\]\.dt\.tz_convert\(\.\.\.\)", "Convert them in the file"),
+    (r", as in the data of fit\b", ", as in the data that was trained on"),
+    (r"\bone column of X that varies\b", "one column that varies"),
+    (r"'validation_fraction'", "--validation"),
     (
         r"Encode them first, in a pipeline: .*?; or drop them\.",
         "Leave out --preprocess none to encode them, or --drop them.",

@@ -4,10 +4,7 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from contextlib import contextmanager
 
 import dask.dataframe as dd
 import numpy as np
@@ -15,8 +12,8 @@ import pandas as pd
 import programs
 import psutil
 import pytest
-from click.testing import CliRunner
 from conftest import bits
+from shell import Runner, people, run_process, runner_on
 from sklearn.pipeline import Pipeline
 
 import dasknn
@@ -26,60 +23,11 @@ from dasknn.data import readers
 from dasknn.engine import engines
 from dasknn.saving import safetensors_file
 
-DASK = [sys.executable, "-W", "ignore", "-m", "dask"]
-
-
-def people(n_rows=600, seed=0):
-    """A table like Adult: text, booleans, numbers, missing values, and labels that depend on them."""
-    rng = np.random.default_rng(seed)
-    frame = pd.DataFrame(
-        {
-            "id": np.arange(n_rows) + 10_000,
-            "age": rng.integers(17, 90, n_rows),
-            "job": rng.choice(["clerk", "farmer", "pilot"], n_rows),
-            "sex": rng.choice(["female", "male"], n_rows),
-            "member": rng.random(n_rows) < 0.5,
-            "hours": np.where(rng.random(n_rows) < 0.1, np.nan, rng.normal(40, 9, n_rows).round(1)),
-            "weight": rng.uniform(0.5, 2, n_rows).round(2),
-        }
-    )
-    frame.loc[rng.random(n_rows) < 0.1, "job"] = None
-    rich = (frame["age"] > 50) ^ (frame["job"] == "clerk").fillna(False)
-    frame["wage"] = (frame["age"] * 0.1 + 3.0 * frame["member"]).round(3)
-    frame["income"] = np.where(rich, ">50K", "<=50K")
-    return frame
-
-
-class Runner(CliRunner):
-    """Runs commands in this process; what they write to stderr is kept apart, as click does from 8.2 on."""
-
-    def __init__(self):
-        try:
-            super().__init__(mix_stderr=False)
-        except TypeError:
-            super().__init__()
-
-    @contextmanager
-    def isolation(self, *args, **kwargs):
-        with super().isolation(*args, **kwargs) as streams:
-            # As the stderr of a program; click 8.1 does not flush this one at the end.
-            sys.stderr.reconfigure(line_buffering=True)
-            yield streams
-
 
 @pytest.fixture
 def run(client):
     """Run a command in this process, on the two workers: run(*words, code=0) returns its result."""
-
-    def run(*words, code=0):
-        scheduler = [] if words[0] == "inspect" else ["--scheduler", client.scheduler.address]
-        result = Runner().invoke(nn, [*map(str, words), *scheduler])
-        told = f"{result.stdout}\n{result.stderr}"
-        assert result.exit_code == code, (told, result.exception)
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return run
+    return runner_on(client.scheduler.address)
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +40,11 @@ def folder(tmp_path_factory):
     return path
 
 
+# A quick network of the default kind.
+SMALL = ["--hidden", 8, "--members", 2]
 # All rows are trained on.
 NO_VALIDATION = ["--validation", 0]
-INCOME = ["--target", "income", "--drop", "id,wage", "--weights", "weight", "--hidden", 16]
+INCOME = ["--target", "income", "--drop", "id,wage", "--weights", "weight", "--hidden", 16, "--model", "mlp"]
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +70,6 @@ def trained(folder, cluster):
 
 
 # --- separate processes ------------------------------------------------------------------------------
-
-
-def run_process(*words):
-    """Run a command as a process of its own; return what it wrote to stdout."""
-    done = subprocess.run([*DASK, *map(str, words)], capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_a_raw_table_becomes_predictions_on_a_cluster_of_other_processes(folder, tmp_path, start_program):
@@ -181,6 +124,8 @@ def test_ctrl_c_saves_what_was_learned_and_says_so(folder, tmp_path, start_progr
         "--epochs",
         100_000,
         "--no-early-stopping",
+        "--model",
+        "mlp",
         "--hidden",
         8,
         "--strategy",
@@ -285,6 +230,8 @@ def test_floats_are_regressed_and_scored_by_r2_and_rmse(run, folder, tmp_path):
         30,
         "--learning-rate",
         0.01,
+        "--model",
+        "mlp",
         "--json",
         "--quiet",
     ]
@@ -299,7 +246,7 @@ def test_floats_are_regressed_and_scored_by_r2_and_rmse(run, folder, tmp_path):
     # As classes, each distinct number would be one.
     result = run(
         "train", folder / "train", "--target", "wage", "--task", "classification", "--epochs", 1,
-        "--output", tmp_path / "c", code=1,
+        "--model", "mlp", "--output", tmp_path / "c", code=1,
     )  # fmt: skip
     assert "continuous" in result.stderr
 
@@ -332,15 +279,17 @@ def test_a_tenth_of_the_rows_is_held_out_unless_validation_is_0(run, folder, tmp
     assert "--solver adam or sgd" in run(*words, "--solver", "lbfgs", "--early-stopping", code=2).stderr
 
 
-def test_a_table_of_a_few_rows_is_trained_on_without_validation(run, tmp_path):
+@pytest.mark.parametrize("model", ["table", "mlp"])
+def test_a_table_of_a_few_rows_is_trained_on_without_validation(run, tmp_path, model):
     (tmp_path / "t.csv").write_text("a,y\n1,u\n2,v\n3,u\n")
-    result = run("train", tmp_path / "t.csv", "--target", "y", "--epochs", 1, "--output", tmp_path / "m")
-    assert "too few rows to hold some out for validation" in result.stderr
+    words = ["--target", "y", "--model", model, "--epochs", 1, "--output", tmp_path / "m"]
+    result = run("train", tmp_path / "t.csv", *words)
+    assert result.stderr.count("too few rows to hold some out for validation") == 1
     assert result.stdout.startswith("data        3 rows, ")
 
 
 def test_many_whole_numbers_as_classes_are_pointed_out(run, folder, tmp_path):
-    words = ["train", folder / "train", "--epochs", 1, "--output", tmp_path / "m"]
+    words = ["train", folder / "train", *SMALL, "--epochs", 1, "--output", tmp_path / "m"]
     told = run(*words, "--target", "age").stderr
     assert "different whole numbers, and each is taken as a class" in told
     assert "--task regression" in told
@@ -409,8 +358,8 @@ def test_strategies_take_settings(run, folder, tmp_path, strategy, expected):
 
 
 def test_without_preprocessing_columns_are_taken_as_they_are(run, folder, tmp_path):
-    words = ["train", folder / "train", "--target", "income", "--preprocess", "none", "--epochs", 1]
-    words += ["--output", tmp_path / "m"]
+    words = ["train", folder / "train", "--target", "income", "--model", "mlp", "--preprocess", "none"]
+    words += ["--epochs", 1, "--output", tmp_path / "m"]
     assert "Expected columns of numbers, received 'job'" in run(*words, code=1).stderr
     run(*words, "--drop", "job,sex,hours")
     assert isinstance(dasknn.load(tmp_path / "m"), dasknn.MLPClassifier)
@@ -422,8 +371,9 @@ def test_without_preprocessing_columns_are_taken_as_they_are(run, folder, tmp_pa
 def test_a_file_sets_options_and_the_command_line_wins(run, folder, tmp_path):
     config = tmp_path / "train.toml"
     config.write_text(
-        f"data = '{folder / 'train'}'\ntarget = 'income'\ndrop = ['id', 'wage']\nhidden = [8, 4]\n"
-        f"epochs = 7\nbatch-size = 100\nquiet = true\njson = true\noutput = '{tmp_path / 'm'}'\n"
+        f"data = '{folder / 'train'}'\ntarget = 'income'\nmodel = 'mlp'\ndrop = ['id', 'wage']\n"
+        "hidden = [8, 4]\nepochs = 7\nbatch-size = 100\nquiet = true\njson = true\n"
+        f"output = '{tmp_path / 'm'}'\n"
     )
     report = json.loads(run("train", "--config", config, "--epochs", 2).stdout)
     assert report["epochs"] == 2
@@ -473,7 +423,7 @@ def test_fractions_and_missing_values_may_come_late_in_a_csv(monkeypatch, tmp_pa
 def test_a_column_of_csv_that_becomes_text_late_is_read_as_text_where_it_is_named(run, monkeypatch, tmp_path):
     monkeypatch.setattr(readers, "_SAMPLE_ROWS", 2)
     pd.DataFrame({"code": ["1", "2", "x", "1"], "y": list("abab")}).to_csv(tmp_path / "t.csv", index=False)
-    words = ["train", tmp_path / "t.csv", "--epochs", 1, "--output", tmp_path / "m"]
+    words = ["train", tmp_path / "t.csv", *SMALL, "--epochs", 1, "--output", tmp_path / "m"]
     for target in ("y", "code"):
         message = " ".join(run(*words, "--target", target, code=1).stderr.split())
         assert "Name it in --categorical" in message
@@ -485,7 +435,8 @@ def test_arrays_of_npz_are_trained_on_and_scored(run, tmp_path):
     X = rng.integers(0, 255, (500, 4, 3)).astype(np.uint8)
     y = (X[:, 0, 0] > 127).astype(np.int64)
     np.savez(tmp_path / "d.npz", x_train=X[:400], y_train=y[:400], x_test=X[400:], y_test=y[400:])
-    words = ["--target", "y", *NO_VALIDATION, "--epochs", 40, "--learning-rate", 0.01, "--json", "--quiet"]
+    words = ["--target", "y", *NO_VALIDATION, "--epochs", 40, "--learning-rate", 0.01, "--model", "mlp"]
+    words += ["--json", "--quiet"]
     data, model = tmp_path / "d.npz", tmp_path / "m"
     report = json.loads(run("train", data, *words, "--test", data, "--output", model).stdout)
     assert (report["rows"], report["columns"]) == (400, 12)
@@ -510,7 +461,7 @@ def test_files_of_no_known_format_or_of_several_are_explained(run, folder, tmp_p
     (tmp_path / "people.data").write_bytes((folder / "train.csv").read_bytes())
     message = run("train", tmp_path / "people.data", *words, code=1).stderr
     assert "Use --format parquet, csv or npz" in message
-    run("train", tmp_path / "people.data", *words, "--format", "csv", "--epochs", 1)
+    run("train", tmp_path / "people.data", *words, *SMALL, "--format", "csv", "--epochs", 1)
     message = run("train", folder / "train", folder / "train.csv", *words, code=1).stderr
     assert "Expected files of one format" in message
     message = run("train", tmp_path / "*.parquet", *words, code=1).stderr
@@ -535,10 +486,11 @@ def test_predictions_are_those_of_the_model_whatever_the_format(run, folder, tra
     assert found["prediction"].tolist() == model.predict(frame).tolist()
 
 
-def test_text_that_looks_like_numbers_is_text_again_when_predicting(run, tmp_path):
+@pytest.mark.parametrize("model", [[*SMALL], ["--model", "mlp"]])
+def test_text_that_looks_like_numbers_is_text_again_when_predicting(run, tmp_path, model):
     frame = pd.DataFrame({"zip": ["01", "x2", "01", "x2"] * 20, "y": ["a", "b"] * 40})
     frame.to_csv(tmp_path / "t.csv", index=False)
-    words = ["--target", "y", "--epochs", 30, "--learning-rate", 0.05, "--output", tmp_path / "m"]
+    words = ["--target", "y", *model, "--epochs", 30, "--learning-rate", 0.05, "--output", tmp_path / "m"]
     run("train", tmp_path / "t.csv", *words)
     frame[frame["zip"] == "01"].to_csv(tmp_path / "new.csv", index=False)
     run("predict", tmp_path / "m", tmp_path / "new.csv", "--output", tmp_path / "p.csv")
@@ -732,7 +684,7 @@ def test_strategies_are_recommended_for_a_raw_table(run, folder):
     ],
 )
 def test_mistakes_are_explained_in_one_message(run, folder, tmp_path, words, code, message):
-    words = ["--target", "income", "--output", tmp_path / "m", "--epochs", 1, *words]
+    words = ["--target", "income", "--model", "mlp", "--output", tmp_path / "m", "--epochs", 1, *words]
     assert message in " ".join(run("train", folder / "train", *words, code=code).stderr.split())
 
 

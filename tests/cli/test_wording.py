@@ -55,6 +55,16 @@ def test_what_is_translated_is_still_said_somewhere(pattern):
             "Leave it out (drop=['job']), or raise max_categories.",
             "Leave it out (--drop job), or raise --max-categories.",
         ),
+        (
+            "Convert it, for instance to text: X.astype({'a': str}); or leave it out: X.drop(columns=['a']).",
+            "Convert it to text in the file, or leave it out: --drop a.",
+        ),
+        (
+            "Expected dates in column 'd', as in the data of fit, received text. Convert the column first: "
+            "X.assign(**{'d': pandas.to_datetime(X['d'])}).",
+            "Expected dates in column 'd', as in the data that was trained on, received text. Convert the "
+            "column first, in the file.",
+        ),
         ("or raise dask.config 'dasknn.timeout'.", "or raise the variable DASK_DASKNN__TIMEOUT."),
         ("Shuffle the rows once: X, y = dasknn.shuffle(X, y).", "Shuffle the rows: --shuffle."),
         ("Use strategy='gradients', or solver='adam'.", "Use --strategy gradients, or --solver adam."),
