@@ -31,8 +31,7 @@ $(VENV)/installed: pyproject.toml
 demo: $(VENV)/installed  ## train and evaluate on digits through `dask nn`, on a cluster on this machine
 	$(BIN)/python examples/digits_to_parquet.py build/digits
 	$(BIN)/dask nn train 'build/digits/train/*.parquet' --target digit --hidden 64 \
-	    --epochs 20 --batch-size 64 --test 'build/digits/test/*.parquet' \
-	    --output build/digits.safetensors
+	    --epochs 12 --test 'build/digits/test/*.parquet' --output build/digits.safetensors
 	$(BIN)/dask nn evaluate build/digits.safetensors 'build/digits/test/*.parquet' --target digit \
 	    --metrics accuracy --threshold accuracy=0.9
 
