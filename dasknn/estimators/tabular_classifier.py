@@ -23,8 +23,8 @@ class TabularClassifier(NetworkClassifier, BaseTabular):
     Parameters
     ----------
     members : int or 'auto', default='auto'
-        Networks that share most of their weights; predictions are their mean. 'auto': 8, and fewer for tables
-        of very many rows.
+        Networks that share most of their weights; predictions are their mean. 'auto': 16 in small tables, and
+        fewer the more rows and columns there are.
     hidden_layer_sizes : array-like of int or 'auto', default='auto'
         Units of each hidden layer.
     activation : str, default='relu'
@@ -67,9 +67,9 @@ class TabularClassifier(NetworkClassifier, BaseTabular):
     clipnorm : float or None, default=None
         Largest norm of the whole gradient.
     batch_size : int, 'auto' or 'full', default='auto'
-        Rows of a step over all replicas. 'auto': 256, and fewer in small tables.
+        Rows of a step over all replicas. 'auto': 256; fewer in small tables, 512 from 200,000 rows on.
     max_iter : int or 'auto', default='auto'
-        Epochs of the whole schedule. 'auto': 40.
+        Epochs of the whole schedule. 'auto': 40, and 24 from 200,000 rows on.
     early_stopping : bool or 'auto', default='auto'
         Whether rows are held out to choose the best epoch, whose weights are kept, and to stop early. 'auto':
         if there are at least 15 of them.
@@ -79,8 +79,8 @@ class TabularClassifier(NetworkClassifier, BaseTabular):
         Which rows are held out: random ones, or the last ones, of data that is ordered by time. With `groups`
         in fit, random groups.
     n_iter_no_change : int or 'auto', default='auto'
-        Training stops after so many epochs that were not better. 'auto': at the end of a cycle of the
-        learning rate in which no epoch was.
+        Training stops after more than so many epochs that were not better. 'auto': at the end of a cycle of
+        the learning rate in which no epoch was.
     refit : {'all'} or None, default=None
         'all': when the best epoch is known, a second network is trained for so many epochs on all rows, those
         that were held out among them. It takes up to twice the time.

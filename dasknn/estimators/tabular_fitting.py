@@ -54,7 +54,7 @@ class TabularFit(EstimatorFit):
         training = super().run()
         # Rows for validation that the user passed are none to train on.
         again = self.model.refit == "all" and not self._was_given_validation and self._held_out is not None
-        if again and not training.interrupted:
+        if again and not training.interrupted and self.model._patience.best_epoch:
             training = RefitOnAllRows(self).run()
         return training
 
@@ -241,6 +241,10 @@ class RefitOnAllRows(TabularFit):
 
     def hold_out(self, rows: Rows, targets: Targets) -> Rows | None:
         return None
+
+    def learn_targets(self, rows: Rows, held_out: Rows | None) -> Targets:
+        # With the recipe of the first stage.
+        return EstimatorFit.learn_targets(self, rows, held_out)
 
     @property
     def n_epochs(self) -> int:

@@ -321,3 +321,28 @@ def test_plots_draw_it(fitted, data):
     plots.CalibrationDisplay.from_estimator(fitted, *data)
     plots.LearningCurveDisplay.from_estimator(fitted)
     plt.close("all")
+
+
+@pytest.mark.parametrize("by_groups", [False, True])
+def test_refit_trains_a_second_network_on_all_rows(by_groups):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-2, 2, (600, 2))
+    y = np.sin(2 * X[:, 0]) + X[:, 1]
+    settings = {"members": 2, "hidden_layer_sizes": (16,), "max_iter": 6, "random_state": 0}
+    given = {"groups": np.arange(600) // 10} if by_groups else {}
+    first = TabularRegressor(**settings).fit(X, y, **given)
+    both = TabularRegressor(refit="all", **settings).fit(X, y, **given)
+    best = int(np.flatnonzero(np.array(first.validation_scores_) == first.best_validation_score_)[-1]) + 1
+    assert both.validation_scores_ == first.validation_scores_
+    assert len(both.history_) == first.n_iter_ + best
+    assert both._recipe == first._recipe
+    assert [entry["n_samples"] for entry in both.history_[-best:]] == [600] * best
+    assert both.history_[0]["n_samples"] < 600
+    assert (both.predict(X) != first.predict(X)).any()
+
+
+def test_refit_does_not_follow_rows_for_validation_that_were_passed():
+    X = np.random.default_rng(0).uniform(-2, 2, (300, 2))
+    model = TabularRegressor(refit="all", members=2, hidden_layer_sizes=(8,), max_iter=3, random_state=0)
+    model.fit(X, X[:, 0], X_val=X[:100], y_val=X[:100, 0])
+    assert len(model.history_) == 3
