@@ -8,6 +8,10 @@ Each fit is a program of its own. Seconds and processor time are those of `fit`;
 program took, interpreter, libraries and the table included. The table gives means over seeds, the standard
 deviation of the score, and seconds as a ratio to those of dasknn in the same call.
 
+Times mean something only if nothing else runs on the machine. On a busy one, the same fit of LightGBM took from
+1 to 146 seconds. So the load before the call is kept with each fit, and a sentence warns of it. Threads of
+OpenMP that wait for others sleep here rather than spin (OMP_WAIT_POLICY=passive, unless it is set).
+
 python benchmarks/bench_tables.py [--tables adult ...] [--models dasknn ...] [--seeds 3] [--runs runs.jsonl]
 
 By default the two small tables; the large ones, of all models, take hours. --runs names a file that keeps
@@ -22,6 +26,7 @@ import ast
 import importlib.util
 import itertools
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -53,7 +58,7 @@ HELD_OUT = 0.15
 
 
 def load(name, most_rows):
-    """Return X, y, X_test, y_test: X a dataframe with text as categories, or a float32 array."""
+    """Return X, y, X_test, y_test: X a dataframe, text as categories; or pixels as an array."""
     import numpy as np
     import tables
 
@@ -67,10 +72,14 @@ def load(name, most_rows):
         X, y, X_test, y_test = tables.fashion()
         X, X_test = (np.asarray(part, np.float32) / 255 for part in (X, X_test))
     else:
+        import pandas as pd
+
         X, y, X_test, y_test = tables.covertype()
         if name == "covertype-100k":
             rows = np.random.default_rng(0).permutation(len(X))[:100_000]
             X, y = X[rows], y[rows]
+        names = [f"column_{number}" for number in range(X.shape[1])]
+        X, X_test = (pd.DataFrame(part, columns=names) for part in (X, X_test))
     return X[:most_rows], y[:most_rows], X_test, y_test
 
 
@@ -231,8 +240,10 @@ def fit_one(table, model, seed, rows, settings):
 
 def run(wanted):
     """Fit in a program of its own; return what it came to."""
+    # On a busy machine, threads that spin would take the processors from those that they wait for.
+    settings = {"OMP_WAIT_POLICY": "passive"} | os.environ
     command = [sys.executable, __file__, "--one", json.dumps(wanted)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=settings)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return {"skipped": f"{name_of(wanted)} on {wanted['table']}, exit code {done.returncode}: {last}"}
@@ -324,11 +335,14 @@ def main():
             print(f"Left out: {', '.join(left_out)}. {package} is not installed.", file=sys.stderr)
             options.models = [model for model in options.models if model not in left_out]
     known = {key_of(wanted): result for wanted, result in kept}
+    load_before = os.getloadavg()[0]
+    if load_before > 0.5:
+        print(f"Other programs run here (load {load_before:.1f}): times will be too long.", file=sys.stderr)
     found = []
     for wanted in plan(options):
         result = known.get(key_of(wanted))
         if result is None:
-            result = run(wanted)
+            result = run(wanted) | {"load": load_before}
             if "skipped" in result:
                 print(result["skipped"], file=sys.stderr, flush=True)
                 continue
