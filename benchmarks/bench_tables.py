@@ -8,9 +8,9 @@ Each fit is a program of its own. Seconds and processor time are those of `fit`;
 program took, interpreter, libraries and the table included. The table gives means over seeds, the standard
 deviation of the score, and seconds as a ratio to those of dasknn in the same call.
 
-Times mean something only if nothing else runs on the machine. On a busy one, the same fit of LightGBM took from
-1 to 146 seconds. So the load before the call is kept with each fit, and a sentence warns of it. Threads of
-OpenMP that wait for others sleep here rather than spin (OMP_WAIT_POLICY=passive, unless it is set).
+Times mean something only if nothing else runs on the machine. On a busy one, the same fit of LightGBM took
+from 1 to 146 seconds. So the load before the call is kept with each fit, and a sentence warns of it. Threads
+of OpenMP that wait for others sleep here rather than spin (OMP_WAIT_POLICY=passive, unless it is set).
 
 python benchmarks/bench_tables.py [--tables adult ...] [--models dasknn ...] [--seeds 3] [--runs runs.jsonl]
 
