@@ -21,6 +21,7 @@ def test_no_two_streams_have_one_number():
 def test_the_number_of_a_stream_does_not_change_from_version_to_version():
     assert {name: int(stream) for name, stream in Stream.__members__.items()} == {
         **{"PARAMS": 1, "SHARD_ORDER": 2, "ROW_ORDER": 3, "HELD_OUT": 4, "PROJECTIONS": 5, "NOISE": 6},
+        "HELD_OUT_GROUPS": 7,
         **{"LAYER_WEIGHTS": 11, "REPLICATES": 201, "SAMPLED_ROWS": 202, "PERMUTED_ROWS": 203},
         **{"SHUFFLE_KEYS": 101, "SHUFFLE_CUTS": 102, "SHUFFLE_CHUNK": 103, "SHUFFLE_NEW_CHUNK": 104},
         "TABLE_SAMPLE": 105,

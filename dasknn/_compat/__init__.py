@@ -50,7 +50,7 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
     "dask.array.Array": {"_meta": "data/inputs.py, data/shuffle.py"},
     "dask.dataframe.DataFrame": {"_meta": "data/columns.py, data/partitions.py, data/preprocessing.py"},
     "dask.dataframe.DataFrame.expr": {"_name": "data/partitions.py"},
-    "sklearn.base.BaseEstimator": {"_validate_params": "data/preprocessing.py, estimators/mlp.py"},
+    "sklearn.base.BaseEstimator": {"_validate_params": "data/preprocessing.py, estimators/base.py"},
     "sklearn.neural_network.MLPClassifier": {
         "_best_coefs": "estimators/conversion.py",
         "_best_intercepts": "estimators/conversion.py",

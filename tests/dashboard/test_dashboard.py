@@ -397,7 +397,8 @@ def test_an_event_of_other_types_is_left_out_and_that_is_logged_once(change, whe
     page = dashboard.Page(board)
     page.update()
     assert list(board.runs) == ["good"]
-    (record,) = caplog.records
+    # Clusters of other tests may still be closing.
+    (record,) = (record for record in caplog.records if record.name.startswith("dasknn"))
     assert re.search(f"such as one with this problem: expected .*{where}", record.message)
     scheduler.log(begun("later"))
     page.update()
