@@ -213,8 +213,8 @@ class Network:
     def predict(self, params: np.ndarray, X: Any) -> np.ndarray:
         """Return the outputs (n, n_outputs) for X (n, n_inputs), dense or CSR: the mean over members."""
         outputs = np.empty((X.shape[0], self.n_outputs), self.dtype)
-        for rows, A in self._hidden(params, X):
-            outputs[rows] = self.layers[-1].outputs(A, *self.views(params)[-1])
+        for rows, A, weights in self._hidden(params, X):
+            outputs[rows] = self.layers[-1].outputs(A, *weights)
         return outputs
 
     def member_outputs(self, params: np.ndarray, X: Any) -> np.ndarray:
@@ -223,12 +223,14 @@ class Network:
         if not isinstance(last, MemberHeads):
             return self.predict(params, X)[:, np.newaxis]
         outputs = np.empty((X.shape[0], self.n_members, self.n_outputs), self.dtype)
-        for rows, A in self._hidden(params, X):
-            outputs[rows] = last.member_outputs(A, *self.views(params)[-1])
+        for rows, A, weights in self._hidden(params, X):
+            outputs[rows] = last.member_outputs(A, *weights)
         return outputs
 
-    def _hidden(self, params: np.ndarray, X: Any) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield some rows after others, with the inputs of the last layer for them."""
+    def _hidden(
+        self, params: np.ndarray, X: Any
+    ) -> Iterator[tuple[slice, np.ndarray, tuple[np.ndarray, ...]]]:
+        """Yield some rows after others, with the inputs of the last layer for them, and its weights."""
         views = self.views(params)
         at_once = max(1, ROWS_AT_ONCE // self.n_members)
         for begin in range(0, X.shape[0], at_once):
@@ -236,4 +238,4 @@ class Network:
             A = self._inputs(X[rows])
             for layer, weights in zip(self.layers[:-1], views[:-1], strict=True):
                 A = layer.outputs(A, *weights)
-            yield rows, A
+            yield rows, A, views[-1]

@@ -11,6 +11,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 from scipy import sparse
 from scipy.optimize import OptimizeResult
 from sklearn.base import RegressorMixin
@@ -34,7 +35,7 @@ from dasknn.exceptions import NonFiniteLossError, caller_stacklevel
 from dasknn.optimizers import LBFGS, Optimizer
 from dasknn.saving import schema
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, auto
-from dasknn.training.datasets import Rows, RowsInProcess
+from dasknn.training.datasets import Rows, RowsInProcess, RowsOnWorkers
 from dasknn.training.fit import Choice, Columns, Fit, Targets, read_partitions
 from dasknn.training.in_process import random_memory, recall_random
 from dasknn.training.loop import Hooks, Training
@@ -97,6 +98,17 @@ def checked_targets(X, y, sample_weight):
     return targets.as_array(y) if targets.has_decimals(y) else y
 
 
+def checked_weight(weight: Any, X: Any, dtype: DTypeLike) -> np.ndarray | None:
+    """Return plain weights (n,) of the rows of X (n, p), or None. ValueError: none is above 0, or others."""
+    if weight is None:
+        return None
+    refuse_kinds("sample_weight", weight)
+    weight = _check_sample_weight(weight, X, dtype=dtype)
+    if not weight.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weight
+
+
 def require_targets(model, y) -> None:
     """Raise scikit-learn's ValueError if there is no y."""
     if y is None:
@@ -155,15 +167,7 @@ class EstimatorFit(Fit):
             require_targets(self.model, data.y)
             # Validation rows have the dtype of the rows to train on.
             dtype = self._rows_dtype if is_validation else self._dtype or dtype_of(data.X)
-            return read_partitions(
-                executor,
-                data,
-                dtype,
-                self.model._summarize().of,
-                self.n_parts,
-                shown=self._verbose > 1 or (self._verbose > 0 and progress.can_move()),
-                stays=self.model.verbose == 2,
-            )
+            return self._read_partitions(executor, data, dtype)
         except (TypeError, ValueError) as error:
             if is_validation:
                 error.add_note(
@@ -173,6 +177,17 @@ class EstimatorFit(Fit):
                     'make_pipeline(..., transform_input=["X_val"]).fit(X, y, X_val=X_val, y_val=y_val).'
                 )
             raise
+
+    def _read_partitions(self, executor: Executor, data: Columns, dtype: str) -> RowsOnWorkers:
+        return read_partitions(
+            executor,
+            data,
+            dtype,
+            self.model._summarize().of,
+            self.n_parts,
+            shown=self._verbose > 1 or (self._verbose > 0 and progress.can_move()),
+            stays=self.model.verbose == 2,
+        )
 
     def _read_in_process(self, data: Columns, reset: bool) -> RowsInProcess:
         model = self.model
@@ -185,13 +200,7 @@ class EstimatorFit(Fit):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         X = cast(X, self._dtype or X.dtype)
-        weight = data.sample_weight
-        if weight is not None:
-            refuse_kinds("sample_weight", weight)
-            weight = _check_sample_weight(weight, X, dtype=X.dtype)
-            if not weight.any():
-                raise ValueError("Sample weights must contain at least one non-zero number.")
-        return RowsInProcess(X, y, weight)
+        return RowsInProcess(X, y, checked_weight(data.sample_weight, X, X.dtype))
 
     def look_at(self, rows: Rows) -> None:
         self._rows_dtype = rows.dtype

@@ -11,23 +11,20 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from dasknn._compat.sklearn import _check_sample_weight
-from dasknn.callbacks import progress
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.local import LocalExecutor
 from dasknn.data import groups, inputs, partitions
-from dasknn.data.blocks import refuse_kinds
 from dasknn.data.tables.encoder import TableEncoder
 from dasknn.data.tables.learning import learn_table
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob
-from dasknn.estimators.fitting import EstimatorFit, checked_targets, require_targets
+from dasknn.estimators.fitting import EstimatorFit, checked_targets, checked_weight, require_targets
 from dasknn.estimators.stopping import Patience
 from dasknn.estimators.tabular_stopping import BestEpoch
 from dasknn.exceptions import NonFiniteLossError
 from dasknn.strategies import Strategy, auto
 from dasknn.training.datasets import Rows, RowsOnWorkers
-from dasknn.training.fit import Columns, Fit, Targets, read_partitions
+from dasknn.training.fit import Columns, Fit, Targets
 from dasknn.training.loop import Hooks, Training
 
 # Plain data trains in this process with at most so many replicas, each in a thread, however many processors
@@ -120,13 +117,7 @@ class TabularFit(EstimatorFit):
         n_rows = partitions.n_samples(X)
         if n_rows < 2:
             raise ValueError(f"Expected at least 2 rows to train on, received n_samples = {n_rows}.")
-        weight = data.sample_weight
-        if weight is not None:
-            refuse_kinds("sample_weight", weight)
-            weight = _check_sample_weight(weight, np.empty((n_rows, 1)), dtype=np.float64)
-            if not weight.any():
-                raise ValueError("Sample weights must contain at least one non-zero number.")
-        return y, weight
+        return y, checked_weight(data.sample_weight, np.empty((n_rows, 1)), np.float64)
 
     def prepare_validation(self, validation: Columns) -> Columns:
         return validation._replace(X=self.model._network_inputs(validation.X))
@@ -141,15 +132,7 @@ class TabularFit(EstimatorFit):
 
     def read(self, executor: Executor | None, data: Columns, is_validation: bool = False) -> Rows:
         assert executor is not None, "plain data has an executor of this process"
-        return read_partitions(
-            executor,
-            data,
-            self.model.dtype,
-            self.model._summarize().of,
-            self.n_parts,
-            shown=self._verbose > 1 or (self._verbose > 0 and progress.can_move()),
-            stays=self.model.verbose == 2,
-        )
+        return self._read_partitions(executor, data, self.model.dtype)
 
     def learn_targets(self, rows: Rows, held_out: Rows | None) -> Targets:
         self.model._choose_recipe(rows.n_rows, None if held_out is None else held_out.n_rows)
@@ -204,11 +187,8 @@ class TabularFit(EstimatorFit):
     def _settings(self, targets_: Targets) -> dict[str, Any]:
         model = self.model
         found = super()._settings(targets_)
-        names = ("tol",)
-        return {name: value for name, value in found.items() if name not in names} | {
-            "table": model._table.describe(),
-            "recipe": list(model._recipe),
-        }
+        del found["tol"]
+        return found | {"table": model._table.describe(), "recipe": list(model._recipe)}
 
     def _warn_unless_converged(self, found: Any) -> None:
         """Warn of nothing: the schedule ends with the last epoch."""
