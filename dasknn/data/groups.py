@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from dask.base import is_dask_collection
 
+from dasknn._compat.dask import TaskRef
+from dasknn.cluster.executor import Executor
+from dasknn.cluster.graph import Graph
 from dasknn.data import partitions
 from dasknn.seeds import Stream, generator
 
 _MOST = 2**64
 
 
-def split(columns: dict[str, Any], groups: Any, fraction: float, seed: int) -> tuple[dict, dict]:
+def split(
+    columns: dict[str, Any], groups: Any, fraction: float, seed: int, executor: Executor
+) -> tuple[dict, dict]:
     """Return (rows to keep, rows set aside): of a share of the groups, whose hashes choose them.
+
+    Of few groups, at least one is on each side.
 
     Parameters
     ----------
@@ -26,11 +35,13 @@ def split(columns: dict[str, Any], groups: Any, fraction: float, seed: int) -> t
         Share of the groups to set aside.
     seed : int
         Other seeds choose other groups.
+    executor : Executor
+        Looks at the groups of a Dask series, once.
 
     Raises
     ------
     ValueError
-        Rows in arrays of Dask, or groups that do not belong to the rows.
+        Rows in arrays of Dask, groups that do not belong to the rows, or one group alone.
     """
     is_lazy = any(is_dask_collection(column) for column in columns.values())
     if is_lazy != is_dask_collection(groups):
@@ -39,20 +50,25 @@ def split(columns: dict[str, Any], groups: Any, fraction: float, seed: int) -> t
             "process."
         )
     if not is_lazy:
-        is_held = is_chosen(groups, fraction, seed)
         for name, column in columns.items():
-            if column is not None and partitions.n_samples(column) != len(is_held):
-                raise ValueError(
-                    f"{name} has {partitions.n_samples(column)} rows, groups has {len(is_held)}."
-                )
-        return _both(columns, is_held)
+            if column is not None and partitions.n_samples(column) != len(groups):
+                raise ValueError(f"{name} has {partitions.n_samples(column)} rows, groups has {len(groups)}.")
+        hashes = _hashes(seed, groups)
+        return _both(columns, hashes < _limit(fraction, [_range(hashes)]))
     if not all(column is None or partitions.is_dask_frame(column) for column in (*columns.values(), groups)):
         raise ValueError(
             "Expected X, y and groups to be Dask dataframes and series, from one dataframe, to split them by "
             "groups. For arrays, pass rows to validate with: X_val and y_val."
         )
-    is_held = groups.map_partitions(_of_series, fraction, seed, meta=("held", bool))
-    return _both(columns, is_held)
+    # sources: one Delayed for each partition -> a tuple of one series
+    sources = partitions.together([groups])
+
+    def add_ranges(graph: Graph) -> list[TaskRef]:
+        find = partial(_range_in_tuple, seed)
+        return [graph.add("dasknn-groups", find, graph.add_source(source)) for source in sources]
+
+    limit = _limit(fraction, executor.values_of(add_ranges))
+    return _both(columns, groups.map_partitions(_are_below, seed, limit, meta=("held", bool)))
 
 
 def _both(columns: dict[str, Any], is_held: Any) -> tuple[dict, dict]:
@@ -63,21 +79,40 @@ def _both(columns: dict[str, Any], is_held: Any) -> tuple[dict, dict]:
     return kept, held
 
 
-def is_chosen(groups: Any, fraction: float, seed: int) -> np.ndarray:
-    """Return for each row whether its group is among those set aside (n,)."""
+def _hashes(seed: int, groups: Any) -> np.ndarray:
+    """Return a hash of the group of each row, uint64 (n,): the same in each process, on each platform."""
     from pandas import Series
     from pandas.util import hash_pandas_object
 
     series = groups if hasattr(groups, "iloc") else Series(np.asarray(groups))
-    # Its hashes are the same in each process, and on each platform.
     hashes = hash_pandas_object(series, index=False).to_numpy()
     salt = generator(seed, Stream.HELD_OUT_GROUPS).integers(_MOST, dtype=np.uint64, endpoint=False)
     mixed = (hashes ^ salt) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
-    return mixed < np.uint64(min(int(fraction * _MOST), _MOST - 1))
+    return (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
 
 
-def _of_series(groups: Any, fraction: float, seed: int) -> Any:
+def _range(hashes: np.ndarray) -> tuple[int, int] | None:
+    """Return the least and the greatest hash; None without rows."""
+    return (int(hashes.min()), int(hashes.max())) if len(hashes) else None
+
+
+def _range_in_tuple(seed: int, series: Sequence[Any]) -> tuple[int, int] | None:
+    return _range(_hashes(seed, series[0]))
+
+
+def _limit(fraction: float, ranges: Sequence[tuple[int, int] | None]) -> np.uint64:
+    """Return the hash below which groups are set aside. ValueError: there is one group, or none."""
+    known = [found for found in ranges if found is not None]
+    least, greatest = min((low for low, _ in known), default=0), max((high for _, high in known), default=0)
+    if least == greatest:
+        raise ValueError(
+            "Expected groups of at least two different values, some of which are held out, received "
+            f"{'one' if known else 'none'}. Leave groups out, or pass rows to validate with: X_val and y_val."
+        )
+    return np.uint64(min(max(int(fraction * _MOST), least + 1), greatest))
+
+
+def _are_below(groups: Any, seed: int, limit: np.uint64) -> Any:
     from pandas import Series
 
-    return Series(is_chosen(groups, fraction, seed), index=groups.index)
+    return Series(_hashes(seed, groups) < limit, index=groups.index)

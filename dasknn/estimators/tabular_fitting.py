@@ -75,7 +75,8 @@ class TabularFit(EstimatorFit):
         model = self.model
         seed = int(model.random_state) if isinstance(model.random_state, Integral) else 0
         columns = {"X": X, "y": y, "sample_weight": weight}
-        kept, held = groups.split(columns, self._groups, model.validation_fraction, seed)
+        assert self._executor is not None, "tables have an executor, plain ones that of this process"
+        kept, held = groups.split(columns, self._groups, model.validation_fraction, seed, self._executor)
         self.validation = Columns(*held.values())
         return tuple(kept.values())
 

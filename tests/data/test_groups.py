@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 
 from dasknn import TabularRegressor
+from dasknn.cluster.local import LocalExecutor
 from dasknn.data import groups
+
+LOCAL = LocalExecutor()
 
 
 def table(n=600):
@@ -20,7 +23,7 @@ def table(n=600):
 def test_a_group_is_on_one_side(column):
     frame = table()
     columns = {"X": frame, "y": frame.y.to_numpy(), "weight": None}
-    kept, held = groups.split(columns, frame[column], 0.3, 1)
+    kept, held = groups.split(columns, frame[column], 0.3, 1, LOCAL)
     assert not set(kept["X"][column]) & set(held["X"][column])
     assert len(kept["X"]) + len(held["X"]) == len(frame)
     assert len(held["y"]) == len(held["X"])
@@ -29,21 +32,41 @@ def test_a_group_is_on_one_side(column):
 
 
 def test_other_seeds_choose_other_groups():
-    chosen = {tuple(groups.is_chosen(table().g, 0.3, seed)) for seed in range(5)}
+    frame = table()
+    chosen = {tuple(groups.split({"X": frame}, frame.g, 0.3, seed, LOCAL)[1]["X"].index) for seed in range(5)}
     assert len(chosen) == 5
 
 
 def test_the_share_of_groups_is_the_one_asked_for():
     many = np.arange(20_000)
     for fraction in (0.0, 0.1, 0.5):
-        assert groups.is_chosen(many, fraction, 0).mean() == pytest.approx(fraction, abs=0.01)
+        _, held = groups.split({"X": many}, many, fraction, 0, LOCAL)
+        assert len(held["X"]) / len(many) == pytest.approx(fraction, abs=0.01)
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+@pytest.mark.parametrize("fraction", [0.01, 0.99])
+def test_of_few_groups_at_least_one_is_on_each_side(fraction, lazily):
+    frame = table(60).assign(g=np.arange(60) % 2)
+    data = dd.from_pandas(frame, npartitions=3) if lazily else frame
+    for seed in range(4):
+        kept, held = groups.split({"X": data}, data.g, fraction, seed, LOCAL)
+        assert sorted([set(kept["X"].g), set(held["X"].g)], key=min) == [{0}, {1}]
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+def test_one_group_alone_raises(lazily):
+    frame = table(60).assign(g="all")
+    data = dd.from_pandas(frame, npartitions=3) if lazily else frame
+    with pytest.raises(ValueError, match=r"Expected groups of at least two different values.*received one"):
+        groups.split({"X": data}, data.g, 0.3, 1, LOCAL)
 
 
 def test_dask_sets_the_same_rows_aside():
     frame = table()
     lazy = dd.from_pandas(frame, npartitions=4)
-    _, held = groups.split({"X": frame[["x"]], "y": frame.y}, frame.g, 0.3, 1)
-    _, lazily = groups.split({"X": lazy[["x"]], "y": lazy.y}, lazy.g, 0.3, 1)
+    _, held = groups.split({"X": frame[["x"]], "y": frame.y}, frame.g, 0.3, 1, LOCAL)
+    _, lazily = groups.split({"X": lazy[["x"]], "y": lazy.y}, lazy.g, 0.3, 1, LOCAL)
     pd.testing.assert_frame_equal(lazily["X"].compute(), held["X"])
     pd.testing.assert_series_equal(lazily["y"].compute(), held["y"])
 
@@ -52,12 +75,12 @@ def test_groups_that_do_not_belong_to_the_rows_raise():
     frame = table()
     lazy = dd.from_pandas(frame, npartitions=4)
     with pytest.raises(ValueError, match="X has 600 rows, groups has 5"):
-        groups.split({"X": frame}, frame.g[:5], 0.3, 1)
+        groups.split({"X": frame}, frame.g[:5], 0.3, 1, LOCAL)
     with pytest.raises(ValueError, match="Expected groups to be of the kind of X"):
-        groups.split({"X": lazy}, frame.g, 0.3, 1)
+        groups.split({"X": lazy}, frame.g, 0.3, 1, LOCAL)
     array = da.ones((600, 2), chunks=(100, 2))
     with pytest.raises(ValueError, match="For arrays, pass rows to validate with: X_val and y_val"):
-        groups.split({"X": array}, lazy.g, 0.3, 1)
+        groups.split({"X": array}, lazy.g, 0.3, 1, LOCAL)
 
 
 @pytest.mark.parametrize("lazily", [False, True])
