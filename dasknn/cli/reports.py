@@ -18,7 +18,7 @@ from dasknn.cluster.faults import JOINED, RETIRED
 from dasknn.data import partitions
 from dasknn.data.column_kinds import Categories, Numbers
 from dasknn.data.preprocessing import TablePreprocessor
-from dasknn.data.tables.kinds import CategoryColumn, Column
+from dasknn.data.tables.kinds import CategoryColumn
 from dasknn.estimators.scores import R2, Accuracy
 from dasknn.estimators.tabular import BaseTabular
 from dasknn.evaluation.responders import place_of
@@ -306,7 +306,7 @@ def of_file(path: str) -> dict[str, Any]:
         report |= {"columns": _of_table(table), "rows_of_table": table.n_samples_seen_}
         report["versions"] = description.get("versions", {})
     elif isinstance(model, BaseTabular):
-        report |= {"columns": [_of_column_of_table(column) for column in model._table.columns]}
+        report |= {"columns": _of_columns(model)}
     else:
         report |= {"columns": [{"name": name} for name in getattr(model, "feature_names_in_", [])]}
     if model is None:
@@ -321,7 +321,7 @@ def _of_estimator(model: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if isinstance(model, BaseTabular):
         chosen = ("epochs", "batch_size", "dropout", "weight_decay")
-        settings = {name: getattr(model._recipe, name) for name in chosen}
+        settings = {name: getattr(model.recipe_, name) for name in chosen}
     else:
         settings = {name: getattr(model, name) for name in ("solver", "alpha", "batch_size")}
     return {
@@ -363,11 +363,12 @@ def _of_column(column: Numbers | Categories) -> dict[str, Any]:
     }
 
 
-def _of_column_of_table(column: Column) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": column.name, "kind": column.kind, "learned": column.learned}
-    if isinstance(column, CategoryColumn):
-        found["values"] = list(column.values)
-    return found
+def _of_columns(model: BaseTabular) -> list[dict[str, Any]]:
+    """Return what an estimator for tables has learned of its columns; of categories also the values."""
+    return [
+        found._asdict() | ({"values": list(column.values)} if isinstance(column, CategoryColumn) else {})
+        for found, column in zip(model.columns_, model._table.columns, strict=True)
+    ]
 
 
 def _of_sequential(model: Any) -> dict[str, Any]:
@@ -422,8 +423,12 @@ def _line_of_column(column: Mapping[str, Any]) -> str:
     if "kind" not in column:
         return ""
     if "learned" in column:
-        values = f": {_some(column['values'])}" if column.get("values") else ""
-        return f"{column['kind']}; {column['learned']}{values}"
+        text = f"{column['kind']}; {column['learned']}"
+        if column.get("values"):
+            text += f": {_some(column['values'])}"
+        if "values" in column and column["has_missing"]:
+            text += "; may be missing"
+        return text if column["kind"] == "ignored" else f"{text}; becomes {column['becomes']}"
     if column["kind"] == "numbers":
         marked = ", some missing" if column["indicator"] else ""
         return f"numbers, mean {column['mean']:.4g}, deviation {column['scale']:.4g}{marked}"

@@ -36,7 +36,7 @@ from dasknn.training.prediction import Predictor, Score
 # Attributes that describe the data of fit. _numbered: columns that are named by integers.
 _OF_THE_DATA = ("n_features_in_", "feature_names_in_", "_numbered", "target_name_", "classes_")
 # What estimators for tables have learned of it.
-_OF_THE_TABLE = ("_table", "_recipe")
+_OF_THE_TABLE = ("_table", "recipe_")
 
 
 class NetworkEstimator(Placed, BaseEstimator):

@@ -21,6 +21,7 @@ from dasknn.estimators import tabular_files
 from dasknn.estimators.base import NetworkEstimator
 from dasknn.estimators.fitting import one_validation
 from dasknn.estimators.recipe import Recipe, recipe_for
+from dasknn.estimators.tabular_columns import LearnedColumn, learned_columns
 from dasknn.estimators.tabular_fitting import TabularFit, checked_table, encoded
 from dasknn.estimators.tabular_losses import TabularLoss
 from dasknn.layers import (
@@ -111,7 +112,7 @@ class BaseTabular(NetworkEstimator):
     }
 
     _table: TableEncoder
-    _recipe: Recipe
+    recipe_: Recipe
 
     def fit(
         self,
@@ -183,7 +184,7 @@ class BaseTabular(NetworkEstimator):
 
         n_rows: to train on, and to hold out from. n_validation: rows that the user passed to validate with.
         """
-        self._recipe = self._recipe_for(n_rows)
+        self.recipe_ = self._recipe_for(n_rows)
         n_scored = n_rows * self.validation_fraction if n_validation is None else n_validation
         self._stops_early = (
             n_scored >= _LEAST_HELD_OUT if self.early_stopping == "auto" else self.early_stopping
@@ -215,7 +216,7 @@ class BaseTabular(NetworkEstimator):
 
     @property
     def _n_epochs(self) -> int:
-        return self._recipe.epochs
+        return self.recipe_.epochs
 
     def _ends_of_cycles(self) -> list[int]:
         """Return the numbers of the epochs, from 1, with which the cycles of the learning rate end."""
@@ -231,7 +232,7 @@ class BaseTabular(NetworkEstimator):
         raise NotImplementedError
 
     def _network(self, encoder: Any, dtype: str) -> Network:
-        recipe, loss = self._recipe, self._loss(encoder)
+        recipe, loss = self.recipe_, self._loss(encoder)
         k = recipe.members
         groups = self._column_groups()
         table = ColumnGroups(tuple((width, layer) for width, layer, _ in groups))
@@ -263,7 +264,7 @@ class BaseTabular(NetworkEstimator):
         places = table.groups
         if p:
             bins = table.n_bins
-            if not self._recipe.embeds:
+            if not self.recipe_.embeds:
                 # The coordinates among bins are left out.
                 found.append((p, Activation("linear"), _runs(places[:p])))
                 found.append((p, Omit(), []))
@@ -293,7 +294,7 @@ class BaseTabular(NetworkEstimator):
 
     def _job(self, sizes: auto.Sizes, seed: int) -> TrainingJob:
         network, _, replicas, batch_size = sizes
-        recipe = self._recipe
+        recipe = self.recipe_
         n_steps = self._steps_of_epoch * recipe.epochs
         rate: Any = self.learning_rate_init
         decay: Any = recipe.weight_decay
@@ -316,17 +317,25 @@ class BaseTabular(NetworkEstimator):
         )
 
     def _sizes(self, network: Network, n_rows: int, replicas: int, strategy: Strategy | None) -> auto.Sizes:
-        batch_size = min(self._recipe.batch_size, n_rows)
+        batch_size = min(self.recipe_.batch_size, n_rows)
         in_step = (strategy or GradientAveraging()).replicas_in_step(replicas)
         self._steps_of_epoch = max(1, ceil(n_rows * in_step / (replicas * batch_size)))
         return auto.Sizes(network, n_rows, replicas, batch_size)
 
     def _default_replicas(self, strategy: Strategy | None, n_slots: int, n_rows: int) -> int:
-        batch_size = self._recipe.batch_size
+        batch_size = self.recipe_.batch_size
         return auto.default_replicas(strategy or GradientAveraging(), n_slots, n_rows, batch_size)
 
     def _learn_from_held_out(self, rows: Rows) -> None:
         """Learn what rows that were held out say of the predictions of the trained network."""
+
+    # --- what was learned --------------------------------------------------------------------------
+
+    @property
+    def columns_(self) -> list[LearnedColumn]:
+        """What was learned of each column; `pandas.DataFrame(model.columns_)` shows it as a table."""
+        network = self._predictor().network
+        return learned_columns(self._table, network)
 
     # --- predict -----------------------------------------------------------------------------------
 

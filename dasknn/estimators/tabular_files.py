@@ -53,7 +53,7 @@ def parts_of(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     description = conversion.common_parts(model, predictor) | {
         "layers": [layers.serialize(layer) for layer in predictor.network.layers],
         "table": model._table.describe(),
-        "recipe": model._recipe._asdict(),
+        "recipe": model.recipe_._asdict(),
         "temperature": vars(model).get("temperature_", 1.0),
     }
     arrays = {"members": predictor.members}
@@ -73,7 +73,7 @@ def restore(model: Any, description: Mapping[str, Any], arrays: Mapping[str, np.
         raise schema.Mismatch("expected names of features that are those of the table, received others")
     encoder = conversion.encoder_from(description, members.nbytes)
     known = {name: value for name, value in description["recipe"].items() if name in Recipe._fields}
-    model._table, model._recipe = table, Recipe(**known)._replace(hidden=tuple(known["hidden"]))
+    model._table, model.recipe_ = table, Recipe(**known)._replace(hidden=tuple(known["hidden"]))
     found = tuple(layers.deserialize(config) for config in description["layers"])
     last = found[-1]
     if not isinstance(last, layers.MemberHeads):

@@ -189,7 +189,7 @@ class TabularFit(EstimatorFit):
         model = self.model
         found = super()._settings(targets_)
         del found["tol"]
-        return found | {"table": model._table.describe(), "recipe": list(model._recipe)}
+        return found | {"table": model._table.describe(), "recipe": list(model.recipe_)}
 
     def _warn_unless_converged(self, found: Any) -> None:
         """Warn of nothing: the schedule ends with the last epoch."""

@@ -110,6 +110,13 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
     ----------
     members_ : list of estimators
         The members, fitted, each an estimator.
+    columns_ : list of named tuples
+        What was learned of each column of X: `name`, `kind`, `n_bins`, `n_categories` (values with codes of
+        their own), `n_shared_codes` (of the other values), `has_missing`, `becomes` (what the network gets of
+        it) and `learned`. `pandas.DataFrame(model.columns_)` is a table of them.
+    recipe_ : named tuple
+        The settings that parameters or rules have chosen: `members`, `hidden`, `embeds` (whether numbers
+        are embedded), `epochs` (of the whole schedule), `batch_size`, `dropout` and `weight_decay`.
     history_ : list of dicts
         One for each epoch, see `MLPClassifier`.
     loss_ : float

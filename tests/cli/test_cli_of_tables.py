@@ -218,10 +218,12 @@ def test_a_model_shows_its_columns_and_what_was_learned_of_them(run, late, hours
     assert re.search(r"^network +TabularClassifier: 16 relu - 1 logistic; .* an ensemble of 2$", text, re.M)
     assert re.search(r"^target +late$", text, re.MULTILINE)
     assert re.search(r"^settings +epochs 20, batch_size 32, ", text, re.MULTILINE)
-    assert "\n  shop: category; 3 values: north, south, web\n" in text
-    assert "\n  gift: binary; 0 or 1\n" in text
-    assert re.search(r"^  day: date; year: .*; may be missing$", text, re.MULTILINE)
-    assert re.search(r"^  pieces: number; median .* bins from 1 to 59; may be missing$", text, re.MULTILINE)
+    shop = "category; 3 values: north, south, web; may be missing; becomes 3 one-hot inputs"
+    assert f"\n  shop: {shop}\n" in text
+    assert "\n  gift: binary; 0 or 1; becomes -1 or 1\n" in text
+    assert re.search(r"^  day: date; year: .*; may be missing; becomes \d vectors of 16, .*$", text, re.M)
+    pieces = "bins from 1 to 59; may be missing; becomes a vector of 16, 1 where missing"
+    assert re.search(rf"^  pieces: number; median .* {pieces}$", text, re.MULTILINE)
     report = json.loads(run("inspect", late, "--json").stdout)
     assert [column["name"] for column in report["columns"]] == FEATURES
     assert [column["kind"] for column in report["columns"]] == ["date", "category", "binary", "number"]

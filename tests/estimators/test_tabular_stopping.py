@@ -335,7 +335,7 @@ def test_refit_trains_a_second_network_on_all_rows(by_groups):
     best = int(np.flatnonzero(np.array(first.validation_scores_) == first.best_validation_score_)[-1]) + 1
     assert both.validation_scores_ == first.validation_scores_
     assert len(both.history_) == first.n_iter_ + best
-    assert both._recipe == first._recipe
+    assert both.recipe_ == first.recipe_
     assert [entry["n_samples"] for entry in both.history_[-best:]] == [600] * best
     assert both.history_[0]["n_samples"] < 600
     assert (both.predict(X) != first.predict(X)).any()

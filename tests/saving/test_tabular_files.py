@@ -69,6 +69,21 @@ def test_a_file_of_a_loaded_model_is_the_same(path, tmp_path):
     assert_array_equal(arrays["members"], same["members"])
 
 
+def test_a_file_holds_the_recipe_and_what_was_learned_of_each_column(path):
+    model = TabularClassifier(**SMALL).fit(FRAME, LABELS)
+    model.save(path)
+    loaded = dasknn.load(path)
+    assert loaded.recipe_ == model.recipe_
+    assert loaded.columns_ == model.columns_
+    assert loaded.members_[1].columns_ == model.columns_
+
+
+def test_older_files_do_not_say_which_categories_were_missing():
+    columns = {column.name: column for column in dasknn.load(GOLDEN / "tabular.safetensors").columns_}
+    assert (columns["job"].n_categories, columns["job"].has_missing) == (3, None)
+    assert columns["age"].has_missing is True
+
+
 def test_what_was_not_fitted_is_not_saved(path):
     with pytest.raises(NotFittedError):
         TabularClassifier().save(path)
@@ -93,6 +108,7 @@ model = dasknn.load({str(path)!r})
 expected = np.load({str(tmp_path / "expected.npz")!r})
 X, P = expected["X"], expected["P"]
 assert np.array_equal(model.predict_proba(X), P)
+assert [column.becomes for column in model.columns_] == ["a vector of 16"] * 3
 assert np.allclose(model.predict_proba(da.from_array(X, chunks=(25, -1))).compute(), P, atol=1e-6)
 settings = dict(members=2, hidden_layer_sizes=(4,), max_iter=1)
 assert dasknn.TabularClassifier(**settings).fit(X, X[:, 0] > 0).predict(X).shape == (60,)

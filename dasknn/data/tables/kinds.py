@@ -139,6 +139,11 @@ class NumberColumn:
         return self.holds
 
     @property
+    def has_missing(self) -> bool:
+        """Whether rows of fit missed a value."""
+        return self.indicator
+
+    @property
     def learned(self) -> str:
         """What was learned of the column, for readers."""
         texts = [str(part) for part in self.parts] or ["all known values are equal"]
@@ -179,13 +184,15 @@ class CategoryColumn:
 
     All other values share n_shared more codes, each by its hash: rare values one code, the values of a column
     that has too many of them thousands. Values that were never seen are among these; if there are no shared
-    codes, they have the code 0. holds: "text", "numbers" or "booleans".
+    codes, they have the code 0. holds: "text", "numbers" or "booleans". has_missing: whether rows of fit
+    missed a value; None: not known.
     """
 
     name: str
     holds: str
     values: tuple[Any, ...]
     n_shared: int
+    has_missing: bool | None = None
 
     @property
     def n_codes(self) -> int:
@@ -242,10 +249,11 @@ class CategoryColumn:
 
 @dataclass(frozen=True)
 class IgnoredColumn:
-    """A column that becomes nothing. learned: why."""
+    """A column that becomes nothing. learned: why. has_missing: as of a `CategoryColumn`."""
 
     name: str
     learned: str
+    has_missing: bool | None = None
 
     @property
     def kind(self) -> str:
@@ -292,6 +300,8 @@ def _check_part(config: Any, where: str) -> None:
     _PARTS[config["kind"]][1](config, where)
 
 
+# The first files did not say it.
+_MAYBE: Mapping[str, schema.Check] = {"has_missing": schema.optional(schema.flag)}
 _COLUMNS: Mapping[str, schema.Check] = {
     "numbers": schema.record(
         {
@@ -311,9 +321,10 @@ _COLUMNS: Mapping[str, schema.Check] = {
             "holds": schema.one_of("text", "numbers", "booleans"),
             "values": schema.each(schema.label, most=MOST_CODES),
             "n_shared": schema.integer(0, MOST_CODES),
-        }
+        },
+        _MAYBE,
     ),
-    "ignored": schema.record({"kind": schema.text, "name": schema.text, "learned": schema.text}),
+    "ignored": schema.record({"kind": schema.text, "name": schema.text, "learned": schema.text}, _MAYBE),
 }
 
 

@@ -248,7 +248,7 @@ def _summarize(
 
 def _learn(name: str, summary: ColumnSummary, table: TableSummary, settings: _Settings) -> Column:
     if isinstance(summary, MissingSummary):
-        return IgnoredColumn(name, "no value is known")
+        return IgnoredColumn(name, "no value is known", True)
     if isinstance(summary, CategorySummary):
         return _learn_category(name, summary, table.n_rows, settings)
     return _learn_numbers(name, summary, table.sample, settings)
@@ -257,9 +257,9 @@ def _learn(name: str, summary: ColumnSummary, table: TableSummary, settings: _Se
 def _learn_category(
     name: str, summary: CategorySummary, n_rows: int, settings: _Settings
 ) -> CategoryColumn | IgnoredColumn:
-    counts = summary.counts
+    counts, has_missing = summary.counts, summary.n_missing > 0
     if counts is None:
-        return CategoryColumn(name, summary.holds, (), settings.hash_bins)
+        return CategoryColumn(name, summary.holds, (), settings.hash_bins, has_missing)
     least = settings.least_rows(n_rows, len(counts))
     kept = [value for value, n in counts.items() if n >= least]
     n_shared = int(len(kept) < len(counts))
@@ -270,9 +270,9 @@ def _learn_category(
     if not kept and settings.min_frequency is None and len(counts) <= _MOST_DISTINCT * n_rows:
         # They are rare, but tell rows apart: customers of a few rows each, for instance.
         n_shared = min(settings.hash_bins, len(counts))
-    if len(kept) + n_shared == 1 and not summary.n_missing:
-        return IgnoredColumn(name, "all rows have one value" if kept else "all values are rare")
-    return CategoryColumn(name, summary.holds, tuple(sorted(kept)), n_shared)
+    if len(kept) + n_shared == 1 and not has_missing:
+        return IgnoredColumn(name, "all rows have one value" if kept else "all values are rare", False)
+    return CategoryColumn(name, summary.holds, tuple(sorted(kept)), n_shared, has_missing)
 
 
 def _learn_numbers(
@@ -292,7 +292,7 @@ def _learn_numbers(
             edges = _edges(sketch, numbers, sample, settings)
             parts.append(Binned.of(part, *sketch.center_and_scale(), edges))
     if not parts and not summary.n_missing:
-        return IgnoredColumn(name, "all rows have one value")
+        return IgnoredColumn(name, "all rows have one value", False)
     return NumberColumn(name, summary.kind, tuple(parts), summary.n_missing > 0, summary.zone, origin)
 
 

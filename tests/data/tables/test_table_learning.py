@@ -289,7 +289,7 @@ def test_columns_of_very_many_values_are_hashed(monkeypatch, n_partitions):
     monkeypatch.setattr(summaries, "MOST_VALUES", 50)
     X = pd.DataFrame({"x": [f"v{i}" for i in range(100)] * 2})
     column = learn_table(in_partitions(X, n_partitions), hash_bins=16).columns[0]
-    assert column == CategoryColumn("x", "text", (), 16)
+    assert column == CategoryColumn("x", "text", (), 16, False)
     codes = column.codes(pd.Series(["v1", "v1", "new", None]))
     assert codes[0] == codes[1]
     assert 1 <= codes[2] <= 16
@@ -301,7 +301,7 @@ def test_a_column_is_hashed_if_any_of_its_partitions_has_too_many_values(monkeyp
     few, many = pd.DataFrame({"x": ["a"] * 70}), pd.DataFrame({"x": [f"v{i}" for i in range(70)]})
     for parts in ([few, many], [many, few], [few, many, few]):
         X = dd.from_delayed([dask.delayed(part) for part in parts], meta=few[:0], verify_meta=False)
-        assert learn_table(X, hash_bins=16).columns == (CategoryColumn("x", "text", (), 16),)
+        assert learn_table(X, hash_bins=16).columns == (CategoryColumn("x", "text", (), 16, False),)
 
 
 def test_settings_that_make_no_sense_are_refused():
