@@ -21,6 +21,7 @@ from dasknn.data.preprocessing import TablePreprocessor
 from dasknn.data.tables.kinds import CategoryColumn
 from dasknn.estimators.scores import R2, Accuracy
 from dasknn.estimators.tabular import BaseTabular
+from dasknn.estimators.tabular_stopping import best_epoch_of
 from dasknn.evaluation.responders import place_of
 from dasknn.layers import MemberDense, MemberHeads
 from dasknn.models import loading, sequential
@@ -82,13 +83,14 @@ def of_training(model: Any, n_columns: int, seconds: float) -> dict[str, Any]:
     epochs_seconds = sum(entry.get("seconds", 0.0) for entry in history)
     rows_seen = sum(entry.get("n_samples", 0) for entry in history)
     report = {
-        "rows": history[0]["n_samples"],
+        "rows": (history[-1] if _refit_epochs(model) else history[0])["n_samples"],
         "columns": n_columns,
         "features": int(model._network_.n_inputs),
         "kinds": _kinds(model),
         **_of_network(model),
         **_of_strategy(model),
         "epochs": int(model.n_iter_),
+        "refit_epochs": _refit_epochs(model),
         "interrupted": bool(model.interrupted_),
         "seconds": seconds,
         "rows_per_second": rows_seen / epochs_seconds if epochs_seconds else None,
@@ -102,19 +104,18 @@ def of_training(model: Any, n_columns: int, seconds: float) -> dict[str, Any]:
 
 
 def _of_validation(model: Any) -> dict[str, Any] | None:
-    """Return the validation score of the kept weights, the best score, and the epochs of both."""
+    """Return the validation score of the kept weights, the best score, and the epochs of both.
+
+    After a refit, the kept weights are those that said how many epochs it takes.
+    """
     found = np.array([e["validation_score"] for e in model.history_ if "validation_score" in e], np.float64)
     if not len(found):
         return None
-    watched = found
     if isinstance(model, BaseTabular):
-        if model._monitor == "val_loss":
-            watched = -np.array([e["val_loss"] for e in model.history_ if "val_loss" in e], np.float64)
-        # Of equals, it keeps the last.
-        best = len(watched) - 1 - _best(watched[::-1])
-        keeps_best = bool(vars(model).get("_stops_early", model.early_stopping))
+        best = (best_epoch_of(model.history_, model._monitor) or len(found)) - 1
+        keeps_best = model.best_epoch_ is not None
     else:
-        best = _best(watched)
+        best = _best(found)
         # L-BFGS keeps the weights of the last epoch.
         keeps_best = model.early_stopping and model.solver != "lbfgs"
     kept = best if keeps_best else len(found) - 1
@@ -124,7 +125,22 @@ def _of_validation(model: Any) -> dict[str, Any] | None:
         "best": float(found[best]),
         "best_epoch": best + 1,
         "kept_epoch": kept + 1,
+        "scored_epochs": len(found),
     }
+
+
+def _refit_epochs(model: Any) -> int:
+    """Return how many epochs a second network was trained on all rows; 0: there is none, or no whole one."""
+    if not isinstance(model, BaseTabular) or model.interrupted_:
+        return 0
+    return _epochs_of_refit(model)
+
+
+def _epochs_of_refit(model: BaseTabular) -> int:
+    """Return how many epochs of the second stage are in the history; a stage that was interrupted counts."""
+    if model.refit is None or model.best_epoch_ is None:
+        return 0
+    return sum("validation_score" not in entry for entry in model.history_)
 
 
 def _best(scores: np.ndarray) -> int:
@@ -132,9 +148,12 @@ def _best(scores: np.ndarray) -> int:
     return int(np.nanargmax(scores)) if np.isfinite(scores).any() else len(scores) - 1
 
 
-def most_epochs(model: Any) -> int:
-    """Return how many epochs a fitted estimator would have trained without an end before."""
-    return int(model._n_epochs if isinstance(model, BaseTabular) else model.max_iter)
+def text_of_interruption(model: Any) -> str:
+    """Return when the training of an estimator was interrupted."""
+    is_of_table = isinstance(model, BaseTabular)
+    if is_of_table and (n := _epochs_of_refit(model)):
+        return f"interrupted after {n} of {model.best_epoch_} epochs on all rows; the model is the one before them"
+    return f"interrupted after {model.n_iter_} of {model._n_epochs if is_of_table else model.max_iter} epochs"
 
 
 def _kinds(model: Any) -> dict[str, int] | None:
@@ -185,7 +204,7 @@ def text_of_training(report: Mapping[str, Any]) -> str:
         + (f" at {report['rows_per_second']:,.0f} rows/s" if report["rows_per_second"] else "")
         + f"; {report['seconds']:.1f} s in total",
         "loss": f"{report['loss']:.4f} in the last epoch",
-        "validation": _line_of_validation(report["validation"]),
+        "validation": _line_of_validation(report["validation"], report["refit_epochs"]),
         "": _OPTIMISTIC if report["test"] is None and _is_best(report["validation"]) else None,
         "test": None if report["test"] is None else text_of_scores(report["test"]),
         "faults": _line_of_faults(report["faults"]),
@@ -220,10 +239,15 @@ def _is_best(validation: Mapping[str, Any] | None) -> bool:
     return validation is not None and validation["kept_epoch"] == validation["best_epoch"]
 
 
-def _line_of_validation(found: Mapping[str, Any] | None) -> str | None:
+def _line_of_validation(found: Mapping[str, Any] | None, refit_epochs: int = 0) -> str | None:
     if found is None:
         return None
     line = text_of_scores({name: found[name] for name in _NAMES if name in found})
+    if refit_epochs:
+        return (
+            f"{line} in epoch {found['best_epoch']}, the best of {found['scored_epochs']}; then a second network "
+            f"was trained for {_count(refit_epochs, 'epoch')} on all rows"
+        )
     if _is_best(found):
         return f"{line} with the weights of epoch {found['kept_epoch']}, the best"
     return f"{line} with the weights of the last epoch; epoch {found['best_epoch']} had {found['best']:.4f}"
@@ -332,7 +356,9 @@ def _of_estimator(model: Any) -> dict[str, Any]:
         "classes": list(model.classes_) if is_classifier(model) else None,
         **_of_strategy(model),
         "epochs": len(history),
+        "refit_epochs": _refit_epochs(model),
         "rows": history[-1].get("n_samples") if history else None,
+        "rows_of_first": history[0].get("n_samples") if history else None,
         "loss": getattr(model, "loss_", None),
         "validation": _of_validation(model),
         "interrupted": bool(model.interrupted_),
@@ -404,10 +430,10 @@ def text_of_file(report: Mapping[str, Any]) -> str:
         "target": report["target"],
         "classes": None if classes is None else _some(classes),
         "features": f"{report['features']:,}" if report["kinds"] is None else None,
-        "trained": f"{_count(report['epochs'], 'epoch')} on {_count(report['rows'] or 0, 'row')}"
+        "trained": _line_of_epochs(report)
         + (f", loss {loss:.4f} in the last" if isinstance(loss, float) else "")
         + (", interrupted" if report["interrupted"] else ""),
-        "validation": _line_of_validation(report["validation"]),
+        "validation": _line_of_validation(report["validation"], report["refit_epochs"]),
         "strategy": f"{report['strategy_reason']}; {_count(report['replicas'], 'replica')}, "
         f"transport {report['transport']}",
         "engine": report["engine_reason"],
@@ -417,6 +443,14 @@ def text_of_file(report: Mapping[str, Any]) -> str:
         or None,
     }
     return "\n".join([_aligned(lines), *(["columns", *columns] if columns else [])])
+
+
+def _line_of_epochs(report: Mapping[str, Any]) -> str:
+    n_all, n_refit, rows = report["epochs"], report["refit_epochs"], report["rows"] or 0
+    if not n_refit:
+        return f"{_count(n_all, 'epoch')} on {_count(rows, 'row')}"
+    first = _count(report["rows_of_first"] or 0, "row")
+    return f"{_count(n_all - n_refit, 'epoch')} on {first}, then {n_refit} on all {_count(rows, 'row')}"
 
 
 def _line_of_column(column: Mapping[str, Any]) -> str:

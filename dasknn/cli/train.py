@@ -156,7 +156,7 @@ def train(**options: Any) -> None:
             report["test"] = reports.scores(model, *prepared.columns(prepared.test))
         click.echo(reports.as_json(report) if options["as_json"] else reports.text_of_training(report))
         if model.interrupted_:
-            say(f"interrupted after {model.n_iter_} of {reports.most_epochs(model)} epochs")
+            say(reports.text_of_interruption(model))
             raise SystemExit(INTERRUPTED)
 
 

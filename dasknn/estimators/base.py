@@ -290,7 +290,7 @@ class NetworkEstimator(Placed, BaseEstimator):
 
     def _member(self, predictor: Predictor) -> Self:
         member = clone(self).set_params(strategy="auto", replicas=None)
-        for name in (*_OF_THE_DATA, *_OF_THE_TABLE, "n_iter_", "t_"):
+        for name in (*_OF_THE_DATA, *_OF_THE_TABLE, "n_iter_", "best_epoch_", "t_"):
             if hasattr(self, name):
                 setattr(member, name, getattr(self, name))
         # Losses of the ensemble are means over members, so a member's own are not known.

@@ -48,6 +48,8 @@ FITTED: dict[str, schema.Check] = {
     "best_loss_": schema.optional(schema.number()),
     "validation_scores_": schema.optional(_LOSSES),
     "best_validation_score_": schema.optional(schema.number()),
+    # Of estimators for tables.
+    "best_epoch_": schema.optional(schema.integer(1)),
     "target_name_": schema.text,
     "replicas_": schema.integer(1),
     "interrupted_": schema.flag,

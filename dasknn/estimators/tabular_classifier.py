@@ -135,6 +135,9 @@ class TabularClassifier(NetworkClassifier, BaseTabular):
         Accuracy on validation rows after each epoch.
     best_validation_score_ : float or None
         The best of them.
+    best_epoch_ : int or None
+        Number of the epoch, from 1, that was the best on validation rows, and whose weights were kept; with
+        refit="all", the second network was trained for so many epochs. None: none was chosen.
     temperature_ : float
         What logits are divided by; 1 without calibration.
     n_features_in_ : int

@@ -13,6 +13,7 @@ from dasknn.data.tables.sketch import NumberSketch
 from dasknn.engine.network import Network
 from dasknn.estimators import conversion
 from dasknn.estimators.recipe import Recipe
+from dasknn.estimators.tabular_stopping import best_epoch_of
 from dasknn.losses import MemberLoss
 from dasknn.saving import schema
 from dasknn.saving.serialization import JSONEncoder
@@ -92,6 +93,9 @@ def restore(model: Any, description: Mapping[str, Any], arrays: Mapping[str, np.
     model.temperature_ = description["temperature"]
     model._errors = _errors_from(arrays) if "errors" in arrays else None
     conversion.restore_attributes(model, description)
+    if "best_epoch_" not in vars(model):
+        # The first files did not say it.
+        model.best_epoch_ = best_epoch_of(model.history_, model._monitor) if model.early_stopping else None
 
 
 def _check_codes(table: TableEncoder, network: Network, params: np.ndarray) -> None:

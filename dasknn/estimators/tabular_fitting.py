@@ -51,7 +51,7 @@ class TabularFit(EstimatorFit):
         training = super().run()
         # Rows for validation that the user passed are none to train on.
         again = self.model.refit == "all" and not self._was_given_validation and self._held_out is not None
-        if again and not training.interrupted and self.model._patience.best_epoch:
+        if again and not training.interrupted and self._best_epoch is not None:
             training = RefitOnAllRows(self).run()
         return training
 
@@ -185,6 +185,15 @@ class TabularFit(EstimatorFit):
         if self._held_out is not None and not training.interrupted:
             model._learn_from_held_out(self._held_out)
 
+    def _note(self, training: Training) -> None:
+        super()._note(training)
+        self.model.best_epoch_ = self._best_epoch
+
+    @property
+    def _best_epoch(self) -> int | None:
+        """The epoch that chose the weights, from 1; None: none did."""
+        return self._patience.best_epoch or None if isinstance(self._patience, BestEpoch) else None
+
     def _settings(self, targets_: Targets) -> dict[str, Any]:
         model = self.model
         found = super()._settings(targets_)
@@ -210,7 +219,7 @@ class RefitOnAllRows(TabularFit):
         self.replicas = first.replicas
         self.earlier_history = first.model.history_
         self._first = first.model._predictor()
-        self._best_epoch = first.model._patience.best_epoch
+        self._epochs_of_first = first.model.best_epoch_
         names = ("validation_scores_", "best_validation_score_", "n_iter_", "loss_curve_")
         self._of_first = {name: getattr(first.model, name) for name in names}
 
@@ -229,7 +238,11 @@ class RefitOnAllRows(TabularFit):
 
     @property
     def n_epochs(self) -> int:
-        return self._best_epoch
+        return self._epochs_of_first
+
+    @property
+    def _best_epoch(self) -> int | None:
+        return self._epochs_of_first
 
     def _make_patience(self) -> Patience:
         return Patience(0.0, np.inf, False, bool(self.model.verbose))

@@ -129,6 +129,9 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
         R^2 (with quantiles that of the median) on validation rows after each epoch.
     best_validation_score_ : float or None
         The best of them.
+    best_epoch_ : int or None
+        Number of the epoch, from 1, that was the best on validation rows, and whose weights were kept; with
+        refit="all", the second network was trained for so many epochs. None: none was chosen.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : array (n_features_in_,)

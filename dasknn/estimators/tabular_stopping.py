@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isnan
+from typing import Any
 
 from dasknn.estimators.stopping import Patience
 
@@ -28,7 +30,7 @@ class BestEpoch(Patience):
         self.best_epoch = 0
 
     def on_epoch_end(self, epoch, logs=None):
-        score = logs[self.monitor] if self.monitor == "validation_score" else -logs[self.monitor]
+        score = _score_of(logs, self.monitor)
         number = epoch + 1
         self.count += 1
         if score > self.best_score:
@@ -46,3 +48,15 @@ class BestEpoch(Patience):
         self.training.stop_training = True
         if self.verbose:
             print(f"Stopping: {reason}; the weights are those of epoch {self.best_epoch}.")
+
+
+def best_epoch_of(history: Sequence[Mapping[str, Any]], monitor: str) -> int | None:
+    """Return the number of the epoch of a history, from 1, that `BestEpoch` keeps; None: none has a score."""
+    scores = [_score_of(entry, monitor) for entry in history if monitor in entry]
+    known = [score for score in scores if not isnan(score)]
+    return len(scores) - scores[::-1].index(max(known)) if known else None
+
+
+def _score_of(logs: Mapping[str, Any], monitor: str) -> float:
+    """Return what is watched as a number that should rise."""
+    return logs[monitor] if monitor == "validation_score" else -logs[monitor]

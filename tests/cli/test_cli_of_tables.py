@@ -11,7 +11,7 @@ from conftest import bits
 from shell import Runner, runner_on
 
 import dasknn
-from dasknn.cli import nn
+from dasknn.cli import nn, reports
 from dasknn.data import readers
 
 
@@ -230,6 +230,31 @@ def test_a_model_shows_its_columns_and_what_was_learned_of_them(run, late, hours
     assert report["columns"][1]["values"] == ["north", "south", "web"]
     assert report["classes"] == ["no", "yes"]
     assert "an ensemble of 2; quantiles 0.1, 0.5, 0.9\n" in run("inspect", hours).stdout
+
+
+def test_a_refit_is_described_as_two_trainings(run, tmp_path):
+    frame = orders(200)
+    model = dasknn.TabularClassifier(
+        refit="all", members=2, hidden_layer_sizes=(8,), max_iter=4, batch_size=32, random_state=0
+    )
+    model.fit(frame[FEATURES], frame["late"]).save(tmp_path / "m")
+    best = model.best_epoch_
+    text = " ".join(run("inspect", tmp_path / "m").stdout.split())
+    assert f"trained 4 epochs on 170 rows, then {best} on all 200 rows, loss " in text
+    score = f"accuracy {model.best_validation_score_:.4f} in epoch {best}, the best of 4"
+    assert f"validation {score}; then a second network was trained for {best} epoch" in text
+    assert json.loads(run("inspect", tmp_path / "m", "--json").stdout)["refit_epochs"] == best
+
+
+def test_an_interruption_says_of_which_training(late):
+    model = dasknn.load(late)
+    assert reports.text_of_interruption(model) == f"interrupted after {model.n_iter_} of 20 epochs"
+    model.refit, model.interrupted_ = "all", True
+    model.history_ = [*model.history_, {"epoch": 21, "loss": 1.0}]
+    found = reports.text_of_interruption(model)
+    assert found.startswith(
+        f"interrupted after 1 of {model.best_epoch_} epochs on all rows; the model is the"
+    )
 
 
 # --- mistakes ----------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from dasknn.callbacks import (
     LambdaCallback,
     ModelCheckpoint,
 )
-from dasknn.estimators.tabular_stopping import BestEpoch
+from dasknn.estimators.tabular_stopping import BestEpoch, best_epoch_of
 from tests.data.tables.raw_tables import mixed
 
 N = 120
@@ -86,6 +86,14 @@ def test_the_best_epoch_is_kept_and_of_equals_the_last():
     assert stopped_after([3, 1, 2], monitor="val_loss") == (3, 2)
 
 
+@pytest.mark.parametrize("scores", [[1, 3, 2], [1, 3, 2, 3, 2], [1, np.nan, 0], [4, 4]], ids=str)
+@pytest.mark.parametrize("monitor", ["validation_score", "val_loss"])
+def test_the_best_epoch_of_a_history_is_the_one_that_was_kept(scores, monitor):
+    history = [{"validation_score": score, "val_loss": score} for score in scores]
+    assert best_epoch_of([*history, {"loss": 1.0}], monitor) == stopped_after(scores, monitor=monitor)[1]
+    assert best_epoch_of([{"loss": 1.0}], monitor) is None
+
+
 def test_training_stops_at_the_end_of_a_cycle_without_a_better_epoch():
     ends = [2, 5, 9]
     assert stopped_after([1, 2, 2.5, 2, 2, 3, 2, 2, 2, 9], ends=ends) == (10, 10)
@@ -119,6 +127,17 @@ def test_a_training_ends_with_a_cycle_and_has_the_weights_of_its_best_epoch():
     best = np.flatnonzero(scores == scores.max())[-1]
     assert_array_equal(model._members[0], weights.seen[best])
     assert model.best_validation_score_ == scores.max()
+    assert model.best_epoch_ == best + 1
+
+
+def test_there_is_no_best_epoch_where_no_row_chose_one():
+    small = {**SMALL, "max_iter": 2}
+    model = TabularClassifier(**small, early_stopping=False).fit(FRAME, LABELS, X_val=FRAME, y_val=LABELS)
+    assert len(model.validation_scores_) == 2
+    assert model.best_epoch_ is None
+    # 18 rows are enough for a choice, 3 are not.
+    assert TabularClassifier(**small).fit(FRAME, LABELS).best_epoch_ in (1, 2)
+    assert TabularClassifier(**small).fit(FRAME[:20], LABELS[:20]).best_epoch_ is None
 
 
 def test_quantiles_are_stopped_by_their_loss():
@@ -336,6 +355,7 @@ def test_refit_trains_a_second_network_on_all_rows(by_groups):
     assert both.validation_scores_ == first.validation_scores_
     assert len(both.history_) == first.n_iter_ + best
     assert both.recipe_ == first.recipe_
+    assert both.best_epoch_ == first.best_epoch_ == best
     assert [entry["n_samples"] for entry in both.history_[-best:]] == [600] * best
     assert both.history_[0]["n_samples"] < 600
     assert (both.predict(X) != first.predict(X)).any()

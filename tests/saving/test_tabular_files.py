@@ -75,6 +75,7 @@ def test_a_file_holds_the_recipe_and_what_was_learned_of_each_column(path):
     loaded = dasknn.load(path)
     assert loaded.recipe_ == model.recipe_
     assert loaded.columns_ == model.columns_
+    assert loaded.best_epoch_ == model.best_epoch_ is not None
     assert loaded.members_[1].columns_ == model.columns_
 
 
@@ -82,6 +83,15 @@ def test_older_files_do_not_say_which_categories_were_missing():
     columns = {column.name: column for column in dasknn.load(GOLDEN / "tabular.safetensors").columns_}
     assert (columns["job"].n_categories, columns["job"].has_missing) == (3, None)
     assert columns["age"].has_missing is True
+
+
+@pytest.mark.parametrize("name", ["tabular", "tabular_quantiles"])
+def test_the_best_epoch_of_older_files_is_found_in_their_history(name):
+    model = dasknn.load(GOLDEN / f"{name}.safetensors")
+    what = [
+        -entry["val_loss"] if name != "tabular" else entry["validation_score"] for entry in model.history_
+    ]
+    assert what[model.best_epoch_ - 1] == max(what)
 
 
 def test_what_was_not_fitted_is_not_saved(path):
