@@ -152,7 +152,9 @@ def text_of_interruption(model: Any) -> str:
     """Return when the training of an estimator was interrupted."""
     is_of_table = isinstance(model, BaseTabular)
     if is_of_table and (n := _epochs_of_refit(model)):
-        return f"interrupted after {n} of {model.best_epoch_} epochs on all rows; the model is the one before them"
+        return (
+            f"interrupted after {n} of {model.best_epoch_} epochs on all rows; the model is that before them"
+        )
     return f"interrupted after {model.n_iter_} of {model._n_epochs if is_of_table else model.max_iter} epochs"
 
 
@@ -245,8 +247,8 @@ def _line_of_validation(found: Mapping[str, Any] | None, refit_epochs: int = 0) 
     line = text_of_scores({name: found[name] for name in _NAMES if name in found})
     if refit_epochs:
         return (
-            f"{line} in epoch {found['best_epoch']}, the best of {found['scored_epochs']}; then a second network "
-            f"was trained for {_count(refit_epochs, 'epoch')} on all rows"
+            f"{line} in epoch {found['best_epoch']}, the best of {found['scored_epochs']}; then a second "
+            f"network was trained for {_count(refit_epochs, 'epoch')} on all rows"
         )
     if _is_best(found):
         return f"{line} with the weights of epoch {found['kept_epoch']}, the best"

@@ -88,10 +88,9 @@ def test_older_files_do_not_say_which_categories_were_missing():
 @pytest.mark.parametrize("name", ["tabular", "tabular_quantiles"])
 def test_the_best_epoch_of_older_files_is_found_in_their_history(name):
     model = dasknn.load(GOLDEN / f"{name}.safetensors")
-    what = [
-        -entry["val_loss"] if name != "tabular" else entry["validation_score"] for entry in model.history_
-    ]
-    assert what[model.best_epoch_ - 1] == max(what)
+    sign, watched = (1, "validation_score") if name == "tabular" else (-1, "val_loss")
+    scores = [sign * entry[watched] for entry in model.history_]
+    assert scores[model.best_epoch_ - 1] == max(scores)
 
 
 def test_what_was_not_fitted_is_not_saved(path):
