@@ -14,6 +14,8 @@ from sklearn.utils.validation import column_or_1d, validate_data
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.local import LocalExecutor
 from dasknn.data import groups, inputs, partitions
+from dasknn.data.columns import require_columns
+from dasknn.data.preprocessing import check_names_of_columns
 from dasknn.data.tables.encoder import TableEncoder
 from dasknn.data.tables.learning import learn_table
 from dasknn.engine.network import Network
@@ -266,12 +268,12 @@ class RefitOnAllRows(TabularFit):
 def checked_table(model: Any, X: Any, *, reset: bool) -> Any:
     """Return X with the checks of scikit-learn that a raw table allows.
 
-    The model learns the number and names of the columns if reset is true. If not, X may have more columns of
-    other names, which are left out. ValueError: other columns.
+    The model learns the number and names of the columns if reset is true. If not, columns of a dataframe are
+    found by their names, whatever their order, and others are left out. ValueError: a column is missing.
     """
     if partitions.is_dataframe(X):
         if not reset:
-            X = _without_others(model._table, X)
+            X = _by_name(model._table, X)
         validate_data(model, X=getattr(X, "_meta", X), skip_check_array=True, reset=reset)
     elif partitions.is_distributed(X):
         like = np.empty((1, int(X.shape[1]) if X.ndim == 2 else 1), dtype=np.float32)
@@ -303,12 +305,18 @@ def _with_kinds(X: Any) -> Any:
     return np.array(X, dtype=object) if is_text else X
 
 
-def _without_others(table: TableEncoder, X: Any) -> Any:
-    """Return a dataframe with those of its columns that the table has, in their order in X, if it has all."""
-    names = set(table.feature_names_in)
-    found = [name for name in X.columns if str(name) in names]
-    is_whole = table.is_named and len(found) == len(names) < len(X.columns)
-    return X[found] if is_whole else X
+def _by_name(table: TableEncoder, X: Any) -> Any:
+    """Return a dataframe with the columns of the table, in their order, if the table has names.
+
+    ValueError: a column is missing, or there are two of its name.
+    """
+    if not table.is_named:
+        return X
+    wanted = table.feature_names_in
+    require_columns(X.columns, wanted, "X, as in fit")
+    check_names_of_columns([str(name) for name in X.columns if str(name) in set(wanted)])
+    names = {str(name): name for name in X.columns}
+    return X[[names[name] for name in wanted]]
 
 
 def encoded(model: Any, X: Any) -> Any:

@@ -72,18 +72,21 @@ def of_quantiles():
 # --- scikit-learn's API ------------------------------------------------------------------------------
 
 _MIXED = "columns are learned, and rows are mixed into mini-batches, without regard to weights"
-NOT_EQUIVALENT = {f"check_sample_weight_equivalence_on_{kind}_data": _MIXED for kind in ("dense", "sparse")}
+DEPARTURES = {
+    **{f"check_sample_weight_equivalence_on_{kind}_data": _MIXED for kind in ("dense", "sparse")},
+    "check_dataframe_column_names_consistency": "columns are found by their names, in any order",
+}
 
 
 @pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
-def test_check_estimator_passes_but_for_weights_as_repetitions(kind):
+def test_check_estimator_passes_but_for_the_departures(kind):
     model = kind(members=2, hidden_layer_sizes=(8,), embedding_dim=4, max_iter=15, dtype="float64")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        results = check_estimator(model, on_fail="raise", on_skip=None, expected_failed_checks=NOT_EQUIVALENT)
+        results = check_estimator(model, on_fail="raise", on_skip=None, expected_failed_checks=DEPARTURES)
     statuses = {result["check_name"]: result["status"] for result in results}
     assert set(statuses.values()) <= {"passed", "skipped", "xfail"}
-    assert {name for name, status in statuses.items() if status == "xfail"} <= set(NOT_EQUIVALENT)
+    assert {name for name, status in statuses.items() if status == "xfail"} <= set(DEPARTURES)
     assert {name for name, status in statuses.items() if status == "skipped"} <= {
         "check_array_api_input",
         "check_classifiers_multilabel_output_format_decision_function",
@@ -215,16 +218,18 @@ def test_numbers_are_categories_by_name_by_position_or_by_a_mask(chosen):
         assert [column.kind for column in model._table.columns] == ["category", "number", "category"]
     with pytest.raises(ValueError, match="names of columns, positions from 0 to 2 or a mask, received 'd'"):
         classifier(categorical_features=["d"]).fit(frame, y)
+    with pytest.raises(ValueError, match=r"received 'cc'. Did you mean 'c'\? Columns: a, b, c"):
+        classifier(categorical_features=["cc"]).fit(frame, y)
     if not isinstance(chosen[0], str):
         model = classifier(categorical_features=chosen).fit(frame.to_numpy(), y)
         assert [column.kind for column in model._table.columns] == ["category", "number", "category"]
 
 
 @pytest.mark.parametrize("where", ["pandas", "dask"])
-def test_a_column_that_is_missing_is_named(of_labels, where):
-    fewer = FRAME.drop(columns="job")
-    with pytest.raises(ValueError, match="yet now missing:\n- job"):
-        of_labels.predict(fewer if where == "pandas" else on_dask(fewer))
+def test_a_column_that_is_missing_is_named_with_the_most_similar_one(of_labels, where):
+    other = FRAME.rename(columns={"job": "jobs"})
+    with pytest.raises(ValueError, match=r"Expected column 'job' in X, as in fit. Did you mean 'jobs'\?"):
+        of_labels.predict(other if where == "pandas" else on_dask(other))
 
 
 @pytest.mark.parametrize("where", ["pandas", "dask"])
@@ -235,10 +240,31 @@ def test_more_columns_make_no_difference(of_labels, where):
     assert_same(found, of_labels.predict_proba(FRAME))
 
 
-def test_another_order_of_columns_is_refused_as_scikit_learn_does(of_labels):
-    for X in (FRAME[FRAME.columns[::-1]], on_dask(FRAME[FRAME.columns[::-1]])):
-        with pytest.raises(ValueError, match="must be in the same order as they were in fit"):
-            of_labels.predict(X)
+@pytest.mark.parametrize("where", ["pandas", "dask"])
+def test_columns_in_another_order_are_found_by_their_names(of_labels, where):
+    # Two of a kind change places, so that positions would give other predictions.
+    other = FRAME[FRAME.columns[::-1]]
+    other = other if where == "pandas" else on_dask(other)
+    expected = of_labels.predict_proba(FRAME)
+    assert_same(of_labels.predict_proba(other), expected)
+    assert of_labels.score(other, LABELS if where == "pandas" else on_dask(LABELS)) == pytest.approx(
+        of_labels.score(FRAME, LABELS)
+    )
+
+
+def test_validation_rows_have_their_columns_found_by_name():
+    in_order, other = (
+        classifier(max_iter=2).fit(FRAME, LABELS, X_val=X_val, y_val=LABELS)
+        for X_val in (FRAME, FRAME[FRAME.columns[::-1]])
+    )
+    assert in_order.validation_scores_ == other.validation_scores_
+
+
+@pytest.mark.parametrize("where", ["pandas", "dask"])
+def test_two_columns_of_a_name_are_refused_at_predict(of_labels, where):
+    twice = pd.concat([FRAME, FRAME[["age"]]], axis=1)
+    with pytest.raises(ValueError, match=r"received \['age'\] more than once"):
+        of_labels.predict(twice if where == "pandas" else dd.from_pandas(twice, npartitions=2))
 
 
 def test_columns_that_are_called_by_numbers_are_found():
@@ -247,6 +273,8 @@ def test_columns_that_are_called_by_numbers_are_found():
     model = classifier().fit(frame, y)
     assert_same(model.predict_proba(on_dask(frame)), model.predict_proba(frame))
     assert_array_equal(model.predict_proba(frame.assign(more=1)), model.predict_proba(frame))
+    assert_array_equal(model.predict_proba(frame[[2, 0, 1]]), model.predict_proba(frame))
+    assert_array_equal(model.predict_proba(frame.to_numpy()), model.predict_proba(frame))
 
 
 def test_a_level_that_was_never_seen_is_predicted_as_a_missing_one(of_labels):

@@ -24,6 +24,7 @@ from dasknn.data.partitions import is_dataframe
 from dasknn.data.preprocessing import check_names_of_columns, named_by_text
 from dasknn.data.targets import is_decimal, is_missing
 from dasknn.exceptions import PartitionError
+from dasknn.saving.serialization import did_you_mean
 
 # Kinds of columns. "missing": no value is known, so it may be a part of a column of any kind.
 NUMBER, BOOLEAN, DURATION, DATE, CATEGORY, MISSING = (
@@ -138,9 +139,10 @@ def chosen_columns(chosen: Any, names: Sequence[str]) -> frozenset[str]:
         elif isinstance(one, int | np.integer) and 0 <= one < len(names):
             found.add(names[int(one)])
         else:
+            meant = did_you_mean(one, names) if isinstance(one, str) else ""
             raise ValueError(
                 "Expected categorical_features to be names of columns, positions from 0 to "
-                f"{len(names) - 1} or a mask, received {one!r}. Columns: {', '.join(names[:30])}"
+                f"{len(names) - 1} or a mask, received {one!r}.{meant} Columns: {', '.join(names[:30])}"
                 f"{', ...' if len(names) > 30 else ''}."
             )
     return frozenset(found)
