@@ -17,13 +17,18 @@ from dasknn.callbacks.callback import Callback
 class ProgressBar(Callback):
     """A tqdm bar for terminals and notebooks: epoch, loss, validation score, rows per second.
 
-    stays: whether the bar remains when training has ended.
+    stays: whether the bar remains when training has ended. delay: seconds before it appears; a training that
+    ends before shows nothing. last_line: returns a line to write below the bar in the end, or None.
     """
 
     _bar: Any = None
 
-    def __init__(self, *, stays: bool = True):
+    def __init__(
+        self, *, stays: bool = True, delay: float = 0.0, last_line: Callable[[], str | None] | None = None
+    ):
         self.stays = stays
+        self.delay = delay
+        self.last_line = last_line
 
     def state(self):
         return None
@@ -35,6 +40,7 @@ class ProgressBar(Callback):
             unit_scale=True,
             mininterval=0.5,
             leave=self.stays,
+            delay=self.delay,
         )
         self._score = None
 
@@ -59,8 +65,13 @@ class ProgressBar(Callback):
         self._bar.update(self._epoch_start + n_samples - self._bar.n)
 
     def on_train_end(self, logs=None):
-        if self._bar is not None:
-            self._bar.close()
+        if self._bar is None:
+            return
+        was_shown = self._bar.last_print_t >= self._bar.start_t + self.delay
+        self._bar.close()
+        line = self.last_line() if self.last_line is not None and was_shown else None
+        if line is not None:
+            say(line)
 
 
 @contextmanager

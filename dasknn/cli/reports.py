@@ -152,9 +152,8 @@ def text_of_interruption(model: Any) -> str:
     """Return when the training of an estimator was interrupted."""
     is_of_table = isinstance(model, BaseTabular)
     if is_of_table and (n := _epochs_of_refit(model)):
-        return (
-            f"interrupted after {n} of {model.best_epoch_} epochs on all rows; the model is that before them"
-        )
+        of_all = f"{n} of {model.best_epoch_} epochs on all rows"
+        return f"interrupted after {of_all}; the model is the one that was trained before them"
     return f"interrupted after {model.n_iter_} of {model._n_epochs if is_of_table else model.max_iter} epochs"
 
 

@@ -132,6 +132,9 @@ class EstimatorFit(Fit):
     is_partial: it is partial_fit, for one epoch. is_continued: it starts from the weights of an earlier fit.
     """
 
+    #: Seconds before a bar appears.
+    _bar_delay: float = 0.0
+
     def __init__(
         self,
         model: Any,
@@ -185,7 +188,7 @@ class EstimatorFit(Fit):
             dtype,
             self.model._summarize().of,
             self.n_parts,
-            shown=self._verbose > 1 or (self._verbose > 0 and progress.can_move()),
+            shown=not self._bar_delay and (self._verbose > 1 or (self._verbose > 0 and progress.can_move())),
             stays=self.model.verbose == 2,
         )
 
@@ -333,8 +336,7 @@ class EstimatorFit(Fit):
         if self._verbose == 1:
             found.append(progress.EpochLines())
         elif self._verbose:
-            # Thousands of calls of partial_fit should not leave thousands of bars.
-            found.append(progress.ProgressBar(stays=bool(model.verbose) or not self.is_partial))
+            found.append(self._make_bar())
         if not model._uses_lbfgs:
             found.append(self._patience)
         if model.solver == "sgd" and model.learning_rate == "invscaling":
@@ -342,6 +344,10 @@ class EstimatorFit(Fit):
             found.append(InverseScaling(job.optimizer.learning_rate, model.power_t, rows_seen))
         # Before the user's callbacks, which may save the model.
         return [*found, _Attributes(self._note), *cb.as_list(model.callbacks)]
+
+    def _make_bar(self) -> progress.ProgressBar:
+        # Thousands of calls of partial_fit should not leave thousands of bars.
+        return progress.ProgressBar(stays=bool(self.model.verbose) or not self.is_partial)
 
     def _make_patience(self) -> Patience:
         model = self.model

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import column_or_1d, validate_data
 
+from dasknn.callbacks import progress
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.local import LocalExecutor
 from dasknn.data import groups, inputs, partitions
@@ -35,6 +36,8 @@ from dasknn.training.loop import Hooks, Training
 _PLAIN_REPLICAS, _LEAST_ROWS_OF_STEP, _LEAST_ROWS_OF_REPLICA = 4, 128, 500
 # With fewer rows in a bin, a network would learn the bins of small tables by heart.
 _ROWS_OF_BIN = 20
+# A bar for plain data appears after so many seconds: most fits of small tables are quicker.
+BAR_SECONDS = 3.0
 
 
 class TabularFit(EstimatorFit):
@@ -48,6 +51,8 @@ class TabularFit(EstimatorFit):
         self._executor: Executor | None = None
         self._held_out: Rows | None = None
         self.given = self.data
+        if self.model.verbose is None and not self.data.is_distributed and progress.can_move():
+            self._verbose, self._bar_delay = 2, BAR_SECONDS
 
     def run(self) -> Training:
         training = super().run()
@@ -175,6 +180,17 @@ class TabularFit(EstimatorFit):
         patience = np.inf if model.n_iter_no_change == "auto" else model.n_iter_no_change
         return BestEpoch(patience, ends, model._monitor, bool(model.verbose))
 
+    def _make_bar(self) -> progress.ProgressBar:
+        return progress.ProgressBar(delay=self._bar_delay, last_line=self._line_of_best)
+
+    def _line_of_best(self) -> str | None:
+        """Return the score of the weights that are kept, as a line; None: no validation rows chose them."""
+        scores, best = self.model.validation_scores_, self._best_epoch
+        if best is None:
+            return None
+        name = "R^2" if isinstance(self.model, RegressorMixin) else "accuracy"
+        return f"{name} {scores[best - 1]:.4f} on validation rows in epoch {best}, the best of {len(scores)}"
+
     def hooks(self, job: TrainingJob, targets_: Targets, held_out: Rows | None) -> Hooks:
         self._held_out = held_out
         return super().hooks(job, targets_, held_out)
@@ -245,6 +261,9 @@ class RefitOnAllRows(TabularFit):
     @property
     def _best_epoch(self) -> int | None:
         return self._epochs_of_first
+
+    def _line_of_best(self) -> str | None:
+        return None
 
     def _make_patience(self) -> Patience:
         return Patience(0.0, np.inf, False, bool(self.model.verbose))

@@ -88,8 +88,9 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights, of held-out rows, of the order of rows and of dropout.
     verbose : bool, int or None, default=None
-        True or 1: a line for each epoch. 2: a progress bar. None: the bar for Dask data in terminals and
-        notebooks, else nothing. False or 0: nothing.
+        True or 1: a line for each epoch. 2: a progress bar, and a line with the score of the weights that are
+        kept. None: the same in terminals and notebooks, for plain data if training takes more than 3 seconds;
+        elsewhere nothing. False or 0: nothing.
     strategy : {'auto', 'gradients', 'weights', 'predictions'} or Strategy, default='auto'
         What replicas average. 'auto': gradients. 'predictions' trains an ensemble of such networks. See
         `dasknn.strategies` for objects with settings.

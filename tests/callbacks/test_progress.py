@@ -10,8 +10,9 @@ import pytest
 from sklearn.base import clone
 
 import dasknn
-from dasknn import MLPClassifier
+from dasknn import MLPClassifier, TabularClassifier
 from dasknn.callbacks import progress
+from dasknn.estimators import tabular_fitting
 from dasknn.layers import Dense, Input
 
 
@@ -85,6 +86,32 @@ def test_plain_data_and_who_wants_silence_see_nothing_in_a_terminal(rows, in_ter
     for silence in (False, 0):
         assert in_terminal(classifier(verbose=silence).fit, *data) == ("", "")
     assert in_terminal(sequential().fit, *data, verbose=0) == ("", "")
+
+
+def test_a_long_training_on_a_plain_table_shows_a_bar_and_the_score_it_keeps(
+    rows, in_terminal, monkeypatch, capsys
+):
+    X, y = rows
+    model = TabularClassifier(members=2, hidden_layer_sizes=(4,), max_iter=2, random_state=0)
+    monkeypatch.setattr(tabular_fitting, "BAR_SECONDS", 1e-9)
+    lines, shown = in_terminal(model.fit, X, y)
+    assert lines == ""
+    assert "epoch 2/2: 100%" in shown
+    assert "loading" not in shown
+    scores, best = model.validation_scores_, model.best_epoch_
+    line = f"accuracy {scores[best - 1]:.4f} on validation rows in epoch {best}, the best of 2"
+    assert shown.endswith(f"\n{line}\n")
+    assert in_terminal(clone(model).set_params(verbose=0).fit, X, y) == ("", "")
+    assert line not in in_terminal(clone(model).set_params(early_stopping=False).fit, X, y).err
+    # Nobody looks at a file.
+    clone(model).fit(X, y)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_short_training_on_a_plain_table_shows_nothing(rows, in_terminal, monkeypatch):
+    monkeypatch.setattr(tabular_fitting, "BAR_SECONDS", 1e9)
+    model = TabularClassifier(members=2, hidden_layer_sizes=(4,), max_iter=2, random_state=0)
+    assert in_terminal(model.fit, *rows) == ("", "")
 
 
 def test_lines_come_with_a_bar_for_the_loading(rows, in_terminal):
