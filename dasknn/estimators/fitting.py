@@ -371,8 +371,7 @@ class EstimatorFit(Fit):
 
     def _validator(self, held_out: Rows, targets_: Targets) -> Callable[[TrainState], dict[str, float]]:
         """Return a function that scores a state on validation rows."""
-        # Rows that the user passed have weights that the user chose.
-        weights = None if self.validation is not None else targets_.weights
+        weights = self._weights_of_held_out(targets_)
 
         def validate(state: TrainState) -> dict[str, float]:
             predictor = Predictor(
@@ -382,6 +381,11 @@ class EstimatorFit(Fit):
             return dict(zip(_VALIDATED, found, strict=True))
 
         return validate
+
+    def _weights_of_held_out(self, targets_: Targets) -> targets.RowWeights | None:
+        """Return the weights of classes, if validation rows have them."""
+        # Rows that the user passed have weights that the user chose.
+        return None if self.validation is not None else targets_.weights
 
     def _settings(self, targets_: Targets) -> dict[str, Any]:
         """Return the settings that a checkpoint must match, besides those of the job and the data."""

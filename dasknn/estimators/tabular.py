@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 from math import ceil, log2
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dasknn import callbacks as cb
+from dasknn import strategies
 from dasknn._compat.sklearn import Interval, StrOptions
 from dasknn.cluster.executor import MAX_FAULTS
 from dasknn.data.tables.encoder import TableEncoder
@@ -45,7 +47,7 @@ from dasknn.losses import MemberLoss
 from dasknn.optimizers import AdamW
 from dasknn.regularizers import BatchL2
 from dasknn.schedules import CosineDecay, CosineLogDecay, FlatCosineDecay
-from dasknn.strategies import GradientAveraging, Strategy, auto
+from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, auto
 from dasknn.training.datasets import Rows
 from dasknn.training.prediction import Predictor
 
@@ -101,6 +103,7 @@ class BaseTabular(NetworkEstimator):
         "hold_out": [StrOptions({"random", "last"})],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "refit": [StrOptions({"all"}), None],
+        "select_members": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose", None],
         "strategy": [StrOptions({"auto", "gradients", "weights", "predictions"}), Strategy],
@@ -111,6 +114,7 @@ class BaseTabular(NetworkEstimator):
         "callbacks": ["array-like", cb.Callback, None],
     }
 
+    selected_members_: list[int] | None
     _table: TableEncoder
     recipe_: Recipe
 
@@ -176,6 +180,21 @@ class BaseTabular(NetworkEstimator):
             validation_data = one_validation(validation_data, X_val, y_val, sample_weight_val)
         data = (X, y, sample_weight, validation_data)
         return self._fit_from(checkpoint, resume, *data, max_faults=max_faults, groups=groups)
+
+    def _check_settings(self, validation_data, is_partial):
+        super()._check_settings(validation_data, is_partial)
+        if not self.select_members:
+            return
+        if self.strategy != "auto" and isinstance(strategies.get(self.strategy), PredictionAveraging):
+            raise ValueError(
+                "select_members=True chooses among members that share one network, received strategy "
+                "'predictions', which trains several networks. Leave one of them out."
+            )
+        if not self.early_stopping and validation_data is None:
+            raise ValueError(
+                "select_members=True needs rows that are held out, received early_stopping=False. Leave it "
+                "out, or pass X_val and y_val."
+            )
 
     # --- the recipe --------------------------------------------------------------------------------
 
@@ -325,6 +344,13 @@ class BaseTabular(NetworkEstimator):
     def _default_replicas(self, strategy: Strategy | None, n_slots: int, n_rows: int) -> int:
         batch_size = self.recipe_.batch_size
         return auto.default_replicas(strategy or GradientAveraging(), n_slots, n_rows, batch_size)
+
+    def _keep_members(self, numbers: Sequence[int]) -> None:
+        """Keep these members of the trained network alone."""
+        predictor = self._predictor()
+        network, params = predictor.network.with_members(predictor.members[0], numbers)
+        self._set_predictor(replace(predictor, network=network, members=params[np.newaxis]))
+        self.selected_members_ = list(numbers)
 
     def _learn_from_held_out(self, rows: Rows) -> None:
         """Learn what rows that were held out say of the predictions of the trained network."""

@@ -44,6 +44,7 @@ _DESCRIPTION = schema.record(
         "recipe": _RECIPE,
         "temperature": schema.number(finite=True, least=1e-3, most=1e3),
     },
+    {"selected_members": schema.optional(schema.each(schema.integer(), least=1))},
     others=schema.anything,
 )
 
@@ -56,6 +57,7 @@ def parts_of(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "table": model._table.describe(),
         "recipe": model.recipe_._asdict(),
         "temperature": vars(model).get("temperature_", 1.0),
+        "selected_members": vars(model).get("selected_members_"),
     }
     arrays = {"members": predictor.members}
     errors = vars(model).get("_errors")
@@ -91,11 +93,22 @@ def restore(model: Any, description: Mapping[str, Any], arrays: Mapping[str, np.
     model._set_predictor(Predictor(network, members, encoder))
     model.n_features_in_ = table.n_features_in
     model.temperature_ = description["temperature"]
+    model.selected_members_ = _selected_members(description, last.members)
     model._errors = _errors_from(arrays) if "errors" in arrays else None
     conversion.restore_attributes(model, description)
     if "best_epoch_" not in vars(model):
         # The first files did not say it.
         model.best_epoch_ = best_epoch_of(model.history_, model._monitor) if model.early_stopping else None
+
+
+def _selected_members(description: Mapping[str, Any], members: int) -> list[int] | None:
+    """Return the numbers of the members that were kept, or None. Mismatch: others than the network has."""
+    found = description.get("selected_members")
+    if found is not None and len(found) != members:
+        raise schema.Mismatch(
+            f"expected the numbers of {members} members that were kept, received {len(found)}"
+        )
+    return found
 
 
 def _check_codes(table: TableEncoder, network: Network, params: np.ndarray) -> None:

@@ -22,6 +22,7 @@ from dasknn.data.tables.learning import learn_table
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob
 from dasknn.estimators.fitting import EstimatorFit, checked_targets, checked_weight, require_targets
+from dasknn.estimators.member_selection import choose_members
 from dasknn.estimators.stopping import Patience
 from dasknn.estimators.tabular_stopping import BestEpoch
 from dasknn.exceptions import NonFiniteLossError
@@ -198,10 +199,16 @@ class TabularFit(EstimatorFit):
     def train(self, training: Training, targets_: Targets) -> None:
         model = self.model
         model.temperature_ = 1.0
-        model._errors = None
+        model._errors = model.selected_members_ = None
         super().train(training, targets_)
-        if self._held_out is not None and not training.interrupted:
-            model._learn_from_held_out(self._held_out)
+        held_out = self._held_out
+        if held_out is None or training.interrupted:
+            return
+        if model.select_members:
+            weights = self._weights_of_held_out(targets_)
+            model._keep_members(choose_members(held_out, model._predictor(), weights))
+        # Of the members that are left.
+        model._learn_from_held_out(held_out)
 
     def _note(self, training: Training) -> None:
         super()._note(training)
@@ -236,7 +243,8 @@ class RefitOnAllRows(TabularFit):
         )  # fmt: skip
         self.replicas = first.replicas
         self.earlier_history = first.model.history_
-        self._first = first.model._predictor()
+        self._first, self._selected = first.model._predictor(), first.model.selected_members_
+        self._first_members = first._members
         self._epochs_of_first = first.model.best_epoch_
         names = ("validation_scores_", "best_validation_score_", "n_iter_", "loss_curve_")
         self._of_first = {name: getattr(first.model, name) for name in names}
@@ -254,6 +262,12 @@ class RefitOnAllRows(TabularFit):
         # With the recipe of the first stage.
         return EstimatorFit.learn_targets(self, rows, held_out)
 
+    def _draw(self, rows: Rows, network: Network) -> None:
+        super()._draw(rows, network)
+        # Members begin where those of the same numbers began, so what was learned of these holds for them.
+        if self._members.shape == self._first_members.shape:
+            self._members = self._first_members
+
     @property
     def n_epochs(self) -> int:
         return self._epochs_of_first
@@ -270,18 +284,26 @@ class RefitOnAllRows(TabularFit):
 
     def train(self, training: Training, targets_: Targets) -> None:
         model = self.model
+        model.selected_members_ = None
         try:
             EstimatorFit.train(self, training, targets_)
         except NonFiniteLossError:
-            model._set_predictor(self._first)
+            self._return_to_first()
             raise
         if training.interrupted:
-            model._set_predictor(self._first)
+            self._return_to_first()
+        elif self._selected is not None:
+            model._keep_members(self._selected)
         of_first = self._of_first
         model.validation_scores_ = of_first["validation_scores_"]
         model.best_validation_score_ = of_first["best_validation_score_"]
         model.n_iter_ += of_first["n_iter_"]
         model.loss_curve_ = [*of_first["loss_curve_"], *model.loss_curve_]
+
+    def _return_to_first(self) -> None:
+        """Give the model the network of the first stage."""
+        self.model._set_predictor(self._first)
+        self.model.selected_members_ = self._selected
 
 
 def checked_table(model: Any, X: Any, *, reset: bool) -> Any:
