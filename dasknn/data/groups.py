@@ -7,12 +7,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from dask.base import is_dask_collection
 
 from dasknn._compat.dask import TaskRef
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
-from dasknn.data import partitions
+from dasknn.data import partitions, splits
 from dasknn.seeds import Stream, generator
 
 _MOST = 2**64
@@ -43,23 +42,9 @@ def split(
     ValueError
         Rows in arrays of Dask, groups that do not belong to the rows, or one group alone.
     """
-    is_lazy = any(is_dask_collection(column) for column in columns.values())
-    if is_lazy != is_dask_collection(groups):
-        raise ValueError(
-            "Expected groups to be of the kind of X: a column of the same Dask dataframe, or data in this "
-            "process."
-        )
-    if not is_lazy:
-        for name, column in columns.items():
-            if column is not None and partitions.n_samples(column) != len(groups):
-                raise ValueError(f"{name} has {partitions.n_samples(column)} rows, groups has {len(groups)}.")
+    if not splits.is_lazy("groups", groups, columns):
         hashes = _hashes(seed, groups)
-        return _both(columns, hashes < _limit(fraction, [_range(hashes)]))
-    if not all(column is None or partitions.is_dask_frame(column) for column in (*columns.values(), groups)):
-        raise ValueError(
-            "Expected X, y and groups to be Dask dataframes and series, from one dataframe, to split them by "
-            "groups. For arrays, pass rows to validate with: X_val and y_val."
-        )
+        return splits.split_by(columns, hashes < _limit(fraction, [_range(hashes)]))
     # sources: one Delayed for each partition -> a tuple of one series
     sources = partitions.together([groups])
 
@@ -68,15 +53,7 @@ def split(
         return [graph.add("dasknn-groups", find, graph.add_source(source)) for source in sources]
 
     limit = _limit(fraction, executor.values_of(add_ranges))
-    return _both(columns, groups.map_partitions(_are_below, seed, limit, meta=("held", bool)))
-
-
-def _both(columns: dict[str, Any], is_held: Any) -> tuple[dict, dict]:
-    kept, held = (
-        {name: None if column is None else column[mask] for name, column in columns.items()}
-        for mask in (~is_held, is_held)
-    )
-    return kept, held
+    return splits.split_by(columns, groups.map_partitions(_are_below, seed, limit, meta=("held", bool)))
 
 
 def _hashes(seed: int, groups: Any) -> np.ndarray:

@@ -125,6 +125,7 @@ class BaseTabular(NetworkEstimator):
         sample_weight=None,
         *,
         groups=None,
+        time=None,
         X_val=None,
         y_val=None,
         sample_weight_val=None,
@@ -146,6 +147,10 @@ class BaseTabular(NetworkEstimator):
         sample_weight : Dask series or array, series, array, list or None, (n,), default=None
         groups : Dask series, series, array or None, (n,), default=None
             The group of each row, such as a customer: rows that are held out are those of whole groups.
+        time : Dask series, series, array or None, (n,), default=None
+            The time of each row, as a date or a number: rows that are held out are the latest ones, about
+            `validation_fraction` of all. Rows of one time stay together. It is no column to learn from; for
+            that, leave it in X, too.
         X_val, y_val, sample_weight_val : as X, y and sample_weight, default=None
             Rows to score after each epoch, instead of rows that are held out.
         validation_data : (X, y) or (X, y, sample_weight), default=None
@@ -179,7 +184,7 @@ class BaseTabular(NetworkEstimator):
         if X_val is not None or y_val is not None or sample_weight_val is not None:
             validation_data = one_validation(validation_data, X_val, y_val, sample_weight_val)
         data = (X, y, sample_weight, validation_data)
-        return self._fit_from(checkpoint, resume, *data, max_faults=max_faults, groups=groups)
+        return self._fit_from(checkpoint, resume, *data, max_faults=max_faults, groups=groups, time=time)
 
     def _check_settings(self, validation_data, is_partial):
         super()._check_settings(validation_data, is_partial)

@@ -77,7 +77,7 @@ class TabularClassifier(NetworkClassifier, BaseTabular):
         Share of the rows to hold out.
     hold_out : {'random', 'last'}, default='random'
         Which rows are held out: random ones, or the last ones, of data that is ordered by time. With `groups`
-        in fit, random groups.
+        in fit, random groups; with `time`, the latest rows.
     n_iter_no_change : int or 'auto', default='auto'
         Training stops after more than so many epochs that were not better. 'auto': at the end of a cycle of
         the learning rate in which no epoch was.

@@ -14,7 +14,7 @@ from sklearn.utils.validation import column_or_1d, validate_data
 from dasknn.callbacks import progress
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.local import LocalExecutor
-from dasknn.data import groups, inputs, partitions
+from dasknn.data import groups, inputs, partitions, times
 from dasknn.data.columns import require_columns
 from dasknn.data.preprocessing import check_names_of_columns
 from dasknn.data.tables.encoder import TableEncoder
@@ -44,9 +44,14 @@ BAR_SECONDS = 3.0
 class TabularFit(EstimatorFit):
     """One call of `fit` of a TabularClassifier or TabularRegressor."""
 
-    def __init__(self, *args: Any, groups: Any = None, **settings: Any):
+    def __init__(self, *args: Any, groups: Any = None, time: Any = None, **settings: Any):
         super().__init__(*args, **settings)
-        self._groups = groups
+        if groups is not None and time is not None:
+            raise ValueError(
+                "Expected groups or time to say which rows are held out, received both. Leave one of them "
+                "out, or pass rows to validate with: X_val and y_val."
+            )
+        self._groups, self._time = groups, time
         self._was_given_validation = self.validation is not None
         self.in_process = LocalExecutor()
         self._executor: Executor | None = None
@@ -74,17 +79,22 @@ class TabularFit(EstimatorFit):
         X = checked_table(self.model, data.X, reset=True)
         y, weight = (data.y, data.sample_weight) if data.is_distributed else self._checked_columns(X, data)
         self._learn_columns(X, y)
-        if self._groups is not None and self.validation is None and self.model.early_stopping:
-            X, y, weight = self._hold_out_groups(X, y, weight)
+        if self.validation is None and self.model.early_stopping:
+            X, y, weight = self._set_aside(X, y, weight)
         return Columns(encoded(self.model, X), y, weight)
 
-    def _hold_out_groups(self, X: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
-        """Set rows of whole groups aside for validation; return the other rows."""
-        model = self.model
-        seed = int(model.random_state) if isinstance(model.random_state, Integral) else 0
-        columns = {"X": X, "y": y, "sample_weight": weight}
-        assert self._executor is not None, "tables have an executor, plain ones that of this process"
-        kept, held = groups.split(columns, self._groups, model.validation_fraction, seed, self._executor)
+    def _set_aside(self, X: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
+        """Set rows of whole groups, or the latest rows, aside for validation; return the other rows."""
+        model, executor = self.model, self._executor
+        assert executor is not None, "tables have an executor, plain ones that of this process"
+        columns, share = {"X": X, "y": y, "sample_weight": weight}, model.validation_fraction
+        if self._groups is not None:
+            seed = int(model.random_state) if isinstance(model.random_state, Integral) else 0
+            kept, held = groups.split(columns, self._groups, share, seed, executor)
+        elif self._time is not None:
+            kept, held = times.split(columns, self._time, share, executor)
+        else:
+            return X, y, weight
         self.validation = Columns(*held.values())
         return tuple(kept.values())
 
