@@ -289,9 +289,59 @@ model_option = click.option(
     "(TabularClassifier, TabularRegressor). mlp: dense layers on standardized numbers and one-hot encoded "
     "text (MLPClassifier, MLPRegressor).",
 )
+recipe_options = _options(
+    click.option(
+        "--members",
+        type=click.IntRange(min=1),
+        help="Networks of table that share most weights; predictions are their mean [by the number of rows].",
+    ),
+    click.option(
+        "--quantiles",
+        type=Levels(),
+        metavar="LEVELS",
+        help="Predict these quantiles of the target instead of its mean, such as 0.05,0.5,0.95. Of table, "
+        "for a regression.",
+    ),
+    click.option(
+        "--embedding",
+        type=click.Choice(["auto", "piecewise_linear", "encoding", "periodic", "pbld", "none"]),
+        help="How numbers enter the networks of table [piecewise_linear; none for more than 100 numbers].",
+    ),
+    click.option(
+        "--dropout",
+        type=click.FloatRange(0, 1, max_open=True),
+        help="Share of the hidden units of table that are dropped in a step [less for more rows].",
+    ),
+    click.option(
+        "--weight-decay",
+        type=click.FloatRange(min=0),
+        help="Decoupled weight decay of table [less for more rows].",
+    ),
+    click.option(
+        "--hold-out",
+        type=click.Choice(["random", "last"]),
+        help="Which rows of DATA table holds out for validation. last: the last ones, of rows that are "
+        "sorted by time. [random]",
+    ),
+    click.option(
+        "--groups",
+        metavar="COLUMN",
+        help="Hold out all rows of some groups, such as customers. Of table, which does not learn from the "
+        "column.",
+    ),
+    click.option(
+        "--refit",
+        type=click.Choice(["all"]),
+        help="all: when the best epoch is known, train table again for so many epochs, on all rows.",
+    ),
+)
+# Options of table that need rows of DATA to be held out.
+_OF_HELD_OUT = ("hold_out", "groups", "refit")
 # Defaults of options that are None unless they are given. None here: chosen by rules, or not at all.
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    TABLE: {"members": None, "quantiles": None},
+    TABLE: dict.fromkeys(
+        ("members", "quantiles", "embedding", "dropout", "weight_decay", *_OF_HELD_OUT), None
+    ),
     MLP: {"solver": "adam", "alpha": 1e-4, "preprocess": "auto"},
 }
 _MLP_VALUES = {"hidden": (100,), "epochs": 20, "learning_rate": 1e-3, "max_categories": 1000}
@@ -312,6 +362,29 @@ def settle_model(options: dict[str, Any]) -> None:
     for name, value in defaults.items():
         if options.get(name) is None:
             options[name] = value
+
+
+def check_held_out(options: dict[str, Any]) -> None:
+    """Raise UsageError for options on the rows of DATA that are held out if none are, or if they disagree."""
+    given = [f"--{name.replace('_', '-')}" for name in _OF_HELD_OUT if options.get(name)]
+    validation = options["validation"]
+    reason = None
+    if validation == ():
+        reason = "--validation 0 holds out none. Leave it out"
+    elif validation is not None and number_of(validation[0]) is None:
+        reason = "--validation names files, so none are. Leave one of them out"
+    elif options["early_stopping"] is False:
+        reason = "--no-early-stopping chooses no epoch by them. Leave one of them out"
+    if given and reason is not None:
+        raise click.UsageError(f"{given[0]} needs rows of DATA that are held out, and {reason}.")
+    if options["hold_out"] == "last":
+        other = "--groups" if options["groups"] else "--shuffle" if options["shuffle"] else None
+        if other is not None:
+            raise click.UsageError(
+                f"Expected --hold-out last or {other}, received both. Leave one of them out."
+            )
+    if options["groups"] and options["groups"] == options["target"]:
+        raise click.UsageError("Expected --groups to be another column than --target, received one for both.")
 
 
 # --- values of options -------------------------------------------------------------------------------

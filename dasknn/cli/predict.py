@@ -29,6 +29,13 @@ from dasknn.saving import storage
     help="Folder or fsspec URL to write Parquet files to; if it ends in .csv, one CSV file.",
 )
 @click.option("--proba", is_flag=True, help="Also write the probability of each class.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="COVERAGE",
+    help="Also write intervals, as lower and upper, that hold the target of this share of new rows, such as "
+    "0.9.",
+)
 @click.option("--keep", multiple=True, type=Names(), help="Columns of DATA to copy, such as id,name.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @format_option
@@ -51,12 +58,17 @@ def predict(**options: Any) -> None:
             storage.check_folder(output)
         if options["proba"] and not hasattr(model, "predict_proba"):
             raise click.UsageError("--proba needs a classifier, and this model predicts numbers.")
+        if options["interval"] and not isinstance(model, TabularRegressor):
+            raise click.UsageError(
+                "--interval needs a model of --model table that predicts numbers, received "
+                f"{type(model).__name__}."
+            )
         with client_of(options):
             kept = [name for names in options["keep"] for name in names]
             frame = read_for(model, options, kept=kept)
             frame = with_index(frame, kept)
             names = columns_of(model, frame, kept)
-            predictions = _predictions(model, frame, names, kept, options["proba"])
+            predictions = _predictions(model, frame, names, kept, options)
             has_index = frame.index.name not in (None, *kept)
             if output.endswith(".csv"):
                 predictions.to_csv(output, single_file=True, index=has_index)
@@ -65,8 +77,8 @@ def predict(**options: Any) -> None:
             click.echo(f"predictions written to {output}")
 
 
-def _predictions(model: Any, frame: Any, names: list[str], kept: list[str], proba: bool) -> Any:
-    """Return a Dask dataframe of the kept columns, predictions, quantiles and, if wanted, probabilities."""
+def _predictions(model: Any, frame: Any, names: list[str], kept: list[str], options: dict[str, Any]) -> Any:
+    """Return a Dask dataframe of the kept columns, predictions, quantiles and what else is wanted."""
     import dask.dataframe as dd
     import pandas as pd
 
@@ -79,12 +91,14 @@ def _predictions(model: Any, frame: Any, names: list[str], kept: list[str], prob
     else:
         predicted = predicted.rename(columns={name: f"prediction_{name}" for name in predicted.columns})
     pieces = [frame[kept], predicted] if kept else [predicted]
-    if proba:
+    if options["proba"]:
         chances = model.predict_proba(frame[names])
         pieces.append(chances.rename(columns={name: f"probability_{name}" for name in chances.columns}))
     if isinstance(model, TabularRegressor) and model.quantiles is not None:
         levels = model.predict_quantiles(frame[names])
         pieces.append(levels.rename(columns={name: f"quantile_{name}" for name in levels.columns}))
+    if options["interval"]:
+        pieces.append(model.predict_interval(frame[names], options["interval"]))
     return dd.map_partitions(
         _side_by_side,
         *pieces,

@@ -47,6 +47,7 @@ class Prepared(ABC):
     def __init__(self, options: dict[str, Any]):
         self.options = options
         self.target, self.weights = options["target"], options.get("weights")
+        self.groups = options.get("groups")
         dropped, codes = (
             [name for names in options[option] for name in names] for option in ("drop", "categorical")
         )
@@ -57,13 +58,15 @@ class Prepared(ABC):
         texts = {*codes, *dropped}
         self._wanted = readers.Wanted(self.target, "train", texts, asked, dates=self._dates)
         frame = self._read(options["data"], self._wanted)
+        if self.groups is not None:
+            known_columns(frame, [self.groups])
         kind = getattr(frame[self.target].dtype, "kind", "O")
         self.is_regression = kind == "f" if asked is None else asked
         self.may_be_numbers = asked is None and kind in "iu"
         self.names = [
             name
             for name in frame.columns
-            if name not in {self.target, self.weights, *known_columns(frame, dropped)}
+            if name not in {self.target, self.weights, self.groups, *known_columns(frame, dropped)}
         ]
         self.codes = [name for name in known_columns(frame, codes) if name in self.names]
         # Other files are read with the types that the columns have here.
@@ -109,6 +112,10 @@ class Prepared(ABC):
     def _features(self, X: Any) -> Any:
         return X
 
+    def fit_settings(self) -> dict[str, Any]:
+        """Return more arguments of `fit` for the rows to train on."""
+        return {} if self.groups is None else {"groups": self.train[self.groups]}
+
     @abstractmethod
     def model(self, **settings: Any) -> Any:
         """Return an unfitted estimator with the options of the network, and these settings."""
@@ -136,6 +143,12 @@ def prepare(options: dict[str, Any]) -> Prepared:
 _SETTINGS = {"activation": "activation", "batch_size": "batch_size", "dtype": "dtype", "engine": "engine"}
 _SETTINGS |= {"replicas": "replicas", "transport": "transport", "hidden": "hidden_layer_sizes"}
 _SETTINGS |= {"learning_rate": "learning_rate_init", "epochs": "max_iter"}
+
+# Settings of estimators for tables, which are called as the options.
+_OF_TABLE = (
+    *("members", "embedding", "min_frequency", "max_categories", "dropout", "weight_decay"),
+    *("hold_out", "refit"),
+)
 
 
 def _given(options: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
@@ -165,8 +178,9 @@ class ForTable(Prepared):
     def model(self, **settings: Any) -> Any:
         options = self.options
         settings |= self._holds_out | self._class_weight() | {"categorical_features": self.codes or None}
-        names = ("members", "min_frequency", "max_categories")
-        settings |= _given(options, _SETTINGS | {name: name for name in names})
+        settings |= _given(options, _SETTINGS | {name: name for name in _OF_TABLE})
+        if options.get("embedding") == "none":
+            settings["embedding"] = None
         if self.is_regression:
             return TabularRegressor(**settings, quantiles=options.get("quantiles"))
         return TabularClassifier(**settings)

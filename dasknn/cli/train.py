@@ -15,8 +15,9 @@ from dasknn.callbacks import Callback
 from dasknn.cli import reports
 from dasknn.cli.options import (
     MLP,
-    Levels,
+    TABLE,
     StrategyType,
+    check_held_out,
     cluster_options,
     data_argument,
     json_option,
@@ -24,6 +25,7 @@ from dasknn.cli.options import (
     network_options,
     quiet_option,
     read_config,
+    recipe_options,
     settle_model,
     table_options,
     target_option,
@@ -57,18 +59,7 @@ _MANY_CLASSES = 20
 @click.option("--drop-missing-target", is_flag=True, help="Leave out rows without a target.")
 @task_option
 @network_options
-@click.option(
-    "--members",
-    type=click.IntRange(min=1),
-    help="Networks of table that share most weights; predictions are their mean [by the number of rows].",
-)
-@click.option(
-    "--quantiles",
-    type=Levels(),
-    metavar="LEVELS",
-    help="Predict these quantiles of the target instead of its mean, such as 0.05,0.5,0.95. Of table, for a "
-    "regression.",
-)
+@recipe_options
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
@@ -168,6 +159,8 @@ def _settle(options: dict[str, Any]) -> None:
         raise click.UsageError("--quantiles needs a regression, received --task classification.")
     settle_model(options)
     options["validation"] = validation_of(options["validation"])
+    if options["model"] == TABLE:
+        check_held_out(options)
     may_stop = options["validation"] != () and options.get("solver") != "lbfgs"
     if options["early_stopping"] and not may_stop:
         reason = "rows for it: --validation 0.1" if options["validation"] == () else "--solver adam or sgd"
@@ -194,6 +187,7 @@ class _ManyClasses(Callback):
 
 def _fit(model: Any, prepared: Prepared, options: dict[str, Any]) -> None:
     X, y, weight = prepared.columns(prepared.train)
+    settings = prepared.fit_settings()
     held_out = None
     if prepared.validation is not None:
         held_out = prepared.columns(prepared.validation)[: 3 if weight is not None else 2]
@@ -206,6 +200,7 @@ def _fit(model: Any, prepared: Prepared, options: dict[str, Any]) -> None:
             model.fit(
                 X, y, weight,
                 validation_data=held_out, checkpoint=options["checkpoint"], resume=options["resume"],
+                **settings,
             )  # fmt: skip
         except ValueError as error:
             if "Drop rows without a target" in str(error):

@@ -51,6 +51,13 @@ TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     (r", as in the data of fit\b", ", as in the data that was trained on"),
     (r"\bone column of X that varies\b", "one column that varies"),
     (r"'validation_fraction'", "--validation"),
+    (r"\bheld out in fit\b", "held out in training"),
+    (
+        r"Fit with early_stopping=True, or with X_val and y_val\.",
+        "Train without --validation 0 and --no-early-stopping.",
+    ),
+    (r"Hold out more rows \(validation_fraction\)", "Hold out more rows (dask nn train --validation)"),
+    (r"Leave groups out, or pass rows to validate with: X_val and y_val\.", "Leave --groups out."),
     (
         r"Encode them first, in a pipeline: .*?; or drop them\.",
         "Leave out --preprocess none to encode them, or --drop them.",

@@ -145,6 +145,23 @@ def test_quantiles_are_predicted_in_ascending_order(run, folder, hours, tmp_path
     )
 
 
+def test_intervals_are_written_beside_predictions(run, folder, late, hours, tmp_path):
+    run("predict", hours, folder / "test.csv", "--interval", 0.8, "--output", tmp_path / "p.csv")
+    found, model = pd.read_csv(tmp_path / "p.csv"), dasknn.load(hours)
+    expected = model.predict_interval(orders(200, 1)[FEATURES], 0.8)
+    np.testing.assert_allclose(found[["lower", "upper"]], expected, rtol=1e-5)
+    told = run(
+        "predict", late, folder / "test.csv", "--interval", 0.8, "--output", tmp_path / "q.csv", code=2
+    )
+    assert "--interval needs a model of --model table that predicts numbers" in " ".join(told.stderr.split())
+    model._errors = None
+    model.save(tmp_path / "m")
+    words = ["predict", tmp_path / "m", folder / "test.csv", "--output", tmp_path / "q.csv"]
+    told = " ".join(run(*words, "--interval", 0.8, code=1).stderr.split())
+    assert "held out in training, and there were none. Train without --validation 0" in told
+    assert "0<x<1" in run(*words, "--interval", 1.5, code=2).stderr
+
+
 def test_quantiles_ask_for_a_regression_of_whole_numbers(run, folder, tmp_path):
     words = ["--target", "rank", "--quantiles", "0.5", *SMALL, "--epochs", 1, "--output", tmp_path / "m"]
     text = run("train", folder / "train.csv", *words).stdout
@@ -155,6 +172,7 @@ def test_quantiles_ask_for_a_regression_of_whole_numbers(run, folder, tmp_path):
 def test_options_of_the_network_reach_the_estimator(run, folder, tmp_path):
     config = tmp_path / "train.toml"
     config.write_text(
+        "dropout = 0.25\nweight-decay = 0.5\nembedding = 'none'\n"
         "quantiles = [0.25, 0.75]\nmembers = 3\nlearning-rate = 0.01\nmax-categories = 9\nmin-frequency = 2\n"
         "categorical = ['pieces']\nepochs = 1\nactivation = 'tanh'\n"
     )
@@ -164,6 +182,7 @@ def test_options_of_the_network_reach_the_estimator(run, folder, tmp_path):
     assert report["layers"] == [[8, "tanh"], [4, "tanh"], [2, "identity"]]
     model = dasknn.load(tmp_path / "m")
     assert list(model.categorical_features) == ["pieces"]
+    assert (model.embedding, model.dropout, model.weight_decay) == (None, 0.25, 0.5)
     assert (model.learning_rate_init, model.max_categories, model.min_frequency) == (0.01, 9, 2)
 
 
@@ -208,6 +227,30 @@ def test_validation_is_a_share_or_files_or_none(run, folder, tmp_path, words, ro
     assert found["accuracy"] == pytest.approx(kept)
     assert found["best"] == max(scores)
     assert kept == (max(scores) if is_best else scores[-1])
+
+
+def test_rows_of_whole_groups_are_held_out_and_the_column_is_not_learned(run, folder, tmp_path):
+    words = ["--groups", "rank", "--target", "late", "--drop", "number,hours", *SMALL, "--epochs", 1]
+    report = json.loads(run("train", folder / "train", *words, "--output", tmp_path / "m", "--json").stdout)
+    frame, model = orders(), dasknn.load(tmp_path / "m")
+    assert model.feature_names_in_.tolist() == FEATURES
+    # The same groups as in Python, from the same seed and partitions.
+    data = dd.read_parquet(folder / "train")
+    settings = {"members": 2, "hidden_layer_sizes": (16,), "batch_size": 32, "max_iter": 1, "random_state": 0}
+    same = dasknn.TabularClassifier(**settings)
+    same.fit(data[FEATURES], data["late"], groups=data["rank"])
+    assert report["rows"] == same.history_[0]["n_samples"] < len(frame)
+    assert bits(model) == bits(same)
+
+
+def test_the_last_rows_are_held_out_and_a_refit_takes_all(run, folder, tmp_path):
+    words = ["--hold-out", "last", "--validation", 0.25, "--refit", "all", "--epochs", 2]
+    text = run("train", folder / "train", *LATE, *words, "--output", tmp_path / "m").stdout
+    model = dasknn.load(tmp_path / "m")
+    assert (model.hold_out, model.refit, model.validation_fraction) == ("last", "all", 0.25)
+    assert [entry["n_samples"] for entry in model.history_] == [300] * 2 + [400] * model.best_epoch_
+    assert re.search(r"^data +400 rows, ", text, re.MULTILINE)
+    assert f"the best of 2; then a second network was trained for {model.best_epoch_} epoch" in text
 
 
 # --- inspect -----------------------------------------------------------------------------------------
@@ -274,6 +317,15 @@ def test_an_interruption_says_of_which_training(late):
         (["--quantiles", "0.5", "--task", "classification"], 2, "--quantiles needs a regression"),
         (["--quantiles", "0.5"], 1, "For classes, use --task classification"),
         (["--early-stopping", "--validation", "0"], 2, "--early-stopping needs rows for it"),
+        (["--groups", "shops"], 1, "Did you mean 'shop'?"),
+        (["--groups", "late"], 2, "--groups to be another column than --target"),
+        (["--groups", "shop", "--validation", "0"], 2, "and --validation 0 holds out none. Leave it out."),
+        (["--refit", "all", "--validation", "test.csv"], 2, "--refit needs rows of DATA that are held out"),
+        (["--hold-out", "last", "--no-early-stopping"], 2, "--no-early-stopping chooses no epoch by them"),
+        (["--hold-out", "last", "--groups", "shop"], 2, "--hold-out last or --groups, received both"),
+        (["--hold-out", "last", "--shuffle"], 2, "--hold-out last or --shuffle, received both"),
+        (["--model", "mlp", "--refit", "all"], 2, "Leave --refit out, or use --model table"),
+        (["--dropout", "1"], 2, "0<=x<1"),
         (["--validation", "0.001"], 1, "Increase --validation"),
         (["--drop", "shops"], 1, "Did you mean 'shop'?"),
         (["--categorical", "shops"], 1, "Did you mean 'shop'?"),
