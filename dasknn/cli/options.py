@@ -317,6 +317,8 @@ recipe_options = _options(
         type=click.FloatRange(min=0),
         help="Decoupled weight decay of table [less for more rows].",
     ),
+)
+held_out_options = _options(
     click.option(
         "--hold-out",
         type=click.Choice(["random", "last"]),

@@ -12,12 +12,13 @@ import click
 import dasknn
 from dasknn.cli import reports
 from dasknn.cli.options import (
-    MLP,
     cluster_options,
     data_argument,
     json_option,
+    model_option,
     network_options,
     quiet_option,
+    recipe_options,
     settle_model,
     table_options,
     target_option,
@@ -32,17 +33,16 @@ from dasknn.cli.session import client_of, friendly_errors
 @target_option
 @table_options
 @task_option
-@click.option(
-    "--model", default=MLP, show_default=True, type=click.Choice([MLP]), help="The kind of model to measure."
-)
+@model_option
 @network_options
+@recipe_options
 @json_option
 @quiet_option
 @cluster_options
 def recommend(**options: Any) -> None:
     """Measure the cluster, and predict how long an epoch of DATA takes with each strategy.
 
-    The network is that of `dask nn train --model mlp`, and nothing is trained.
+    The network is that of `dask nn train`, and nothing is trained.
 
     Example: dask nn recommend 'adult/*.parquet' --target income --hidden 128,64
     """

@@ -20,6 +20,7 @@ from dasknn.cli.options import (
     check_held_out,
     cluster_options,
     data_argument,
+    held_out_options,
     json_option,
     model_option,
     network_options,
@@ -60,6 +61,7 @@ _MANY_CLASSES = 20
 @task_option
 @network_options
 @recipe_options
+@held_out_options
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -41,6 +42,9 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             )
         kind = targets.MultilabelEncoder if summary.multilabel else targets.ClassEncoder
         return kind(known, dtype)
+
+    def _assumed_targets(self, dtype):
+        return targets.ClassEncoder(np.arange(2), dtype), "as for 2 classes"
 
     def _class_weights(self, summary, encoder, is_partial):
         if self.class_weight is None:
@@ -147,6 +151,9 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
     _metric = R2
     #: The setting that makes an ensemble, for errors.
     _ensemble_by: ClassVar[str] = "strategy=PredictionAveraging(members=5)"
+
+    def _assumed_targets(self, dtype):
+        return targets.NumberEncoder(1, dtype), "as for 1 output"
 
     def predict(self, X, return_std=False):
         """Predict the target of each row.

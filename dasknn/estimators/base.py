@@ -16,10 +16,10 @@ from dasknn import strategies
 from dasknn.callbacks import checkpoints
 from dasknn.callbacks.checkpoints import Checkpoints
 from dasknn.cluster.connect import connect
-from dasknn.cluster.executor import MAX_FAULTS
+from dasknn.cluster.executor import MAX_FAULTS, Executor
 from dasknn.cluster.origins import Placed
 from dasknn.data import inputs, partitions, targets
-from dasknn.data.columns import check_columns, validated
+from dasknn.data.columns import check_columns, dtype_of, validated
 from dasknn.data.targets import ClassSummary, ClassWeights, NumberSummary, TargetEncoder
 from dasknn.engine import engines
 from dasknn.engine.network import Network
@@ -32,6 +32,7 @@ from dasknn.training import prediction
 from dasknn.training.datasets import score_parts
 from dasknn.training.fit import Columns
 from dasknn.training.prediction import Predictor, Score
+from dasknn.training.recommend import Measurable
 
 # Attributes that describe the data of fit. _numbered: columns that are named by integers.
 _OF_THE_DATA = ("n_features_in_", "feature_names_in_", "_numbered", "target_name_", "classes_")
@@ -80,6 +81,10 @@ class NetworkEstimator(Placed, BaseEstimator):
     def _class_weights(self, summary, encoder: TargetEncoder, is_partial: bool) -> ClassWeights | None:
         """Return the weights of classes, if there are any."""
         return None
+
+    @abstractmethod
+    def _assumed_targets(self, dtype: str) -> tuple[TargetEncoder, str]:
+        """Return an encoder of targets that nobody has seen yet, and what it assumes, in words."""
 
     @property
     def _uses_lbfgs(self) -> bool:
@@ -226,6 +231,21 @@ class NetworkEstimator(Placed, BaseEstimator):
                 "Expected validation_data to be (X, y) or (X, y, sample_weight), received "
                 f"{len(validation_data)} items."
             )
+
+    def _measurable(self, X, n_rows: int, executor: Executor) -> Measurable:
+        """Return what a fit to X would train, for `recommend`. n_rows: of X."""
+        model: Any = self
+        encoder: Any
+        if hasattr(self, "_network_"):
+            network, encoder, assumed = self._network_, self._encoder, ""
+        else:
+            model = clone(self)
+            model.n_features_in_ = X.shape[1]
+            dtype = self.dtype or dtype_of(X)
+            encoder, assumed = self._assumed_targets(dtype)
+            network = model._network(encoder, dtype)
+        described = f"{n_rows:,} rows x {network.n_inputs} features"
+        return Measurable(model, network, encoder, n_rows, described, assumed)
 
     # --- predict -----------------------------------------------------------------------------------
 

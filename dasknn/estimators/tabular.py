@@ -10,11 +10,13 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.base import clone
 
 from dasknn import callbacks as cb
 from dasknn import strategies
 from dasknn._compat.sklearn import Interval, StrOptions
-from dasknn.cluster.executor import MAX_FAULTS
+from dasknn.cluster.executor import MAX_FAULTS, Executor
+from dasknn.data import inputs
 from dasknn.data.tables.encoder import TableEncoder
 from dasknn.engine import engines
 from dasknn.engine.network import Network
@@ -24,7 +26,7 @@ from dasknn.estimators.base import NetworkEstimator
 from dasknn.estimators.fitting import one_validation
 from dasknn.estimators.recipe import Recipe, recipe_for
 from dasknn.estimators.tabular_columns import LearnedColumn, learned_columns
-from dasknn.estimators.tabular_fitting import TabularFit, checked_table, encoded
+from dasknn.estimators.tabular_fitting import TabularFit, checked_table, encoded, learn_columns
 from dasknn.estimators.tabular_losses import TabularLoss
 from dasknn.layers import (
     Activation,
@@ -50,6 +52,7 @@ from dasknn.schedules import CosineDecay, CosineLogDecay, FlatCosineDecay
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, auto
 from dasknn.training.datasets import Rows
 from dasknn.training.prediction import Predictor
+from dasknn.training.recommend import Measurable
 
 # Categories of more codes than this become vectors of a table, the others one-hot columns.
 _MOST_ONE_HOT = 9
@@ -359,6 +362,25 @@ class BaseTabular(NetworkEstimator):
 
     def _learn_from_held_out(self, rows: Rows) -> None:
         """Learn what rows that were held out say of the predictions of the trained network."""
+
+    def _measurable(self, X: Any, n_rows: int, executor: Executor) -> Measurable:
+        model, assumed = self, ""
+        encoder: Any
+        if self.__sklearn_is_fitted__():
+            network, encoder = self._network_, self._encoder
+            stops_early = self.best_epoch_ is not None and self.history_[0]["n_samples"] != n_rows
+        else:
+            model = clone(self)
+            (X,) = inputs.admit(X)
+            learn_columns(model, checked_table(model, X, reset=True), None, executor)
+            model._choose_recipe(n_rows, None)
+            stops_early = model._stops_early
+            encoder, assumed = self._assumed_targets(self.dtype)
+            network = model._network(encoder, self.dtype)
+        n_trained = n_rows - (ceil(n_rows * self.validation_fraction) if stops_early else 0)
+        rows = f"{n_trained:,} of {n_rows:,} rows" if stops_early else f"{n_rows:,} rows"
+        described = f"{rows} x {model._table.n_features_in} columns"
+        return Measurable(model, network, encoder, n_trained, described, assumed)
 
     # --- what was learned --------------------------------------------------------------------------
 

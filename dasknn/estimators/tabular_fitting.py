@@ -99,26 +99,7 @@ class TabularFit(EstimatorFit):
         return tuple(kept.values())
 
     def _learn_columns(self, X: Any, y: Any) -> None:
-        """Learn the columns of the table. ValueError: none of them varies."""
-        model = self.model
-        model._table = learn_table(
-            X,
-            y if model.bins == "tree" else None,
-            categorical_features=model.categorical_features,
-            n_bins=model.n_bins,
-            bins=model.bins,
-            min_frequency=model.min_frequency,
-            max_categories=model.max_categories,
-            rows_of_bin=_ROWS_OF_BIN,
-            task="regression" if isinstance(model, RegressorMixin) else "classification",
-            dtype=model.dtype,
-            executor=self._executor,
-        )
-        if not model._table.width:
-            raise ValueError(
-                f"Expected at least one column of X that varies, received {model._table.n_features_in} with "
-                "one value each."
-            )
+        learn_columns(self.model, X, y, self._executor)
 
     def _checked_columns(self, X: Any, data: Columns) -> tuple[Any, Any]:
         """Return plain y and weights, with scikit-learn's checks."""
@@ -314,6 +295,32 @@ class RefitOnAllRows(TabularFit):
         """Give the model the network of the first stage."""
         self.model._set_predictor(self._first)
         self.model.selected_members_ = self._selected
+
+
+def learn_columns(model: Any, X: Any, y: Any, executor: Executor | None) -> None:
+    """Learn the columns of the table X. ValueError: none of them varies.
+
+    y: targets, from which bins='tree' learns; None: bins are chosen as by 'greedy'.
+    """
+    bins = "greedy" if model.bins == "tree" and y is None else model.bins
+    model._table = learn_table(
+        X,
+        y if bins == "tree" else None,
+        categorical_features=model.categorical_features,
+        n_bins=model.n_bins,
+        bins=bins,
+        min_frequency=model.min_frequency,
+        max_categories=model.max_categories,
+        rows_of_bin=_ROWS_OF_BIN,
+        task="regression" if isinstance(model, RegressorMixin) else "classification",
+        dtype=model.dtype,
+        executor=executor,
+    )
+    if not model._table.width:
+        raise ValueError(
+            f"Expected at least one column of X that varies, received {model._table.n_features_in} with "
+            "one value each."
+        )
 
 
 def checked_table(model: Any, X: Any, *, reset: bool) -> Any:

@@ -278,6 +278,11 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
             )
         return replace(encoder, levels=_checked_levels(self.quantiles))
 
+    def _assumed_targets(self, dtype):
+        levels = () if self.quantiles is None else _checked_levels(self.quantiles)
+        encoder = targets.StandardEncoder(1, dtype, (0.0,), (1.0,), (-1.0,), (1.0,), levels)
+        return encoder, "as for 1 output"
+
     def _learn_from_held_out(self, rows):
         if isinstance(self._encoder, targets.StandardEncoder) and self._encoder.n_outputs == 1:
             self._errors = sketch_errors(rows, self._predictor())

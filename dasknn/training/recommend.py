@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import clone, is_classifier
 
 from dasknn._compat.dask import TaskRef
 from dasknn.cluster.collective import Group, Part
@@ -20,10 +19,11 @@ from dasknn.cluster.graph import Graph
 from dasknn.cluster.placement import Home
 from dasknn.cluster.process_group import ProcessGroup
 from dasknn.data import partitions, targets
-from dasknn.data.columns import dtype_of
+from dasknn.data.targets import TargetEncoder
 from dasknn.engine.network import Network
 from dasknn.engine.schedule import Piece
 from dasknn.engine.state import Shard, TrainingJob
+from dasknn.layers import BinEmbedding, BinEncoding, ColumnGroups, Embedding, OneHot
 from dasknn.seeds import same_each_time
 from dasknn.strategies import (
     GradientAveraging,
@@ -131,6 +131,31 @@ class Recommendation:
         return self.table
 
 
+class Measurable(NamedTuple):
+    """What a fit of a model to a table would train.
+
+    Attributes
+    ----------
+    model : estimator
+        With the settings that rules choose for the table.
+    network : Network
+    encoder : TargetEncoder
+    n_rows : int
+        Rows of an epoch, without those that are held out.
+    described : str
+        The table, in words.
+    assumed : str
+        Which targets are assumed, in words; "" if they are known.
+    """
+
+    model: Any
+    network: Network
+    encoder: TargetEncoder
+    n_rows: int
+    described: str
+    assumed: str
+
+
 def recommend(client: Any, model: Any, X: Any) -> Recommendation:
     """Measure a cluster, and print how long an epoch of a model would take with each strategy.
 
@@ -141,10 +166,11 @@ def recommend(client: Any, model: Any, X: Any) -> Recommendation:
     ----------
     client : distributed.Client or None
         None for the current client.
-    model : MLPClassifier or MLPRegressor
+    model : TabularClassifier, TabularRegressor, MLPClassifier or MLPRegressor
         If it is fitted, and was trained on as many rows, its measurements stand beside the predictions.
     X : Dask array or dataframe, or array, (n, p)
-        Nothing of it is computed but lengths that are not known.
+        For an MLP nothing of it is computed but lengths that are not known. Estimators for tables that are
+        not fitted learn its columns, in one pass over the rows, since their network depends on them.
 
     Returns
     -------
@@ -166,18 +192,19 @@ def recommend(client: Any, model: Any, X: Any) -> Recommendation:
     with connect(client, distributed=True, workers=model.workers, data=(X,)) as executor:
         slots = executor.slots()
         n_slots = len(slots)
-        network, assumed = _network_of(model, X)
-        n_rows = _count_rows(executor, X, n_slots)
+        found: Measurable = model._measurable(X, _count_rows(executor, X, n_slots), executor)
+        model, network, n_rows = found.model, found.network, found.n_rows
         replicas = model.replicas or model._default_replicas(None, n_slots, n_rows)
         n_workers = min(replicas, len(set(slots)))
         sizes = model._sizes(network, n_rows, replicas, None)
         job = model._job(sizes, 0)
         engine = engine_choice.choose(model.engine, job, executor, None)
-        measured = _measure(executor, replace(job, engine=engine.name), sizes)
+        measured = _measure(executor, replace(job, engine=engine.name), sizes, found.encoder)
     strategy, reason = model._choose_by_rules(sizes)
     rows = sorted(_rows(measured, sizes, n_workers, model, strategy), key=lambda row: row.seconds)
+    assumed = f" ({found.assumed})" if found.assumed else ""
     lines = [
-        f"{n_rows:,} rows x {network.n_inputs} features, {network.n_params:,} parameters{assumed}, "
+        f"{found.described}, {network.n_params:,} parameters{assumed}, "
         f"{replicas} replica{'s' * (replicas > 1)}, {sizes.rows_of_step:.0f} rows of each in a step, "
         f"{sizes.n_steps:,} steps an epoch",
         f"measured: a step computes in {_time(measured.step)}; averaging its gradient takes "
@@ -192,18 +219,6 @@ def recommend(client: Any, model: Any, X: Any) -> Recommendation:
     table = "\n".join(lines)
     print(table)
     return Recommendation(rows, strategy, reason, measured, table, *engine)
-
-
-def _network_of(model: Any, X: Any) -> tuple[Network, str]:
-    """Return the network of a model, and a note for the table if its outputs are assumed."""
-    if hasattr(model, "_network_"):
-        return model._network_, ""
-    model = clone(model)
-    model.n_features_in_ = X.shape[1]
-    dtype = model.dtype or dtype_of(X)
-    if is_classifier(model):
-        return model._network(targets.ClassEncoder(np.arange(2), dtype), dtype), " (as for 2 classes)"
-    return model._network(targets.NumberEncoder(1, dtype), dtype), " (as for 1 output)"
 
 
 def _count_rows(executor: Executor, X: Any, n_parts: int) -> int:
@@ -225,27 +240,23 @@ def _n_samples(values: Any) -> int:
 # --- measuring ----------------------------------------------------------------------------------------
 
 
-def _measure(executor: Executor, job: TrainingJob, sizes: auto.Sizes) -> Measured:
+def _measure(executor: Executor, job: TrainingJob, sizes: auto.Sizes, encoder: TargetEncoder) -> Measured:
     homes = executor.homes(sizes.replicas)
     group = ProcessGroup(executor, homes, 0)
     try:
         group.connect()
         rows_of_step = max(1, round(sizes.rows_of_step))
-        found = group.run(_probe, [(job, rows_of_step)] * len(group.addresses), seconds=60.0)
+        found = group.run(_probe, [(job, rows_of_step, encoder)] * len(group.addresses), seconds=60.0)
     finally:
         group.close()
     step, short, gradient, long, rate = (max(values) for values in zip(*found, strict=True))
     return Measured(step, short, gradient, long, _time_task_round(executor, homes), rate)
 
 
-def _probe(group: Group, job: TrainingJob, rows_of_step: int) -> tuple[float, ...]:
+def _probe(group: Group, job: TrainingJob, rows_of_step: int, encoder: TargetEncoder) -> tuple[float, ...]:
     """Return seconds of a step and of three all-reduces, and bytes per second; workers run it together."""
     network, own = job.network, [r for r, owner in enumerate(group.owners) if owner == group.rank]
-    rng = same_each_time()
-    shard = Shard(
-        rng.standard_normal((rows_of_step, network.n_inputs)).astype(network.dtype),
-        _some_targets(network, rows_of_step),
-    )
+    shard = Shard(_some_rows(network, rows_of_step), _some_targets(encoder, rows_of_step))
     state = GradientAveraging().init_state(job, job.init_params(0), len(group.owners))
     learner = GradientLearner(replace(job, shuffle=False), state)
     piece = Piece(0, 0, 0, rows_of_step)
@@ -269,10 +280,28 @@ def _probe(group: Group, job: TrainingJob, rows_of_step: int) -> tuple[float, ..
     return step, short, gradient, long, sent / long
 
 
-def _some_targets(network: Network, n_rows: int) -> np.ndarray:
-    if network.layers[-1].activation_name == "softmax":
-        return np.arange(n_rows) % network.n_outputs
-    return np.zeros((n_rows, network.n_outputs), network.dtype)
+def _some_rows(network: Network, n_rows: int) -> np.ndarray:
+    """Return inputs as they might be: normal numbers; for columns of tables also coordinates and codes."""
+    rng = same_each_time()
+    X = rng.standard_normal((n_rows, network.n_inputs)).astype(network.dtype)
+    first, begin = network.layers[0], 0
+    for width, layer in first.groups if isinstance(first, ColumnGroups) else ():
+        columns = X[:, begin : begin + width]
+        if isinstance(layer, BinEmbedding | BinEncoding):
+            n_bins = layer.n_bins
+            columns[:, -len(n_bins) :] = rng.uniform(0, n_bins, (n_rows, len(n_bins)))
+        elif isinstance(layer, Embedding | OneHot):
+            sizes = layer.sizes if isinstance(layer, OneHot) else (layer.input_dim,) * width
+            columns[:] = rng.integers(0, sizes, (n_rows, width))
+        begin += width
+    return X
+
+
+def _some_targets(encoder: TargetEncoder, n_rows: int) -> np.ndarray:
+    if isinstance(encoder, targets.ClassEncoder):
+        return encoder.encode(encoder.classes[np.arange(n_rows) % len(encoder.classes)])
+    assert isinstance(encoder, targets.NumberEncoder | targets.MultilabelEncoder)
+    return encoder.encode(np.zeros((n_rows, encoder.n_outputs)))
 
 
 def _seconds(function: Callable[[], Any], seconds: float = 0.0, repeats: int = 3) -> float:

@@ -647,7 +647,7 @@ def test_a_table_and_a_pipeline_that_ends_in_a_sequential_are_inspected(run, tmp
 
 
 def test_strategies_are_recommended_for_a_raw_table(run, folder):
-    words = ["recommend", folder / "train", *INCOME[:4], "--hidden", 16]
+    words = ["recommend", folder / "train", *INCOME[:4], "--model", "mlp", "--hidden", 16]
     assert "600 rows x 12 features" in run(*words).stdout
     report = json.loads(run(*words, "--json").stdout)
     assert {row["transport"] for row in report["rows"]} == {"peer", "tasks"}

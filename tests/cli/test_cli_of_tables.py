@@ -369,6 +369,12 @@ def test_text_that_begins_after_dates_is_explained(run, monkeypatch, tmp_path):
     run(*words, "--drop", "day")
 
 
-def test_recommendations_are_for_the_mlp(run, folder):
-    message = run("recommend", folder / "train", "--target", "late", "--model", "table", code=2).stderr
-    assert "'table' is not" in " ".join(message.split())
+def test_recommendations_are_for_the_network_that_would_be_trained(run, folder, late):
+    words = [folder / "train", *LATE, "--json"]
+    report = json.loads(run("recommend", *words).stdout)
+    assert {row["transport"] for row in report["rows"]} == {"peer", "tasks"}
+    text = run("recommend", *words[:-1]).stdout
+    assert "340 of 400 rows x 4 columns, " in text
+    assert f" {dasknn.load(late)._network_.n_params:,} parameters (as for 2 classes)" in text
+    message = run("recommend", *words, "--model", "mlp", code=2).stderr
+    assert "--members is an option of --model table" in " ".join(message.split())
