@@ -59,6 +59,10 @@ TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     (r"Hold out more rows \(validation_fraction\)", "Hold out more rows (dask nn train --validation)"),
     (r"Leave groups out, or pass rows to validate with: X_val and y_val\.", "Leave --groups out."),
     (
+        r"Hold out other rows \(hold_out, validation_fraction\), .* or use early_stopping=False\.",
+        "Hold out other rows: --hold-out, --validation.",
+    ),
+    (
         r"Encode them first, in a pipeline: .*?; or drop them\.",
         "Leave out --preprocess none to encode them, or --drop them.",
     ),

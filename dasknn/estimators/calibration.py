@@ -69,8 +69,9 @@ def _losses(logs: tuple[float, ...], predictor: Predictor, block: Block) -> np.n
 
 
 def sketch_errors(rows: Rows, predictor: Predictor) -> NumberSketch:
-    """Return how far predictions of one number are off on rows that were held out.
+    """Return how far predictions of one number are off on rows that were held out, each counted once.
 
+    Rows of weight 0 are left out.
     That is the distance of the target from the prediction; of a model of quantiles, from the range between
     the lowest and the highest one, below 0 within it (Romano, Patterson and Candes 2019).
     """
@@ -84,7 +85,8 @@ def _errors(predictor: Predictor, block: Block) -> NumberSketch:
     assert isinstance(encoder, StandardEncoder), "only numbers have errors"
     y = as_numbers(block.y).astype(np.float64).reshape(-1)
     numbers = encoder.numbers(predictor.outputs(block.X))
-    return NumberSketch.of(np.maximum(numbers[:, 0] - y, y - numbers[:, -1]))
+    errors = np.maximum(numbers[:, 0] - y, y - numbers[:, -1])
+    return NumberSketch.of(errors if block.weight is None else errors[block.weight > 0])
 
 
 def margin(errors: NumberSketch, coverage: float) -> float:

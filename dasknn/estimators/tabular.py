@@ -148,6 +148,8 @@ class BaseTabular(NetworkEstimator):
             The table as it is: numbers, text, categories, booleans, dates, durations, with missing values.
         y : Dask series or array, series, array or list, (n,) or (n, k)
         sample_weight : Dask series or array, series, array, list or None, (n,), default=None
+            Weights of the rows in losses and scores. Columns are learned from all rows alike, those of weight
+            0 among them.
         groups : Dask series, series, array or None, (n,), default=None
             The group of each row, such as a customer: rows that are held out are those of whole groups.
         time : Dask series, series, array or None, (n,), default=None

@@ -15,6 +15,7 @@ from dasknn.callbacks import progress
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.local import LocalExecutor
 from dasknn.data import groups, inputs, partitions, times
+from dasknn.data.blocks import Block
 from dasknn.data.columns import require_columns
 from dasknn.data.preprocessing import check_names_of_columns
 from dasknn.data.tables.encoder import TableEncoder
@@ -157,8 +158,13 @@ class TabularFit(EstimatorFit):
         fraction = self.model.validation_fraction
         if self.model.hold_out == "last":
             assert isinstance(rows, RowsOnWorkers), "the rows of a table are in partitions"
-            return rows.hold_out_last(fraction)
-        return rows.hold_out(fraction, None)
+            held_out: Rows = rows.hold_out_last(fraction)
+        else:
+            held_out = rows.hold_out(fraction, None)
+        if self.data.sample_weight is not None:
+            _require_weight("trained on", rows)
+            _require_weight("held out", held_out)
+        return held_out
 
     @property
     def n_epochs(self) -> int:
@@ -321,6 +327,21 @@ def learn_columns(model: Any, X: Any, y: Any, executor: Executor | None) -> None
             f"Expected at least one column of X that varies, received {model._table.n_features_in} with "
             "one value each."
         )
+
+
+def _require_weight(what: str, rows: Rows) -> None:
+    """Raise ValueError if these rows have no weight: their loss and their score would be unknown."""
+    if not rows.total(_weight_of, None):
+        raise ValueError(
+            f"Expected at least one of the rows that are {what} to have a weight above 0, received none. "
+            "Hold out other rows (hold_out, validation_fraction), pass rows to validate with (X_val and "
+            "y_val), or use early_stopping=False."
+        )
+
+
+def _weight_of(_: None, block: Block) -> float:
+    block.check()
+    return 0.0 if block.weight is None else float(block.weight.sum())
 
 
 def checked_table(model: Any, X: Any, *, reset: bool) -> Any:

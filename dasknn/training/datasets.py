@@ -92,8 +92,8 @@ class Rows(ABC):
         """Return the score of the model's predictions, and their mean loss."""
 
     @abstractmethod
-    def total(self, function: Callable[[Predictor, Block], _Sum], predictor: Predictor) -> _Sum:
-        """Return the sum of function(predictor, block) over all parts of the rows, in their order."""
+    def total(self, function: Callable[[_Model, Block], _Sum], model: _Model) -> _Sum:
+        """Return the sum of function(model, block) over all parts of the rows, in their order."""
 
 
 class RowsInProcess(Rows):
@@ -172,8 +172,8 @@ class RowsInProcess(Rows):
     ) -> tuple[float, float]:
         return prediction.validate_block(metric, weights, predictor, self._block()).result()
 
-    def total(self, function: Callable[[Predictor, Block], _Sum], predictor: Predictor) -> _Sum:
-        return function(predictor, self._block())
+    def total(self, function: Callable[[_Model, Block], _Sum], model: _Model) -> _Sum:
+        return function(model, self._block())
 
     def _block(self) -> Block:
         problem = problem_of(self.X, self.y, self.weight)
@@ -294,8 +294,8 @@ class RowsOnWorkers(Rows):
     ) -> tuple[float, float]:
         return self.total(partial(prediction.validate_block, metric, weights), predictor).result()
 
-    def total(self, function: Callable[[Predictor, Block], _Sum], predictor: Predictor) -> _Sum:
-        return sum_over_blocks(self.executor, function, predictor, self._add_blocks)
+    def total(self, function: Callable[[_Model, Block], _Sum], model: _Model) -> _Sum:
+        return sum_over_blocks(self.executor, function, model, self._add_blocks)
 
     def _add_blocks(self, graph: Graph) -> list[TaskRef]:
         self.loaded.repair(self.executor)

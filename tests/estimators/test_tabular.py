@@ -412,6 +412,46 @@ def test_rows_of_weight_0_change_no_gradient():
         classifier().fit(FRAME, LABELS, np.zeros(N))
 
 
+@pytest.mark.parametrize("move", [lambda values: values, on_dask], ids=["here", "on Dask"])
+def test_what_only_rows_of_weight_0_have_breaks_nothing(move):
+    n = 300
+    rng = np.random.default_rng(0)
+    is_known = np.arange(n) % 6 > 0
+    x = rng.uniform(-2, 2, n)
+    frame = pd.DataFrame({
+        "x": x,
+        "number": np.where(is_known, 0.0, x),
+        "word": np.where(is_known, "one", rng.choice(["two", "three"], n)),
+        "missing": np.where(is_known, 1.0, np.nan),
+    })  # fmt: skip
+    labels, weight = np.where(is_known, np.where(x > 0, "high", "low"), "unknown"), is_known * 2.0
+    for settings in ({}, {"class_weight": "balanced"}, {"bins": "tree"}, {"select_members": True}):
+        model = classifier(max_iter=12, **settings).fit(move(frame), move(labels), move(weight))
+        assert model.classes_.tolist() == ["high", "low", "unknown"]
+        assert set(model.predict(frame[is_known])) == {"high", "low"}
+        assert model.score(frame, labels, weight) > 0.8
+    numbers = np.where(is_known, x, 1e9)
+    model = regressor(max_iter=12).fit(move(frame), move(numbers), move(weight))
+    assert model.score(frame, numbers, weight) > 0.8
+    low, high = model.predict_interval(frame, 0.9).T
+    assert (high - low).max() < 3
+
+
+def test_columns_are_learned_without_regard_to_weights():
+    weighted = regressor().fit(FRAME, NUMBERS, np.arange(N) % 7.0)
+    assert weighted._table == regressor().fit(FRAME, NUMBERS)._table
+
+
+@pytest.mark.parametrize(("is_weighted", "what"), [
+    (np.arange(N) < 100, "held out"), (np.arange(N) > 110, "trained on"),
+])  # fmt: skip
+def test_rows_without_a_weight_are_not_trained_on_or_scored_alone(is_weighted, what):
+    with pytest.raises(
+        ValueError, match=f"at least one of the rows that are {what} to have a weight above 0"
+    ):
+        regressor(hold_out="last").fit(FRAME, NUMBERS, is_weighted * 1.0)
+
+
 def test_weights_of_classes_are_weights_of_their_rows():
     settings = {"strategy": "gradients", "replicas": 1}
     of_classes = classifier(class_weight={"old": 3.0}, **settings).fit(FRAME, LABELS)
