@@ -261,7 +261,7 @@ class RefitOnAllRows(TabularFit):
 
     def _draw(self, rows: Rows, network: Network) -> None:
         super()._draw(rows, network)
-        # Members begin where those of the same numbers began, so what was learned of these holds for them.
+        # Members begin where those of the same numbers began, so that the numbers mean something.
         if self._members.shape == self._first_members.shape:
             self._members = self._first_members
 
