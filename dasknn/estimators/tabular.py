@@ -200,6 +200,12 @@ class BaseTabular(NetworkEstimator):
                 "select_members=True chooses among members that share one network, received strategy "
                 "'predictions', which trains several networks. Leave one of them out."
             )
+        if self.refit == "all":
+            # Good members of one training are no better than others in the next, although they begin alike.
+            raise ValueError(
+                "select_members=True chooses by rows that are held out, received refit='all', whose second "
+                "network is trained on all rows. Leave one of them out."
+            )
         if not self.early_stopping and validation_data is None:
             raise ValueError(
                 "select_members=True needs rows that are held out, received early_stopping=False. Leave it "

@@ -86,8 +86,8 @@ class TabularClassifier(NetworkClassifier, BaseTabular):
         that were held out among them. It takes up to twice the time.
     select_members : bool, default=False
         Whether only those members are kept whose mean predicts the rows that were held out best, chosen
-        greedily when training has ended. Predictions become faster and scores stay about as good. With
-        refit="all", the members of the same numbers are kept of the second network.
+        greedily when training has ended. Predictions become faster and scores stay about as good. Not
+        with refit="all", whose second network no rows that were held out have judged.
     calibrate : {'temperature'} or None, default='temperature'
         Whether probabilities are calibrated on the rows that were held out, by one temperature for the mean
         of the members.

@@ -240,8 +240,7 @@ class RefitOnAllRows(TabularFit):
         )  # fmt: skip
         self.replicas = first.replicas
         self.earlier_history = first.model.history_
-        self._first, self._selected = first.model._predictor(), first.model.selected_members_
-        self._first_members = first._members
+        self._first = first.model._predictor()
         self._epochs_of_first = first.model.best_epoch_
         names = ("validation_scores_", "best_validation_score_", "n_iter_", "loss_curve_")
         self._of_first = {name: getattr(first.model, name) for name in names}
@@ -259,12 +258,6 @@ class RefitOnAllRows(TabularFit):
         # With the recipe of the first stage.
         return EstimatorFit.learn_targets(self, rows, held_out)
 
-    def _draw(self, rows: Rows, network: Network) -> None:
-        super()._draw(rows, network)
-        # Members begin where those of the same numbers began, so that the numbers mean something.
-        if self._members.shape == self._first_members.shape:
-            self._members = self._first_members
-
     @property
     def n_epochs(self) -> int:
         return self._epochs_of_first
@@ -281,26 +274,18 @@ class RefitOnAllRows(TabularFit):
 
     def train(self, training: Training, targets_: Targets) -> None:
         model = self.model
-        model.selected_members_ = None
         try:
             EstimatorFit.train(self, training, targets_)
         except NonFiniteLossError:
-            self._return_to_first()
+            model._set_predictor(self._first)
             raise
         if training.interrupted:
-            self._return_to_first()
-        elif self._selected is not None:
-            model._keep_members(self._selected)
+            model._set_predictor(self._first)
         of_first = self._of_first
         model.validation_scores_ = of_first["validation_scores_"]
         model.best_validation_score_ = of_first["best_validation_score_"]
         model.n_iter_ += of_first["n_iter_"]
         model.loss_curve_ = [*of_first["loss_curve_"], *model.loss_curve_]
-
-    def _return_to_first(self) -> None:
-        """Give the model the network of the first stage."""
-        self.model._set_predictor(self._first)
-        self.model.selected_members_ = self._selected
 
 
 def learn_columns(model: Any, X: Any, y: Any, executor: Executor | None) -> None:

@@ -87,8 +87,8 @@ class TabularRegressor(NetworkRegressor, BaseTabular):
         that were held out among them. It takes up to twice the time.
     select_members : bool, default=False
         Whether only those members are kept whose mean predicts the rows that were held out best, chosen
-        greedily when training has ended. Predictions become faster and scores stay about as good. With
-        refit="all", the members of the same numbers are kept of the second network.
+        greedily when training has ended. Predictions become faster and scores stay about as good. Not
+        with refit="all", whose second network no rows that were held out have judged.
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights, of held-out rows, of the order of rows and of dropout.
     verbose : bool, int or None, default=None

@@ -9,7 +9,6 @@ from sklearn.metrics import log_loss
 
 import dasknn
 from dasknn import TabularClassifier, TabularRegressor
-from dasknn.callbacks import Callback
 from dasknn.data.blocks import Block
 from dasknn.data.targets import ClassEncoder, ClassWeights, NumberEncoder
 from dasknn.estimators.member_selection import choose_members
@@ -192,63 +191,10 @@ def test_quantiles_and_several_targets_choose_members():
     assert model.predict(FRAME).shape == (600, 2)
 
 
-class Beginnings(Callback):
-    """Keeps the weights that trainings begin with, and how many members there are in each epoch."""
-
-    def __init__(self):
-        self.first, self.members = [], []
-
-    def on_train_begin(self, logs=None):
-        self.first.append(self.training.state.params.copy())
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.members.append(len(self.model.members_))
-        self.numbers = self.model.selected_members_
-
-
-@pytest.mark.parametrize("random_state", [0, None])
-def test_the_second_network_keeps_the_members_of_the_same_numbers(random_state):
-    seen = Beginnings()
-    settings = {**SMALL, "random_state": random_state, "select_members": True, "callbacks": seen}
-    model = TabularRegressor(refit="all", **settings).fit(FRAME, NUMBERS)
-    # Both networks begin alike, and are trained with all members.
-    assert len(seen.first) == 2
-    assert_array_equal(*seen.first)
-    assert set(seen.members) == {6}
-    assert seen.numbers is None
-    assert len(model.members_) == len(model.selected_members_) < 6
-    if random_state is not None:
-        once = TabularRegressor(**settings).fit(FRAME, NUMBERS)
-        assert model.selected_members_ == once.selected_members_
-        assert (model.predict(FRAME) != once.predict(FRAME)).any()
-
-
-class Interrupt(Callback):
-    """Interrupts the second training."""
-
-    trainings = 0
-
-    def on_train_begin(self, logs=None):
-        self.trainings += 1
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if self.trainings == 2:
-            raise KeyboardInterrupt
-
-
-def test_a_second_training_that_is_interrupted_leaves_the_members_of_the_first():
-    settings = {**SMALL, "select_members": True}
-    once = TabularRegressor(**settings).fit(FRAME, NUMBERS)
-    model = TabularRegressor(refit="all", callbacks=Interrupt(), **settings)
-    with pytest.warns(UserWarning, match="interrupted by user"):
-        model.fit(FRAME, NUMBERS)
-    assert model.selected_members_ == once.selected_members_
-    assert_array_equal(model.predict(FRAME), once.predict(FRAME))
-
-
 def test_what_rules_members_out_is_refused():
     for settings, message in (
         ({"early_stopping": False}, r"needs rows that are held out, received early_stopping=False"),
+        ({"refit": "all"}, r"received refit='all', whose second network is trained on all rows"),
         ({"strategy": "predictions"}, r"received strategy 'predictions', which trains several networks"),
         ({"strategy": PredictionAveraging(members=2)}, r"received strategy 'predictions'"),
         ({"select_members": 3}, r"'select_members' parameter"),
