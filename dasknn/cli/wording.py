@@ -87,7 +87,8 @@ TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     (r"\bsample_weight\b", "--weights"),
     (r"\bvalidation_data\b", "--validation"),
     # networks and strategies
-    (r"\b(solver|transport|engine|strategy|bound)='(\w+)'", r"--\1 \2"),
+    (r"\b(solver|transport|engine|strategy|bound|refit)='(\w+)'", r"--\1 \2"),
+    (r"\bselect_members=True\b", "--select-members"),
     (r"\breplicas=(\d+)", r"--replicas \1"),
     (r"Leave replicas out", "Leave --replicas out"),
     (r"Use fewer replicas", "Use fewer --replicas"),

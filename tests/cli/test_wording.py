@@ -68,6 +68,10 @@ def test_what_is_translated_is_still_said_somewhere(pattern):
         ("or raise dask.config 'dasknn.timeout'.", "or raise the variable DASK_DASKNN__TIMEOUT."),
         ("Shuffle the rows once: X, y = dasknn.shuffle(X, y).", "Shuffle the rows: --shuffle."),
         ("Use strategy='gradients', or solver='adam'.", "Use --strategy gradients, or --solver adam."),
+        (
+            "select_members=True chooses by rows that are held out, received refit='all', whose",
+            "--select-members chooses by rows that are held out, received --refit all, whose",
+        ),
         ("Expected numba for engine='numba' (asked for)", "Expected numba for --engine numba (asked for)"),
     ],
 )
