@@ -332,17 +332,30 @@ held_out_options = _options(
         "column.",
     ),
     click.option(
+        "--time",
+        metavar="COLUMN",
+        help="Hold out the latest rows by this column of dates or numbers. Of table, which does not learn "
+        "from the column.",
+    ),
+    click.option(
+        "--select-members",
+        is_flag=True,
+        default=None,
+        help="Keep only those members of table whose mean predicts the rows that are held out best.",
+    ),
+    click.option(
         "--refit",
         type=click.Choice(["all"]),
         help="all: when the best epoch is known, train table again for so many epochs, on all rows.",
     ),
 )
 # Options of table that need rows of DATA to be held out.
-_OF_HELD_OUT = ("hold_out", "groups", "refit")
+_OF_HELD_OUT = ("hold_out", "groups", "time", "refit")
 # Defaults of options that are None unless they are given. None here: chosen by rules, or not at all.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     TABLE: dict.fromkeys(
-        ("members", "quantiles", "embedding", "dropout", "weight_decay", *_OF_HELD_OUT), None
+        ("members", "quantiles", "embedding", "dropout", "weight_decay", "select_members", *_OF_HELD_OUT),
+        None,
     ),
     MLP: {"solver": "adam", "alpha": 1e-4, "preprocess": "auto"},
 }
@@ -379,14 +392,19 @@ def check_held_out(options: dict[str, Any]) -> None:
         reason = "--no-early-stopping chooses no epoch by them. Leave one of them out"
     if given and reason is not None:
         raise click.UsageError(f"{given[0]} needs rows of DATA that are held out, and {reason}.")
+    ways = [f"--{name}" for name in ("groups", "time") if options[name]]
     if options["hold_out"] == "last":
-        other = "--groups" if options["groups"] else "--shuffle" if options["shuffle"] else None
-        if other is not None:
+        ways = ["--hold-out last", *ways, *(["--shuffle"] if options["shuffle"] else [])]
+    if len(ways) > 1:
+        raise click.UsageError(f"Expected {ways[0]} or {ways[1]}, received both. Leave one of them out.")
+    for name in ("groups", "time"):
+        if options[name] and options[name] == options["target"]:
             raise click.UsageError(
-                f"Expected --hold-out last or {other}, received both. Leave one of them out."
+                f"Expected --{name} to be another column than --target, received one for both."
             )
-    if options["groups"] and options["groups"] == options["target"]:
-        raise click.UsageError("Expected --groups to be another column than --target, received one for both.")
+    has_none = validation == () or (validation is None and options["early_stopping"] is False)
+    if options["select_members"] and has_none:
+        raise click.UsageError("--select-members needs rows that are held out, such as --validation 0.15.")
 
 
 # --- values of options -------------------------------------------------------------------------------

@@ -47,7 +47,8 @@ class Prepared(ABC):
     def __init__(self, options: dict[str, Any]):
         self.options = options
         self.target, self.weights = options["target"], options.get("weights")
-        self.groups = options.get("groups")
+        # Columns that say which rows are held out.
+        self.splits = {name: options[name] for name in ("groups", "time") if options.get(name)}
         dropped, codes = (
             [name for names in options[option] for name in names] for option in ("drop", "categorical")
         )
@@ -58,15 +59,14 @@ class Prepared(ABC):
         texts = {*codes, *dropped}
         self._wanted = readers.Wanted(self.target, "train", texts, asked, dates=self._dates)
         frame = self._read(options["data"], self._wanted)
-        if self.groups is not None:
-            known_columns(frame, [self.groups])
+        known_columns(frame, list(self.splits.values()))
         kind = getattr(frame[self.target].dtype, "kind", "O")
         self.is_regression = kind == "f" if asked is None else asked
         self.may_be_numbers = asked is None and kind in "iu"
         self.names = [
             name
             for name in frame.columns
-            if name not in {self.target, self.weights, self.groups, *known_columns(frame, dropped)}
+            if name not in {self.target, self.weights, *self.splits.values(), *known_columns(frame, dropped)}
         ]
         self.codes = [name for name in known_columns(frame, codes) if name in self.names]
         # Other files are read with the types that the columns have here.
@@ -114,7 +114,7 @@ class Prepared(ABC):
 
     def fit_settings(self) -> dict[str, Any]:
         """Return more arguments of `fit` for the rows to train on."""
-        return {} if self.groups is None else {"groups": self.train[self.groups]}
+        return {name: self.train[column] for name, column in self.splits.items()}
 
     @abstractmethod
     def model(self, **settings: Any) -> Any:
@@ -147,7 +147,7 @@ _SETTINGS |= {"learning_rate": "learning_rate_init", "epochs": "max_iter"}
 # Settings of estimators for tables, which are called as the options.
 _OF_TABLE = (
     *("members", "embedding", "min_frequency", "max_categories", "dropout", "weight_decay"),
-    *("hold_out", "refit"),
+    *("hold_out", "select_members", "refit"),
 )
 
 

@@ -253,6 +253,23 @@ def test_the_last_rows_are_held_out_and_a_refit_takes_all(run, folder, tmp_path)
     assert f"the best of 2; then a second network was trained for {model.best_epoch_} epoch" in text
 
 
+def test_the_latest_rows_are_held_out_and_members_are_selected(run, folder, tmp_path):
+    frame = orders().dropna(subset="day")
+    frame.sample(frac=1, random_state=0).to_parquet(tmp_path / "mixed.parquet", index=False)
+    words = ["--time", "day", "--validation", 0.2, "--select-members", "--epochs", 1]
+    report = json.loads(
+        run("train", tmp_path / "mixed.parquet", *LATE, *words, "--output", tmp_path / "m", "--json").stdout
+    )
+    model = dasknn.load(tmp_path / "m")
+    assert model.feature_names_in_.tolist() == FEATURES[1:]
+    # Whole days are on one side.
+    rows_from = frame["day"].value_counts().sort_index(ascending=False).cumsum()
+    assert len(frame) - report["rows"] in rows_from.to_numpy()
+    assert report["rows"] == pytest.approx(0.8 * len(frame), abs=3)
+    assert model.select_members
+    assert report["members"] == len(model.selected_members_)
+
+
 # --- inspect -----------------------------------------------------------------------------------------
 
 
@@ -323,6 +340,10 @@ def test_an_interruption_says_of_which_training(late):
         (["--refit", "all", "--validation", "test.csv"], 2, "--refit needs rows of DATA that are held out"),
         (["--hold-out", "last", "--no-early-stopping"], 2, "--no-early-stopping chooses no epoch by them"),
         (["--hold-out", "last", "--groups", "shop"], 2, "--hold-out last or --groups, received both"),
+        (["--time", "hours", "--groups", "shop"], 2, "--groups or --time, received both"),
+        (["--time", "shop"], 1, "Expected time to be dates or numbers, received text"),
+        (["--select-members", "--no-early-stopping"], 2, "--select-members needs rows that are held out"),
+        (["--model", "mlp", "--select-members"], 2, "Leave --select-members out, or use --model table"),
         (["--hold-out", "last", "--shuffle"], 2, "--hold-out last or --shuffle, received both"),
         (["--model", "mlp", "--refit", "all"], 2, "Leave --refit out, or use --model table"),
         (["--dropout", "1"], 2, "0<=x<1"),
