@@ -376,11 +376,14 @@ def _by_name(table: TableEncoder, X: Any) -> Any:
     """
     if not table.is_named:
         return X
-    wanted = table.feature_names_in
-    require_columns(X.columns, wanted, "X, as in fit")
-    check_names_of_columns([str(name) for name in X.columns if str(name) in set(wanted)])
-    names = {str(name): name for name in X.columns}
-    return X[[names[name] for name in wanted]]
+    wanted, names = table.feature_names_in, [str(name) for name in X.columns]
+    if tuple(names) == wanted:
+        return X
+    require_columns(names, wanted, "X, as in fit")
+    known = set(wanted)
+    check_names_of_columns([name for name in names if name in known])
+    found = dict(zip(names, X.columns, strict=True))
+    return X[[found[name] for name in wanted]]
 
 
 def encoded(model: Any, X: Any) -> Any:

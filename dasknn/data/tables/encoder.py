@@ -185,7 +185,7 @@ class TableEncoder:
                 for part in column.parts:
                     x = numbers[part.part]
                     if isinstance(part, Binned):
-                        out[:, z], out[:, u] = part.scaled(x), part.coordinates(x)
+                        out[:, z], out[:, u] = part.scaled_and_coordinates(x)
                         z, u = z + 1, u + 1
                     else:
                         out[:, plain] = part.signs(x)

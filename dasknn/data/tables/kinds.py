@@ -73,12 +73,16 @@ class Binned:
         the first and the last bin, and ends after 4 bins. So clip(u - t, 0, 1) is component t of the
         piecewise-linear encoding of x.
         """
+        return self.scaled_and_coordinates(x)[1]
+
+    def scaled_and_coordinates(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `scaled` and `coordinates` return, at once."""
         edges, z = self.scaled(np.array(self.edges)), self.scaled(x)
         t = np.clip(np.searchsorted(edges, z, side="right") - 1, 0, self.n_bins - 1)
         u = t + (z - edges[t]) / np.diff(edges)[t]
         u = np.clip(u, -_MOST_OUTSIDE, self.n_bins + _MOST_OUTSIDE)
         u[np.isnan(x)] = 0.0
-        return u
+        return z, u
 
     @classmethod
     def of(cls, part: str, center: float, scale: float, edges: np.ndarray) -> Binned:

@@ -457,3 +457,14 @@ def test_the_parts_of_numbers_are_values():
     assert {type(part) for part in parts} == {Binned, Binary}
     assert encoder.edges == tuple(part.edges for part in parts if isinstance(part, Binned))
     assert encoder.n_bins == tuple(len(edges) - 1 for edges in encoder.edges)
+
+
+@pytest.mark.parametrize("dtype", ["object", "str", "string", "string[pyarrow]", "category"])
+def test_a_row_alone_has_the_codes_that_it_has_among_others(dtype):
+    words = pd.Series(["b", None, "a", "b", "", "nan", "new"] * 5, dtype=dtype)
+    X = pd.DataFrame({"word": words, "x": np.arange(35.0)})
+    encoder = learn_table(X[X["word"] != "new"])
+    together = encoder.encode(X)
+    assert len(np.unique(together[:, -1])) == 5
+    assert_array_equal(np.concatenate([encoder.encode(X[row : row + 1]) for row in range(35)]), together)
+    assert_array_equal(np.concatenate([encoder.encode(X[:16]), encoder.encode(X[16:])]), together)
