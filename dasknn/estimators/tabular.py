@@ -376,7 +376,9 @@ class BaseTabular(NetworkEstimator):
         encoder: Any
         if self.__sklearn_is_fitted__():
             network, encoder = self._network_, self._encoder
-            stops_early = self.best_epoch_ is not None and self.history_[0]["n_samples"] != n_rows
+            # Rows to validate with may have been passed.
+            took_all = any(entry.get("n_samples") == n_rows for entry in self.history_[:1])
+            stops_early = self.best_epoch_ is not None and not took_all
         else:
             model = clone(self)
             (X,) = inputs.admit(X)

@@ -39,6 +39,8 @@ def test_the_network_is_that_of_a_fit(client, data, capsys):
     sent = [row.bytes_sent for row in first.rows if row.strategy.name == "gradients"]
     assert set(sent) == {measured[0].bytes_sent}
     assert 0.8 < measured[0].bytes_sent / measured[0].measured_bytes < 1.25
+    # A member has no history of its own.
+    assert f"{rows}, " in str(dasknn.recommend(client, model.members_[0], data[0]))
 
 
 @pytest.mark.parametrize(
