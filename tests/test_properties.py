@@ -219,9 +219,9 @@ def refusals(case):
             f"Expected at least one row for each of {case.replicas} replicas, received {case.n_rows}"
         )
     if case.y == "continuous":
-        found.append("Unknown label type: continuous.*Use MLPRegressor")
+        found.append("Unknown label type: continuous.*Use a regressor")
     if case.y == "words":
-        found.append("Expected numbers in y.*Use MLPClassifier|could not convert string to float: '(no|yes)'")
+        found.append("Expected numbers in y.*Use a classifier|could not convert string to float: '(no|yes)'")
     _, _, weight = case.rows()
     if weight is not None and case.n_rows:
         weight = weight.astype(case.trained_dtype)

@@ -79,8 +79,8 @@ TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     ),
     (r"persist it or write it", "write it"),
     # the target
-    (r"Use MLPClassifier for classes", "For classes, use --task classification"),
-    (r"Use MLPRegressor for numbers", "For numbers, use --task regression"),
+    (r"Use a classifier for classes", "For classes, use --task classification"),
+    (r"Use a regressor for numbers", "For numbers, use --task regression"),
     (r"\b(in|of|by|and|expected) y\b", r"\1 the target"),
     (r"(?<![\w,] )\by (holds|has)\b", r"the target \1"),
     (r"This is about validation data, .*y_val=y_val\)\.", "This is about --validation."),

@@ -18,8 +18,13 @@ _MOST = 2**64
 
 
 def split(
-    columns: dict[str, Any], groups: Any, fraction: float, seed: int, executor: Executor
-) -> tuple[dict, dict]:
+    columns: dict[str, Any],
+    groups: Any,
+    fraction: float,
+    seed: int,
+    executor: Executor,
+    least: int = 0,
+) -> tuple[dict, dict | None]:
     """Return (rows to keep, rows set aside): of a share of the groups, whose hashes choose them.
 
     Of few groups, at least one is on each side.
@@ -36,6 +41,8 @@ def split(
         Other seeds choose other groups.
     executor : Executor
         Looks at the groups of a Dask series, once.
+    least : int, default=0
+        If the share is one of fewer rows, none are set aside: the second result is None.
 
     Raises
     ------
@@ -44,16 +51,22 @@ def split(
     """
     if not splits.is_lazy("groups", groups, columns):
         hashes = _hashes(seed, groups)
-        return splits.split_by(columns, hashes < _limit(fraction, [_range(hashes)]))
+        if len(hashes) * fraction < least:
+            return columns, None
+        return splits.split_by(columns, hashes < _limit(fraction, [_range(hashes)]), "groups")
     # sources: one Delayed for each partition -> a tuple of one series
     sources = partitions.together([groups])
 
     def add_ranges(graph: Graph) -> list[TaskRef]:
-        find = partial(_range_in_tuple, seed)
+        find = partial(_rows_and_range, seed)
         return [graph.add("dasknn-groups", find, graph.add_source(source)) for source in sources]
 
-    limit = _limit(fraction, executor.values_of(add_ranges))
-    return splits.split_by(columns, groups.map_partitions(_are_below, seed, limit, meta=("held", bool)))
+    found = executor.values_of(add_ranges)
+    if sum(n_rows for n_rows, _ in found) * fraction < least:
+        return columns, None
+    limit = _limit(fraction, [hashes for _, hashes in found])
+    is_held = groups.map_partitions(_are_below, seed, limit, meta=("held", bool))
+    return splits.split_by(columns, is_held, "groups")
 
 
 def _hashes(seed: int, groups: Any) -> np.ndarray:
@@ -73,8 +86,9 @@ def _range(hashes: np.ndarray) -> tuple[int, int] | None:
     return (int(hashes.min()), int(hashes.max())) if len(hashes) else None
 
 
-def _range_in_tuple(seed: int, series: Sequence[Any]) -> tuple[int, int] | None:
-    return _range(_hashes(seed, series[0]))
+def _rows_and_range(seed: int, series: Sequence[Any]) -> tuple[int, tuple[int, int] | None]:
+    hashes = _hashes(seed, series[0])
+    return len(hashes), _range(hashes)
 
 
 def _limit(fraction: float, ranges: Sequence[tuple[int, int] | None]) -> np.uint64:

@@ -33,6 +33,10 @@ from dasknn.seeds import Stream, generator
 _MEMORY_SHARE = 0.5
 
 
+class NoWeightError(ValueError):
+    """No row has a weight above 0."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Rows of each block that are held out, and the side of the split: the held-out rows or the others.
@@ -370,4 +374,4 @@ def _check_together(infos: list[BlockInfo]) -> None:
                 f"Partition {at_first} of X has {first} features, partition {i} has {width}."
             )
     if sum(info.weight_sum for info in infos) == 0:
-        raise ValueError("Sample weights must contain at least one non-zero number.")
+        raise NoWeightError("Sample weights must contain at least one non-zero number.")

@@ -26,6 +26,11 @@ def is_lazy(name: str, by: Any, columns: dict[str, Any]) -> bool:
     ValueError
         Rows in arrays of Dask, or a column that does not belong to the rows.
     """
+    if isinstance(by, str):
+        raise ValueError(
+            f"Expected {name} to be a value for each row, received the text {by!r}. Pass the column itself, "
+            f"such as X[{by!r}]."
+        )
     found = any(is_dask_collection(column) for column in columns.values())
     if found != is_dask_collection(by):
         raise ValueError(
@@ -44,13 +49,46 @@ def is_lazy(name: str, by: Any, columns: dict[str, Any]) -> bool:
             f"Expected X, y and {name} to be Dask dataframes and series, from one dataframe, to split them "
             f"by {name}. For arrays, pass rows to validate with: X_val and y_val."
         )
+    else:
+        for other, column in columns.items():
+            if column is None or column.npartitions == by.npartitions:
+                continue
+            # By known divisions, Dask finds the rows that belong together.
+            if not (column.known_divisions and by.known_divisions):
+                raise ValueError(
+                    f"Expected {other} and {name} to have the same partitions, received "
+                    f"{column.npartitions} and {by.npartitions}. Take them from one dataframe."
+                )
     return found
 
 
-def split_by(columns: dict[str, Any], is_held: Any) -> tuple[dict, dict]:
-    """Return (rows to keep, rows set aside) of columns. is_held: array or Dask series of bool (n,)."""
+def split_by(columns: dict[str, Any], is_held: Any, name: str) -> tuple[dict, dict]:
+    """Return (rows to keep, rows set aside) of columns.
+
+    is_held: array or Dask series of bool (n,). name: of the column that it comes from, in errors.
+    """
+    select = _lazy_rows if is_dask_collection(is_held) else _rows
     kept, held = (
-        {name: None if column is None else column[mask] for name, column in columns.items()}
+        {other: None if column is None else select(column, mask, name) for other, column in columns.items()}
         for mask in (~is_held, is_held)
     )
     return kept, held
+
+
+def _rows(column: Any, mask: Any, name: str) -> Any:
+    return column[mask]
+
+
+def _lazy_rows(column: Any, mask: Any, name: str) -> Any:
+    return column.map_partitions(_rows_of_partition, mask, name, meta=column._meta)
+
+
+def _rows_of_partition(column: Any, mask: Any, name: str) -> Any:
+    """Return the rows of a partition where mask is true. ValueError: mask is of other rows."""
+    if not column.index.equals(mask.index):
+        # pandas would look for the rows by their labels, which may be those of others.
+        raise ValueError(
+            f"Expected X, y and {name} to have the same rows in each partition, received {len(column)} rows "
+            f"beside {len(mask)} of {name}, or another index. Take them from one dataframe."
+        )
+    return column[mask.to_numpy()]

@@ -102,9 +102,11 @@ def as_numbers(y: np.ndarray) -> np.ndarray:
             raise TypeError
         return y.astype(np.float64)
     except (TypeError, ValueError):
+        value = y.reshape(-1)[0]
+        shown = str(value) if isinstance(value, str) else value
         raise ValueError(
-            f"Expected numbers in y, received dtype {y.dtype}, such as {y.reshape(-1)[0]!r}. "
-            "Use MLPClassifier for classes."
+            f"Expected numbers in y, received dtype {y.dtype}, such as {shown!r}. "
+            "Use a classifier for classes."
         ) from None
 
 
@@ -173,7 +175,7 @@ class ClassSummary(Summary):
             # The rule of scikit-learn's type_of_target, whose warnings are not safe in threads.
             raise ValueError(
                 "Unknown label type: continuous. Maybe you are trying to fit a classifier, which expects "
-                "discrete classes, on a regression target with continuous values. Use MLPRegressor for "
+                "discrete classes, on a regression target with continuous values. Use a regressor for "
                 "numbers, or encode the classes as integers or strings."
             )
         try:
@@ -186,7 +188,7 @@ class ClassSummary(Summary):
         if len(labels) > _MOST_CLASSES:
             raise ValueError(
                 f"Expected classes in y, received more than {_MOST_CLASSES} distinct values. "
-                "Use MLPRegressor for numbers."
+                "Use a regressor for numbers."
             )
         return cls.of_labels(y, weight, labels)
 

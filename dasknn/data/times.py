@@ -22,7 +22,9 @@ from dasknn.data.tables.reading import DATE, DURATION, MISSING, NUMBER, VALUES, 
 from dasknn.data.tables.sketch import NumberSketch
 
 
-def split(columns: dict[str, Any], time: Any, fraction: float, executor: Executor) -> tuple[dict, dict]:
+def split(
+    columns: dict[str, Any], time: Any, fraction: float, executor: Executor, least: int = 0
+) -> tuple[dict, dict | None]:
     """Return (rows to keep, rows set aside): these are the latest ones, about a share of all.
 
     Rows of one time stay together. The split is the one whose share is nearest to that which was asked for;
@@ -38,6 +40,8 @@ def split(columns: dict[str, Any], time: Any, fraction: float, executor: Executo
         Share of the rows to set aside.
     executor : Executor
         Looks at the times of a Dask series, once.
+    least : int, default=0
+        If the share is one of fewer rows, none are set aside: the second result is None.
 
     Raises
     ------
@@ -47,7 +51,9 @@ def split(columns: dict[str, Any], time: Any, fraction: float, executor: Executo
     """
     if not splits.is_lazy("time", time, columns):
         found = _Times.of(time)
-        return splits.split_by(columns, _numbers(time)[1] >= found.cut(fraction))
+        if found.n_rows * fraction < least:
+            return columns, None
+        return splits.split_by(columns, _numbers(time)[1] >= found.cut(fraction), "time")
     # sources: one Delayed for each partition -> a tuple of one series
     sources = partitions.together([time])
 
@@ -59,8 +65,11 @@ def split(columns: dict[str, Any], time: Any, fraction: float, executor: Executo
         return graph.add_tree(_merged, summaries)
 
     (found,) = executor.values_of(add_times)
+    if found.n_rows * fraction < least:
+        return columns, None
     cut = found.cut(fraction)
-    return splits.split_by(columns, time.map_partitions(_are_late, cut, meta=("held", bool)))
+    is_held = time.map_partitions(_are_late, cut, meta=("held", bool))
+    return splits.split_by(columns, is_held, "time")
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,10 @@ class _Times:
 
     def __add__(self, other: _Times) -> _Times:
         return _Times(self.kinds | other.kinds, self.n_missing + other.n_missing, self.sketch + other.sketch)
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.sketch.n_rows) + self.n_missing
 
     def cut(self, fraction: float) -> float:
         """Return the time from which rows are set aside. ValueError: there is none."""

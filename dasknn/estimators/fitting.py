@@ -150,6 +150,7 @@ class EstimatorFit(Fit):
         self.is_partial, self.is_continued = is_partial, is_continued
         replicas = _asked_replicas(model, strategy, is_continued)
         super().__init__(model, data, validation, strategy, replicas, checkpoints, max_faults)
+        self._given_y = data.y
         self._given: dict[str, Any] = {"sample_weight": data.sample_weight is not None}
         self._dtype = model.dtype or (model._network_.dtype if is_continued else None)
         self._verbose = _verbosity(model, data.is_distributed)
@@ -214,7 +215,8 @@ class EstimatorFit(Fit):
         if self.is_continued:
             return
         # The name of a series y is kept, as scikit-learn keeps the names of the columns of X.
-        name = getattr(self.data.y, "name", None) if hasattr(self.data.y, "to_frame") else None
+        y = self._given_y
+        name = getattr(y, "name", None) if hasattr(y, "to_frame") else None
         if isinstance(name, str):
             self.model.target_name_ = name
         else:
@@ -224,13 +226,19 @@ class EstimatorFit(Fit):
         model, summarize = self.model, self.model._summarize().of
         summary = rows.summary(summarize)
         if held_out is not None:
-            summary.check_held_out(held_out.summary(summarize))
+            of_held_out = held_out.summary(summarize)
+            summary = self._all_targets(summary, of_held_out)
+            summary.check_held_out(of_held_out)
             self._given["rows of validation_data"] = held_out.n_rows
         encoder = model._learn_targets(summary, rows.dtype, self.is_partial)
         weights = model._class_weights(summary, encoder, self.is_partial)
         network = model._network(encoder, rows.dtype)
         self._draw(rows, network)
         return Targets(encoder, weights, network)
+
+    def _all_targets(self, summary: targets.Summary, of_held_out: targets.Summary) -> targets.Summary:
+        """Return the summary of the targets that the model learns to predict."""
+        return summary
 
     def _draw(self, rows: Rows, network: Network) -> None:
         """Draw in scikit-learn's order: parameters, held-out rows, orders of rows."""

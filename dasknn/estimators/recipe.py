@@ -33,6 +33,8 @@ class Recipe(NamedTuple):
     weight_decay: float
 
 
+# By fewer rows early_stopping='auto' does not judge, and holds none out.
+LEAST_HELD_OUT = 15
 # More numbers than this are not embedded: the first layer would be as many times as large.
 _MOST_EMBEDDED = 100
 # Members multiply the work of an epoch, so large and wide tables have few: rows times members, counted as

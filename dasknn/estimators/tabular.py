@@ -24,7 +24,7 @@ from dasknn.engine.state import TrainingJob
 from dasknn.estimators import tabular_files
 from dasknn.estimators.base import NetworkEstimator
 from dasknn.estimators.fitting import one_validation
-from dasknn.estimators.recipe import Recipe, recipe_for
+from dasknn.estimators.recipe import LEAST_HELD_OUT, Recipe, recipe_for
 from dasknn.estimators.tabular_columns import LearnedColumn, learned_columns
 from dasknn.estimators.tabular_fitting import TabularFit, checked_table, encoded, learn_columns
 from dasknn.estimators.tabular_losses import TabularLoss
@@ -57,8 +57,6 @@ from dasknn.training.recommend import Measurable
 # Categories of more codes than this become vectors of a table, the others one-hot columns.
 _MOST_ONE_HOT = 9
 _CYCLES = 4
-# By fewer rows early_stopping='auto' does not judge, and holds none out.
-_LEAST_HELD_OUT = 15
 PIECEWISE_LINEAR, ENCODING, PERIODIC, PBLD = "piecewise_linear", "encoding", "periodic", "pbld"
 # Greater than the defaults of the layers: with these epochs, lower frequencies lose on California Housing and
 # on Adult. The learning rate is that of dense layers with kernels of variance 1, hence the factor.
@@ -152,6 +150,7 @@ class BaseTabular(NetworkEstimator):
             0 among them.
         groups : Dask series, series, array or None, (n,), default=None
             The group of each row, such as a customer: rows that are held out are those of whole groups.
+            Small tables hold none out, unless early_stopping=True.
         time : Dask series, series, array or None, (n,), default=None
             The time of each row, as a date or a number: rows that are held out are the latest ones, about
             `validation_fraction` of all. Rows of one time stay together. It is no column to learn from; for
@@ -222,7 +221,7 @@ class BaseTabular(NetworkEstimator):
         self.recipe_ = self._recipe_for(n_rows)
         n_scored = n_rows * self.validation_fraction if n_validation is None else n_validation
         self._stops_early = (
-            n_scored >= _LEAST_HELD_OUT if self.early_stopping == "auto" else self.early_stopping
+            n_scored >= LEAST_HELD_OUT if self.early_stopping == "auto" else self.early_stopping
         )
 
     def _recipe_for(self, n_rows: int) -> Recipe:

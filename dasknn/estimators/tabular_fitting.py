@@ -8,15 +8,17 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from dasknn.callbacks import progress
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.local import LocalExecutor
-from dasknn.data import groups, inputs, partitions, times
+from dasknn.data import groups, inputs, partitions, targets, times
 from dasknn.data.blocks import Block
 from dasknn.data.columns import require_columns
+from dasknn.data.loading import NoWeightError
 from dasknn.data.preprocessing import check_names_of_columns
 from dasknn.data.tables.encoder import TableEncoder
 from dasknn.data.tables.learning import learn_table
@@ -24,6 +26,7 @@ from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob
 from dasknn.estimators.fitting import EstimatorFit, checked_targets, checked_weight, require_targets
 from dasknn.estimators.member_selection import choose_members
+from dasknn.estimators.recipe import LEAST_HELD_OUT
 from dasknn.estimators.stopping import Patience
 from dasknn.estimators.tabular_stopping import BestEpoch
 from dasknn.exceptions import NonFiniteLossError
@@ -54,6 +57,7 @@ class TabularFit(EstimatorFit):
             )
         self._groups, self._time = groups, time
         self._was_given_validation = self.validation is not None
+        self._set_rows_aside = False
         self.in_process = LocalExecutor()
         self._executor: Executor | None = None
         self._held_out: Rows | None = None
@@ -89,14 +93,16 @@ class TabularFit(EstimatorFit):
         model, executor = self.model, self._executor
         assert executor is not None, "tables have an executor, plain ones that of this process"
         columns, share = {"X": X, "y": y, "sample_weight": weight}, model.validation_fraction
+        least = LEAST_HELD_OUT if model.early_stopping == "auto" else 0
         if self._groups is not None:
             seed = int(model.random_state) if isinstance(model.random_state, Integral) else 0
-            kept, held = groups.split(columns, self._groups, share, seed, executor)
+            kept, held = groups.split(columns, self._groups, share, seed, executor, least)
         elif self._time is not None:
-            kept, held = times.split(columns, self._time, share, executor)
+            kept, held = times.split(columns, self._time, share, executor, least)
         else:
             return X, y, weight
-        self.validation = Columns(*held.values())
+        if held is not None:
+            self._set_rows_aside, self.validation = True, Columns(*held.values())
         return tuple(kept.values())
 
     def _learn_columns(self, X: Any, y: Any) -> None:
@@ -109,7 +115,7 @@ class TabularFit(EstimatorFit):
             # A copy: without X, it would forget the names of the columns.
             copy(model),
             X="no_validation",
-            y=checked_targets(*data),
+            y=_own_kind(model, checked_targets(*data)),
             multi_output=True,
             y_numeric=isinstance(model, RegressorMixin),
         )
@@ -133,11 +139,26 @@ class TabularFit(EstimatorFit):
 
     def read(self, executor: Executor | None, data: Columns, is_validation: bool = False) -> Rows:
         assert executor is not None, "plain data has an executor of this process"
-        return self._read_partitions(executor, data, self.model.dtype)
+        try:
+            return self._read_partitions(executor, data, self.model.dtype)
+        except NoWeightError:
+            if not self._set_rows_aside:
+                raise
+            raise ValueError(_no_weight("held out" if is_validation else "trained on")) from None
 
     def learn_targets(self, rows: Rows, held_out: Rows | None) -> Targets:
         self.model._choose_recipe(rows.n_rows, None if held_out is None else held_out.n_rows)
+        if self._set_rows_aside:
+            # Groups are of different sizes: those that were set aside judge, even if they have few rows.
+            self.model._stops_early = True
         return super().learn_targets(rows, held_out)
+
+    def _all_targets(self, summary: targets.Summary, of_held_out: targets.Summary) -> targets.Summary:
+        # A class is known even if all of its rows were set aside, as if random rows are held out.
+        if self._set_rows_aside and isinstance(summary, targets.ClassSummary):
+            assert isinstance(of_held_out, targets.ClassSummary), "both sides are of one y"
+            return summary + of_held_out
+        return summary
 
     # --- how they are trained on -------------------------------------------------------------------
 
@@ -314,14 +335,32 @@ def learn_columns(model: Any, X: Any, y: Any, executor: Executor | None) -> None
         )
 
 
+def _own_kind(model: Any, y: Any) -> Any:
+    """Return plain y as an array of its own kind; of a regressor, numbers. ValueError: they are none.
+
+    scikit-learn would make floats of the nullable integers and booleans of pandas and Arrow, as if these were
+    the labels. It refuses missing values, so y is left to it if there are some.
+    """
+    if sparse.issparse(y):
+        return y
+    found = targets.as_array(y)
+    if targets.first_missing(found) is not None:
+        return y
+    return targets.as_numbers(found) if isinstance(model, RegressorMixin) else found
+
+
 def _require_weight(what: str, rows: Rows) -> None:
     """Raise ValueError if these rows have no weight: their loss and their score would be unknown."""
     if not rows.total(_weight_of, None):
-        raise ValueError(
-            f"Expected at least one of the rows that are {what} to have a weight above 0, received none. "
-            "Hold out other rows (hold_out, validation_fraction), pass rows to validate with (X_val and "
-            "y_val), or use early_stopping=False."
-        )
+        raise ValueError(_no_weight(what))
+
+
+def _no_weight(what: str) -> str:
+    return (
+        f"Expected at least one of the rows that are {what} to have a weight above 0, received none. "
+        "Hold out other rows (hold_out, validation_fraction), pass rows to validate with (X_val and "
+        "y_val), or use early_stopping=False."
+    )
 
 
 def _weight_of(_: None, block: Block) -> float:

@@ -321,9 +321,9 @@ def test_partitions_with_other_features_are_named():
 
 def test_continuous_targets_are_no_classes_and_strings_are_no_numbers():
     X, _ = plain()
-    with pytest.raises(PartitionError, match=r"Unknown label type: continuous.*Use MLPRegressor"):
+    with pytest.raises(PartitionError, match=r"Unknown label type: continuous.*Use a regressor"):
         loaded(X, X[:, 0])
-    with pytest.raises(PartitionError, match=r"Expected numbers in y.*Use MLPClassifier"):
+    with pytest.raises(PartitionError, match=r"Expected numbers in y.*Use a classifier"):
         loaded(X, np.array(["x"] * N), summarize=NumberSummary.of)
 
 

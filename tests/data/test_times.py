@@ -197,11 +197,75 @@ def test_a_fit_with_rows_to_validate_with_or_without_early_stopping_needs_no_tim
     assert model.history_[0]["n_samples"] == 600
 
 
-def test_a_class_that_came_late_and_weights_are_no_obstacle():
-    labels = np.where(FRAME.day > 55, "new", np.where(FRAME.x > 0, "high", "low"))
-    model = TabularClassifier(class_weight="balanced", **SMALL)
-    model.fit(FRAME[["x"]], labels, FRAME.day + 1.0, time=FRAME.date)
+@pytest.mark.parametrize("refit", [None, "all"])
+def test_a_class_that_came_late_is_known_and_no_obstacle(where, refit):
+    labels = np.where(FRAME.day > 50, "new", np.where(FRAME.x > 0, "high", "low"))
+    data = where(FRAME.assign(label=labels, weight=FRAME.day + 1.0))
+    model = TabularClassifier(class_weight="balanced", refit=refit, **SMALL)
+    model.fit(data[["x"]], data.label, data.weight, time=data.date)
     assert model.history_[0]["n_samples"] == 510
+    # As if hold_out="last" holds out the same rows.
+    assert list(model.classes_) == ["high", "low", "new"]
+    assert model.predict_proba(FRAME[["x"]]).shape == (600, 3)
+
+
+def test_a_small_table_holds_no_rows_out(where):
+    data = where(FRAME[:90])
+    for by in ({"time": data.date}, {"groups": data.day}):
+        model = TabularRegressor(refit="all", **SMALL).fit(data[["x"]], data.y, **by)
+        assert [entry["n_samples"] for entry in model.history_] == [90] * 3
+        assert model.validation_scores_ is None
+        model = TabularRegressor(early_stopping=True, **SMALL).fit(data[["x"]], data.y, **by)
+        assert model.history_[0]["n_samples"] < 90
+        assert len(model.validation_scores_) == 3
+
+
+def test_few_rows_of_a_group_that_are_set_aside_judge(where):
+    data = where(FRAME.assign(group=np.arange(600) < 4))
+    held = {model.history_[0]["n_samples"]: model for model in (
+        TabularRegressor(**{**SMALL, "random_state": seed}).fit(data[["x"]], data.y, groups=data.group)
+        for seed in range(6)
+    )}  # fmt: skip
+    assert held[596].best_epoch_ is not None
+
+
+@pytest.mark.parametrize(("is_weighted", "what"), [
+    (FRAME.day < 40, "held out"), (FRAME.day > 55, "trained on"),
+])  # fmt: skip
+def test_rows_without_a_weight_are_not_trained_on_or_scored_alone(where, is_weighted, what):
+    data = where(FRAME.assign(weight=is_weighted * 1.0))
+    with pytest.raises(
+        ValueError, match=f"at least one of the rows that are {what} to have a weight above 0"
+    ):
+        TabularRegressor(**SMALL).fit(data[["x"]], data.y, data.weight, time=data.day)
+
+
+@pytest.mark.parametrize("by", ["time", "groups"])
+def test_a_name_is_no_column(where, by):
+    data = where(FRAME)
+    with pytest.raises(ValueError, match=rf"Expected {by} to be a value.* such as X\['date'\]"):
+        TabularRegressor(**SMALL).fit(data[["x"]], data.y, **{by: "date"})
+
+
+def in_parts(frame, n_parts):
+    """A Dask collection whose divisions are unknown, each partition of which has an index from 0."""
+    size = len(frame) // n_parts
+    return dd.from_map(
+        lambda number: frame[number * size : (number + 1) * size].reset_index(drop=True), range(n_parts)
+    )
+
+
+@pytest.mark.parametrize("by", ["time", "groups"])
+@pytest.mark.parametrize(("other", "message"), [
+    (lambda days: in_parts(days, 3), "the same partitions, received 4 and 3"),
+    (lambda days: in_parts(days[:400], 4), "the same rows in each partition, received 150 rows beside 100"),
+    (lambda days: in_parts(days[::-1].reset_index(drop=True), 4).map_partitions(lambda part: part[::-1]),
+     "the same rows in each partition"),
+])  # fmt: skip
+def test_dask_columns_of_other_rows_are_refused(by, other, message):
+    X, y = in_parts(FRAME[["x"]], 4), in_parts(FRAME.y, 4)
+    with pytest.raises(ValueError, match=message):
+        TabularRegressor(**SMALL).fit(X, y, **{by: other(FRAME.day)})
 
 
 def test_groups_and_time_together_are_refused():

@@ -314,6 +314,20 @@ def test_infinity_is_refused_with_its_column_row_and_partition(of_labels, method
         run(on_dask(frame), on_dask(LABELS))
 
 
+@pytest.mark.parametrize("dtype", ["boolean", "bool[pyarrow]", "Int64", "int64[pyarrow]", "category"])
+def test_nullable_labels_keep_their_kind_as_on_dask(dtype):
+    labels = pd.Series(LABELS == "old", name="is_old")
+    labels = (labels.astype(int) if dtype.lower().startswith("int") else labels).astype(dtype)
+    models = [
+        classifier().fit(FRAME, labels),
+        classifier().fit(on_dask(FRAME), dd.from_pandas(labels, npartitions=3)),
+    ]
+    kind = "i" if dtype.lower().startswith("int") else "b"
+    assert [model.classes_.dtype.kind for model in models] == [kind, kind]
+    assert models[0].predict(FRAME).dtype.kind == kind
+    assert [model.target_name_ for model in models] == ["is_old", "is_old"]
+
+
 def test_one_class_is_always_predicted():
     for X, y in ((FRAME, np.full(N, "same")), (on_dask(FRAME), on_dask(np.full(N, "same")))):
         model = classifier().fit(X, y)
@@ -355,6 +369,8 @@ def test_a_column_of_20_000_names_is_hashed():
     (np.where(np.arange(N) == 7, np.nan, NUMBERS), "NaN"),
     (NUMBERS[1:], "X has 120 rows, y has 119"),
     (None, "requires y to be passed"),
+    (LABELS, "Expected numbers in y, .*such as 'old'. Use a classifier"),
+    (pd.Series(pd.date_range("2026", periods=N)), "Expected numbers in y"),
 ])  # fmt: skip
 def test_targets_that_cannot_be_learned_are_refused(y, message):
     with pytest.raises(ValueError, match=message):
