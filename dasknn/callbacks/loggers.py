@@ -79,6 +79,8 @@ class CSVLogger(Callback):
         return {"keys": self.keys, "size": self.size}
 
     def on_train_begin(self, logs=None):
+        if self.training.hooks.follows:
+            return
         self.keys, self.size, self._left_out = None, 0, []
         if self.append and os.path.exists(self.filename):
             with open(self.filename, newline="") as file:

@@ -56,7 +56,7 @@ class Prepared(ABC):
         if options.get("quantiles"):
             asked = True
         # As text, columns that are dropped may hold anything.
-        texts = {*codes, *dropped}
+        texts = {*codes, *dropped} - {options.get("time")}
         self._wanted = readers.Wanted(self.target, "train", texts, asked, dates=self._dates)
         frame = self._read(options["data"], self._wanted)
         known_columns(frame, list(self.splits.values()))

@@ -57,6 +57,7 @@ TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
         "Train without --validation 0 and --no-early-stopping.",
     ),
     (r"Hold out more rows \(validation_fraction\)", "Hold out more rows (dask nn train --validation)"),
+    (r"Convert it: pandas\.to_datetime\(time\)", "Write dates as 2026-01-31 in the file"),
     (r"Leave (groups|time) out, or pass rows to validate with: X_val and y_val\.", r"Leave --\1 out."),
     (
         r"Hold out other rows \(hold_out, validation_fraction\), .* or use early_stopping=False\.",

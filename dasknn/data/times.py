@@ -123,6 +123,10 @@ def _numbers(time: Any) -> tuple[frozenset[tuple[str, bool]], np.ndarray]:
 
     ValueError: neither dates nor numbers.
     """
+    if str(getattr(time, "dtype", "")).startswith("period"):
+        raise ValueError(
+            "Expected time to be dates or numbers, received periods. Convert them: time.dt.to_timestamp()."
+        )
     found = read("time", time if hasattr(time, "iloc") else np.asarray(time), zone="UTC")
     if found.kind == MISSING:
         return frozenset(), found.values

@@ -42,7 +42,7 @@ from dasknn.training.loop import Hooks, Training
 from dasknn.training.prediction import Predictor
 
 # Names of the score and the loss of validation rows, in callbacks' logs and history_.
-_VALIDATED = ("validation_score", "val_loss")
+VALIDATED = ("validation_score", "val_loss")
 # Checkpoints keep attributes of an earlier fit, and the state of the random draws of this one.
 _KEPT = schema.record(
     {
@@ -370,7 +370,7 @@ class EstimatorFit(Fit):
     def hooks(self, job: TrainingJob, targets_: Targets, held_out: Rows | None) -> Hooks:
         return Hooks(
             validate=None if held_out is None else self._validator(held_out, targets_),
-            validated=() if held_out is None else _VALIDATED,
+            validated=() if held_out is None else VALIDATED,
             publish=partial(self._publish, targets_),
             settings=self._settings(targets_) | self._given,
             kept=self._kept,
@@ -386,7 +386,7 @@ class EstimatorFit(Fit):
                 targets_.network, np.atleast_2d(state.params), targets_.encoder, self.model.engine_
             )
             found = held_out.validate(self.model._metric, predictor, weights)
-            return dict(zip(_VALIDATED, found, strict=True))
+            return dict(zip(VALIDATED, found, strict=True))
 
         return validate
 

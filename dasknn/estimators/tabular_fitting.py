@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from copy import copy
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -12,7 +13,7 @@ from scipy import sparse
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from dasknn.callbacks import progress
+from dasknn.callbacks import Callback, Monitor, progress
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.local import LocalExecutor
 from dasknn.data import groups, inputs, partitions, targets, times
@@ -24,7 +25,13 @@ from dasknn.data.tables.encoder import TableEncoder
 from dasknn.data.tables.learning import learn_table
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob
-from dasknn.estimators.fitting import EstimatorFit, checked_targets, checked_weight, require_targets
+from dasknn.estimators.fitting import (
+    VALIDATED,
+    EstimatorFit,
+    checked_targets,
+    checked_weight,
+    require_targets,
+)
 from dasknn.estimators.member_selection import choose_members
 from dasknn.estimators.recipe import LEAST_HELD_OUT
 from dasknn.estimators.stopping import Patience
@@ -32,7 +39,7 @@ from dasknn.estimators.tabular_stopping import BestEpoch
 from dasknn.exceptions import NonFiniteLossError
 from dasknn.strategies import Strategy, auto
 from dasknn.training.datasets import Rows, RowsOnWorkers
-from dasknn.training.fit import Columns, Fit, Targets
+from dasknn.training.fit import Choice, Columns, Fit, Targets
 from dasknn.training.loop import Hooks, Training
 
 # Plain data trains in this process with at most so many replicas, each in a thread, however many processors
@@ -289,6 +296,14 @@ class RefitOnAllRows(TabularFit):
 
     def _line_of_best(self) -> str | None:
         return None
+
+    def callbacks(self, job: TrainingJob, choice: Choice) -> list[Callback]:
+        found = super().callbacks(job, choice)
+        # No rows are scored, so there is nothing to monitor.
+        return [c for c in found if not (isinstance(c, Monitor) and c.monitor in VALIDATED)]
+
+    def hooks(self, job: TrainingJob, targets_: Targets, held_out: Rows | None) -> Hooks:
+        return replace(super().hooks(job, targets_, held_out), follows=True)
 
     def _make_patience(self) -> Patience:
         return Patience(0.0, np.inf, False, bool(self.model.verbose))

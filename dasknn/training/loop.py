@@ -62,6 +62,8 @@ class Hooks:
         Values that the API stores in a checkpoint; in a resumed training, those of the first one.
     check_kept : callable(value, where)
         Checks `kept` as it was read from a file.
+    follows : bool
+        Whether another training of the same call of `fit` came before, which callbacks saw, too.
     """
 
     report: Callable[[TrainState], dict[str, float]] = loss_of
@@ -72,6 +74,7 @@ class Hooks:
     settings: Mapping[str, Any] = field(default_factory=dict)
     kept: dict[str, Any] = field(default_factory=dict)
     check_kept: schema.Check = schema.anything
+    follows: bool = False
 
 
 class Training:

@@ -270,6 +270,16 @@ def test_the_latest_rows_are_held_out_and_members_are_selected(run, folder, tmp_
     assert report["members"] == len(model.selected_members_)
 
 
+def test_times_in_csv_are_dates_even_if_their_column_is_dropped(run, tmp_path):
+    orders().dropna(subset="day").to_csv(tmp_path / "orders.csv", index=False)
+    words = ["--drop", "day", "--time", "day", "--epochs", 1, "--output", tmp_path / "m"]
+    run("train", tmp_path / "orders.csv", *LATE, *words)
+    assert dasknn.load(tmp_path / "m").feature_names_in_.tolist() == FEATURES[1:]
+    words[3] = "shop"
+    result = run("train", tmp_path / "orders.csv", *LATE, *words, code=1)
+    assert "received text. Write dates as 2026-01-31 in the file." in result.stderr
+
+
 # --- inspect -----------------------------------------------------------------------------------------
 
 

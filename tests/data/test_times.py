@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from dasknn import TabularClassifier, TabularRegressor
+from dasknn.callbacks import CSVLogger, EarlyStopping
 from dasknn.cluster.local import LocalExecutor
 from dasknn.data import times
 from dasknn.exceptions import PartitionError
@@ -141,7 +142,8 @@ def test_one_time_alone_is_refused(where):
     (lambda frame: frame.date.astype(str), r"Expected time to be dates or numbers, received text"),
     (lambda frame: frame.day > 3, r"Expected time to be dates or numbers, received booleans"),
     (lambda frame: frame.day * np.inf, r"holds infinity"),
-], ids=["text", "booleans", "infinity"])  # fmt: skip
+    (lambda frame: frame.date.dt.to_period("M"), r"received periods. Convert them: time\.dt\.to_timestamp"),
+], ids=["text", "booleans", "infinity", "periods"])  # fmt: skip
 def test_what_is_no_time_is_refused(where, change, message):
     data = where(FRAME.assign(time=change(FRAME.assign(day=FRAME.day + 1))))
     with pytest.raises(ValueError, match=message) as caught:
@@ -218,6 +220,16 @@ def test_a_small_table_holds_no_rows_out(where):
         model = TabularRegressor(early_stopping=True, **SMALL).fit(data[["x"]], data.y, **by)
         assert model.history_[0]["n_samples"] < 90
         assert len(model.validation_scores_) == 3
+
+
+def test_callbacks_follow_both_trainings_of_a_refit_but_monitor_the_first(tmp_path):
+    # Warnings are errors: nothing says that there is no val_loss in the second.
+    log, stopping = CSVLogger(tmp_path / "log.csv"), EarlyStopping("val_loss", patience=9)
+    model = TabularRegressor(refit="all", callbacks=[log, stopping], **SMALL)
+    model.fit(FRAME[["x"]], FRAME.y, time=FRAME.day)
+    found = pd.read_csv(tmp_path / "log.csv")
+    assert found.epoch.tolist() == list(range(len(model.history_)))
+    assert found.val_loss.isna().tolist() == [False] * 3 + [True] * model.best_epoch_
 
 
 def test_few_rows_of_a_group_that_are_set_aside_judge(where):
