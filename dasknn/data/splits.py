@@ -34,8 +34,8 @@ def is_lazy(name: str, by: Any, columns: dict[str, Any]) -> bool:
     found = any(is_dask_collection(column) for column in columns.values())
     if found != is_dask_collection(by):
         raise ValueError(
-            f"Expected {name} to be of the kind of X: a column of the same Dask dataframe, or data in this "
-            "process."
+            f"Expected X, y and {name} to be of one kind: columns of the same Dask dataframe, or data in "
+            "this process."
         )
     if getattr(by, "ndim", 1) != 1:
         raise ValueError(f"Expected {name} of shape (n,), received {by.ndim} dimensions. Pass one column.")

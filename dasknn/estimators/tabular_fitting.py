@@ -390,7 +390,9 @@ def checked_table(model: Any, X: Any, *, reset: bool) -> Any:
     found by their names, whatever their order, and others are left out. ValueError: a column is missing.
     """
     if partitions.is_dataframe(X):
-        if not reset:
+        if reset:
+            check_names_of_columns([name for name in X.columns if isinstance(name, str)])
+        else:
             X = _by_name(model._table, X)
         validate_data(model, X=getattr(X, "_meta", X), skip_check_array=True, reset=reset)
     elif partitions.is_distributed(X):

@@ -76,7 +76,7 @@ def test_groups_that_do_not_belong_to_the_rows_raise():
     lazy = dd.from_pandas(frame, npartitions=4)
     with pytest.raises(ValueError, match="X has 600 rows, groups has 5"):
         groups.split({"X": frame}, frame.g[:5], 0.3, 1, LOCAL)
-    with pytest.raises(ValueError, match="Expected groups to be of the kind of X"):
+    with pytest.raises(ValueError, match="Expected X, y and groups to be of one kind"):
         groups.split({"X": lazy}, frame.g, 0.3, 1, LOCAL)
     array = da.ones((600, 2), chunks=(100, 2))
     with pytest.raises(ValueError, match="For arrays, pass rows to validate with: X_val and y_val"):

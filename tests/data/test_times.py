@@ -170,7 +170,7 @@ def test_times_that_do_not_belong_to_the_rows_are_refused():
         held_out({"X": FRAME}, FRAME.day.sort_values())
     with pytest.raises(ValueError, match=r"Expected time of shape \(n,\), received 2 dimensions"):
         held_out({"X": FRAME}, FRAME[["day"]])
-    with pytest.raises(ValueError, match="Expected time to be of the kind of X"):
+    with pytest.raises(ValueError, match="Expected X, y and time to be of one kind"):
         held_out({"X": lazy}, FRAME.day)
     array = da.ones((600, 2), chunks=(100, 2))
     with pytest.raises(ValueError, match="For arrays, pass rows to validate with: X_val and y_val"):

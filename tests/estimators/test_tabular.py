@@ -267,6 +267,14 @@ def test_two_columns_of_a_name_are_refused_at_predict(of_labels, where):
         of_labels.predict(twice if where == "pandas" else dd.from_pandas(twice, npartitions=2))
 
 
+@pytest.mark.parametrize("where", ["pandas", "dask"])
+def test_two_columns_of_a_name_are_refused_in_fit(where):
+    twice = FRAME[["age", "age"]]
+    with pytest.raises(ValueError, match=r"received \['age'\] more than once. Rename them") as caught:
+        regressor().fit(on_dask(twice) if where == "dask" else twice, NUMBERS)
+    assert type(caught.value) is ValueError
+
+
 def test_columns_that_are_called_by_numbers_are_found():
     frame = pd.DataFrame(np.random.default_rng(0).random((40, 3)))
     y = np.arange(40) % 2
