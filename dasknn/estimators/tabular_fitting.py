@@ -57,10 +57,12 @@ class TabularFit(EstimatorFit):
 
     def __init__(self, *args: Any, groups: Any = None, time: Any = None, **settings: Any):
         super().__init__(*args, **settings)
-        if groups is not None and time is not None:
+        given = [name for name, column in (("groups", groups), ("time", time)) if column is not None]
+        given += ["hold_out='last'"] * (self.model.hold_out == "last")
+        if len(given) > 1:
             raise ValueError(
-                "Expected groups or time to say which rows are held out, received both. Leave one of them "
-                "out, or pass rows to validate with: X_val and y_val."
+                f"Expected one way to say which rows are held out, received {' and '.join(given)}. Leave one "
+                "of them out, or pass rows to validate with: X_val and y_val."
             )
         self._groups, self._time = groups, time
         self._was_given_validation = self.validation is not None

@@ -280,8 +280,14 @@ def test_dask_columns_of_other_rows_are_refused(by, other, message):
         TabularRegressor(**SMALL).fit(X, y, **{by: other(FRAME.day)})
 
 
-def test_groups_and_time_together_are_refused():
-    with pytest.raises(
-        ValueError, match="Expected groups or time to say which rows are held out, received both"
-    ):
-        TabularRegressor(**SMALL).fit(FRAME[["x"]], FRAME.y, groups=FRAME.day, time=FRAME.date)
+@pytest.mark.parametrize(("hold_out", "given", "named"), [
+    ("random", ("groups", "time"), "groups and time"),
+    ("last", ("time",), "time and hold_out='last'"),
+    ("last", ("groups",), "groups and hold_out='last'"),
+])  # fmt: skip
+def test_two_ways_to_hold_rows_out_are_refused(hold_out, given, named):
+    columns = {"groups": FRAME.day, "time": FRAME.date}
+    with pytest.raises(ValueError, match=f"which rows are held out, received {named}"):
+        TabularRegressor(hold_out=hold_out, **SMALL).fit(
+            FRAME[["x"]], FRAME.y, **{name: columns[name] for name in given}
+        )
