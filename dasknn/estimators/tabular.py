@@ -154,7 +154,7 @@ class BaseTabular(NetworkEstimator):
         time : Dask series, series, array or None, (n,), default=None
             The time of each row, as a date or a number: rows that are held out are the latest ones, about
             `validation_fraction` of all. Rows of one time stay together. It is no column to learn from; for
-            that, leave it in X, too.
+            that, leave it in X, too. Neither groups nor time count if rows to validate with are passed.
         X_val, y_val, sample_weight_val : as X, y and sample_weight, default=None
             Rows to score after each epoch, instead of rows that are held out.
         validation_data : (X, y) or (X, y, sample_weight), default=None
