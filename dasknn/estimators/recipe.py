@@ -1,8 +1,8 @@
 """The recipe of the estimators for tables: rules that turn the sizes of a table into settings.
 
 One recipe serves all tables. Only what must follow the number of rows and columns does, by simple rules.
-They were chosen by scores on Adult, California housing, Covertype and Fashion-MNIST, with one to three seeds;
-`benchmarks/bench_tables.py` compares them with other models.
+They were chosen by scores on Adult, California housing, Covertype and Fashion-MNIST, with one to three seeds,
+and tried on other tables afterwards; `benchmarks/bench_tables.py` compares them with other models.
 """
 
 from __future__ import annotations
