@@ -97,6 +97,12 @@ class Network:
         return sum(prod(v.shape) for v in self.variables if v.is_learned and v.name == "kernel")
 
     @cached_property
+    def n_multiplications(self) -> int:
+        """How often a row is multiplied by an entry of a kernel on its way forward: the work of a step."""
+        kernels = (v for v in self.variables if v.is_learned and v.name == "kernel")
+        return sum(self.layers[v.layer].uses_of_kernel * prod(v.shape) for v in kernels)
+
+    @cached_property
     def n_params(self) -> int:
         """Length of the parameter vector."""
         return max((variable.span.stop for variable in self.variables), default=0)

@@ -128,6 +128,11 @@ class Layer(ABC):
             object.__setattr__(self, name, module.get(getattr(self, name)))
 
     @property
+    def uses_of_kernel(self) -> int:
+        """How often a row is multiplied by the kernel: by members that share it, once for each."""
+        return 1
+
+    @property
     def synchronized(self) -> bool:
         """Whether the layer needs sums over the mini-batches of all replicas."""
         return False

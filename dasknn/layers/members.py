@@ -190,6 +190,10 @@ class MemberDense(Layer):
     def activation_name(self):
         return self.activation.name
 
+    @property
+    def uses_of_kernel(self):
+        return self.members
+
     def _width(self, n_inputs: int) -> int:
         return width_of_member(self, n_inputs, self.members)
 

@@ -56,7 +56,7 @@ class Sizes(NamedTuple):
     @property
     def step_seconds(self) -> float:
         """Seconds that one replica computes in a step of averaged gradients."""
-        return 6 * self.network.n_weights * self.rows_of_step / OPERATIONS_PER_SECOND
+        return 6 * self.network.n_multiplications * self.rows_of_step / OPERATIONS_PER_SECOND
 
     @property
     def vector_bytes(self) -> int:

@@ -181,7 +181,7 @@ class OnPeers(Transport):
     def _patience(self) -> float:
         """Return how long a peer may be silent: some seconds, or many times what a round should take."""
         n_rows = sum(self._schedule.goals(self._schedule.n_rounds - 1))
-        operations = 6.0 * self.job.network.n_weights * n_rows / self._schedule.n_rounds
+        operations = 6.0 * self.job.network.n_multiplications * n_rows / self._schedule.n_rounds
         return max(self._executor.silence, operations / _SLOWEST)
 
     def _close_group(self) -> None:

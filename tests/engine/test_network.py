@@ -122,7 +122,7 @@ def test_parameters_are_one_vector_and_weights_come_first():
     flat = np.concatenate([W.ravel() for W, _ in views] + [b for _, b in views])
     assert_array_equal(flat, vector)
     assert all(np.shares_memory(W, vector) and np.shares_memory(b, vector) for W, b in views)
-    assert network.n_weights == sum(W.size for W, _ in views)
+    assert network.n_weights == network.n_multiplications == sum(W.size for W, _ in views)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

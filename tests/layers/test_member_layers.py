@@ -281,3 +281,13 @@ def test_chosen_members_predict_what_they_did_in_the_whole(adapters):
     fewer, kept = network.with_members(params, [2, 0])
     assert_allclose(fewer.member_outputs(kept, X), network.member_outputs(params, X)[:, [2, 0]], rtol=1e-12)
     assert fewer.loss.members == fewer.n_members == 2
+
+
+def test_the_work_of_a_step_grows_with_members_that_share_a_kernel():
+    def work(k):
+        layers = (MemberScale(k), MemberDense(32, k, "relu"), MemberHeads(3, k, "softmax"))
+        network = Network(10, layers, MemberLoss(Crossentropy(), k))
+        return network.n_multiplications, network.n_weights
+
+    assert work(1) == (10 * 32 + 32 * 3, 10 * 32 + 32 * 3)
+    assert work(16) == (16 * (10 * 32 + 32 * 3), 10 * 32 + 16 * 32 * 3)
