@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from dasknn._compat.dask import TaskRef
 from dasknn.cluster.executor import Executor
-from dasknn.cluster.graph import Graph
-from dasknn.data import partitions, splits
+from dasknn.data import splits
 from dasknn.seeds import Stream, generator
 
 _MOST = 2**64
@@ -49,24 +47,16 @@ def split(
     ValueError
         Rows in arrays of Dask, groups that do not belong to the rows, or one group alone.
     """
-    if not splits.is_lazy("groups", groups, columns):
-        hashes = _hashes(seed, groups)
-        if len(hashes) * fraction < least:
-            return columns, None
-        return splits.split_by(columns, hashes < _limit(fraction, [_range(hashes)]), "groups")
-    # sources: one Delayed for each partition -> a tuple of one series
-    sources = partitions.together([groups])
-
-    def add_ranges(graph: Graph) -> list[TaskRef]:
-        find = partial(_rows_and_range, seed)
-        return [graph.add("dasknn-groups", find, graph.add_source(source)) for source in sources]
-
-    found = executor.values_of(add_ranges)
-    if sum(n_rows for n_rows, _ in found) * fraction < least:
-        return columns, None
-    limit = _limit(fraction, [hashes for _, hashes in found])
-    is_held = groups.map_partitions(_are_below, seed, limit, meta=("held", bool))
-    return splits.split_by(columns, is_held, "groups")
+    return splits.split(
+        "groups",
+        columns,
+        groups,
+        fraction,
+        executor,
+        least,
+        summarize=partial(_Hashes.of, seed),
+        is_held=partial(_are_below, seed),
+    )
 
 
 def _hashes(seed: int, groups: Any) -> np.ndarray:
@@ -81,29 +71,33 @@ def _hashes(seed: int, groups: Any) -> np.ndarray:
     return (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
 
 
-def _range(hashes: np.ndarray) -> tuple[int, int] | None:
-    """Return the least and the greatest hash; None without rows."""
-    return (int(hashes.min()), int(hashes.max())) if len(hashes) else None
+@dataclass(frozen=True)
+class _Hashes:
+    """The number of some rows, and the least and the greatest hash of their groups; those of parts add up."""
+
+    n_rows: int
+    least: int
+    greatest: int
+
+    @classmethod
+    def of(cls, seed: int, groups: Any) -> _Hashes:
+        hashes = _hashes(seed, groups)
+        return cls(len(hashes), int(hashes.min(initial=_MOST - 1)), int(hashes.max(initial=0)))
+
+    def __add__(self, other: _Hashes) -> _Hashes:
+        least, greatest = min(self.least, other.least), max(self.greatest, other.greatest)
+        return _Hashes(self.n_rows + other.n_rows, least, greatest)
+
+    def cut(self, fraction: float) -> np.uint64:
+        """Return the hash below which groups are set aside. ValueError: there is one group, or none."""
+        if self.least >= self.greatest:
+            raise ValueError(
+                "Expected groups of at least two different values, some of which are held out, received "
+                f"{'one' if self.n_rows else 'none'}. Leave groups out, or pass rows to validate with: X_val "
+                "and y_val."
+            )
+        return np.uint64(min(max(int(fraction * _MOST), self.least + 1), self.greatest))
 
 
-def _rows_and_range(seed: int, series: Sequence[Any]) -> tuple[int, tuple[int, int] | None]:
-    hashes = _hashes(seed, series[0])
-    return len(hashes), _range(hashes)
-
-
-def _limit(fraction: float, ranges: Sequence[tuple[int, int] | None]) -> np.uint64:
-    """Return the hash below which groups are set aside. ValueError: there is one group, or none."""
-    known = [found for found in ranges if found is not None]
-    least, greatest = min((low for low, _ in known), default=0), max((high for _, high in known), default=0)
-    if least == greatest:
-        raise ValueError(
-            "Expected groups of at least two different values, some of which are held out, received "
-            f"{'one' if known else 'none'}. Leave groups out, or pass rows to validate with: X_val and y_val."
-        )
-    return np.uint64(min(max(int(fraction * _MOST), least + 1), greatest))
-
-
-def _are_below(groups: Any, seed: int, limit: np.uint64) -> Any:
-    from pandas import Series
-
-    return Series(_hashes(seed, groups) < limit, index=groups.index)
+def _are_below(seed: int, groups: Any, cut: np.uint64) -> np.ndarray:
+    return _hashes(seed, groups) < cut

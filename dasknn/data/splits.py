@@ -2,14 +2,112 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
 
+import numpy as np
 from dask.base import is_dask_collection
 
+from dasknn._compat.dask import TaskRef
+from dasknn.cluster.executor import Executor
+from dasknn.cluster.graph import Graph, merge_tree
 from dasknn.data import inputs, partitions
+from dasknn.data.blocks import in_partition
 
 
-def is_lazy(name: str, by: Any, columns: dict[str, Any]) -> bool:
+class Summary(Protocol):
+    """What must be known of the column to choose the rows; summaries of parts add up."""
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+
+    def __add__(self, other: Any) -> Any: ...
+
+    def cut(self, fraction: float) -> Any:
+        """Return what tells the rows to set aside from the others. ValueError: nothing can."""
+
+
+def split(
+    name: str,
+    columns: dict[str, Any],
+    by: Any,
+    fraction: float,
+    executor: Executor,
+    least: int,
+    *,
+    summarize: Callable[[Any], Summary],
+    is_held: Callable[[Any, Any], np.ndarray],
+) -> tuple[dict, dict | None]:
+    """Return (rows to keep, rows set aside), which the values of a column choose.
+
+    Parameters
+    ----------
+    name : str
+        What the column is called in errors.
+    columns : dict
+        X, y and others by name, each with one entry for each row; None stays None.
+    by : array or series (n,), or Dask series
+        The column.
+    fraction : float
+        Share of the rows to set aside.
+    executor : Executor
+        Looks at the column of Dask data, once.
+    least : int
+        If the share is one of fewer rows, none are set aside: the second result is None.
+    summarize : callable(column)
+        Returns the summary of a column, or of a partition of it.
+    is_held : callable(column, cut)
+        Returns whether each row is set aside, bool (n,).
+
+    Raises
+    ------
+    ValueError
+        Rows in arrays of Dask, a column that does not belong to the rows, or one that cannot split them.
+    """
+    lazy = _is_lazy(name, by, columns)
+    found = _summary_of_partitions(name, by, summarize, executor) if lazy else summarize(by)
+    if found.n_rows * fraction < least:
+        return columns, None
+    cut = found.cut(fraction)
+    mask = by.map_partitions(_as_series, is_held, cut, meta=("held", bool)) if lazy else is_held(by, cut)
+    return _split_by(columns, mask, name)
+
+
+def _summary_of_partitions(
+    name: str, by: Any, summarize: Callable[[Any], Summary], executor: Executor
+) -> Summary:
+    # sources: one Delayed for each partition -> a tuple of one series
+    sources = partitions.together([by])
+
+    def add_summaries(graph: Graph) -> list[TaskRef]:
+        summaries = [
+            graph.add(f"dasknn-{name}", partial(_summarize, summarize, number), graph.add_source(source))
+            for number, source in enumerate(sources)
+        ]
+        return graph.add_tree(_merged, summaries)
+
+    (found,) = executor.values_of(add_summaries)
+    return found
+
+
+def _summarize(summarize: Callable[[Any], Summary], number: int, series: Sequence[Any]) -> Summary:
+    with in_partition(number):
+        return summarize(series[0])
+
+
+def _merged(*parts: Summary) -> Summary:
+    return merge_tree(lambda a, b: a + b, *parts)
+
+
+def _as_series(column: Any, is_held: Callable[[Any, Any], np.ndarray], cut: Any) -> Any:
+    from pandas import Series
+
+    return Series(is_held(column, cut), index=column.index)
+
+
+def _is_lazy(name: str, by: Any, columns: dict[str, Any]) -> bool:
     """Return whether rows and the column that splits them are Dask's.
 
     Parameters
@@ -62,7 +160,7 @@ def is_lazy(name: str, by: Any, columns: dict[str, Any]) -> bool:
     return found
 
 
-def split_by(columns: dict[str, Any], is_held: Any, name: str) -> tuple[dict, dict]:
+def _split_by(columns: dict[str, Any], is_held: Any, name: str) -> tuple[dict, dict]:
     """Return (rows to keep, rows set aside) of columns.
 
     is_held: array or Dask series of bool (n,). name: of the column that it comes from, in errors.

@@ -6,18 +6,13 @@ partition ── times ───────────────────
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from dasknn._compat.dask import TaskRef
 from dasknn.cluster.executor import Executor
-from dasknn.cluster.graph import Graph, merge_tree
-from dasknn.data import partitions, splits
-from dasknn.data.blocks import in_partition
+from dasknn.data import splits
 from dasknn.data.tables.reading import DATE, DURATION, MISSING, NUMBER, VALUES, read
 from dasknn.data.tables.sketch import NumberSketch
 
@@ -49,27 +44,9 @@ def split(
         Rows in arrays of Dask, times that do not belong to the rows, that are missing or of other kinds, or
         one time alone.
     """
-    if not splits.is_lazy("time", time, columns):
-        found = _Times.of(time)
-        if found.n_rows * fraction < least:
-            return columns, None
-        return splits.split_by(columns, _numbers(time)[1] >= found.cut(fraction), "time")
-    # sources: one Delayed for each partition -> a tuple of one series
-    sources = partitions.together([time])
-
-    def add_times(graph: Graph) -> list[TaskRef]:
-        summaries = [
-            graph.add("dasknn-times", partial(_times_of, number), graph.add_source(source))
-            for number, source in enumerate(sources)
-        ]
-        return graph.add_tree(_merged, summaries)
-
-    (found,) = executor.values_of(add_times)
-    if found.n_rows * fraction < least:
-        return columns, None
-    cut = found.cut(fraction)
-    is_held = time.map_partitions(_are_late, cut, meta=("held", bool))
-    return splits.split_by(columns, is_held, "time")
+    return splits.split(
+        "time", columns, time, fraction, executor, least, summarize=_Times.of, is_held=_are_late
+    )
 
 
 @dataclass(frozen=True)
@@ -141,16 +118,5 @@ def _numbers(time: Any) -> tuple[frozenset[tuple[str, bool]], np.ndarray]:
     return frozenset([(found.kind, found.zone is not None)]), values
 
 
-def _times_of(number: int, series: Sequence[Any]) -> _Times:
-    with in_partition(number):
-        return _Times.of(series[0])
-
-
-def _merged(*parts: _Times) -> _Times:
-    return merge_tree(_Times.__add__, *parts)
-
-
-def _are_late(time: Any, cut: float) -> Any:
-    from pandas import Series
-
-    return Series(_numbers(time)[1] >= cut, index=time.index)
+def _are_late(time: Any, cut: float) -> np.ndarray:
+    return _numbers(time)[1] >= cut
