@@ -225,8 +225,16 @@ class ClusterExecutor(Executor, ClusterView):
         self.liveness.take_back(also_busy=True)
 
     def memory_limit(self) -> float:
+        return sum(self.memory_of_workers().values())
+
+    def memory_of_workers(self) -> dict[Home, float]:
         usable, workers = set(self.slots()), self.scheduler.workers()
-        return sum(_memory_for_data(worker) for address, worker in workers.items() if address in usable)
+        return {address: _memory_for_data(one) for address, one in workers.items() if address in usable}
+
+    def where(self, held: Sequence[Any]) -> list[set[Home]]:
+        keys = [future.key for future in held]
+        found = self.scheduler.ask("who_has", keys=keys)
+        return [set(found.get(key, ())) for key in keys]
 
     def check_present(self, at: Sequence[Home]) -> None:
         if gone := sorted(set(map(str, at)) - set(self.alive())):
@@ -339,11 +347,11 @@ class ClusterExecutor(Executor, ClusterView):
             positions.setdefault(future.key, []).append(position)
         for batch in self._batches(held, at):
             # One message brings a whole batch.
-            for future, value in zip(batch, self._gather(batch, at), strict=True):
+            for future, value in zip(batch, self.gather(batch, at), strict=True):
                 for position in positions[future.key]:
                     yield position, value
 
-    def _gather(self, batch: list, at: Sequence[Home]) -> list:
+    def gather(self, batch: list, at: Sequence[Home]) -> list:
         """Return the values of results that are ready, unless a worker of `at` is gone with them."""
         # Without `look`, gather would wait until a lost result has been computed again. A call that is given
         # up and does not skip failures leaves asyncio with exceptions that nobody retrieves: tracebacks.

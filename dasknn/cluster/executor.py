@@ -102,6 +102,14 @@ class Executor(ABC):
     def wait_for(self, held: Sequence[Any]) -> None:
         """Return when all held results are ready."""
 
+    def where(self, held: Sequence[Any]) -> list[set[Home]]:
+        """Return the workers that have each held result in memory now."""
+        return [{None} for _ in held]
+
+    def memory_of_workers(self) -> dict[Home, float]:
+        """Return the bytes that each worker that may be used has for data."""
+        return {None: self.memory_limit()}
+
     @abstractmethod
     def put(self, values: Sequence[Any], homes: Sequence[Home]) -> list[Any]:
         """Send values of this process to their homes; return them as held results."""
@@ -229,10 +237,14 @@ class Executor(ABC):
         if usual is not None:
             # Dask itself has recomputed what was lost in the meantime.
             lost += max(0.0, time.monotonic() - ready_at - usual)
-        lost, self._lost = lost + self._lost, 0.0
-        found, self._changes = self._changes, []
-        self.log.recovered(epoch, lost, found)
+        self.recovered(epoch, lost)
         return result
+
+    def recovered(self, epoch: int, seconds: float) -> None:
+        """Note that work resumes in this epoch, after changes that have cost so many seconds."""
+        seconds, self._lost = seconds + self._lost, 0.0
+        found, self._changes = self._changes, []
+        self.log.recovered(epoch, seconds, found)
 
     def again(self, attempt: Callable[[], Result]) -> Result:
         """Return attempt(), which is repeated after each fault: work outside the rounds of an epoch.
@@ -266,15 +278,22 @@ class Executor(ABC):
             try:
                 return attempt()
             except self.faults as error:
-                self.explain_loss(error)
-                with suppress(*self.faults):
-                    # Which workers are gone decides whether it counts.
-                    for replicas in list(self._homes):
-                        self.homes(replicas)
-                self.log.failed(self._epoch, error, counts=not self._was_planned())
+                self.failed(error)
                 # What fails at once may need a moment to recover.
                 time.sleep(pause_before(n_failed))
                 n_failed += 1
+
+    def failed(self, error: BaseException) -> None:
+        """Note that a fault of the cluster has cost work. Raises it if there were too many.
+
+        DataLostError: it took data that cannot be computed again.
+        """
+        self.explain_loss(error)
+        with suppress(*self.faults):
+            # Which workers are gone decides whether it counts.
+            for replicas in list(self._homes):
+                self.homes(replicas)
+        self.log.failed(self._epoch, error, counts=not self._was_planned())
 
     def _was_planned(self) -> bool:
         """Return whether all workers that have gone since work resumed were told to go."""

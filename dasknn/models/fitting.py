@@ -178,6 +178,8 @@ class SequentialFit(Fit):
         assert sizes.batch_size is not None
         # Members of an ensemble take whole steps of their own rows.
         of_step = choice.strategy.replicas_in_step(sizes.replicas)
+        if choice.strategy.sees_all_rows:
+            of_step *= sizes.replicas
         n_steps = -(-sizes.n_rows * of_step // (sizes.replicas * sizes.batch_size))
         return min(wanted or n_steps, n_steps)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from dasknn.engine.network import Network
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, WeightAveraging
 
-PEER, TASKS, PROCESS = "peer", "tasks", "process"
+PEER, TASKS, PROCESS, HOP = "peer", "tasks", "process", "hop"
 
 # What the rules assume about a worker and the network between workers; deliberately modest.
 OPERATIONS_PER_SECOND = 5e10
@@ -84,7 +84,9 @@ def round_seconds(strategy: Strategy, sizes: Sizes) -> float:
 
 
 def choose_transport(strategy: Strategy, sizes: Sizes) -> str:
-    """Return PEER for short rounds, and TASKS for long ones or where replicas exchange nothing."""
+    """Return PEER for short rounds, TASKS for long ones or where replicas exchange nothing, or HOP."""
+    if strategy.sees_all_rows:
+        return HOP
     if isinstance(strategy, PredictionAveraging):
         return TASKS
     if strategy.remembers or sizes.network.is_synchronized:

@@ -15,15 +15,17 @@ from dasknn.strategies.weights import LocalTraining
 
 @dataclass(frozen=True)
 class PredictionAveraging(LocalTraining):
-    """One network per replica, each trained on its own rows; their predictions are averaged.
+    """Several networks, which train apart; their predictions are averaged.
 
-    This is a deep ensemble with soft voting. Every member takes steps of the whole batch_size. Only finished
-    members are sent.
+    This is a deep ensemble with soft voting. Every member takes steps of the whole batch_size.
 
     Parameters
     ----------
     members : int or None, default=None
         How many networks; another name of `replicas`.
+    hop : bool, default=False
+        True: members see all rows. They travel, each visits one shard after the other in an order of its own,
+        while the rows stay where they are. False: each member sees a share of the rows, in one place.
     replicas : int or None, default=None
         None for one per thread of the cluster, while each has enough rows.
 
@@ -36,9 +38,13 @@ class PredictionAveraging(LocalTraining):
     ----------
     Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles",
     NeurIPS 2017.
+
+    Nakandala, Zhang and Kumar, "Cerebro: A Data System for Optimized Deep Learning Model Selection", PVLDB
+    13(11), 2020: networks that hop.
     """
 
     members: int | None = None
+    hop: bool = False
     name: ClassVar[str] = "predictions"
     task_name: ClassVar[str] = "dasknn-train-member"
 
@@ -58,6 +64,10 @@ class PredictionAveraging(LocalTraining):
 
     def local_batch_size(self, job: TrainingJob) -> int | None:
         return job.batch_size
+
+    @property
+    def sees_all_rows(self) -> bool:
+        return self.hop
 
     def replicas_in_step(self, replicas: int) -> int:
         return 1

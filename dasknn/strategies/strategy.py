@@ -177,6 +177,11 @@ class Strategy(ABC):
         """
         return False
 
+    @property
+    def sees_all_rows(self) -> bool:
+        """Whether each replica sees all rows in an epoch, and not a share of them."""
+        return False
+
     def replicas_in_step(self, replicas: int) -> int:
         """Return how many replicas share the rows of one step."""
         return replicas

@@ -25,6 +25,7 @@ from dasknn.engine.state import Shard, TrainingJob
 from dasknn.exceptions import LinkError, caller_stacklevel
 from dasknn.strategies import Strategy, auto
 from dasknn.training import prediction
+from dasknn.training.hops import MembersOnHops
 from dasknn.training.in_process import InProcess
 from dasknn.training.peers import OnPeers
 from dasknn.training.prediction import AnyScore, Evaluation, Predictor, Score
@@ -253,7 +254,10 @@ class RowsOnWorkers(Rows):
         weights: RowWeights | None,
         name: str,
     ) -> Transport:
-        shards = make_shards(self.executor, self.loaded, job.replicas, partial(make_shard, encoder, weights))
+        make = partial(make_shard, encoder, weights)
+        if strategy.sees_all_rows:
+            return MembersOnHops(job, strategy, self.executor, self.loaded, make)
+        shards = make_shards(self.executor, self.loaded, job.replicas, make)
         if name == auto.PEER:
             peers = OnPeers(job, strategy, self.executor, shards)
             try:
