@@ -27,6 +27,10 @@ class NonFiniteLossError(ValueError):
     """The loss is no longer a finite number; the message names the epoch."""
 
 
+class TrainingStopped(Exception):
+    """Whoever runs a training ends it within an epoch: it keeps the weights of the last whole epoch."""
+
+
 class LinkError(RuntimeError):
     """A worker could not exchange data with another one; the message names it."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import queue
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ class Ended(NamedTuple):
 
     Attributes
     ----------
-    ticket : hashable
+    ticket : int
         What it was submitted with.
     kept : list of held results
         Results that stay where they are, until they are dropped; none after an error.
@@ -46,7 +46,7 @@ class Ended(NamedTuple):
     error : exception or None
     """
 
-    ticket: Hashable
+    ticket: int
     kept: list[Any]
     value: Any
     error: BaseException | None
@@ -59,7 +59,7 @@ class Pool(ABC):
         self._ready: queue.SimpleQueue = queue.SimpleQueue()
 
     @abstractmethod
-    def submit(self, ticket: Hashable, graph: Graph, kept: Sequence[TaskRef], wanted: TaskRef) -> None:
+    def submit(self, ticket: int, graph: Graph, kept: Sequence[TaskRef], wanted: TaskRef) -> None:
         """Start to compute: `kept` stay on workers, the value of `wanted` comes here."""
 
     @abstractmethod
@@ -75,7 +75,7 @@ class Pool(ABC):
         """
 
     @abstractmethod
-    def give_up(self, ticket: Hashable) -> None:
+    def give_up(self, ticket: int) -> None:
         """Forget a task that was submitted: its results are released, and it never ends for the caller."""
 
     @abstractmethod
@@ -86,7 +86,7 @@ class Pool(ABC):
         """End a wait."""
         self._ready.put(None)
 
-    def _next(self, seconds: float) -> list[Hashable]:
+    def _next(self, seconds: float) -> list[int]:
         """Return the tickets that have ended, as `wait` does."""
         found = []
         with suppress(queue.Empty):
@@ -102,9 +102,9 @@ class LocalPool(Pool):
     def __init__(self, executor: LocalExecutor):
         super().__init__()
         self._threads = ThreadPoolExecutor(len(executor.slots()), thread_name_prefix="dasknn-pool")
-        self._running: dict[Hashable, Any] = {}
+        self._running: dict[int, Any] = {}
 
-    def submit(self, ticket: Hashable, graph: Graph, kept: Sequence[TaskRef], wanted: TaskRef) -> None:
+    def submit(self, ticket: int, graph: Graph, kept: Sequence[TaskRef], wanted: TaskRef) -> None:
         keys = [ref.key for ref in (*kept, wanted)]
         running = self._running[ticket] = self._threads.submit(
             dask.local.get_sync, graph.layers().to_dict(), keys
@@ -123,7 +123,7 @@ class LocalPool(Pool):
                 ended.append(Ended(ticket, kept, value, None))
         return ended
 
-    def give_up(self, ticket: Hashable) -> None:
+    def give_up(self, ticket: int) -> None:
         self._running.pop(ticket).cancel()
 
     def close(self) -> None:
@@ -137,10 +137,10 @@ class ClusterPool(Pool):
     def __init__(self, executor: ClusterExecutor):
         super().__init__()
         self._executor = executor
-        self._running: dict[Hashable, list[Any]] = {}
+        self._running: dict[int, list[Any]] = {}
         self._wait: Wait | None = None
 
-    def submit(self, ticket: Hashable, graph: Graph, kept: Sequence[TaskRef], wanted: TaskRef) -> None:
+    def submit(self, ticket: int, graph: Graph, kept: Sequence[TaskRef], wanted: TaskRef) -> None:
         held = self._running[ticket] = self._executor.start(graph, [*kept, wanted])
         held[-1].add_done_callback(lambda _: self._ready.put(ticket))
         # Something new is waited for.
@@ -168,7 +168,7 @@ class ClusterPool(Pool):
             self._wait = None
             raise
 
-    def _ended(self, tickets: list[Hashable]) -> list[Ended]:
+    def _ended(self, tickets: list[int]) -> list[Ended]:
         last = [self._running[ticket][-1] for ticket in tickets]
         good = [future for future in last if future.status == "finished"]
         values: dict[str, Any] = {}
@@ -199,7 +199,7 @@ class ClusterPool(Pool):
             return FutureCancelledError(future.key, future.status)
         return future.exception(timeout=self._executor.timeout)
 
-    def give_up(self, ticket: Hashable) -> None:
+    def give_up(self, ticket: int) -> None:
         self._executor.drop(self._running.pop(ticket))
         self._wait = None
 

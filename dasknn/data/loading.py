@@ -140,6 +140,14 @@ class Loaded:
             held_out.split, held_out.taken = None, held_out.split
         return left, held_out
 
+    def part(self, numbers: Sequence[int]) -> Loaded:
+        """Return the blocks with these numbers, before any split, as data of its own."""
+        assert self.split is None, "only whole blocks can be chosen"
+        blocks = None if self.blocks is None else [self.blocks[number] for number in numbers]
+        parts, infos = ([own[number] for number in numbers] for own in (self.parts, self.infos))
+        shapes = tuple(self.shapes[number] for number in numbers)
+        return replace(self, parts=parts, infos=infos, blocks=blocks, shapes=shapes)
+
     def part_with(self, key: Any) -> int | None:
         """Return the number of the first partition that needs the task with this key."""
         for number, part in enumerate(self.parts):

@@ -237,20 +237,14 @@ def make_shards(tasks: Executor, loaded: Loaded, replicas: int, make_shard: Call
             f"Expected at least one row for each of {replicas} replicas, received {loaded.n_rows}. "
             "Use fewer replicas."
         )
-    result = deal_out(tasks, loaded, replicas, make_shard)
-    if not result.streamed:
-        result.spread()
-    return result
-
-
-def deal_out(tasks: Executor, loaded: Loaded, replicas: int, make_shard: Callable) -> Shards:
-    """Deal loaded data out to replicas; none of the shards is made yet."""
     result = Shards(tasks, loaded, make_shard, streamed=loaded.blocks is None)
     rows = [info.n_rows for info in loaded.infos]
-    bytes_per_row = sum(info.nbytes for info in loaded.infos) / max(loaded.n_rows, 1)
+    bytes_per_row = sum(info.nbytes for info in loaded.infos) / loaded.n_rows
     for slices in deal(rows, replicas):
         made = _shards_of(slices, bytes_per_row)
         first = len(result.slices)
         result.slices += made
         result.replicas.append(list(range(first, first + len(made))))
+    if not result.streamed:
+        result.spread()
     return result

@@ -21,7 +21,7 @@ from dasknn.cluster.graph import Graph
 from dasknn.cluster.placement import Home, place
 from dasknn.data.blocks import Block
 from dasknn.data.loading import Loaded
-from dasknn.data.shards import Shards, deal_out
+from dasknn.data.shards import Shards, deal
 from dasknn.engine.state import Shard
 
 # A station has about so many bytes: with fewer, a visit would be short beside the way there; with more, few
@@ -80,7 +80,9 @@ class Stations:
         self._places: list[_Place] = []
         self._room: dict[Home, float] = {}
 
-    def add(self, loaded: Loaded, make_shard: MakeShard | None, scored: bool) -> list[int]:
+    def add(
+        self, loaded: Loaded, make_shard: MakeShard | None, scored: bool, n: int | None = None
+    ) -> list[int]:
         """Make stations of loaded rows; return their numbers.
 
         Parameters
@@ -91,15 +93,20 @@ class Stations:
             None: no network trains on these rows.
         scored : bool
             Whether predictions are scored on these rows.
+        n : int or None, default=None
+            How many. None: as their bytes say.
         """
         if not loaded.n_rows:
             return []
         nbytes = sum(info.nbytes for info in loaded.infos)
-        n = max(1, min(math.ceil(nbytes / _STATION_BYTES), loaded.n_rows))
-        shards = deal_out(self._executor, loaded, n, partial(_make, make_shard, scored))
-        rows = {shard: count for own in shards.rows_of_replicas() for shard, count in own.items()}
+        n = n or max(1, min(math.ceil(nbytes / _STATION_BYTES), loaded.n_rows))
+        make = partial(_make, make_shard, scored)
+        shards = Shards(self._executor, loaded, make, streamed=loaded.blocks is None)
         first = len(self._local)
-        for number, n_rows in sorted(rows.items()):
+        for number, slices in enumerate(deal([info.n_rows for info in loaded.infos], n)):
+            n_rows = sum(piece.n_rows for piece in slices)
+            shards.slices.append(slices)
+            shards.replicas.append([number])
             self._local.append((shards, number))
             self._places.append(_Place(nbytes * n_rows / loaded.n_rows, n_rows))
         self._shards.append(shards)

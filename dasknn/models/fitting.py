@@ -208,7 +208,6 @@ class SequentialFit(Fit):
 
     def _validator(self, held_out: Rows) -> Callable[[TrainState], dict[str, float]]:
         """Return a function of the state that returns the logs of validation, in the epochs that have any."""
-        assert isinstance(held_out, RowsOnWorkers)
         model, freq = self.model, self.arguments.validation_freq
         metric_set = model._metric_set(self._held_out_summary)
 

@@ -65,6 +65,18 @@ def set_random_seed(seed: int) -> None:
     _seeds = np.random.default_rng(seed)
 
 
+@contextmanager
+def seeds_from(seed: int) -> Iterator[None]:
+    """Let the seeds of models that are created in this context follow from one seed."""
+    global _seeds
+    before = _seeds
+    set_random_seed(seed)
+    try:
+        yield
+    finally:
+        _seeds = before
+
+
 class Sequential(Placed, CompiledStack):
     """A stack of layers that trains where the data is, with Keras's methods and arguments.
 

@@ -37,7 +37,15 @@ _Sum = TypeVar("_Sum")
 
 
 class Rows(ABC):
-    """Rows of a fit, in this process or on workers."""
+    """Rows of a fit, in this process or on workers.
+
+    Attributes
+    ----------
+    executor : Executor or None
+        Runs what is computed where the rows are. None: they are arrays in this process.
+    """
+
+    executor: Executor | None = None
 
     @property
     @abstractmethod
@@ -91,6 +99,10 @@ class Rows(ABC):
         self, metric: type[Score], predictor: Predictor, weights: RowWeights | None = None
     ) -> tuple[float, float]:
         """Return the score of the model's predictions, and their mean loss."""
+
+    def evaluate(self, evaluation: Evaluation, weights: RowWeights | None = None) -> dict[str, float]:
+        """Return loss and metrics of a model, computed where the rows are."""
+        return evaluation.results(self.total(partial(prediction.evaluate_block, weights), evaluation))
 
     @abstractmethod
     def total(self, function: Callable[[_Model, Block], _Sum], model: _Model) -> _Sum:
@@ -183,6 +195,8 @@ class RowsInProcess(Rows):
 
 class RowsOnWorkers(Rows):
     """Partitions that workers have loaded; see `data.loading`."""
+
+    executor: Executor
 
     def __init__(self, executor: Executor, loaded: loading.Loaded, dtype: str):
         self.executor = executor
@@ -287,11 +301,6 @@ class RowsOnWorkers(Rows):
         left, held_out = self.loaded.hold_out_last(self.executor, n_rows - n_left)
         self.loaded = left
         return RowsOnWorkers(self.executor, held_out, self.dtype)
-
-    def evaluate(self, evaluation: Evaluation, weights: RowWeights | None = None) -> dict[str, float]:
-        """Return loss and metrics of a model, computed where the rows are."""
-        function = partial(prediction.evaluate_block, weights)
-        return evaluation.results(sum_over_blocks(self.executor, function, evaluation, self._add_blocks))
 
     def validate(
         self, metric: type[Score], predictor: Predictor, weights: RowWeights | None = None

@@ -27,7 +27,9 @@ class EngineChoice(NamedTuple):
     reason: str
 
 
-def choose(asked: str, job: TrainingJob, executor: Executor | None, earlier: str | None) -> EngineChoice:
+def choose(
+    asked: str, job: TrainingJob, executor: Executor | None, earlier: str | None, n_places: int = 0
+) -> EngineChoice:
     """Return the engine of a training, with all that it needs in place.
 
     Parameters
@@ -38,6 +40,8 @@ def choose(asked: str, job: TrainingJob, executor: Executor | None, earlier: str
         None: the training stays in this process.
     earlier : str or None
         The engine of the checkpoint that is resumed, which "auto" keeps.
+    n_places : int, default=0
+        How many threads of workers compute; 0: one for each replica of the job.
 
     Raises
     ------
@@ -52,7 +56,7 @@ def choose(asked: str, job: TrainingJob, executor: Executor | None, earlier: str
         return EngineChoice(engines.NUMPY, f"numpy: {why}")
     if reason := engines.reason_against(job.network, job.optimizer):
         return EngineChoice(engines.NUMPY, f"numpy: there are no compiled steps for {reason}")
-    problem = _problem(job, executor)
+    problem = _problem(job, executor, n_places or job.replicas)
     if not problem:
         if asked == engines.AUTO:
             why = "compiled steps hold no lock"
@@ -68,7 +72,7 @@ def choose(asked: str, job: TrainingJob, executor: Executor | None, earlier: str
     return EngineChoice(engines.NUMPY, f"numpy: {problem}")
 
 
-def _problem(job: TrainingJob, executor: Executor | None) -> str:
+def _problem(job: TrainingJob, executor: Executor | None, n_places: int) -> str:
     """Return why compiled steps cannot run everywhere; "" if they are ready to."""
     version = engines.numba_version()
     if version is None:
@@ -83,7 +87,7 @@ def _problem(job: TrainingJob, executor: Executor | None) -> str:
             has = "no numba" if theirs is None else f"numba {theirs}"
             return f"worker {worker} has {has}, and this process {version}"
     with _announced(dtype):
-        found = executor.problems(preparation, job.replicas)
+        found = executor.problems(preparation, n_places)
     for worker, problem in found.items():
         if problem:
             return f"worker {worker}: {problem}"

@@ -125,34 +125,37 @@ class Fit(ABC):
             rows = self.read(executor, self.data)
             self.look_at(rows)
             held_out = self._read_validation(stack, executor)
-            targets = self.learn_targets(rows, held_out)
-            if held_out is None:
-                held_out = self.hold_out(rows, targets)
-            choice = self._choose(rows, targets.network)
-            job, state = self.begin(choice, targets)
-            engine = self._choose_engine(rows, job)
-            job = replace(job, engine=engine.name)
-            # transport: holds shards of the rows that were not held out, dealt out to replicas
-            transport = rows.transport(
-                job, choice.strategy, targets.encoder, targets.weights, choice.transport
-            )
-            self._set_attributes(choice, transport, engine)
-            training = Training(
-                self.model,
-                transport,
-                state,
-                self.n_epochs,
-                [
-                    *([] if self.checkpoints is None else [self.checkpoints]),
-                    *self.callbacks(job, choice),
-                    *([Announcements(rows.executor)] if isinstance(rows, RowsOnWorkers) else []),
-                ],
-                self.hooks(job, targets, held_out),
-                self.earlier_history,
-                self.first_epoch,
-            )
+            training, targets = self.set_up(rows, held_out)
             self.train(training, targets)
         return training
+
+    def set_up(self, rows: Rows, held_out: Rows | None) -> tuple[Training, Targets]:
+        """Return a training of rows that were read, which `train` runs."""
+        targets = self.learn_targets(rows, held_out)
+        if held_out is None:
+            held_out = self.hold_out(rows, targets)
+        choice = self._choose(rows, targets.network)
+        job, state = self.begin(choice, targets)
+        engine = self._choose_engine(rows, job, choice.strategy)
+        job = replace(job, engine=engine.name)
+        # transport: holds shards of the rows that were not held out, dealt out to replicas
+        transport = rows.transport(job, choice.strategy, targets.encoder, targets.weights, choice.transport)
+        self._set_attributes(choice, transport, engine)
+        training = Training(
+            self.model,
+            transport,
+            state,
+            self.n_epochs,
+            [
+                *([] if self.checkpoints is None else [self.checkpoints]),
+                *self.callbacks(job, choice),
+                *([Announcements(rows.executor)] if isinstance(rows, RowsOnWorkers) else []),
+            ],
+            self.hooks(job, targets, held_out),
+            self.earlier_history,
+            self.first_epoch,
+        )
+        return training, targets
 
     # --- steps that differ between the APIs --------------------------------------------------------
 
@@ -264,13 +267,15 @@ class Fit(ABC):
         strategy, reason = self.choose(rows, sizes)
         return Choice(sizes, strategy, reason, self.transport(strategy, sizes))
 
-    def _choose_engine(self, rows: Rows, job: TrainingJob) -> EngineChoice:
+    def _choose_engine(self, rows: Rows, job: TrainingJob, strategy: Strategy) -> EngineChoice:
         if isinstance(rows, RowsInProcess) and self.engine == engines.AUTO:
             reason = "numpy: plain data in this process gives scikit-learn's own numbers"
             return EngineChoice(engines.NUMPY, reason)
-        executor = rows.executor if isinstance(rows, RowsOnWorkers) else None
         found = None if self.checkpoints is None else self.checkpoints.found
-        return engine_choice.choose(self.engine, job, executor, None if found is None else found.engine)
+        # Networks that travel may come to any worker.
+        n_places = max(job.replicas, self.n_slots) if strategy.sees_all_rows else job.replicas
+        earlier = None if found is None else found.engine
+        return engine_choice.choose(self.engine, job, rows.executor, earlier, n_places)
 
     def _set_attributes(self, choice: Choice, transport: Transport, engine: EngineChoice) -> None:
         """Set the attributes of the model that say how it is trained."""

@@ -58,6 +58,8 @@ class Journey:
         Journeys with the same one take about the same time for a row.
     priority : tuple
         Of those that wait, the one with the least comes first.
+    may_stop : bool
+        Whether `Hopper.stop` ends it.
     """
 
     visits: Sequence[tuple[int, Visit]]
@@ -65,6 +67,7 @@ class Journey:
     nbytes: int = 0
     pace: Hashable = None
     priority: tuple = ()
+    may_stop: bool = False
     result: Future = field(default_factory=Future)
     #: Seconds of computing, by worker.
     spent: dict[Home, float] = field(default_factory=dict)
@@ -112,6 +115,8 @@ class Hopper:
         self._executor, self.stations = executor, stations
         self._pool: Pool = pool_of(executor)
         self._inbox: queue.SimpleQueue[Journey] = queue.SimpleQueue()
+        # All that have no result yet; those of them that wait here.
+        self._open: set[Journey] = set()
         self._waiting: list[Journey] = []
         self._legs: dict[int, _Leg] = {}
         self._tickets = itertools.count()
@@ -119,6 +124,7 @@ class Hopper:
         self._next_look = 0.0
         self._closing = threading.Lock()
         self._closed: BaseException | None = None
+        self._stopped: BaseException | None = None
         # Seconds of a row, by pace.
         self._paces: dict[Hashable, float] = {}
         self.busy: dict[Home, float] = defaultdict(float)
@@ -130,9 +136,11 @@ class Hopper:
     def send(self, journey: Journey) -> Future:
         """Let a journey begin; return the future of the value at its end."""
         with self._closing:
-            if self._closed is not None:
-                _settle(journey.result, error=self._closed)
+            closed = self._closed or (self._stopped if journey.may_stop else None)
+            if closed is not None:
+                _settle(journey.result, error=closed)
                 return journey.result
+            self._open.add(journey)
             self._inbox.put(journey)
         self._pool.wake()
         return journey.result
@@ -159,6 +167,9 @@ class Hopper:
                     return
                 self._start_legs()
                 self._step()
+        except KeyboardInterrupt:
+            # Whoever interrupts decides what is ended.
+            raise
         except BaseException as error:
             self.end(error)
             raise
@@ -175,17 +186,29 @@ class Hopper:
             self._executor.failed(error)
             self._look(time.monotonic())
 
+    def stop(self, error: BaseException) -> None:
+        """End those journeys that may be stopped, and those that an interrupt has lost, with an exception."""
+        with self._closing:
+            self._stopped = error
+        self._take_new()
+        served = {*self._waiting, *(leg.journey for leg in self._legs.values())}
+        self._end_some([one for one in self._open if one.may_stop or one not in served], error)
+
     def end(self, error: BaseException) -> None:
         """End all journeys, those that come later, too, with an exception."""
         with self._closing:
             self._closed = error
         self._take_new()
+        self._end_some(list(self._open), error)
+
+    def _end_some(self, journeys: Sequence[Journey], error: BaseException) -> None:
+        ended = set(journeys)
         for ticket, leg in list(self._legs.items()):
-            self._pool.give_up(ticket)
-            self._waiting.append(leg.journey)
-        self._legs.clear()
-        waiting, self._waiting = self._waiting, []
-        for journey in waiting:
+            if leg.journey in ended:
+                del self._legs[ticket]
+                self._pool.give_up(ticket)
+        self._waiting = [journey for journey in self._waiting if journey not in ended]
+        for journey in journeys:
             self._fail(journey, error)
 
     def close(self) -> None:
@@ -202,9 +225,14 @@ class Hopper:
                 if journey.visits:
                     self._waiting.append(journey)
                 else:
-                    _settle(journey.result, journey.carry)
+                    self._succeed(journey)
+
+    def _succeed(self, journey: Journey) -> None:
+        self._open.discard(journey)
+        _settle(journey.result, journey._value)
 
     def _fail(self, journey: Journey, error: BaseException) -> None:
+        self._open.discard(journey)
         self._release(journey)
         _settle(journey.result, error=error)
 
@@ -339,7 +367,7 @@ class Hopper:
         self._note(leg, seconds)
         journey._at, journey._n_lost = leg.end, 0
         if leg.end == len(journey.visits):
-            _settle(journey.result, journey._value)
+            self._succeed(journey)
         else:
             self._waiting.append(journey)
 

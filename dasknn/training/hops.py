@@ -7,7 +7,7 @@ nothing: the members of an ensemble, or the trials of a search, use the cluster 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -55,7 +55,7 @@ def journey_of(
     pieces = Route(job, 0, rows, state.epoch).pieces(0, n_rows)
     visits = [(piece.shard, partial(_train, job, piece)) for piece in pieces]
     nbytes = state.params.nbytes + state.slots.nbytes
-    return Journey(visits, state, nbytes, pace, priority)
+    return Journey(visits, state, nbytes, pace, priority, may_stop=True)
 
 
 def _train(job: TrainingJob, piece: Piece, state: TrainState, station: Station) -> TrainState:
@@ -74,7 +74,9 @@ class OnHops(Transport):
         The stations to train on.
     layout : dict
         What of the data the weights depend on.
-    pace, priority : see `Journey`
+    pace : see `Journey`
+    priority : callable() -> tuple
+        Of the journey that begins now.
     """
 
     name = auto.HOP
@@ -86,11 +88,11 @@ class OnHops(Transport):
         numbers: Sequence[int],
         layout: dict[str, Any],
         pace: Any = None,
-        priority: tuple = (),
+        priority: Callable[[], tuple] = tuple,
     ):
         self.job = job
         self._hopper, self._numbers, self._layout = hopper, list(numbers), layout
-        self._pace, self.priority = pace, priority
+        self._pace, self._priority = pace, priority
         self.n_samples = sum(hopper.stations.n_rows(number) for number in numbers)
         self._spent: dict[Home, float] = {}
 
@@ -100,7 +102,7 @@ class OnHops(Transport):
 
     def _send(self, job: TrainingJob, state: TrainState, pace: Any = None) -> Future:
         stations, pace = self._hopper.stations, self._pace if pace is None else pace
-        journey = journey_of(job, state, stations, self._numbers, pace=pace, priority=self.priority)
+        journey = journey_of(job, state, stations, self._numbers, pace=pace, priority=self._priority())
         # Both are looked at when the journey has ended.
         journey.spent = self._spent
         return self._hopper.send(journey)

@@ -20,7 +20,7 @@ from scipy.optimize import OptimizeResult
 
 from dasknn.callbacks import Callback
 from dasknn.engine.state import TrainState
-from dasknn.exceptions import NonFiniteLossError, caller_stacklevel
+from dasknn.exceptions import NonFiniteLossError, TrainingStopped, caller_stacklevel
 from dasknn.optimizers import LBFGS
 from dasknn.saving import schema
 from dasknn.training.transport import Transport
@@ -250,6 +250,8 @@ class Training:
             except KeyboardInterrupt:
                 self.interrupted = True
                 warnings.warn("Training interrupted by user.", stacklevel=caller_stacklevel())
+            except TrainingStopped:
+                self.stop_training = True
             except NonFiniteLossError as error:
                 self.stop_training = True
                 answers = [callback.on_nonfinite_loss(error) for callback in self.callbacks]

@@ -1,0 +1,189 @@
+"""The course of a search: proposes trials, judges their scores in a fixed order, lets them go on or end.
+
+`Course.tick` is called by the loop of the hopper, whenever something has happened. It never waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from math import inf, isnan
+from typing import Any
+
+from dasknn.exceptions import TrainingStopped
+from dasknn.search.rungs import Job, Plan, brackets_of_trials
+from dasknn.search.sampling import Result, Sampler
+from dasknn.search.trials import FAILED, FINISHED, PAUSED, RUNNING, STOPPED, Trial
+from dasknn.training.hopping import Hopper
+
+logger = logging.getLogger("dasknn")
+
+# A sampler that learns proposes a trial when all but so many of the jobs before it have been judged. It is a
+# number of its own, so that proposals do not depend on the size of the cluster.
+_AHEAD = 16
+# Of an unlimited number of trials, so many wait for each thread of the cluster.
+_WAITING = 2
+
+
+class Course:
+    """A search on its way.
+
+    Parameters
+    ----------
+    plan : Plan
+    sampler : Sampler
+    n_trials : int or None
+        None: trials are proposed until the time is over.
+    begin : callable(Trial) -> None
+        Prepares the runs of a trial, and starts their threads. An exception is the trial's.
+    hopper : Hopper
+    n_slots : callable() -> int
+    deadline : float
+        `time.monotonic()` at which no more training is done.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        sampler: Sampler,
+        n_trials: int | None,
+        begin: Callable[[Trial], None],
+        hopper: Hopper,
+        n_slots: Callable[[], int],
+        deadline: float = inf,
+    ):
+        self.plan, self.trials = plan, []  # type: Plan, list[Trial]
+        self._sampler, self._n_trials, self._begin = sampler, n_trials, begin
+        self._hopper, self._n_slots, self._deadline = hopper, n_slots, deadline
+        self._brackets = [] if n_trials is None else brackets_of_trials(plan.brackets)
+        self._results: list[Result] = []
+        self._n_started = 0
+        #: Jobs that are trained for, by number.
+        self._open: dict[int, Job] = {}
+        self.is_stopping = False
+        self.has_timed_out = False
+
+    # --- what the loop calls -----------------------------------------------------------------------
+
+    def tick(self) -> bool:
+        """Take note of what has happened; return whether all trials have ended."""
+        if not self.is_stopping:
+            if time.monotonic() > self._deadline:
+                self.has_timed_out = True
+                self.stop()
+            else:
+                self._go_on()
+        if self.is_stopping:
+            for trial in self.trials:
+                for run in trial.runs:
+                    run.end()
+        return self.is_stopping and all(run.has_ended for trial in self.trials for run in trial.runs)
+
+    def stop(self) -> None:
+        """Train no more; what travels is left where it is."""
+        self.is_stopping = True
+        self._hopper.stop(TrainingStopped())
+
+    def _go_on(self) -> None:
+        has_changed = True
+        while has_changed:
+            self._propose()
+            self._start_jobs()
+            has_changed = self._end_jobs() | self._judge()
+        if not self._open and not self._wants_more() and self._n_started == len(self.plan.jobs):
+            self.is_stopping = True
+
+    # --- trials ------------------------------------------------------------------------------------
+
+    def _wants_more(self) -> bool:
+        return self._n_trials is None or len(self.trials) < self._n_trials
+
+    def _propose(self) -> None:
+        while self._wants_more() and self._may_propose():
+            number = len(self.trials)
+            bracket = self._brackets[number] if self._brackets else number % len(self.plan.brackets)
+            trial = Trial(number, self._sampler.propose(number, list(self._results)), bracket)
+            self.trials.append(trial)
+            self.plan.add(number, bracket)
+            try:
+                self._begin(trial)
+            except Exception as error:
+                trial.error = error
+
+    def _may_propose(self) -> bool:
+        number = len(self.trials)
+        if self._n_trials is None:
+            return len(self._open) + len(self.plan.jobs) - self._n_started < _WAITING * self._n_slots() + 1
+        return not self._sampler.learns or number < _AHEAD + self.plan.n_judged
+
+    # --- jobs --------------------------------------------------------------------------------------
+
+    def _start_jobs(self) -> None:
+        for number in range(self._n_started, len(self.plan.jobs)):
+            job = self.plan.jobs[number]
+            trial, goal = self.trials[job.trial], self.plan.goal(job)
+            trial.rung = job.rung
+            self._open[number] = job
+            for run in trial.runs:
+                run.allow(goal)
+        self._n_started = len(self.plan.jobs)
+
+    def _end_jobs(self) -> bool:
+        """Note the scores of jobs that have ended; return whether there were any."""
+        ended = []
+        for number, job in self._open.items():
+            trial, goal = self.trials[job.trial], self.plan.goal(job)
+            if trial.has_reached(goal):
+                ended.append(number)
+                self.plan.end(number, trial.score_at(goal))
+                if trial.has_failed:
+                    self._fail(trial)
+        for number in ended:
+            del self._open[number]
+        return bool(ended)
+
+    def _fail(self, trial: Trial) -> None:
+        for run in trial.runs:
+            run.end()
+        failure = trial.failure
+        logger.warning("Trial %d has failed: %s: %s", trial.number, type(failure).__name__, failure)
+
+    def _judge(self) -> bool:
+        """Judge results in their order, as far as they are there; return whether there were any."""
+        any_judged = False
+        while (job := self.plan.judge_next()) is not None:
+            any_judged = True
+            trial, goal = self.trials[job.trial], self.plan.goal(job)
+            score = trial.score_at(goal)
+            self._results.append(Result(trial.number, trial.settings, min(goal, trial.n_epochs), score))
+            if self._sampler.learns:
+                # Each result counts for the proposal that comes next, and for none before.
+                self._propose()
+        return any_judged
+
+    # --- for people --------------------------------------------------------------------------------
+
+    def status(self, trial: Trial) -> str:
+        """Return what a trial does, or what became of it."""
+        if trial.has_failed:
+            return FAILED
+        last = len(self.plan.brackets[trial.bracket].goals) - 1
+        goal = self.plan.brackets[trial.bracket].goals[trial.rung]
+        if any(job.trial == trial.number for job in self._open.values()):
+            return RUNNING if not self.is_stopping else PAUSED
+        if trial.rung == last and trial.n_epochs >= goal:
+            return FINISHED
+        if trial.n_epochs < goal and all(run.has_ended for run in trial.runs):
+            return STOPPED if not self.is_stopping else PAUSED
+        return PAUSED
+
+    def best(self) -> Trial | None:
+        """Return the trial with the best score, the first of equals; None: none has a score."""
+        scored = [trial for trial in self.trials if not isnan(trial.score_at(trial.n_epochs))]
+        return max(scored, key=lambda one: (one.score_at(one.n_epochs), -one.number), default=None)
+
+
+def settings_of(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Return the settings of trials."""
+    return [trial.settings for trial in trials]

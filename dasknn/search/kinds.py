@@ -1,0 +1,326 @@
+"""What a search can try: estimators, functions that build a Sequential, and pipelines that end in one of these.
+
+kind_of(estimator) ─► EstimatorKind     MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor
+                      SequentialKind    a function that builds and compiles a Sequential from settings
+                      PipelineKind      transformers, which are fitted once for all trials that share them
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+from sklearn.base import clone, is_classifier
+from sklearn.pipeline import Pipeline
+
+from dasknn import strategies
+from dasknn.callbacks import Callback, progress
+from dasknn.callbacks.checkpoints import Checkpoints
+from dasknn.cluster.executor import Executor
+from dasknn.engine.network import Network
+from dasknn.engine.state import TrainingJob
+from dasknn.estimators.base import NetworkEstimator
+from dasknn.estimators.fitting import EstimatorFit
+from dasknn.estimators.tabular import BaseTabular
+from dasknn.estimators.tabular_fitting import TabularFit
+from dasknn.losses import CLASSES
+from dasknn.models.arguments import FitArguments, checked_batch_size
+from dasknn.models.fitting import SequentialFit
+from dasknn.models.sequential import Sequential, seeds_from
+from dasknn.search.ground import Ground
+from dasknn.strategies import GradientAveraging, Strategy, auto
+from dasknn.training.datasets import Rows
+from dasknn.training.fit import Choice, Columns, Fit, Targets
+
+_REASON = "gradients: one network, which travels to the rows"
+# Settings on which it depends how rows are prepared. Trials that differ in one of them share no rows.
+_OF_ROWS = (
+    "dtype", "class_weight", "categorical_features", "n_bins", "bins", "min_frequency", "max_categories",
+)  # fmt: skip
+
+
+class _Travels:
+    """Steps of a fit of a network that travels; before those of its API.
+
+    Attributes
+    ----------
+    last_callback : Callback
+        Runs after all others.
+    """
+
+    last_callback: Callback
+
+    def choose(self, rows: Rows, sizes: auto.Sizes) -> tuple[Strategy, str]:
+        return GradientAveraging(replicas=1), _REASON
+
+    def callbacks(self, job: TrainingJob, choice: Choice) -> list[Callback]:
+        found = super().callbacks(job, choice)  # type: ignore[misc]
+        # A search shows its own progress.
+        shown = (progress.EpochLines, progress.ProgressBar, progress.KerasLines)
+        return [one for one in found if not isinstance(one, shown)] + [self.last_callback]
+
+    def hold_out(self, rows: Rows, targets: Targets) -> Rows | None:
+        return None
+
+
+class _TravellingMLP(_Travels, EstimatorFit):
+    def sizes(self, n_rows: int, network: Network) -> auto.Sizes:
+        return self.model._sizes(network, n_rows, 1, None)
+
+    def _warn_unless_converged(self, found: Any) -> None:
+        """Warn of nothing: a search says how far its networks are trained."""
+
+
+class _TravellingTable(_Travels, TabularFit):
+    def sizes(self, n_rows: int, network: Network) -> auto.Sizes:
+        return self.model._sizes(network, n_rows, 1, None)
+
+
+class _TravellingSequential(_Travels, SequentialFit):
+    pass
+
+
+class Kind(ABC):
+    """What is tried."""
+
+    is_classifier: bool
+
+    @abstractmethod
+    def check(self, names: Sequence[str], check: Callable[[Sequence[str], str], None]) -> None:
+        """Call check(known names, what they are names of). ValueError: an unknown name."""
+
+    @abstractmethod
+    def model(self, settings: Mapping[str, Any], seed: int, max_iter: int) -> Any:
+        """Return a new model. ValueError: settings that it cannot have."""
+
+    @abstractmethod
+    def key(self, settings: Mapping[str, Any]) -> Hashable:
+        """Return what trials that share their rows have in common."""
+
+    @abstractmethod
+    def columns(self, settings: Mapping[str, Any], columns: Columns) -> tuple[Columns, Any]:
+        """Return (columns as the network's fit takes them, what has prepared them)."""
+
+    @abstractmethod
+    def fit(
+        self,
+        model: Any,
+        settings: Mapping[str, Any],
+        columns: Columns,
+        executor: Executor,
+        checkpoints: Checkpoints | None,
+        max_iter: int,
+    ) -> Any:
+        """Return the fit of a model to columns."""
+
+    @abstractmethod
+    def teach(self, fit: Any, ground: Ground, rows: Rows) -> None:
+        """Give a fit what reading the rows has found out."""
+
+    def finished(self, model: Any, preparation: Any) -> Any:
+        """Return the model that users get."""
+        return model
+
+
+class EstimatorKind(Kind):
+    """An estimator of scikit-learn's API."""
+
+    def __init__(self, estimator: NetworkEstimator):
+        self.estimator = estimator
+        self.is_classifier = is_classifier(estimator)
+        estimator._validate_params()
+        if estimator.strategy != "auto":
+            raise ValueError(
+                "Expected strategy='auto': a search trains each network in one place at a time, and many side "
+                f"by side; received {strategies.get(estimator.strategy)}. Leave it out."
+            )
+
+    def check(self, names, check):
+        check(list(self.estimator.get_params()), type(self.estimator).__name__)
+
+    def model(self, settings, seed, max_iter):
+        model: Any = clone(self.estimator)
+        model.set_params(**{"max_iter": max_iter, **settings})
+        if model.random_state is None:
+            model.set_params(random_state=seed)
+        model._validate_params()
+        model._check_settings((None, None), False)
+        if model._uses_lbfgs:
+            raise ValueError(
+                "solver='lbfgs' asks for all rows at once, and cannot travel. Use solver='adam' or 'sgd'."
+            )
+        return model
+
+    def key(self, settings):
+        return tuple((name, repr(settings[name])) for name in _OF_ROWS if name in settings)
+
+    def columns(self, settings, columns):
+        return columns, None
+
+    def fit(self, model, settings, columns, executor, checkpoints, max_iter):
+        of_table = isinstance(model, BaseTabular)
+        fit = (_TravellingTable if of_table else _TravellingMLP)(
+            model,
+            columns,
+            # What it is does not matter: these rows are the user's, and have no weights of classes.
+            columns,
+            None,
+            checkpoints,
+            0,
+            is_partial=False,
+            is_continued=False,
+        )
+        if of_table:
+            fit._executor = executor
+        _settle(fit, columns)
+        return fit
+
+    def teach(self, fit, ground, rows):
+        vars(fit.model).update(ground.learned)
+        fit.look_at(rows)
+
+
+class SequentialKind(Kind):
+    """A function that builds and compiles a Sequential from settings."""
+
+    # Of `Sequential.fit`, unless the function has an argument of this name.
+    _OF_FIT = ("batch_size", "class_weight")
+
+    def __init__(self, build: Callable[..., Any]):
+        self.build = build
+        parameters = inspect.signature(build).parameters.values()
+        self._takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+        self._names = [one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+        # Until a model was built, nobody knows.
+        self.is_classifier = False
+
+    def check(self, names, check):
+        if not self._takes_any:
+            name = getattr(self.build, "__name__", "the function")
+            check([*self._names, *self._OF_FIT], f"{name}, which builds the model, or of fit")
+
+    def _of_fit(self, settings):
+        return {name: settings[name] for name in self._OF_FIT if name in settings and name not in self._names}
+
+    def model(self, settings, seed, max_iter):
+        of_fit = self._of_fit(settings)
+        with seeds_from(seed):
+            model = self.build(**{name: value for name, value in settings.items() if name not in of_fit})
+        if not isinstance(model, Sequential):
+            raise TypeError(
+                "Expected a function that returns a compiled dasknn.Sequential, received "
+                f"{type(model).__name__}."
+            )
+        model._check_compiled("fit")
+        if model._strategy is not None:
+            raise ValueError(
+                "Expected a model without a strategy: a search trains each network in one place at a time; "
+                f"received one of {model._strategy}. Create it outside of the scope."
+            )
+        return model
+
+    def key(self, settings):
+        return tuple((name, repr(value)) for name, value in self._of_fit(settings).items() if name != "batch_size")
+
+    def columns(self, settings, columns):
+        return columns, None
+
+    def fit(self, model, settings, columns, executor, checkpoints, max_iter):
+        of_fit = self._of_fit(settings)
+        arguments = FitArguments(
+            batch_size=checked_batch_size(of_fit.get("batch_size")),
+            epochs=max_iter,
+            verbose=0,
+            callbacks=[],
+            validation_split=0.0,
+            shuffle=True,
+            class_weight=of_fit.get("class_weight"),
+            initial_epoch=0,
+            steps_per_epoch=None,
+            validation_freq=1,
+        )
+        fit = _TravellingSequential(model, columns, columns, arguments, checkpoints, 0)
+        _settle(fit, columns)
+        return fit
+
+    def teach(self, fit, ground, rows):
+        fit.prepare(fit.data)
+        fit.look_at(rows)
+        outputs = fit.model._built_network().loss
+        self.is_classifier = getattr(outputs, "targets", None) == CLASSES
+
+
+class PipelineKind(Kind):
+    """A pipeline whose last step is one of the other kinds."""
+
+    def __init__(self, pipeline: Pipeline):
+        *steps, (self._name, last) = pipeline.steps
+        self._steps = Pipeline(steps)
+        self._last = kind_of(last)
+        self.is_classifier = self._last.is_classifier
+        self._pipeline = pipeline
+
+    def check(self, names, check):
+        check(list(self._pipeline.get_params()), "the pipeline")
+
+    def _of_last(self, settings):
+        prefix = f"{self._name}__"
+        return {name.removeprefix(prefix): v for name, v in settings.items() if name.startswith(prefix)}
+
+    def _of_steps(self, settings):
+        return {name: v for name, v in settings.items() if not name.startswith(f"{self._name}__")}
+
+    def model(self, settings, seed, max_iter):
+        return self._last.model(self._of_last(settings), seed, max_iter)
+
+    def key(self, settings):
+        of_steps = sorted(self._of_steps(settings).items())
+        return (*((name, repr(value)) for name, value in of_steps), self._last.key(self._of_last(settings)))
+
+    def columns(self, settings, columns):
+        steps = clone(self._steps).set_params(**self._of_steps(settings))
+        X = steps.fit_transform(columns.X, columns.y)
+        return columns._replace(X=X), steps
+
+    def fit(self, model, settings, columns, executor, checkpoints, max_iter):
+        return self._last.fit(model, self._of_last(settings), columns, executor, checkpoints, max_iter)
+
+    def teach(self, fit, ground, rows):
+        self._last.teach(fit, ground, rows)
+        self.is_classifier = self._last.is_classifier
+
+    def finished(self, model, preparation):
+        return Pipeline([*preparation.steps, (self._name, model)])
+
+
+def _settle(fit: Fit, columns: Columns) -> None:
+    """Set what a fit finds out when it connects: there is one replica, and plain data has some parts."""
+    fit.replicas = 1
+    fit.n_parts = _PLAIN_PARTS
+
+
+# Plain data is cut into at most so many parts, whatever the cluster is.
+_PLAIN_PARTS = 8
+
+
+def kind_of(estimator: Any) -> Kind:
+    """Return the kind of an estimator. TypeError: a search cannot try it."""
+    if isinstance(estimator, Pipeline):
+        return PipelineKind(estimator)
+    if isinstance(estimator, NetworkEstimator):
+        return EstimatorKind(estimator)
+    if isinstance(estimator, Sequential):
+        raise TypeError(
+            "Expected a function that builds and compiles a Sequential from settings, since each trial has "
+            "one of its own; received a Sequential. Write: def build(units, rate): ...; return model."
+        )
+    if callable(estimator) and not isinstance(estimator, type):
+        return SequentialKind(estimator)
+    raise TypeError(
+        "Expected MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor, a Pipeline that ends in one "
+        "of these, or a function that builds and compiles a Sequential; received "
+        f"{estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__}."
+    )
+
