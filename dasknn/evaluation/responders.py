@@ -192,6 +192,8 @@ class SequentialResponder(NetworkResponder):
         )
 
     def labels(self, X: Any) -> np.ndarray:
+        if self.classes is None:
+            return self.predictor.outputs(self.rows(X))
         return self.outputs.labels(self.scores(X))
 
     def scores(self, X: Any) -> np.ndarray:
