@@ -48,8 +48,8 @@ class OptunaSampler(Sampler):
     taken.
 
     A proposal is a function of the seed, the number of the trial and the results: a copy of the sampler is
-    given new seeds for each trial. That is known for Optuna's TPESampler, RandomSampler and GPSampler. A
-    sampler of others is as repeatable as its own seed makes it.
+    given new seeds for each trial. That is tested for Optuna's TPESampler and RandomSampler. A sampler whose
+    `reseed_rng` makes no RandomState, such as BruteForceSampler, is as repeatable as its own seed makes it.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class OptunaSampler(Sampler):
     space : Space
         The settings to propose, one dict.
     seed : int
-        Seed of the proposals; the sampler's own seed has no effect.
+        Seed of the proposals. It takes the place of the sampler's own seed.
 
     Raises
     ------

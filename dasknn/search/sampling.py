@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -192,13 +193,15 @@ class AskTell(Sampler):
 
     def __init__(self, study_like: Any):
         self._study = study_like
-        self._told: set[tuple[int, int]] = set()
+        self._told: set[tuple[int, int, bool]] = set()
 
     def propose(self, number: int, results: Sequence[Result]) -> dict[str, Any]:
         """Tell the object what is new, and return what it asks for. TypeError: that is not a dict."""
         for result in results:
-            if (result.number, result.n_epochs) not in self._told:
-                self._told.add((result.number, result.n_epochs))
+            # A trial that failed when it was continued may have no more epochs than before.
+            key = (result.number, result.n_epochs, isnan(result.score))
+            if key not in self._told:
+                self._told.add(key)
                 self._study.tell(result.settings, result.score, result.n_epochs)
         settings = self._study.ask()
         if not isinstance(settings, Mapping):

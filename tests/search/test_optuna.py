@@ -1,5 +1,6 @@
 """Samplers of Optuna: their proposals follow from the seed, the trial and the results, and they do learn."""
 
+import logging
 import pickle
 import sys
 import warnings
@@ -166,6 +167,9 @@ def test_settings_are_what_they_were_after_the_way_through_optuna(optuna):
         assert PARAMETERS["layers"][trial.params["layers"]] is result.settings["layers"]
         assert PARAMETERS["rate"].ppf(trial.params["rate"]) == pytest.approx(result.settings["rate"])
         assert PARAMETERS["times"].ppf(trial.params["times"]) == result.settings["times"]
+        # The middle of the interval that has this value.
+        below, upto = PARAMETERS["times"].cdf(np.array([-1, 0]) + result.settings["times"])
+        assert trial.params["times"] == pytest.approx((below + upto) / 2)
 
 
 @pytest.mark.parametrize("n_epochs", [10, 3], ids=["complete", "pruned"])
@@ -178,15 +182,22 @@ def test_tpe_proposes_better_settings_than_random_after_40_results(optuna, n_epo
     assert np.mean(learned) < np.mean(at_random) / 2
 
 
-def test_the_log_of_optuna_is_silent_and_then_as_before(optuna, capfd):
-    before = optuna.logging.get_verbosity()
+def test_the_log_of_optuna_is_silent_and_then_as_before(optuna):
+    class Collect(logging.Handler):
+        def emit(self, record):
+            lines.append(record.getMessage())
+
+    lines, handler, before = [], Collect(), optuna.logging.get_verbosity()
+    logging.getLogger("optuna").addHandler(handler)
     optuna.logging.set_verbosity(optuna.logging.INFO)
     try:
         optuna_sampler(optuna).propose(0, [])
-        assert optuna.logging.get_verbosity() == optuna.logging.INFO
+        assert lines == []
+        optuna.create_study()
+        assert len(lines) == 1
     finally:
         optuna.logging.set_verbosity(before)
-    assert capfd.readouterr() == ("", "")
+        logging.getLogger("optuna").removeHandler(handler)
 
 
 def test_the_sampler_that_was_given_is_not_changed(optuna):

@@ -146,6 +146,9 @@ def test_a_study_is_told_each_result_once_and_in_order():
     sampler.propose(3, results)
     sampler.propose(4, results)
     assert notes.told == [(2, 0.5, 3), (1, 0.25, 3), (2, 0.75, 9)]
+    # It failed when it was continued once more.
+    sampler.propose(5, [*results, Result(1, {"a": 2}, 9, np.nan)])
+    assert notes.told[3:] == [(2, pytest.approx(np.nan, nan_ok=True), 9)]
 
 
 def test_a_study_that_asks_for_no_dict_is_refused():

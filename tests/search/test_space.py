@@ -122,6 +122,8 @@ def test_a_grid_has_the_combinations_of_scikit_learn_in_its_order(parameters):
     space, expected = Space(parameters), list(ParameterGrid(parameters))
     assert list(space.grid()) == expected
     assert [space.combination(number) for number in range(len(expected))] == expected
+    for number, settings in enumerate(expected):
+        assert list(space.combination(number)) == sorted(settings)
     assert len(space.grid()) == space.n_combinations == len(expected)
     assert space.is_finite
 
@@ -142,6 +144,7 @@ def test_the_position_of_a_value_tells_equal_values_of_other_types_apart():
     same = np.arange(3)
     choice = Choice([1, True, 1.0, (1,), same, np.arange(4)])
     assert [choice.position(value) for value in (1, True, 1.0, (1,), same, np.arange(4))] == list(range(6))
+    assert choice.position(float("1")) == 2
     # As JSON has it.
     assert Choice([0.5, 2.0]).position(2) == 1
     with pytest.raises(ValueError, match=r"Expected one of the values .*, received 7"):
