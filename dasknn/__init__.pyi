@@ -19,6 +19,7 @@ from .callbacks.checkpoints import Checkpoint
 from .compression import PowerSGD
 from .data.preprocessing import TablePreprocessor
 from .data.shuffle import shuffle
+from .ensembles import EnsembleClassifier, EnsembleRegressor
 from .estimators import MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor, from_sklearn
 from .evaluation.dependence import partial_dependence
 from .evaluation.evaluate import compare, evaluate
@@ -53,6 +54,8 @@ __all__ = [
     "Buckets",
     "Checkpoint",
     "DataSkewWarning",
+    "EnsembleClassifier",
+    "EnsembleRegressor",
     "GradientAveraging",
     "Input",
     "MLPClassifier",

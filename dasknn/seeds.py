@@ -35,6 +35,8 @@ class Stream(IntEnum):
     REPLICATES = 201  # how often bootstrap replicates draw each row: partition, chunk of its rows
     SAMPLED_ROWS = 202  # which rows are in a sample: partition
     PERMUTED_ROWS = 203  # order in which a column takes the values of other rows: repeat, its positions
+    # Searches: search/sampling.py, search/space.py, search/optuna.py
+    SETTINGS = 301  # settings of trials, by random numbers, a scrambled sequence or Optuna: trial
 
 
 def generator(seed: int, stream: Stream, *numbers: int) -> np.random.Generator:

@@ -24,7 +24,7 @@ def test_the_number_of_a_stream_does_not_change_from_version_to_version():
         "HELD_OUT_GROUPS": 7,
         **{"LAYER_WEIGHTS": 11, "REPLICATES": 201, "SAMPLED_ROWS": 202, "PERMUTED_ROWS": 203},
         **{"SHUFFLE_KEYS": 101, "SHUFFLE_CUTS": 102, "SHUFFLE_CHUNK": 103, "SHUFFLE_NEW_CHUNK": 104},
-        "TABLE_SAMPLE": 105,
+        **{"TABLE_SAMPLE": 105, "SETTINGS": 301},
     }
 
 

@@ -12,13 +12,15 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
-from dasknn import pipelines
+from dasknn import descriptions, pipelines
 from dasknn.cluster.connect import connect
 from dasknn.cluster.faults import JOINED, RETIRED
 from dasknn.data import partitions
 from dasknn.data.column_kinds import Categories, Numbers
 from dasknn.data.preprocessing import TablePreprocessor
 from dasknn.data.tables.kinds import CategoryColumn
+from dasknn.ensembles import EnsembleClassifier, EnsembleRegressor
+from dasknn.ensembles import files as ensemble_files
 from dasknn.estimators.scores import R2, Accuracy
 from dasknn.estimators.tabular import BaseTabular
 from dasknn.estimators.tabular_stopping import best_epoch_of
@@ -29,8 +31,9 @@ from dasknn.saving import safetensors_file
 from dasknn.saving.serialization import JSONEncoder
 from dasknn.training.datasets import score_parts
 
-# Kinds of files with an estimator alone.
+# Kinds of files that `dasknn.load` reads.
 _ESTIMATORS = ("MLPClassifier", "MLPRegressor", "TabularClassifier", "TabularRegressor")
+_LOADED = (*_ESTIMATORS, *ensemble_files.KINDS, descriptions.PIPELINE, descriptions.TABLE)
 # Most values of a column in a report.
 _SHOWN = 8
 # Plurals of kinds of columns, where they have one.
@@ -320,16 +323,25 @@ def of_file(path: str) -> dict[str, Any]:
     kind = description.get("kind")
     if kind == sequential.Sequential.__name__:
         return {"file": path, **_of_sequential(loading.load_model(path, compile=False))}
-    if kind not in (pipelines.PIPELINE, pipelines.TABLE, *_ESTIMATORS):
+    if kind not in _LOADED:
         # A checkpoint, or weights alone.
         shapes = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
         return {"file": path, "kind": str(kind), "arrays": shapes}
     model: Any = pipelines.load(path)
-    report: dict[str, Any] = {"file": path, "kind": kind}
-    if kind in (pipelines.PIPELINE, pipelines.TABLE):
+    report: dict[str, Any] = {"file": path, **_of_model(model)}
+    if "versions" in description:
+        report["versions"] = description["versions"]
+    return report
+
+
+def _of_model(model: Any) -> dict[str, Any]:
+    """Return the report on a model, or on a preprocessing alone, without the file that it comes from."""
+    if isinstance(model, EnsembleClassifier | EnsembleRegressor):
+        return _of_ensemble(model)
+    report: dict[str, Any] = {"kind": type(model).__name__}
+    if isinstance(model, Pipeline | TablePreprocessor):
         table, model = (model[0], model[1]) if isinstance(model, Pipeline) else (model, None)
         report |= {"columns": _of_table(table), "rows_of_table": table.n_samples_seen_}
-        report["versions"] = description.get("versions", {})
     elif isinstance(model, BaseTabular):
         report |= {"columns": _of_columns(model)}
     else:
@@ -339,6 +351,20 @@ def of_file(path: str) -> dict[str, Any]:
     if isinstance(model, sequential.Sequential):
         return _of_sequential(model) | report
     return report | _of_estimator(model)
+
+
+def _of_ensemble(model: EnsembleClassifier | EnsembleRegressor) -> dict[str, Any]:
+    """Return the report on an ensemble, with one on each member."""
+    members = [_of_model(member) for member in model.members_]
+    return {
+        "kind": type(model).__name__,
+        "columns": next((one["columns"] for one in members if one["columns"]), []),
+        "features": model.n_features_in_,
+        "target": getattr(model, "target_name_", None),
+        "classes": list(model.classes_) if isinstance(model, EnsembleClassifier) else None,
+        "shares": model.weights_.tolist(),
+        "of_members": members,
+    }
 
 
 def _of_estimator(model: Any) -> dict[str, Any]:
@@ -418,6 +444,9 @@ def text_of_file(report: Mapping[str, Any]) -> str:
     columns = [
         f"  {column['name']}: {_line_of_column(column)}".rstrip(": ") for column in report.get("columns", ())
     ]
+    if "of_members" in report:
+        lines |= _lines_of_ensemble(report)
+        return "\n".join([_aligned(lines), *(["columns", *columns] if columns else [])])
     if "classes" not in report:
         layers = [f"{kind} {name!r}, {_count(n, 'parameter')}" for kind, name, n in report.get("layers", ())]
         lines |= {f"layer {number}": layer for number, layer in enumerate(layers)}
@@ -444,6 +473,27 @@ def text_of_file(report: Mapping[str, Any]) -> str:
         or None,
     }
     return "\n".join([_aligned(lines), *(["columns", *columns] if columns else [])])
+
+
+def _lines_of_ensemble(report: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return lines on an ensemble by their names: what it predicts, and one for each member."""
+    classes = report["classes"]
+    lines = {
+        "target": report["target"],
+        "classes": None if classes is None else _some(classes),
+        "features": f"{report['features']:,}",
+    }
+    for number, (share, member) in enumerate(zip(report["shares"], report["of_members"], strict=True)):
+        lines[f"member {number}"] = f"share {share:.3g}; {_line_of_member(member)}"
+    lines["versions"] = ", ".join(f"{name} {value}" for name, value in report["versions"].items())
+    return lines
+
+
+def _line_of_member(member: Mapping[str, Any]) -> str:
+    before = "a table's preprocessing, then " if member["kind"] == descriptions.PIPELINE else ""
+    if "members" in member:
+        return before + _network_line(member)
+    return f"{before}Sequential of {len(member['layers'])} layers; {member['parameters']:,} parameters"
 
 
 def _line_of_epochs(report: Mapping[str, Any]) -> str:

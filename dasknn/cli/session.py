@@ -27,6 +27,7 @@ from dasknn.data.columns import require_columns
 from dasknn.data.preprocessing import TablePreprocessor
 from dasknn.data.tables.kinds import CategoryColumn, NumberColumn
 from dasknn.data.tables.reading import DATE
+from dasknn.ensembles import EnsembleClassifier, EnsembleRegressor
 from dasknn.estimators.tabular import BaseTabular
 
 _CONNECT_SECONDS = 30
@@ -80,6 +81,9 @@ def with_index(frame: Any, names: Sequence[str]) -> Any:
 
 def _texts_and_dates_of(model: Any) -> tuple[set[str], set[str]]:
     """Return the columns that a model was trained on as text, and those of dates."""
+    if isinstance(model, EnsembleClassifier | EnsembleRegressor):
+        found = [_texts_and_dates_of(member) for member in model.members_]
+        return set().union(*(texts for texts, _ in found)), set().union(*(dates for _, dates in found))
     if isinstance(model, BaseTabular):
         columns = model._table.columns
         texts = {one.name for one in columns if isinstance(one, CategoryColumn) and one.holds == "text"}

@@ -51,7 +51,7 @@ def evaluate(
 
     Parameters
     ----------
-    model : MLPClassifier, MLPRegressor, Sequential, Pipeline or any fitted estimator
+    model : estimator of dasknn, Sequential, Pipeline or any fitted estimator
         A pipeline may end in any of the others. Another estimator needs scikit-learn's `predict`, and
         `predict_proba` for metrics of probabilities; it is applied to one partition after the other.
     X : dataframe or array (n, p), of Dask or plain

@@ -2,6 +2,7 @@
 
 responder_of(model) ─► MLPResponder          MLPClassifier, MLPRegressor  ┐ also as the last step
                        SequentialResponder   Sequential                   ┘ of a Pipeline
+                       EnsembleResponder     EnsembleClassifier and -Regressor: one for each member
                        EstimatorResponder    any other estimator with scikit-learn's predict
                        Given                 predictions that exist already: X is them
 
@@ -30,6 +31,8 @@ from dasknn.data.columns import check_columns
 from dasknn.data.targets import ClassEncoder, MultilabelEncoder, NumberEncoder, as_array
 from dasknn.engine import engines
 from dasknn.engine.outputs import MARGINS, Outputs
+from dasknn.ensembles import EnsembleClassifier, EnsembleRegressor
+from dasknn.ensembles.mixture import Mixture
 from dasknn.estimators import MLPClassifier, MLPRegressor
 from dasknn.evaluation.problem import BINARY, MULTICLASS, REGRESSION, Answers, Problem
 from dasknn.losses import CLASSES, NUMBERS
@@ -192,6 +195,8 @@ class SequentialResponder(NetworkResponder):
         )
 
     def labels(self, X: Any) -> np.ndarray:
+        if self.classes is None:
+            return self.predictor.outputs(self.rows(X))
         return self.outputs.labels(self.scores(X))
 
     def scores(self, X: Any) -> np.ndarray:
@@ -199,6 +204,56 @@ class SequentialResponder(NetworkResponder):
 
     def _numbers(self, scores: np.ndarray) -> np.ndarray:
         return self.outputs.labels(scores)
+
+
+# --- ensembles ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EnsembleResponder(Responder):
+    """An EnsembleClassifier or EnsembleRegressor, each of whose members is asked once.
+
+    Attributes
+    ----------
+    responders : tuple of Responder
+        One for each member.
+    mixture : Mixture
+        How their predictions are combined.
+    """
+
+    responders: tuple[Responder, ...]
+    mixture: Mixture
+
+    @classmethod
+    def of(cls, model: EnsembleClassifier | EnsembleRegressor) -> EnsembleResponder:
+        """Return the responder. NotFittedError: a member is not fitted."""
+        members, mixture = model._council()
+        responders = tuple(map(responder_of, model.members))
+        return cls(
+            responders=responders,
+            mixture=mixture,
+            classes=mixture.classes,
+            n_outputs=members[0].n_targets,
+            is_multilabel=mixture.is_multilabel,
+            has_proba=mixture.classes is not None,
+            one_hot=all(responder.one_hot for responder in responders),
+        )
+
+    def labels(self, X: Any) -> np.ndarray:
+        if self.classes is not None:
+            return self.mixture.labels_of(self.scores(X))
+        answers = [responder.answers(X).labels for responder in self.responders]
+        return self.mixture.numbers(*answers)
+
+    def scores(self, X: Any) -> np.ndarray:
+        return self.mixture.mean(*(responder.scores(X) for responder in self.responders))
+
+    def answers(self, X: Any, needs_labels: bool = True, needs_proba: bool = True) -> Answers:
+        if self.classes is None:
+            return super().answers(X)
+        scores = self.scores(X)
+        labels = self.mixture.labels_of(scores)
+        return Answers(ClassEncoder(self.classes, "float64").numbers(labels), scores)
 
 
 # --- other models ------------------------------------------------------------------------------------
@@ -312,7 +367,7 @@ def responder_of(model: Any) -> Responder:
 
     Parameters
     ----------
-    model : MLPClassifier, MLPRegressor, Sequential, Pipeline or any fitted estimator
+    model : MLPClassifier, MLPRegressor, Sequential, Pipeline, ensemble or any fitted estimator
         A pipeline may end in any of the others.
 
     Raises
@@ -328,6 +383,8 @@ def responder_of(model: Any) -> Responder:
         return MLPResponder.of(model)
     if isinstance(model, Sequential):
         return SequentialResponder.of(model)
+    if isinstance(model, EnsembleClassifier | EnsembleRegressor):
+        return EnsembleResponder.of(model)
     if isinstance(model, Pipeline) and _ends_in_network(model):
         responder = responder_of(model[-1])
         assert isinstance(responder, NetworkResponder)
@@ -434,6 +491,10 @@ def rows_for(model: Any, X: Any) -> Any:
     if isinstance(model, MLPClassifier | MLPRegressor):
         X = X if hasattr(X, "ndim") else np.asarray(X)
         check_columns(model, X, reset=False)
+    if isinstance(model, EnsembleClassifier | EnsembleRegressor):
+        # Each checks its columns. Rows of several dimensions become flat, and only a Sequential takes these.
+        first, *_ = [rows_for(member, X) for member in model.members_]
+        return first
     return X
 
 

@@ -83,6 +83,22 @@ def test_averages_of_a_regression_are_those_of_scikit_learn(table, kind, weighte
     assert found.n_samples == N
 
 
+@pytest.mark.parametrize("units", [1, 2])
+def test_averages_of_a_sequential_of_numbers_are_means_of_its_outputs(table, units):
+    X, y, _ = table
+    dasknn.set_random_seed(0)
+    model = Sequential([Input((3,)), Dense(units)])
+    model.compile("adam", "mse")
+    model.fit(X, np.column_stack([y, y + 5])[:, :units], epochs=2, verbose=0)
+    found = dasknn.partial_dependence(model, X, [0])
+    for place, value in enumerate(found.values["x0"]):
+        changed = X.copy()
+        changed[:, 0] = value
+        assert_allclose(
+            found.average["x0"][:, place], model.predict(changed, verbose=0).mean(axis=0), rtol=1e-5
+        )
+
+
 @pytest.mark.parametrize("k", [2, 3])
 def test_averages_of_a_classifier_are_probabilities_of_each_class(table, k):
     X, y, _ = table
