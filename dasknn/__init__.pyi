@@ -38,6 +38,7 @@ from .models import (
     to_keras,
 )
 from .pipelines import load, save
+from .search import GridSearch, HyperbandSearch, RandomSearch, SuccessiveHalvingSearch
 from .strategies import (
     GradientAveraging,
     MirroredStrategy,
@@ -57,6 +58,8 @@ __all__ = [
     "EnsembleClassifier",
     "EnsembleRegressor",
     "GradientAveraging",
+    "GridSearch",
+    "HyperbandSearch",
     "Input",
     "MLPClassifier",
     "MLPRegressor",
@@ -65,8 +68,10 @@ __all__ = [
     "OuterNesterov",
     "PowerSGD",
     "PredictionAveraging",
+    "RandomSearch",
     "RowMetric",
     "Sequential",
+    "SuccessiveHalvingSearch",
     "TablePreprocessor",
     "TabularClassifier",
     "TabularRegressor",

@@ -34,7 +34,7 @@ class ProgressBar(Callback):
         return None
 
     def on_train_begin(self, logs=None):
-        self._bar = _bar(
+        self._bar = bar(
             total=self.training.max_epochs * self.training.n_samples,
             unit="rows",
             unit_scale=True,
@@ -80,8 +80,8 @@ def loading_bar(n_partitions: int, shown: bool, stays: bool = False) -> Iterator
     if not shown:
         yield lambda: None
         return
-    with _bar(total=n_partitions, desc="loading partitions", unit="partition", leave=stays) as bar:
-        yield bar.update
+    with bar(total=n_partitions, desc="loading partitions", unit="partition", leave=stays) as shown_bar:
+        yield shown_bar.update
 
 
 def can_move() -> bool:
@@ -113,7 +113,8 @@ def _tqdm():
     return tqdm
 
 
-def _bar(**settings):
+def bar(**settings):
+    """Return a tqdm bar on stderr, as wide as the terminal."""
     tqdm = _tqdm()
     if _is_terminal(sys.stderr) and not _width():
         # A terminal without a size, as in some containers, where tqdm would draw nothing.

@@ -144,7 +144,8 @@ class Loaded:
         """Return the blocks with these numbers, before any split, as data of its own."""
         assert self.split is None, "only whole blocks can be chosen"
         blocks = None if self.blocks is None else [self.blocks[number] for number in numbers]
-        parts, infos = ([own[number] for number in numbers] for own in (self.parts, self.infos))
+        parts = [self.parts[number] for number in numbers]
+        infos = [self.infos[number] for number in numbers]
         shapes = tuple(self.shapes[number] for number in numbers)
         return replace(self, parts=parts, infos=infos, blocks=blocks, shapes=shapes)
 

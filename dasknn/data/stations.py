@@ -252,4 +252,3 @@ _NOWHERE = "nowhere"
 
 def _same(station: Station) -> Station:
     return station
-

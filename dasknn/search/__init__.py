@@ -1,1 +1,5 @@
-"""Searches over settings of networks."""
+"""Searches over settings of networks: data stays, networks travel."""
+
+from dasknn.search.search import GridSearch, HyperbandSearch, RandomSearch, SuccessiveHalvingSearch
+
+__all__ = ["GridSearch", "HyperbandSearch", "RandomSearch", "SuccessiveHalvingSearch"]

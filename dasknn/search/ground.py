@@ -3,8 +3,8 @@
     columns ── split by groups or times ── prepared, loaded ── split at random, or by partitions ── pieces
     pieces ── stations ◄── networks travel here
 
-Trials share a ground if their settings ask for the same preparation. Each split of a ground is a way to divide
-its rows in those to train on and those to score: one split, or one for each fold.
+Trials share a ground if their settings ask for the same preparation. Each split of a ground is a way to
+divide its rows in those to train on and those to score: one split, or one for each fold.
 """
 
 from __future__ import annotations
@@ -122,7 +122,6 @@ def _folds_of_plain(
     splitter = check_cv(scoring.cv, y, classifier=is_classifier)
     n_rows = partitions.n_samples(X)
     of_row = np.full(n_rows, -1)
-    n_trained = 0
     for fold, (train, test) in enumerate(splitter.split(np.empty((n_rows, 1)), y, scoring.groups)):
         if (of_row[test] >= 0).any() or len(train) + len(test) != n_rows:
             raise ValueError(
@@ -130,7 +129,6 @@ def _folds_of_plain(
                 f"{splitter!r}. Use KFold, StratifiedKFold or GroupKFold, or time= with validation=."
             )
         of_row[test] = fold
-        n_trained += 1
     found: list[tuple[Columns, int | None]] = []
     for fold in sorted(set(of_row.tolist())):
         rows = np.flatnonzero(of_row == fold)
@@ -419,7 +417,4 @@ def ground_of(
                 fit.look_at(rows)
             pieces.append(Piece(rows.loaded, fold))
     learned = {name: value for name, value in vars(model).items() if name not in before}
-    return Ground(
-        executor, hopper, pieces, rows.dtype, learned, scoring.n_splits, columns, preparation, like
-    )
-
+    return Ground(executor, hopper, pieces, rows.dtype, learned, scoring.n_splits, columns, preparation, like)

@@ -1,4 +1,4 @@
-"""What a search can try: estimators, functions that build a Sequential, and pipelines that end in one of these.
+"""What a search can try: estimators, functions that build a Sequential, and pipelines that end in one.
 
 kind_of(estimator) ─► EstimatorKind     MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor
                       SequentialKind    a function that builds and compiles a Sequential from settings
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any
 
 from sklearn.base import clone, is_classifier
@@ -61,7 +61,7 @@ class _Travels:
         shown = (progress.EpochLines, progress.ProgressBar, progress.KerasLines)
         return [one for one in found if not isinstance(one, shown)] + [self.last_callback]
 
-    def hold_out(self, rows: Rows, targets: Targets) -> Rows | None:
+    def hold_out(self, rows: Rows, targets: Targets) -> Any:
         return None
 
 
@@ -88,8 +88,8 @@ class Kind(ABC):
     is_classifier: bool
 
     @abstractmethod
-    def check(self, names: Sequence[str], check: Callable[[Sequence[str], str], None]) -> None:
-        """Call check(known names, what they are names of). ValueError: an unknown name."""
+    def known(self) -> tuple[Collection[str], str]:
+        """Return (the names of settings that there are, what they are names of)."""
 
     @abstractmethod
     def model(self, settings: Mapping[str, Any], seed: int, max_iter: int) -> Any:
@@ -133,12 +133,12 @@ class EstimatorKind(Kind):
         estimator._validate_params()
         if estimator.strategy != "auto":
             raise ValueError(
-                "Expected strategy='auto': a search trains each network in one place at a time, and many side "
-                f"by side; received {strategies.get(estimator.strategy)}. Leave it out."
+                "Expected strategy='auto': a search trains each network in one place at a time, and many "
+                f"side by side; received {strategies.get(estimator.strategy)}. Leave it out."
             )
 
-    def check(self, names, check):
-        check(list(self.estimator.get_params()), type(self.estimator).__name__)
+    def known(self):
+        return list(self.estimator.get_params()), type(self.estimator).__name__
 
     def model(self, settings, seed, max_iter):
         model: Any = clone(self.estimator)
@@ -161,7 +161,7 @@ class EstimatorKind(Kind):
 
     def fit(self, model, settings, columns, executor, checkpoints, max_iter):
         of_table = isinstance(model, BaseTabular)
-        fit = (_TravellingTable if of_table else _TravellingMLP)(
+        fit: Any = (_TravellingTable if of_table else _TravellingMLP)(
             model,
             columns,
             # What it is does not matter: these rows are the user's, and have no weights of classes.
@@ -182,6 +182,13 @@ class EstimatorKind(Kind):
         fit.look_at(rows)
 
 
+class _AnyName(list):
+    """Names of a function that takes any."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
 class SequentialKind(Kind):
     """A function that builds and compiles a Sequential from settings."""
 
@@ -192,14 +199,16 @@ class SequentialKind(Kind):
         self.build = build
         parameters = inspect.signature(build).parameters.values()
         self._takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
-        self._names = [one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+        self._names = [
+            one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
+        ]
         # Until a model was built, nobody knows.
         self.is_classifier = False
 
-    def check(self, names, check):
-        if not self._takes_any:
-            name = getattr(self.build, "__name__", "the function")
-            check([*self._names, *self._OF_FIT], f"{name}, which builds the model, or of fit")
+    def known(self):
+        name = getattr(self.build, "__name__", "the function")
+        names = _AnyName() if self._takes_any else [*self._names, *self._OF_FIT]
+        return names, f"{name}, which builds the model, or of fit"
 
     def _of_fit(self, settings):
         return {name: settings[name] for name in self._OF_FIT if name in settings and name not in self._names}
@@ -222,7 +231,9 @@ class SequentialKind(Kind):
         return model
 
     def key(self, settings):
-        return tuple((name, repr(value)) for name, value in self._of_fit(settings).items() if name != "batch_size")
+        return tuple(
+            (name, repr(value)) for name, value in self._of_fit(settings).items() if name != "batch_size"
+        )
 
     def columns(self, settings, columns):
         return columns, None
@@ -262,8 +273,8 @@ class PipelineKind(Kind):
         self.is_classifier = self._last.is_classifier
         self._pipeline = pipeline
 
-    def check(self, names, check):
-        check(list(self._pipeline.get_params()), "the pipeline")
+    def known(self):
+        return list(self._pipeline.get_params()), "the pipeline"
 
     def _of_last(self, settings):
         prefix = f"{self._name}__"
@@ -319,8 +330,7 @@ def kind_of(estimator: Any) -> Kind:
     if callable(estimator) and not isinstance(estimator, type):
         return SequentialKind(estimator)
     raise TypeError(
-        "Expected MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor, a Pipeline that ends in one "
-        "of these, or a function that builds and compiles a Sequential; received "
+        "Expected MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor, a Pipeline that ends in "
+        "one of these, or a function that builds and compiles a Sequential; received "
         f"{estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__}."
     )
-

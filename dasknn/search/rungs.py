@@ -1,9 +1,9 @@
-"""Which trials go on, and how far: rungs of successive halving, several brackets of them, or one goal for all.
+"""Which trials go on, and how far: rungs of successive halving, brackets of them, or one goal for all.
 
 A *job* trains a trial to a goal, a number of epochs. Jobs have numbers in the order in which they are given
 out, and their results are judged in this order, whatever order they come in: so decisions, and with them the
-results of a search, do not depend on the cluster. Nothing waits for a rung to be full: with each result that is
-judged, trials that are now among the best of their rung go on (ASHA).
+results of a search, do not depend on the cluster. Nothing waits for a rung to be full: with each result that
+is judged, trials that are now among the best of their rung go on (ASHA).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def halving(n_trials: int | None, least: int, most: int, eta: float) -> list[Bra
 
 
 def hyperband(n_trials: int | None, most: int, eta: float) -> list[Bracket]:
-    """Return the brackets of Hyperband (Li et al. 2018), from the one with most rungs to the one with one goal.
+    """Return the brackets of Hyperband (Li et al. 2018), from that with most rungs to that with one goal.
 
     n_trials: shared among the brackets in Hyperband's proportions. None: Hyperband's own numbers.
     """

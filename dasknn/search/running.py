@@ -185,4 +185,3 @@ class Running:
     def close(self) -> None:
         """Release whatever is on workers."""
         self.hopper.close()
-

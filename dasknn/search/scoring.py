@@ -1,4 +1,4 @@
-"""Scores of trials: a number for each epoch, the greater the better, computed where the rows that it needs are.
+"""Scores of trials: a number for each epoch, the greater the better, computed where its rows are.
 
 OfTraining    what a fit reports of its validation rows anyway
 OfSums        of numbers of each row, added up station by station: most names of scikit-learn's scorers
@@ -62,8 +62,8 @@ class OfTraining(Scorer):
         name = self._log or (_OF_ESTIMATORS if _OF_ESTIMATORS in logs else "val_loss")
         if name not in logs:
             raise ValueError(
-                f"Expected scoring to be in the logs of an epoch, received {name!r}.{did_you_mean(name, logs)} "
-                f"There are {', '.join(logs)}."
+                f"Expected scoring to be in the logs of an epoch, received {name!r}."
+                f"{did_you_mean(name, logs)} There are {', '.join(logs)}."
             )
         if name == _OF_ESTIMATORS:
             return float(logs[name])
@@ -175,6 +175,7 @@ class _Sums:
 
 
 def _sums(ledger: Ledger, responder: Responder, block: Block) -> _Sums:
+    assert block.y is not None, "a score needs targets"
     y = targets_of(ledger.problem, block.y)
     answers = responder.answers(block.X, ledger.needs_labels, ledger.needs_proba)
     numbers = ledger.block(y, answers, block.weight, np.zeros(ledger.problem.n_outputs))

@@ -30,7 +30,7 @@ SCORE = "search_score"
 
 @dataclass(frozen=True)
 class Patience:
-    """When a trial ends by itself: after more than `epochs` epochs in which its score did not rise by `tol`."""
+    """A trial ends by itself after more than `epochs` epochs in which its score did not rise by `tol`."""
 
     epochs: float = math.inf
     tol: float = 0.0

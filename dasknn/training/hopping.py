@@ -4,8 +4,8 @@
     one thread     hopper.run(until)        starts legs where there is room, and takes what comes back
 
 A *journey* carries a value through stations, in an order that it has from the start: carry = visit(carry,
-station). A *leg* is a part of it that one worker can do, in one task. Visits are pure functions, so where legs
-begin, where they run and what fails cannot change a bit.
+station). A *leg* is a part of it that one worker can do, in one task. Visits are pure functions, so where
+legs begin, where they run and what fails cannot change a bit.
 """
 
 from __future__ import annotations
@@ -107,6 +107,8 @@ class Hopper:
         Seconds that each worker has computed, by address.
     n_legs : int
         Tasks that have ended.
+    seconds : float
+        From the start of the first leg to the end of the last.
     bytes_moved : int
         Bytes of carries that have gone to workers and come back.
     """
@@ -130,6 +132,7 @@ class Hopper:
         self.busy: dict[Home, float] = defaultdict(float)
         self.n_legs = 0
         self.bytes_moved = 0
+        self._first = self._last = 0.0
 
     # --- for any thread ----------------------------------------------------------------------------
 
@@ -157,7 +160,8 @@ class Hopper:
         Raises
         ------
         Exception
-            More faults of the cluster than are allowed, or no progress for too long. All journeys end with it.
+            More faults of the cluster than are allowed, or no progress for too long. All journeys end with
+            it.
         """
         try:
             self._look(time.monotonic())
@@ -327,6 +331,7 @@ class Hopper:
             self.bytes_moved += 2 * journey.nbytes
         ticket = next(self._tickets)
         self._waiting.remove(journey)
+        self._first = self._first or time.monotonic()
         self._legs[ticket] = _Leg(journey, home, end, brought)
         self._pool.submit(ticket, graph, kept, done)
 
@@ -378,6 +383,17 @@ class Hopper:
         self.busy[leg.home] += seconds
         journey.spent[leg.home] = journey.spent.get(leg.home, 0.0) + seconds
         self.n_legs += 1
+        self._last = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the start of the first leg to the end of the last."""
+        return max(0.0, self._last - self._first)
+
+    @property
+    def n_threads(self) -> dict[Home, int]:
+        """Threads of each worker that is used."""
+        return dict(self._slots)
 
     def _lose(self, leg: _Leg, error: BaseException) -> None:
         """Let a journey go on from where a leg began that was lost with its worker."""
