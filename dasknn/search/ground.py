@@ -27,12 +27,13 @@ from dasknn.data.loading import Loaded
 from dasknn.data.targets import RowWeights, Summarize, Summary, TargetEncoder
 from dasknn.engine.state import TrainingJob
 from dasknn.exceptions import PartitionError
+from dasknn.search.ahead import Ahead, OnHopsAhead, Question
 from dasknn.strategies import Strategy
 from dasknn.training import prediction
 from dasknn.training.datasets import Rows, RowsOnWorkers, make_shard
 from dasknn.training.fit import Columns
 from dasknn.training.hopping import Hopper, Journey
-from dasknn.training.hops import OnHops, layout_of
+from dasknn.training.hops import layout_of
 from dasknn.training.prediction import Predictor, Score
 from dasknn.training.transport import Transport
 
@@ -261,10 +262,18 @@ class Ground:
 class RowsToTrainOn(Rows):
     """The rows of a ground that a network travels to."""
 
-    def __init__(self, ground: Ground, split: int, pace: Any, priority: Callable[[], tuple]):
+    def __init__(
+        self,
+        ground: Ground,
+        split: int,
+        pace: Any,
+        priority: Callable[[], tuple],
+        ahead: Ahead,
+        n_allowed: Callable[[], int],
+    ):
         self._ground, self._split, self._pace, self._priority = ground, split, pace, priority
+        self._ahead, self._n_allowed = ahead, n_allowed
         self.executor = ground.executor
-        self._seed = 0
 
     @property
     def dtype(self) -> str:
@@ -299,7 +308,17 @@ class RowsToTrainOn(Rows):
         ground.settle(encoder, weights)
         numbers = ground.stations(self._split, scored=False)
         layout = ground.layout(self._split)
-        return OnHops(job, ground.hopper, numbers, layout, self._pace, self._priority)
+        return OnHopsAhead(
+            job,
+            ground.hopper,
+            numbers,
+            layout,
+            self._pace,
+            self._priority,
+            self._ahead,
+            ground.stations(self._split, scored=True),
+            self._n_allowed,
+        )
 
     def validate(
         self, metric: type[Score], predictor: Predictor, weights: RowWeights | None = None
@@ -316,8 +335,8 @@ class RowsToScore(Rows):
     Any thread but that of the hopper may ask.
     """
 
-    def __init__(self, ground: Ground, split: int, pace: Any, priority: Callable[[], tuple]):
-        self._ground, self._split = ground, split
+    def __init__(self, ground: Ground, split: int, pace: Any, priority: Callable[[], tuple], ahead: Ahead):
+        self._ground, self._split, self._ahead = ground, split, ahead
         self._pace, self._priority = (pace, "score"), priority
         self.executor = ground.executor
 
@@ -350,7 +369,10 @@ class RowsToScore(Rows):
         return self.total(partial(prediction.validate_block, metric, weights), predictor).result()
 
     def total(self, function: Callable[[Any, Any], Any], model: Any) -> Any:
-        return reduce(add, self._ground.hopper.send(self.journey(function, model)).result())
+        found = self._ahead.answer(Question(function, model))
+        if found is None:
+            found = self._ground.hopper.send(self.journey(function, model)).result()
+        return reduce(add, found)
 
     def journey(self, function: Callable[[Any, Any], Any], model: Any) -> Journey:
         """Return the journey that brings (function(model, block), ...) of all stations."""

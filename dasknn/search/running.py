@@ -12,6 +12,7 @@ from dasknn.callbacks.checkpoints import Checkpoint, Checkpoints
 from dasknn.cluster.executor import Executor
 from dasknn.data.stations import Stations
 from dasknn.saving import storage
+from dasknn.search.ahead import Ahead
 from dasknn.search.ground import Ground, RowsToScore, RowsToTrainOn, Scoring, ground_of
 from dasknn.search.kinds import Kind
 from dasknn.search.scoring import Scorer
@@ -115,8 +116,9 @@ class Running:
             # What has come far comes first: then there is soon a network that is trained to the end.
             return (-trial.rung, trial.number, split)
 
-        rows = RowsToTrainOn(ground, split, pace, priority)
-        scored = RowsToScore(ground, split, pace, priority)
+        ahead = Ahead()
+        rows = RowsToTrainOn(ground, split, pace, priority, ahead, run.n_allowed)
+        scored = RowsToScore(ground, split, pace, priority, ahead)
         run.gate = Gate(run, own.scorer, scored, own.patience)
         return self._training(run, trial.settings, ground, rows, scored, own.max_iter)
 
@@ -153,7 +155,7 @@ class Running:
             # No rows are left to score.
             run.model.set_params(early_stopping=False)
         run.gate = Gate(run, own.scorer, None, Patience())
-        rows = RowsToTrainOn(ground, -1, (trial.number, -1), tuple)
+        rows = RowsToTrainOn(ground, -1, (trial.number, -1), tuple, Ahead(), run.n_allowed)
         max_iter = own.max_iter
         plain = replace(own, checkpoint=None)
         self.settings, before = plain, own

@@ -138,6 +138,10 @@ class Run:
             self._change.wait_for(lambda: self._is_over or epoch <= self._goal)
             return not self._is_over
 
+    def n_allowed(self) -> int:
+        """Return how many epochs it may train now."""
+        return self._goal - len(self.entries)
+
     def begin(self, train: Callable[[], None]) -> None:
         """Train in a thread."""
 

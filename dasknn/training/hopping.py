@@ -390,6 +390,10 @@ class Hopper:
         """Seconds from the start of the first leg to the end of the last."""
         return max(0.0, self._last - self._first)
 
+    def pace(self, pace: Hashable) -> float | None:
+        """Return the seconds of a row of journeys of this pace; None: there were none."""
+        return self._paces.get(pace)
+
     @property
     def n_threads(self) -> dict[Home, int]:
         """Threads of each worker that is used."""
