@@ -6,7 +6,7 @@ import re
 import pytest
 
 import dasknn
-from dasknn import MLPClassifier, MLPRegressor, Sequential
+from dasknn import EnsembleClassifier, EnsembleRegressor, MLPClassifier, MLPRegressor, Sequential
 
 FUNCTIONS = [
     "from_keras",
@@ -29,6 +29,8 @@ METHODS = {
         "to_sklearn",
     ],
     MLPRegressor: ["fit", "partial_fit", "predict", "score", "save", "to_sklearn"],
+    EnsembleClassifier: ["fit", "predict", "predict_proba", "predictive_entropy", "score", "save"],
+    EnsembleRegressor: ["fit", "predict", "score", "save"],
     Sequential: [
         *("add", "build", "compile", "compile_from_config", "evaluate", "fit", "from_config", "get_layer"),
         *(

@@ -154,10 +154,14 @@ class BaseEnsemble(Placed, BaseEstimator):
 
     def _answer(self, method: str, X, columns: list | None = None):
         """Return what a method of the mixture makes of the members' predictions for X, plain or lazy."""
+        return self._answers((method,), X, columns)[0]
+
+    def _answers(self, methods: tuple[str, ...], X, columns: list | None) -> tuple[Any, ...]:
+        """Return what each of these methods makes of the members' predictions; each member is asked once."""
         members, mixture = self._council()
         (X,) = inputs.admit(X)
         answers = [member.answer(X) for member in members]
-        return combined(mixture, method, members, answers, columns)
+        return tuple(combined(mixture, method, members, answers, columns) for method in methods)
 
     def _score_where_data_is(self, X, y, sample_weight) -> float:
         require_targets(self, y)
@@ -234,7 +238,9 @@ class BaseEnsemble(Placed, BaseEstimator):
         members = self.members if isinstance(self.members, list | tuple) else ()
         kinds = Counter(type(model).__name__ for model in members)
         told = ", ".join(f"{n} {kind}" for kind, n in kinds.items()) or "none"
-        weights = "" if self.weights is None else f", weights={reprlib.repr(list(self.weights))}"
+        weights = (
+            "" if self.weights is None else f", weights={reprlib.repr(np.asarray(self.weights).tolist())}"
+        )
         return f"{type(self).__name__}(<{told}>{weights})"
 
 
@@ -479,7 +485,7 @@ class EnsembleRegressor(RegressorMixin, BaseEnsemble):
             return self._answer("numbers", X, columns)
         if len(members) == 1:
             raise ValueError("return_std=True needs two members or more, received one. Leave it out.")
-        return tuple(self._answer(method, X, columns) for method in ("numbers", "deviations"))
+        return self._answers(("numbers", "deviations"), X, columns)
 
     def score(self, X, y, sample_weight=None):
         """Score predictions by R^2; Dask collections are scored where they are.

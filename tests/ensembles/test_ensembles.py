@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from distributed import get_worker
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -23,8 +24,17 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 import dasknn
-from dasknn import EnsembleClassifier, EnsembleRegressor, MLPClassifier, MLPRegressor, plots
+from dasknn import (
+    EnsembleClassifier,
+    EnsembleRegressor,
+    Input,
+    MLPClassifier,
+    MLPRegressor,
+    Sequential,
+    plots,
+)
 from dasknn.exceptions import ModelFileError
+from dasknn.layers import Dense, Flatten
 from dasknn.saving import safetensors_file
 from tests.ensembles.fitted_members import (
     LABELS,
@@ -119,6 +129,7 @@ def test_numbers_are_the_weighted_mean_of_the_members_and_deviations_theirs(of_n
     assert_allclose(found[0], mean.reshape(shape), rtol=1e-12)
     assert_allclose(found[1], std.reshape(shape), rtol=1e-9)
     assert_array_equal(model.predict(X), found[0])
+    assert isinstance(found, tuple)
     assert model.score(X, NUMBERS[y]) == pytest.approx(r2_score(NUMBERS[y], mean))
 
 
@@ -233,15 +244,14 @@ def test_lazy_answers_of_an_array_have_the_bits_of_plain_ones(knows_lengths):
         assert answer.ndim == found.ndim
 
 
-def test_labels_of_text_are_text_in_a_dask_series():
-    words = np.array(["no", "yes"])[TWO]
-    model = EnsembleClassifier(
-        [MLPClassifier((n,), max_iter=2, random_state=0).fit(X, words) for n in (3, 4)]
-    )
+@pytest.mark.parametrize("kind", ["U", "O"])
+def test_labels_of_text_are_text_in_a_dask_series(kind):
+    words = np.array(["no", "yes"])[TWO].astype(kind)
+    members = [MLPClassifier((n,), max_iter=2, random_state=0).fit(X, words) for n in (3, 4)]
+    model = EnsembleClassifier(members)
     lazy = model.predict(in_parts(X))
-    found = lazy.compute()
-    assert lazy.dtype == found.dtype
-    assert_array_equal(found.to_numpy(), model.predict(X))
+    assert lazy.dtype == lazy.compute().dtype == members[0].predict(in_parts(X)).dtype
+    assert_array_equal(lazy.compute().to_numpy(), model.predict(X))
     assert list(model.predict_proba(in_parts(X)).columns) == ["no", "yes"]
 
 
@@ -294,6 +304,8 @@ def test_each_kind_of_classifier_comes_back_from_a_file_with_the_same_bits(of_cl
     assert type(again) is EnsembleClassifier
     assert [type(member) for member in again.members_] == [type(member) for member in members]
     assert again.weights == [1, 3]
+    # Nobody trains an ensemble on.
+    assert not [name for name in safetensors_file.read(tmp_path / "m")[1] if name.endswith("slots")]
     assert_array_equal(again.classes_, model.classes_)
     assert_array_equal(again.feature_names_in_, X.columns)
     assert_array_equal(again.predict_proba(X), model.predict_proba(X))
@@ -471,6 +483,11 @@ def test_it_is_shown_in_a_line(of_classes):
     model = EnsembleClassifier([members["mlp"], members["wider"], members["pipeline"]], [1, 2, 1])
     assert repr(model) == "EnsembleClassifier(<2 MLPClassifier, 1 Pipeline>, weights=[1, 2, 1])"
     assert repr(EnsembleRegressor([])) == "EnsembleRegressor(<none>)"
+    # Also where parameters are wrong, since errors show it.
+    assert (
+        repr(EnsembleRegressor(None, np.array([0.5, 2]))) == "EnsembleRegressor(<none>, weights=[0.5, 2.0])"
+    )
+    assert repr(EnsembleRegressor([], 2)) == "EnsembleRegressor(<none>, weights=2)"
     html = model._repr_html_()
     assert "EnsembleClassifier" in html
     assert "hidden_layer_sizes=(4,), max_iter=3, random_state" not in html
@@ -583,11 +600,49 @@ def test_it_has_no_history_to_draw(of_classes, name):
         getattr(plots, name).from_estimator(model)
 
 
-def test_an_ensemble_runs_where_it_is_told_to(client, of_classes):
-    model = EnsembleClassifier(list(of_classes["two classes"].values()))
-    model.client = client
+def test_an_evaluation_refuses_columns_of_other_names_as_each_member_does(of_classes):
+    members = of_classes["two classes"]
+    for kinds in (["mlp", "tabular"], ["tabular", "sequential"]):
+        model = EnsembleClassifier([members[kind] for kind in kinds])
+        turned = pd.DataFrame(X[["c", "b", "a"]])
+        with pytest.raises(ValueError, match=r"feature names should match|same order"):
+            dasknn.evaluate(model, turned, TWO)
+
+
+def test_sequentials_take_rows_of_several_dimensions_and_targets_that_are_one_hot():
+    dasknn.set_random_seed(0)
+    rows, targets = X.to_numpy().reshape(N, 3, 1), np.eye(3)[THREE]
+    member = Sequential([Input((3, 1)), Flatten(), Dense(3, activation="softmax")])
+    member.compile("adam", "categorical_crossentropy")
+    member.fit(rows, targets, epochs=1, verbose=0)
+    model = EnsembleClassifier([member, member])
+    assert model.n_features_in_ == 3
+    expected = accuracy_score(THREE, model.predict(rows))
+    lazy = da.from_array(rows, chunks=(100, 3, 1))
+    assert_array_equal(model.predict(lazy).compute(), model.predict(rows))
+    assert dasknn.evaluate(model, lazy, targets)["accuracy"][0] == pytest.approx(expected)
+
+
+ran_on = set()
+
+
+def note(rows):
+    """Note which worker makes rows; workers that are threads share this module."""
+    ran_on.add(get_worker().address)
+    return rows
+
+
+def test_an_ensemble_is_scored_on_the_workers_that_are_named(new_cluster, of_classes):
+    client = new_cluster(3, processes=False)
+    model = EnsembleClassifier([of_classes["two classes"]["sequential"]])
+    wanted = sorted(client.scheduler_info(n_workers=-1)["workers"])[0]
+    model.client, model.workers = client, [wanted]
+    rows = da.from_array(X.to_numpy(), chunks=(20, -1)).map_blocks(note, meta=np.empty((0, 0)))
+    y = da.from_array(TWO.to_numpy(), chunks=20)
     expected = accuracy_score(TWO, model.predict(X))
-    with dask.config.set(scheduler="synchronous"):
-        assert model.score(in_parts(X), in_parts(TWO)) == pytest.approx(expected)
-    assert dasknn.evaluate(model, in_parts(X), in_parts(TWO))["accuracy"][0] == pytest.approx(expected)
-    assert clone(model).client is client
+    ran_on.clear()
+    assert model.score(rows, y) == pytest.approx(expected)
+    assert ran_on == {wanted}
+    assert dasknn.evaluate(model, rows, y)["accuracy"][0] == pytest.approx(expected)
+    assert ran_on == {wanted}
+    assert (clone(model).client, clone(model).workers) == (client, [wanted])

@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 
 import dasknn
 from dasknn import (
+    EnsembleClassifier,
     MLPClassifier,
     MLPRegressor,
     Sequential,
@@ -69,6 +70,12 @@ def write_sequential_pipeline(path):
     dasknn.save(pipeline, path)
 
 
+def write_ensemble(path):
+    pipeline = make_pipeline(TablePreprocessor(), estimator()).fit(FRAME, WORDS)
+    members = [pipeline, TabularClassifier(**TABULAR).fit(FRAME, WORDS)]
+    EnsembleClassifier(members, weights=[1, 2]).save(path)
+
+
 def write_weights(path):
     fit_sequential().save_weights(path)
 
@@ -105,6 +112,11 @@ MODELS = {
     ),
     "pipeline": (lambda path: write_pipeline(path, estimator()), dasknn.load),
     "pipeline of a Sequential": (write_sequential_pipeline, dasknn.load),
+    "ensemble of fitted models": (write_ensemble, dasknn.load),
+    "ensemble of Sequentials": (
+        lambda path: EnsembleClassifier([fit_sequential(), estimator().fit(X, BINARY)]).save(path),
+        dasknn.load,
+    ),
     "table": (lambda path: dasknn.save(TablePreprocessor().fit(FRAME), path), dasknn.load),
     "Sequential": (lambda path: fit_sequential().save(path), dasknn.load_model),
     "weights": (write_weights, load_weights),
@@ -250,6 +262,9 @@ def test_a_crafted_model_is_loaded_or_refused(kind, tmp_path):
             model.predict(np.zeros((2, model.input_shape[1])), verbose=0)
         elif isinstance(model, MLPClassifier | MLPRegressor):
             model.predict(np.zeros((2, model.n_features_in_)))
+        elif isinstance(model, EnsembleClassifier):
+            if not hasattr(model, "feature_names_in_"):
+                model.predict(np.zeros((2, model.n_features_in_)))
         elif isinstance(model, TabularClassifier | TabularRegressor):
             # Whatever a column holds, its values may be missing.
             rows = np.full((2, model.n_features_in_), None)
