@@ -361,7 +361,8 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
                 )
 
     def _scoring(self, groups: Any, time: Any, seed: int) -> Scoring:
-        own = {"cv": self.cv, "groups": groups, "time": time, "last": self.hold_out == "last", "seed": seed}
+        own: dict[str, Any] = {"cv": self.cv, "groups": groups, "time": time, "seed": seed}
+        own |= {"last": self.hold_out == "last", "trains_all": self.refit == "all"}
         if isinstance(self.validation, Real):
             return Scoring(share=float(self.validation), **own)
         return Scoring(data=Columns(*inputs.admit(*self.validation)), **own)

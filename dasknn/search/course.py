@@ -174,9 +174,7 @@ class Course:
             return RUNNING if not self.is_stopping else PAUSED
         if trial.rung == last and trial.n_epochs >= goal:
             return FINISHED
-        if trial.n_epochs < goal and all(run.has_ended for run in trial.runs):
-            return STOPPED if not self.is_stopping else PAUSED
-        return PAUSED
+        return STOPPED if all(run.has_ended_itself for run in trial.runs) else PAUSED
 
     def best(self) -> Trial | None:
         """Return the trial with the best score, the first of equals; None: none has a score."""

@@ -64,6 +64,8 @@ class Scoring:
     time: Any = None
     last: bool = False
     seed: int = 0
+    #: Whether the best network is trained again on all rows.
+    trains_all: bool = False
 
     @property
     def n_splits(self) -> int:
@@ -185,6 +187,10 @@ class Ground:
     Attributes
     ----------
     pieces : list of Piece
+    targets : Summary
+        Of all rows.
+    scored : list of Summary
+        Of the rows that each split scores.
     dtype : str
     learned : dict
         Attributes that reading the rows has given to a model, which those of other trials get, too.
@@ -200,12 +206,15 @@ class Ground:
     executor: Executor
     hopper: Hopper
     pieces: list[Piece]
+    targets: Summary
+    scored: list[Summary]
     dtype: str
     learned: dict[str, Any]
     n_splits: int
     columns: Columns
     preparation: Any = None
     like: Ground | None = None
+    trains_all: bool = False
     _stations: list[list[int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -220,6 +229,7 @@ class Ground:
                     "Expected rows to train on, received none besides those that are scored. Use a smaller "
                     "share (validation=)."
                 )
+            _require_classes(self.targets, self.scored[split])
 
     def _pieces(self, split: int, scored: bool) -> list[int]:
         return [number for number, piece in enumerate(self.pieces) if (piece.fold == split) is scored]
@@ -227,11 +237,6 @@ class Ground:
     def rows_of(self, split: int, scored: bool) -> int:
         """Return the number of rows that are scored in a split, or trained on."""
         return sum(self.pieces[number].loaded.n_rows for number in self._pieces(split, scored))
-
-    def summary(self, split: int, scored: bool) -> Summary:
-        """Return the summary of the targets that are scored in a split, or of all rows."""
-        numbers = self._pieces(split, True) if scored else range(len(self.pieces))
-        return reduce(add, (self.pieces[number].loaded.targets for number in numbers))
 
     def stations(self, split: int, scored: bool) -> list[int]:
         """Return the stations of the rows that are scored in a split, or trained on."""
@@ -244,7 +249,7 @@ class Ground:
         self.encoder = encoder
         stations = self.hopper.stations
         make = partial(make_shard, encoder, weights)
-        several = self.n_splits > 1
+        several = self.n_splits > 1 or self.trains_all
         for number, (loaded, fold) in enumerate(self.pieces):
             trained = None if fold is not None and not several else make
             n = None if self.like is None else len(self.like._stations[number])
@@ -285,7 +290,7 @@ class RowsToTrainOn(Rows):
 
     def summary(self, summarize: Summarize) -> Summary:
         """Return the summary of all rows, those that are scored among them."""
-        return self._ground.summary(self._split, scored=False)
+        return self._ground.targets
 
     def warn_of_skew(self, are_cut: bool) -> bool:
         return False
@@ -349,7 +354,7 @@ class RowsToScore(Rows):
         return self._ground.rows_of(self._split, scored=True)
 
     def summary(self, summarize: Summarize) -> Summary:
-        return self._ground.summary(self._split, scored=True)
+        return self._ground.scored[self._split]
 
     def warn_of_skew(self, are_cut: bool) -> bool:
         return False
@@ -423,10 +428,12 @@ def ground_of(
     sides = sides_of(columns, scoring, executor, is_classifier)
     prepared = fit.prepare(sides.learned)
     pieces: list[Piece] = []
+    scored: list[Summary] = []
     if sides.pieces is None:
         rows: RowsOnWorkers = fit.read(executor, prepared)
         fit.look_at(rows)
-        pieces = pieces_of(rows.loaded, scoring, executor)
+        pieces, targets = pieces_of(rows.loaded, scoring, executor), rows.loaded.targets
+        scored = [_targets_of(executor, loaded, fit) for loaded, fold in pieces if fold is not None]
     else:
         for own, fold in sides.pieces:
             is_learned = own is sides.learned
@@ -438,5 +445,51 @@ def ground_of(
             if not pieces:
                 fit.look_at(rows)
             pieces.append(Piece(rows.loaded, fold))
+        targets = reduce(add, (loaded.targets for loaded, _ in pieces))
+        scored = [loaded.targets for loaded, fold in pieces if fold is not None]
     learned = {name: value for name, value in vars(model).items() if name not in before}
-    return Ground(executor, hopper, pieces, rows.dtype, learned, scoring.n_splits, columns, preparation, like)
+    return Ground(
+        executor,
+        hopper,
+        pieces,
+        targets,
+        scored,
+        rows.dtype,
+        learned,
+        scoring.n_splits,
+        columns,
+        preparation,
+        like,
+        scoring.trains_all,
+    )
+
+
+def _targets_of(executor: Executor, loaded: Loaded, fit: Any) -> Summary:
+    """Return the summary of the targets of some of the rows of blocks."""
+    if loaded.blocks is None or loaded.taken is None:
+        # Of whole blocks, or too long to look at once more.
+        return loaded.targets
+    summarize = partial(_summarize, fit.summarize)
+
+    def add_summaries(graph: Graph) -> list[TaskRef]:
+        loaded.repair(executor)
+        return [graph.add("dasknn-inspect", summarize, block) for block in loaded.add_blocks(graph)]
+
+    return reduce(add, executor.values_of(add_summaries))
+
+
+def _summarize(summarize: Summarize, block: Block) -> Summary:
+    assert block.y is not None, "a summary needs targets"
+    return summarize(block.y, block.weight)
+
+
+def _require_classes(targets: Summary, scored: Summary) -> None:
+    """Raise ValueError if all rows that are scored are of one class, and others are not."""
+    if not isinstance(targets, ClassSummary) or targets.multilabel:
+        return
+    if len(scored.labels) == 1 < len(targets.labels):
+        raise ValueError(
+            f"Expected rows of at least two classes to be scored, received {scored.labels[0]!r} alone, of "
+            f"{len(targets.labels)} classes. Score a larger share (validation=), or random rows "
+            "(hold_out='random')."
+        )

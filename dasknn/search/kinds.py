@@ -19,6 +19,7 @@ from dasknn import strategies
 from dasknn.callbacks import Callback, progress
 from dasknn.callbacks.checkpoints import Checkpoints
 from dasknn.cluster.executor import Executor
+from dasknn.data.targets import Summarize
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob
 from dasknn.estimators.base import NetworkEstimator
@@ -66,6 +67,11 @@ class _Travels:
 
 
 class _TravellingMLP(_Travels, EstimatorFit):
+    @property
+    def summarize(self) -> Summarize:
+        """What summarizes targets."""
+        return self.model._summarize().of
+
     def sizes(self, n_rows: int, network: Network) -> auto.Sizes:
         return self.model._sizes(network, n_rows, 1, None)
 
@@ -74,12 +80,20 @@ class _TravellingMLP(_Travels, EstimatorFit):
 
 
 class _TravellingTable(_Travels, TabularFit):
+    @property
+    def summarize(self) -> Summarize:
+        """What summarizes targets."""
+        return self.model._summarize().of
+
     def sizes(self, n_rows: int, network: Network) -> auto.Sizes:
         return self.model._sizes(network, n_rows, 1, None)
 
 
 class _TravellingSequential(_Travels, SequentialFit):
-    pass
+    @property
+    def summarize(self) -> Summarize:
+        """What summarizes targets."""
+        return self._encoder.summarize
 
 
 class Kind(ABC):

@@ -105,7 +105,8 @@ class Run:
     trial, split : int
     entries : list of dict
         Of the history, one for each epoch.
-    has_ended : bool
+    has_ended, has_ended_itself : bool
+        Whether it trains no more, and whether that was its own decision.
     error : BaseException or None
         What has ended it.
     training : Training or None
@@ -116,7 +117,7 @@ class Run:
         self.trial, self.split = trial, split
         self.entries: list[dict[str, Any]] = []
         self.error: BaseException | None = None
-        self.has_ended = False
+        self.has_ended = self.has_ended_itself = False
         self.training: Training | None = None
         self.model: Any = None
         self.gate: Gate | None = None
@@ -153,6 +154,7 @@ class Run:
             except BaseException as error:
                 self.error = error
             finally:
+                self.has_ended_itself = not self._is_over
                 self.has_ended = True
                 self._tell()
 
