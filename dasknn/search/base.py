@@ -30,6 +30,7 @@ from dasknn.ensembles.members import Member
 from dasknn.evaluation.responders import last_step
 from dasknn.saving import storage
 from dasknn.search import results
+from dasknn.search.announcements import Announcements, described
 from dasknn.search.course import Course
 from dasknn.search.ground import Scoring
 from dasknn.search.kinds import Kind, kind_of
@@ -41,6 +42,7 @@ from dasknn.search.scoring import responder_of, scorer_of
 from dasknn.search.selection import Candidate, Picks, select
 from dasknn.search.space import Space
 from dasknn.search.trials import Patience, Trial
+from dasknn.search.wording import score_name
 from dasknn.training.fit import Columns
 
 # The file in a folder of checkpoints that says which search they are of.
@@ -214,11 +216,14 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         n_splits = running.settings.scoring.n_splits
         total = n_splits * sum(bracket.n_epochs for bracket in brackets)
         is_shown = progress.can_move() if self.verbose is None else bool(self.verbose)
-        bar = SearchBar(course, total, is_shown)
+        score = score_name(self.estimator, self.scoring)
+        bar = SearchBar(course, total, score, is_shown)
+        told = Announcements(course, running.executor, described(self, score, brackets, total))
         self.interrupted_ = False
 
         def tick() -> bool:
             bar.update()
+            told.update()
             return course.tick()
 
         try:
@@ -228,7 +233,8 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
             course.stop()
             running.hopper.run(tick)
         finally:
-            bar.close()
+            told.end(self.interrupted_)
+            bar.close(not (self.interrupted_ or course.has_timed_out))
         self._learn_results(course, running, n_splits)
         self.search_time_ = time.monotonic() - began
 

@@ -54,7 +54,7 @@ class Course:
         deadline: float = inf,
     ):
         self.plan, self.trials = plan, []  # type: Plan, list[Trial]
-        self._sampler, self._n_trials, self._begin = sampler, n_trials, begin
+        self._sampler, self.n_trials, self._begin = sampler, n_trials, begin
         self._hopper, self._n_slots, self._deadline = hopper, n_slots, deadline
         self._brackets = [] if n_trials is None else brackets_of_trials(plan.brackets)
         self._results: list[Result] = []
@@ -97,7 +97,7 @@ class Course:
     # --- trials ------------------------------------------------------------------------------------
 
     def _wants_more(self) -> bool:
-        return self._n_trials is None or len(self.trials) < self._n_trials
+        return self.n_trials is None or len(self.trials) < self.n_trials
 
     def _propose(self) -> None:
         while self._wants_more() and self._may_propose():
@@ -113,7 +113,7 @@ class Course:
 
     def _may_propose(self) -> bool:
         number = len(self.trials)
-        if self._n_trials is None:
+        if self.n_trials is None:
             return len(self._open) + len(self.plan.jobs) - self._n_started < _WAITING * self._n_slots() + 1
         return not self._sampler.learns or number < _AHEAD + self.plan.n_judged
 
