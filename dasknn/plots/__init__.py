@@ -14,6 +14,7 @@ from dasknn.plots.importance import ImportanceDisplay
 from dasknn.plots.learning_curve import LearningCurveDisplay
 from dasknn.plots.partial_dependence import PartialDependenceDisplay
 from dasknn.plots.score_curves import PrecisionRecallDisplay, RocCurveDisplay
+from dasknn.plots.search import SearchDisplay
 from dasknn.plots.slices import SlicesDisplay
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "PartialDependenceDisplay",
     "PrecisionRecallDisplay",
     "RocCurveDisplay",
+    "SearchDisplay",
     "SlicesDisplay",
 ]

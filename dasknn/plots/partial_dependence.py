@@ -9,10 +9,8 @@ import numpy as np
 
 from dasknn.evaluation.curves import MOST_CURVES
 from dasknn.evaluation.dependence import PartialDependence, partial_dependence
-from dasknn.plots.style import ABOVE, GRAY, Drawn, axes_for, line_style, pyplot
+from dasknn.plots.style import ABOVE, GRAY, Drawn, columns_of, line_style, panels, pyplot
 
-# Panels beside one another.
-_PANELS_OF_ROW = 3
 # Longer names of categories are cut.
 _MOST_LETTERS = 24
 
@@ -144,7 +142,7 @@ random_state
             Several panels are needed, and `ax` is not of a grid.
         """
         names = self.dependence.feature_names
-        self.axes_ = _panels(ax, len(names))
+        self.axes_ = panels(ax, len(names))
         self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
         self.lines_ = {}
         for number, (panel, name) in enumerate(zip(self.axes_, names, strict=True)):
@@ -152,7 +150,7 @@ random_state
             self.lines_[name] = draw(panel, name, kwargs)
             panel.set_xlabel(str(name))
             panel.grid(axis="y", alpha=0.3)
-            if number % _columns_of(len(names)) == 0:
+            if number % columns_of(len(names)) == 0:
                 panel.set_ylabel(self._what())
         if len(self._curves) > 1:
             self.ax_.legend(ncols=4, **ABOVE)
@@ -217,34 +215,3 @@ def _curves_of(dependence: PartialDependence, pos_label: Any) -> list[int]:
             "with pos_label=..."
         )
     return [1] if classes is not None and n_curves == 2 else list(range(n_curves))
-
-
-def _columns_of(n_panels: int) -> int:
-    return 2 if n_panels == 4 else min(n_panels, _PANELS_OF_ROW)
-
-
-def _panels(ax: Any, n: int) -> list:
-    """Return n axes in rows, with one range of predictions: in a new figure, or in place of ax."""
-    plt = pyplot()
-    n_columns = _columns_of(n)
-    n_rows = -(-n // n_columns)
-    if n == 1:
-        return [axes_for(ax, figsize=(5.6, 4.0))]
-    if ax is None:
-        size = (1.0 + 3.0 * n_columns, 0.6 + 2.8 * n_rows)
-        grid = plt.figure(figsize=size, layout="constrained").add_gridspec(n_rows, n_columns)
-        ax = grid.figure.add_subplot(grid[0])
-    else:
-        whole = ax.get_subplotspec()
-        if whole is None:
-            raise ValueError(
-                f"Expected axes of plt.subplots, which {n} axes can replace, received axes at a fixed "
-                "position. Draw on a new figure, with ax=None."
-            )
-        grid = whole.subgridspec(n_rows, n_columns)
-        ax.set_subplotspec(grid[0])
-    others = [ax.figure.add_subplot(grid[number], sharey=ax) for number in range(1, n)]
-    for number, panel in enumerate(others, start=1):
-        if number % n_columns:
-            panel.tick_params(labelleft=False)
-    return [ax, *others]

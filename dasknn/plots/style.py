@@ -13,6 +13,8 @@ GRAY, LIGHT_GRAY = "#777777", "#BBBBBB"
 _COLORS = (BLUE, RED, GREEN, PINK, ORANGE, SKY, BLACK)
 _LINES = ("-", "--", ":", "-.")
 SQUARE = (5.6, 5.4)
+# Panels beside one another.
+_PANELS_OF_ROW = 3
 # A legend above the axes hides nothing.
 ABOVE = {
     "loc": "lower left",
@@ -42,6 +44,38 @@ def axes_for(ax: Any, **settings: Any) -> Any:
     cycle = plt.cycler(linestyle=_LINES) * plt.cycler(color=_COLORS)
     with plt.rc_context({"axes.prop_cycle": cycle}):
         return plt.subplots(layout="constrained", **settings)[1]
+
+
+def columns_of(n_panels: int) -> int:
+    """Return how many panels are beside one another."""
+    return 2 if n_panels == 4 else min(n_panels, _PANELS_OF_ROW)
+
+
+def panels(ax: Any, n: int) -> list:
+    """Return n axes in rows, with one y-axis: in a new figure, or in place of ax."""
+    plt = pyplot()
+    n_columns = columns_of(n)
+    n_rows = -(-n // n_columns)
+    if n == 1:
+        return [axes_for(ax, figsize=(5.6, 4.0))]
+    if ax is None:
+        size = (1.0 + 3.0 * n_columns, 0.6 + 2.8 * n_rows)
+        grid = plt.figure(figsize=size, layout="constrained").add_gridspec(n_rows, n_columns)
+        ax = grid.figure.add_subplot(grid[0])
+    else:
+        whole = ax.get_subplotspec()
+        if whole is None:
+            raise ValueError(
+                f"Expected axes of plt.subplots, which {n} axes can replace, received axes at a fixed "
+                "position. Draw on a new figure, with ax=None."
+            )
+        grid = whole.subgridspec(n_rows, n_columns)
+        ax.set_subplotspec(grid[0])
+    others = [ax.figure.add_subplot(grid[number], sharey=ax) for number in range(1, n)]
+    for number, panel in enumerate(others, start=1):
+        if number % n_columns:
+            panel.tick_params(labelleft=False)
+    return [ax, *others]
 
 
 def line_style(number: int) -> dict[str, str]:

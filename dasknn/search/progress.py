@@ -14,6 +14,9 @@ _SECONDS = 0.5
 # Between drawings, so many times as long passes as one takes: there may be thousands of trials.
 _PAUSES = 20
 _MOST_LETTERS = 100
+# Epochs of different trials take different times: their number in a second would say little.
+_WITH_TOTAL = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} epochs [{elapsed}<{remaining}{postfix}]"
+_WITHOUT_TOTAL = "{desc}: {n_fmt} epochs [{elapsed}{postfix}]"
 
 
 class SearchBar:
@@ -31,8 +34,9 @@ class SearchBar:
 
     def __init__(self, course: Course, total: float, score: str, shown: bool):
         self._course, self._score, self._next = course, score, 0.0
-        settings = {"unit": " epochs", "mininterval": 0, "desc": "search"}
-        self._bar = progress.bar(total=None if isinf(total) else round(total), **settings) if shown else None
+        known = None if isinf(total) else round(total)
+        look = _WITHOUT_TOTAL if known is None else _WITH_TOTAL
+        self._bar = progress.bar(total=known, bar_format=look, desc="search") if shown else None
 
     def update(self) -> None:
         """Draw what has changed, not too often."""
@@ -47,11 +51,12 @@ class SearchBar:
         assert bar is not None, "only a bar that is shown is drawn"
         statuses = [course.status(trial) for trial in course.trials]
         running, n_trials = statuses.count(RUNNING), course.n_trials or len(statuses)
-        text = f"{n_trials} trials" if is_complete else f"{running} of {n_trials} trials running"
+        # In a narrow terminal, the end is cut.
+        parts = [] if (best := course.best()) is None else [f"best {best.score_at(best.n_epochs):.4f}"]
+        parts.append(f"{n_trials} trials" if is_complete else f"{running} of {n_trials} trials running")
         if failed := statuses.count(FAILED):
-            text += f", {failed} failed"
-        if (best := course.best()) is not None:
-            text += f", best {best.score_at(best.n_epochs):.4f}"
+            parts.append(f"{failed} failed")
+        text = ", ".join(parts)
         bar.set_postfix_str(text, refresh=False)
         done = sum(len(run.entries) for trial in course.trials for run in trial.runs)
         if bar.total is not None and (is_complete or done > bar.total):
