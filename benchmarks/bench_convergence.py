@@ -25,7 +25,14 @@ from sklearn.model_selection import train_test_split
 from tables import adult, california
 from workloads import load
 
-from dasknn import MLPClassifier, MLPRegressor, OuterNesterov, TablePreprocessor, WeightAveraging
+from dasknn import (
+    MLPClassifier,
+    MLPRegressor,
+    OuterNesterov,
+    PredictionAveraging,
+    TablePreprocessor,
+    WeightAveraging,
+)
 
 TABLES = ("adult", "california", "covertype", "fashion-mnist")
 MOST_TEST_ROWS = 20_000
@@ -43,6 +50,8 @@ CONTENDERS = {
     },
     "weights every 16": lambda replicas: {"strategy": WeightAveraging(every=16, outer=OuterNesterov())},
     "weights every epoch": lambda replicas: {"strategy": "weights"},
+    "members that share the rows": lambda replicas: {"strategy": PredictionAveraging(members=replicas)},
+    "members that hop": lambda replicas: {"strategy": PredictionAveraging(members=replicas, hop=True)},
 }
 
 
@@ -107,7 +116,7 @@ def done_before(path):
 def show(found):
     """Print a line for each table, setting and contender: score, difference to one process, epochs."""
     titles = ("table", "stopping", "contender", "replicas", "score", "difference", "epochs")
-    print("{:14} {:8} {:22} {:>8} {:>7} {:>16} {:>7}".format(*titles))
+    print("{:14} {:8} {:27} {:>8} {:>7} {:>16} {:>7}".format(*titles))
     groups = itertools.groupby(sorted(found), key=lambda run: run[:4])
     for (name, early, contender, replicas), runs in groups:
         runs = list(runs)
@@ -118,7 +127,7 @@ def show(found):
         error = differences.std(ddof=1) / len(runs) ** 0.5 if len(runs) > 1 else np.nan
         difference = "" if contender == "one process" else f"{differences.mean():+.2f} ± {error:.2f}"
         print(
-            f"{name:14} {'early' if early else '':8} {contender:22} {replicas:8} {scores.mean():7.2f} "
+            f"{name:14} {'early' if early else '':8} {contender:27} {replicas:8} {scores.mean():7.2f} "
             f"{difference:>16} {epochs:7.0f}"
         )
 

@@ -20,11 +20,13 @@ import numpy as np
 from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing
 
+from dasknn._compat.dask import TaskRef
 from dasknn.cluster.executor import Executor
+from dasknn.cluster.graph import Graph
 from dasknn.data import groups, partitions, times
-from dasknn.data.blocks import concatenate
+from dasknn.data.blocks import Block, concatenate
 from dasknn.data.loading import Loaded
-from dasknn.data.targets import RowWeights, Summarize, Summary, TargetEncoder
+from dasknn.data.targets import ClassSummary, RowWeights, Summarize, Summary, TargetEncoder
 from dasknn.engine.state import TrainingJob
 from dasknn.exceptions import PartitionError
 from dasknn.search.ahead import Ahead, OnHopsAhead, Question
@@ -487,9 +489,10 @@ def _require_classes(targets: Summary, scored: Summary) -> None:
     """Raise ValueError if all rows that are scored are of one class, and others are not."""
     if not isinstance(targets, ClassSummary) or targets.multilabel:
         return
+    assert isinstance(scored, ClassSummary), "all summaries are of one kind"
     if len(scored.labels) == 1 < len(targets.labels):
         raise ValueError(
-            f"Expected rows of at least two classes to be scored, received {scored.labels[0]!r} alone, of "
+            f"Expected rows of at least two classes to be scored, received {scored.labels.tolist()[0]!r} alone, of "
             f"{len(targets.labels)} classes. Score a larger share (validation=), or random rows "
             "(hold_out='random')."
         )
