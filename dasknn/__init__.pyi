@@ -38,7 +38,14 @@ from .models import (
     to_keras,
 )
 from .pipelines import load, save
-from .search import GridSearch, HyperbandSearch, RandomSearch, SuccessiveHalvingSearch
+from .search import (
+    GridSearch,
+    HyperbandSearch,
+    HyperbandSearchCV,
+    RandomSearch,
+    SuccessiveHalvingSearch,
+    SuccessiveHalvingSearchCV,
+)
 from .strategies import (
     GradientAveraging,
     MirroredStrategy,
@@ -60,6 +67,7 @@ __all__ = [
     "GradientAveraging",
     "GridSearch",
     "HyperbandSearch",
+    "HyperbandSearchCV",
     "Input",
     "MLPClassifier",
     "MLPRegressor",
@@ -72,6 +80,7 @@ __all__ = [
     "RowMetric",
     "Sequential",
     "SuccessiveHalvingSearch",
+    "SuccessiveHalvingSearchCV",
     "TablePreprocessor",
     "TabularClassifier",
     "TabularRegressor",

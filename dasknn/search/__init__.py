@@ -1,5 +1,13 @@
 """Searches over settings of networks: data stays, networks travel."""
 
+from dasknn.search.dask_ml import HyperbandSearchCV, SuccessiveHalvingSearchCV
 from dasknn.search.search import GridSearch, HyperbandSearch, RandomSearch, SuccessiveHalvingSearch
 
-__all__ = ["GridSearch", "HyperbandSearch", "RandomSearch", "SuccessiveHalvingSearch"]
+__all__ = [
+    "GridSearch",
+    "HyperbandSearch",
+    "HyperbandSearchCV",
+    "RandomSearch",
+    "SuccessiveHalvingSearch",
+    "SuccessiveHalvingSearchCV",
+]

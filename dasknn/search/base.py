@@ -6,6 +6,7 @@ fit ── Running: rows, loaded once ── Course: trials ── results ─�
 from __future__ import annotations
 
 import json
+import re
 import time
 from abc import abstractmethod
 from math import inf
@@ -106,6 +107,18 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         """Return how many trials there should be; None: as many as there is time for."""
         return self.n_trials  # type: ignore[attr-defined]
 
+    @property
+    def _most_epochs(self) -> int:
+        """Most epochs of a trial."""
+        return int(self.max_iter)
+
+    @property
+    def _n_patient(self) -> float:
+        """For how many epochs a trial may be without a better score."""
+        if self.patience is True:
+            return max(1, self._most_epochs // 3)
+        return int(self.patience) if self.patience else inf
+
     def _sampler(self, space: Space, seed: int) -> Sampler:
         return sampler_of(self.sampler, space, seed)
 
@@ -182,8 +195,8 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
             kind=kind,
             scorer=scorer_of(self.scoring),
             scoring=self._scoring(groups, time, seed),
-            patience=Patience(float(self.patience) if self.patience else inf, self.tol),
-            max_iter=int(self.max_iter),
+            patience=Patience(self._n_patient, self.tol),
+            max_iter=self._most_epochs,
             seed=seed,
             checkpoint=kept,
             resume=resume,
@@ -251,7 +264,7 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         self.history_ = results.history(course, running.began)
         self.workers_ = {
             str(home): {"threads": n, "compute": hopper.busy.get(home, 0.0), "seconds": hopper.seconds}
-            for home, n in hopper.n_threads.items()
+            for home, n in {**dict.fromkeys(hopper.busy, 0), **hopper.n_threads}.items()
         }
         self.bytes_moved_ = hopper.bytes_moved
         best = course.best()
@@ -381,7 +394,8 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
 
     def _described(self) -> dict[str, str]:
         """Return what must be the same when a search goes on."""
-        left_out = ("verbose", "refit", "max_ensemble", "time_budget", "random_state", "validation")
+        left_out = {"verbose", "refit", "max_ensemble", "time_budget", "random_state", "validation"}
+        left_out |= {"estimator", "parameters", "sampler", "scoring"}
         found = {
             name: repr(value) for name, value in self.get_params(deep=False).items() if name not in left_out
         }
@@ -389,8 +403,8 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
             found["validation"] = repr(self.validation)
         if isinstance(self.random_state, Integral):
             found["random_state"] = repr(int(self.random_state))
-        if callable(self.estimator) and not isinstance(self.estimator, BaseEstimator):
-            found["estimator"] = getattr(self.estimator, "__qualname__", "a function")
+        found |= {name: _named(getattr(self, name, None)) for name in ("estimator", "sampler", "scoring")}
+        found["parameters"] = Space(self.parameters).described()
         return {"search": type(self).__name__, **found}
 
     def _learn_columns(self, columns: Columns) -> None:
@@ -519,6 +533,11 @@ def _nothing(course: Course) -> str:
         f"None of {len(course.trials)} trials could be scored; {len(failed)} have failed. The first error, "
         f"of {failed[0].settings}, was {type(failure).__name__}: {failure}"
     )
+
+
+def _named(thing: Any) -> str:
+    """Return what tells an object from others, without where it is in memory."""
+    return getattr(thing, "__qualname__", None) or re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))
 
 
 # --- folders of searches -------------------------------------------------------------------------------

@@ -492,7 +492,7 @@ def _require_classes(targets: Summary, scored: Summary) -> None:
     assert isinstance(scored, ClassSummary), "all summaries are of one kind"
     if len(scored.labels) == 1 < len(targets.labels):
         raise ValueError(
-            f"Expected rows of at least two classes to be scored, received {scored.labels.tolist()[0]!r} alone, of "
-            f"{len(targets.labels)} classes. Score a larger share (validation=), or random rows "
+            "Expected rows of at least two classes to be scored, received "
+            f"{scored.labels.tolist()[0]!r} alone, of {len(targets.labels)} classes. Score a larger share (validation=), or random rows "
             "(hold_out='random')."
         )

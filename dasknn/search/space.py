@@ -8,6 +8,7 @@ Dimensions are in the order of names, so the order in which a dict was written h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import isfinite, prod
 from numbers import Real
@@ -121,6 +122,18 @@ class Space:
 
     def __repr__(self) -> str:
         return f"Space({', '.join(self.names)})"
+
+    def described(self) -> str:
+        """Return what tells this space from others: values, and some quantiles of distributions."""
+        parts = []
+        for part in self.parts:
+            values = {
+                name: one.values if isinstance(one, Choice) else [one.at(u) for u in (0.1, 0.5, 0.9)]
+                for name, one in part.items()
+            }
+            # Where an object is in memory says nothing.
+            parts.append(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(values)))
+        return "; ".join(parts)
 
     @property
     def n_combinations(self) -> int | None:
