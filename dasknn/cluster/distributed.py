@@ -388,11 +388,11 @@ class ClusterExecutor(Executor, ClusterView):
                 with self.scheduler.still_open("exception"):
                     error = failed[0].exception(timeout=self.timeout)
                 error.held_position = first[failed[0].key][0]
-                error.cause = self._cause(failed[0])
+                error.cause = self.cause_of(failed[0])
                 raise error.with_traceback(failed[0].traceback(timeout=self.timeout))
             yield batch
 
-    def _cause(self, failed: Any) -> Hashable:
+    def cause_of(self, failed: Any) -> Hashable:
         """Return the key of the task that raised the error of a failed future."""
         return first_name(self.scheduler.ask("get_error_cause", keys=[failed.key]))
 

@@ -197,7 +197,9 @@ class ClusterPool(Pool):
 
         if future.status != "error":
             return FutureCancelledError(future.key, future.status)
-        return future.exception(timeout=self._executor.timeout)
+        error = future.exception(timeout=self._executor.timeout)
+        error.cause = self._executor.cause_of(future)
+        return error
 
     def give_up(self, ticket: int) -> None:
         self._executor.drop(self._running.pop(ticket))

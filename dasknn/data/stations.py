@@ -212,6 +212,13 @@ class Stations:
     def _drop(self, number: int, home: Home) -> None:
         self._executor.drop([self._places[number].held.pop(home)])
 
+    def explain(self, error: BaseException) -> None:
+        """Add a note to an exception that comes from reading a partition again: which one it was."""
+        cause = getattr(error, "cause", None)
+        numbers = (shards.loaded.part_with(cause) for shards in self._shards)
+        if cause is not None and (number := next((n for n in numbers if n is not None), None)) is not None:
+            error.add_note(f"This happened while partition {number} was read again.")
+
     def look(self, present: Iterable[Home]) -> None:
         """Find out again where stations are, after workers have gone or do not answer."""
         present = set(present)

@@ -493,6 +493,6 @@ def _require_classes(targets: Summary, scored: Summary) -> None:
     if len(scored.labels) == 1 < len(targets.labels):
         raise ValueError(
             "Expected rows of at least two classes to be scored, received "
-            f"{scored.labels.tolist()[0]!r} alone, of {len(targets.labels)} classes. Score a larger share (validation=), or random rows "
-            "(hold_out='random')."
+            f"{scored.labels.tolist()[0]!r} alone, of {len(targets.labels)} classes. Score a larger "
+            "share (validation=), or random rows (hold_out='random')."
         )

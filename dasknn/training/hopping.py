@@ -100,9 +100,13 @@ class Hopper:
     executor : Executor
         Only the thread that calls `run` uses it.
     stations : Stations
+    n_networks : int or None, default=None
+        How many networks travel, for messages about faults. None: as many as there are stations.
 
     Attributes
     ----------
+    epoch : int
+        The running epoch, for these messages.
     busy : dict
         Seconds that each worker has computed, by address.
     n_legs : int
@@ -113,8 +117,10 @@ class Hopper:
         Bytes of carries that have gone to workers and come back.
     """
 
-    def __init__(self, executor: Executor, stations: Stations):
+    def __init__(self, executor: Executor, stations: Stations, n_networks: int | None = None):
         self._executor, self.stations = executor, stations
+        self._n_networks = n_networks
+        self.epoch = 0
         self._pool: Pool = pool_of(executor)
         self._inbox: queue.SimpleQueue[Journey] = queue.SimpleQueue()
         # All that have no result yet; those of them that wait here.
@@ -168,6 +174,8 @@ class Hopper:
             while True:
                 self._take_new()
                 if is_done():
+                    # What has happened since is part of it.
+                    self._look(time.monotonic())
                     return
                 self._start_legs()
                 self._step()
@@ -358,6 +366,7 @@ class Hopper:
             self._executor.failed(ended.error)
             return
         if ended.error is not None:
+            self.stations.explain(ended.error)
             self._fail(journey, ended.error)
             return
         kept = list(ended.kept)
@@ -416,7 +425,7 @@ class Hopper:
     def _look(self, now: float) -> None:
         """Find out which workers there are; take legs back from those that have gone."""
         self._next_look = now + _LOOK_SECONDS
-        replicas = max(len(self.stations), 1)
+        replicas = self._n_networks or max(len(self.stations), 1)
         self._executor.rebalance(replicas)
         # This notes which workers have come and gone.
         self._executor.homes(replicas)
@@ -433,7 +442,7 @@ class Hopper:
                 del self._legs[ticket]
                 self._pool.give_up(ticket)
                 self._lose(leg, WorkerLeftError(f"The cluster has lost {leg.home}."))
-        self._executor.recovered(0, 0.0)
+        self._executor.recovered(self.epoch, 0.0)
 
 
 class _Arrived(NamedTuple):

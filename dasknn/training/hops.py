@@ -143,7 +143,9 @@ class MembersOnHops(OnHops):
         numbers = stations.add(loaded, make_shard, scored=False)
         stations.spread()
         stations.release_blocks()
-        super().__init__(job, Hopper(executor, stations), numbers, layout_of(stations, numbers, loaded))
+        super().__init__(
+            job, Hopper(executor, stations, job.replicas), numbers, layout_of(stations, numbers, loaded)
+        )
         self._strategy, self._executor = strategy, executor
         # Each member sees all rows in the epoch.
         self.n_samples *= job.replicas
@@ -153,7 +155,7 @@ class MembersOnHops(OnHops):
         members = [self._strategy.share(state, member) for member in range(self.job.replicas)]
         jobs = [self._job_of(member) for member in range(self.job.replicas)]
         sent = [self._send(job, one, n) for n, (job, one) in enumerate(zip(jobs, members, strict=True))]
-        before = self._hopper.bytes_moved
+        before, self._hopper.epoch = self._hopper.bytes_moved, state.epoch
         self._hopper.run(lambda: all(result.done() for result in sent))
         found = [
             self._strategy.finish(self.job, one, result.result())

@@ -20,7 +20,7 @@ import pytest
 from conftest import assert_nothing_left, bits
 from distributed import Client, wait
 
-from dasknn import Checkpoint, MLPClassifier, Sequential, WeightAveraging, layers
+from dasknn import Checkpoint, MLPClassifier, PredictionAveraging, Sequential, WeightAveraging, layers
 from dasknn.callbacks import Callback
 from dasknn.cluster import faults
 from dasknn.cluster.distributed import ClusterExecutor
@@ -28,7 +28,7 @@ from dasknn.cluster.faults import JOINED, LOST, RETIRED, SILENT
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.local import LocalExecutor
 from dasknn.cluster.placement import place
-from dasknn.data import loading, shards
+from dasknn.data import loading, shards, stations
 from dasknn.exceptions import (
     ClusterTimeoutError,
     DataLostError,
@@ -58,10 +58,11 @@ ROADS = {
     },
     "weights on tasks": {"strategy": WeightAveraging(every=3), "transport": "tasks"},
     "predictions": {"strategy": "predictions"},
+    "members that hop": {"strategy": PredictionAveraging(hop=True)},
     "lbfgs": {"solver": "lbfgs"},
     "early stopping": {"early_stopping": True},
 }
-BOTH = ["gradients on peers", "gradients on tasks"]
+BOTH = ["gradients on peers", "gradients on tasks", "members that hop"]
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +139,11 @@ def die_in_a_round():
     import signal
 
     import dasknn.cluster.collective as collective
+    import dasknn.training.hopping as hopping
     import dasknn.training.tasks as tasks
 
-    sums, visits = itertools.count(), itertools.count()
-    all_reduce, visit = collective.Group.all_reduce, tasks._visit
+    sums, visits, legs = itertools.count(), itertools.count(), itertools.count()
+    all_reduce, visit, travel = collective.Group.all_reduce, tasks._visit, hopping._travel
 
     def dying_all_reduce(*args, **settings):
         if next(sums) == 5:
@@ -153,7 +155,13 @@ def die_in_a_round():
             os.kill(os.getpid(), signal.SIGKILL)
         return visit(*args)
 
+    def dying_travel(*args):
+        if next(legs) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return travel(*args)
+
     collective.Group.all_reduce, tasks._visit = dying_all_reduce, dying_visit
+    hopping._travel = dying_travel
 
 
 def events(model, *kinds):
@@ -240,6 +248,8 @@ def stream(monkeypatch):
     """Read data anew whenever an epoch comes to it, each partition by itself."""
     monkeypatch.setattr(loading, "_MEMORY_SHARE", 1e-9)
     monkeypatch.setattr(shards, "_SHARD_BYTES", 1)
+    monkeypatch.setattr(stations, "_MEMORY_SHARE", 1e-9)
+    monkeypatch.setattr(stations, "_STATION_BYTES", 100_000)
 
 
 # --- too much ---------------------------------------------------------------------------------------
@@ -340,7 +350,7 @@ def test_a_scheduler_that_dies_ends_the_fit_with_what_to_do_and_with_all_that_wa
     with pytest.raises(SchedulerLostError, match="resume=True"):
         model.fit(*data, checkpoint=Checkpoint(tmp_path, every=100))
     assert [path.name for path in tmp_path.glob("*.safetensors")] == ["epoch-00003.safetensors"]
-    np.testing.assert_array_equal(model._members[0], best.params)
+    np.testing.assert_array_equal(model._members, np.atleast_2d(best.params))
 
 
 def test_a_scheduler_that_dies_in_the_end_takes_nothing_of_what_was_learned(mortal, data):

@@ -11,7 +11,7 @@ from conftest import assert_nothing_left, bits
 from distributed import Client
 from numpy.testing import assert_allclose
 
-from dasknn import TabularClassifier, TabularRegressor, WeightAveraging
+from dasknn import PredictionAveraging, TabularClassifier, TabularRegressor, WeightAveraging
 from dasknn.callbacks import Callback, LambdaCallback
 from dasknn.cluster.faults import LOST
 from dasknn.data import loading, shards
@@ -32,6 +32,7 @@ STRATEGIES = {
     "weights": "weights",
     "weights every 2": WeightAveraging(every=2),
     "predictions": "predictions",
+    "members that hop": PredictionAveraging(hop=True),
 }
 # All roads that a training may take over a cluster.
 ROADS = {
@@ -40,6 +41,7 @@ ROADS = {
     "weights on peers": {"strategy": "weights", "transport": "peer"},
     "weights on tasks": {"strategy": WeightAveraging(every=2), "transport": "tasks"},
     "predictions": {"strategy": "predictions"},
+    "members that hop": {"strategy": PredictionAveraging(hop=True)},
 }
 KINDS = {"classifier": (TabularClassifier, "label"), "regressor": (TabularRegressor, "number")}
 
@@ -138,7 +140,7 @@ def test_strategies_and_kinds_differ(calm):
 )
 def test_all_roads_over_a_cluster_give_the_bits_of_none(client, table, calm, road, kind):
     model = fit(table, kind, **ROADS[road])
-    assert model.transport_ == ROADS[road].get("transport", "tasks")
+    assert model.transport_ == ROADS[road].get("transport", "hop" if "hop" in road else "tasks")
     assert bits(model) == calm(kind, **ROADS[road])
 
 
