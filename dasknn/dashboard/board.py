@@ -1,4 +1,4 @@
-"""State of the trainings that the page shows: events of the scheduler, read and checked."""
+"""State of the trainings and searches that the page shows: events of the scheduler, read and checked."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from dasknn.callbacks.announcements import (
     WAVE,
 )
 from dasknn.cluster.executor import TOPIC
+from dasknn.dashboard import searches
+from dasknn.dashboard.searches import SearchRun
 from dasknn.saving import schema
 
 logger = logging.getLogger("dasknn.dashboard")
 
-# The scheduler keeps the newest trainings, and this many epochs, faults and waves of each.
+# The scheduler keeps the newest trainings and searches, so many of each kind, and this many epochs, faults
+# and waves of a training.
 _MOST_RUNS = 20
 _MOST_EPOCHS = 1_000
 _MOST_FAULTS = 200
@@ -151,11 +154,12 @@ class Run:
 
 
 class Board:
-    """The newest trainings of a scheduler, collected from its events."""
+    """The newest trainings and searches of a scheduler, collected from its events."""
 
     def __init__(self, scheduler: Any):
         self._scheduler = scheduler
         self.runs: dict[str, Run] = {}
+        self.searches: dict[str, SearchRun] = {}
         #: Number of events so far.
         self.version = 0
         self._last: Any = None
@@ -175,8 +179,9 @@ class Board:
 
     def _apply(self, stamp: float, event: Any) -> None:
         self.version += 1
+        is_search = isinstance(event, Mapping) and "search" in event
         try:
-            _EVENT(event, "")
+            (searches.EVENT if is_search else _EVENT)(event, "")
         except schema.Mismatch as problem:
             # Anybody may log events under this topic, including another version of dasknn.
             if not self._is_warned:
@@ -188,24 +193,48 @@ class Board:
                     problem,
                 )
             return
+        if is_search:
+            self._apply_search(stamp, event)
+        else:
+            self._apply_run(stamp, event)
+
+    def _apply_run(self, stamp: float, event: Mapping[str, Any]) -> None:
         name = event["run"]
         if name not in self.runs:
             about = {key: event["about"][key] for key in _ABOUT}
             self.runs[name] = Run(about, event["client"], stamp - event["seconds"])
         self.runs[name].apply(stamp, event)
-        if len(self.runs) > _MOST_RUNS:
-            ended = [key for key in self.runs if key != name and self.state_of(key) != RUNNING]
-            del self.runs[(ended or list(self.runs))[0]]
+        self._forget(self.runs, name)
+
+    def _apply_search(self, stamp: float, event: Mapping[str, Any]) -> None:
+        name = event["search"]
+        if name not in self.searches:
+            about = {key: event["about"][key] for key in searches.ABOUT}
+            self.searches[name] = SearchRun(about, event["client"], stamp - event["seconds"])
+        self.searches[name].apply(stamp, event)
+        self._forget(self.searches, name)
+
+    def _forget(self, known: dict[str, Any], name: str) -> None:
+        """Keep the newest; those that have ended go first."""
+        if len(known) > _MOST_RUNS:
+            ended = [key for key in known if key != name and self.state_of(key) != RUNNING]
+            del known[(ended or list(known))[0]]
+
+    @property
+    def all(self) -> dict[str, Run | SearchRun]:
+        """Trainings and searches, by name."""
+        return {**self.runs, **self.searches}
 
     def state_of(self, name: str) -> str:
-        """Return the state of a training."""
-        run = self.runs[name]
+        """Return the state of a training or a search."""
+        run = self.searches[name] if name in self.searches else self.runs[name]
         if run.state == RUNNING and run.client not in self._scheduler.clients:
             return LOST
         return run.state
 
     @property
     def newest(self) -> str | None:
-        """Name of the running training that began last, or of any training if none is running."""
-        running = [name for name in self.runs if self.state_of(name) == RUNNING]
-        return max(running or self.runs, key=lambda name: self.runs[name].began, default=None)
+        """Name of what began last of all that runs, or of any training or search if none is running."""
+        found = self.all
+        running = [name for name in found if self.state_of(name) == RUNNING]
+        return max(running or found, key=lambda name: found[name].began, default=None)

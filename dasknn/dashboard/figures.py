@@ -99,7 +99,7 @@ class Lines:
             points = [(entry["epoch"], entry.get(name)) for entry in history] if name else []
             points = [(epoch, value) for epoch, value in points if value is not None]
             dots += [(*point, name, _LINE_COLORS[k]) for point in points]
-            _fill(source, points, "epoch", "value")
+            fill(source, points, "epoch", "value")
             assign(item, visible=bool(name) and (len(names) > 1 or name not in _TITLES))
             if name and item.label != {"value": name}:
                 item.label = {"value": name}
@@ -107,14 +107,14 @@ class Lines:
         ahead = [(done, value) for done, value in running if value is not None]
         dots += [(*point, names[0], _AHEAD_COLOR) for point in ahead]
         last = list(zip(first["epoch"][-1:], first["value"][-1:], strict=True)) if ahead else []
-        _fill(self._running, [*last, *ahead], "epoch", "value")
-        _fill(self._dots, dots, "epoch", "value", "name", "color")
+        fill(self._running, [*last, *ahead], "epoch", "value")
+        fill(self._dots, dots, "epoch", "value", "name", "color")
         heights = dict(zip(first["epoch"], first["value"], strict=True))
         there = [(epoch, heights[epoch], what) for epoch, what in marks if epoch in heights]
-        _fill(self._marks, there, "epoch", "value", "what")
+        fill(self._marks, there, "epoch", "value", "what")
 
 
-def _fill(source: Any, rows: Sequence[Sequence], *names: str) -> None:
+def fill(source: Any, rows: Sequence[Sequence], *names: str) -> None:
     """Set the rows of a source with these columns, if they differ."""
     columns = {name: [row[k] for row in rows] for k, name in enumerate(names)}
     if source.data != columns:
@@ -175,7 +175,7 @@ class Workers:
             rows[-1] += tuple(each / whole for each in seconds.values())
             sums = {kind: sums[kind] + seconds[kind] for kind in kinds}
         assign(self.figure.y_range, factors=[row[0] for row in rows] or [" "])
-        _fill(self._source, rows, "worker", *kinds, *map(_share, kinds))
+        fill(self._source, rows, "worker", *kinds, *map(_share, kinds))
         # The names of more workers would overlap.
         assign(self.figure.yaxis[0], major_label_text_font_size="11px" if len(rows) <= 16 else "0px")
         whole = sum(sums.values())
@@ -232,7 +232,7 @@ class Faults:
                 "replicas": _listed(fault["replicas"], fault["n_replicas"]),
             }
             rows.append([shown.get(column, fault[column]) for column in columns])
-        _fill(self._source, rows, *columns)
+        fill(self._source, rows, *columns)
         assign(self._table, visible=bool(rows))
         text = "Events of the cluster" if rows else "Events of the cluster: none so far"
         assign(self._title, text=f'<b style="{STYLE} font-size: 13px">{text}</b>')

@@ -16,6 +16,11 @@ from dasknn.callbacks.announcements import (
 )
 from dasknn.dashboard.board import LOST, Board, Run
 from dasknn.dashboard.figures import FAULT_COLOR, STYLE, Faults, Lines, Workers, assign
+from dasknn.dashboard.search_figures import Curves, Rungs
+from dasknn.dashboard.searches import SearchRun
+from dasknn.search.announcements import TIMED_OUT
+from dasknn.search.trials import FAILED as TRIAL_FAILED
+from dasknn.search.trials import RUNNING as TRIAL_RUNNING
 
 #: Time between updates of a page.
 EVERY_MILLISECONDS = 500
@@ -26,6 +31,7 @@ _COLORS = {
     RUNNING: "#2a7f62",
     COMPLETED: "#4c6faf",
     STOPPED: "#4c6faf",
+    TIMED_OUT: "#4c6faf",
     INTERRUPTED: "#b36a00",
     FAILED: "#b3261e",
     LOST: "#b3261e",
@@ -44,13 +50,21 @@ class Page:
         self._board = board
         self._shown: tuple[Any, ...] = ()
         self._header = Div(sizing_mode="stretch_width", min_height=76, name="header")
-        self._select = Select(title="Training", value="", width=420, name="select")
+        self._select = Select(title="Training or search", value="", width=420, name="select")
         self._select.on_change("value", lambda attr, old, new: self.update())
         self._losses = Lines("Loss", "loss", 3)
         self._scores = Lines("Scores", "scores", _MOST_LINES)
         self._rates = Lines("Rows per second", "rates", 1)
         self._workers = Workers()
         self._faults = Faults()
+        self._curves, self._rungs = Curves(), Rungs()
+        self._search_drawings = column(
+            self._curves.figure,
+            self._rungs.root,
+            sizing_mode="stretch_width",
+            visible=False,
+            name="search",
+        )
         self._drawings = column(
             row(self._losses.figure, self._scores.figure, sizing_mode="stretch_width"),
             row(self._rates.figure, self._workers.figure, sizing_mode="stretch_width"),
@@ -61,26 +75,35 @@ class Page:
         self.root = column(
             row(self._header, self._select, sizing_mode="stretch_width"),
             self._drawings,
+            self._search_drawings,
             sizing_mode="stretch_width",
             name="dasknn",
         )
 
     def update(self) -> None:
-        """Show the current state of the selected training."""
+        """Show the current state of the selected training or search."""
         board = self._board
         board.refresh()
         assign(self._select, options=[("", "newest"), *_options(board)])
-        name = self._select.value if self._select.value in board.runs else board.newest
-        assign(self._drawings, visible=name is not None)
-        if name is None:
+        runs = board.all
+        name = self._select.value if self._select.value in runs else board.newest
+        run = None if name is None else runs[name]
+        assign(self._drawings, visible=isinstance(run, Run))
+        assign(self._search_drawings, visible=isinstance(run, SearchRun))
+        if name is None or run is None:
             assign(self._header, text=_EMPTY)
             return
-        run, state = board.runs[name], board.state_of(name)
-        assign(self._header, text=_header(run, state, time.time()))
+        state, now = board.state_of(name), time.time()
+        told = _search_header(run, state, now) if isinstance(run, SearchRun) else _header(run, state, now)
+        assign(self._header, text=told)
         if self._shown == (name, board.version, state):
             return
         self._shown = (name, board.version, state)
-        self._draw(run)
+        if isinstance(run, SearchRun):
+            self._curves.draw(run)
+            self._rungs.draw(run)
+        else:
+            self._draw(run)
 
     def _draw(self, run: Run) -> None:
         history = run.history
@@ -129,14 +152,40 @@ def _header(run: Run, state: str, now: float) -> str:
         f"strategy {shown['strategy']} · transport {shown['transport']} · engine {shown['engine']} · "
         f"replicas {shown['replicas']} · {about['n_samples']:,} rows per epoch"
     )
-    told = f": {html.escape(run.error)}" if run.error else ": client disconnected" if state == LOST else ""
-    title = f"{shown['model']} {shown['layers']}"
+    return _headline(f"{shown['model']} {shown['layers']}", state, run.error, settings, facts)
+
+
+def _headline(title: str, state: str, error: str, settings: str, facts: list[str]) -> str:
+    """Return the header. title, settings, facts: in HTML."""
+    told = f": {html.escape(error)}" if error else ": client disconnected" if state == LOST else ""
     return (
         f'<div style="{STYLE}"><span style="font-size: 18px; font-weight: bold">{title}</span> '
         f'<span style="font-size: 14px; color: {_COLORS[state]}"><b>{state}</b>{told}</span>'
         f'<div style="font-size: 13px; color: #666; margin-top: 3px">{settings}</div>'
         f'<div style="font-size: 14px; margin-top: 5px">{" &nbsp;·&nbsp; ".join(facts)}</div></div>'
     )
+
+
+def _search_header(run: SearchRun, state: str, now: float) -> str:
+    about = run.about
+    seconds = run.seconds + (max(0.0, now - run.announced) if state == RUNNING else 0.0)
+    facts = [f"<b>{len(run.trials)}</b> of {max(run.n_trials, len(run.trials))} trials begun"]
+    if state == RUNNING:
+        facts.append(f"{run.count(TRIAL_RUNNING)} running")
+    if failed := run.count(TRIAL_FAILED):
+        facts.append(f'<span style="color: {FAULT_COLOR}">{failed} failed</span>')
+    total, done = about["n_epochs"], run.n_epochs
+    facts.append(f"<b>{done:,}</b> epochs" + (f" of about {total:,}" if total and state == RUNNING else ""))
+    facts.append(_duration(seconds))
+    if state == RUNNING and total and done and run.seconds:
+        facts.append(f"about {_duration(max(0, total - done) / done * run.seconds)} left")
+    best = run.best_score
+    if best is not None:
+        facts.append(f"best {html.escape(about['score'])} <b>{best:.4f}</b>, trial {run.best}")
+    # What the best trial is comes where a training has its settings.
+    settings = "" if best is None else html.escape(run.settings.get(run.best or 0, ""))
+    title = f"{html.escape(about['kind'])} of {html.escape(about['model'])}"
+    return _headline(title, state, run.error, settings or "no scores yet", facts)
 
 
 def _seconds_left(run: Run) -> float | None:
@@ -152,7 +201,7 @@ def _duration(seconds: float) -> str:
 
 
 def _options(board: Board) -> list[tuple[str, str]]:
-    newest_first = sorted(board.runs.items(), key=lambda item: -item[1].began)
+    newest_first = sorted(board.all.items(), key=lambda item: -item[1].began)
     return [
         (name, f"{_clock(run.began)} {board.state_of(name)}: {run.about['name']}")
         for name, run in newest_first

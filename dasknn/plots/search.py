@@ -24,13 +24,12 @@ from dasknn.plots.style import (
 )
 from dasknn.saving.serialization import did_you_mean
 from dasknn.search.base import BaseSearch
+from dasknn.search.results import lowest_to_show
 from dasknn.search.wording import score_name, value_text
 
 # Values that are spread over more than two decades are drawn on a logarithmic axis.
 _DECADES = 100.0
 _MOST_LETTERS = 24
-# So far below the lower quartile, in distances from there to the best, scores are left out of the picture.
-_FAR_BELOW = 2.0
 _ALL = "all"
 
 
@@ -249,13 +248,10 @@ class SearchDisplay(Drawn):
 
     def _leave_out_outliers(self, found: np.ndarray) -> None:
         """Let a few very bad scores not flatten all others."""
-        found = found[np.isfinite(found)]
-        if not len(found):
+        lowest = lowest_to_show(found)
+        if lowest is None:
             return
-        best, quartile = found.max(), np.quantile(found, 0.25)
-        lowest = quartile - _FAR_BELOW * (best - quartile)
-        if found.min() >= lowest or quartile == best:
-            return
+        best = found[np.isfinite(found)].max()
         margin = 0.05 * (best - lowest)
         self.axes_[0].set_ylim(lowest - margin, best + margin)
         last = self.axes_[-1]

@@ -16,6 +16,8 @@ from dasknn.search.trials import SCORE, Trial
 
 #: Columns that differ from run to run.
 TIMES = ("mean_fit_time", "std_fit_time")
+# So far below the lower quartile, in distances from there to the best, scores are left out of pictures.
+_FAR_BELOW = 2.0
 
 
 def cv_results(course: Course, n_splits: int) -> dict[str, Any]:
@@ -53,6 +55,19 @@ def ranks(scores: np.ndarray) -> np.ndarray:
     """Return ranks from 1, the best first; failed trials, whose score is NaN, come last."""
     found = rankdata(-np.nan_to_num(scores, nan=-np.inf), method="min")
     return found.astype(np.int32)
+
+
+def lowest_to_show(scores: np.ndarray) -> float | None:
+    """Return a bound for pictures, below which a few very bad scores lie; None: there are none.
+
+    scores (n,): those that are not finite do not count.
+    """
+    scores = scores[np.isfinite(scores)]
+    if not len(scores):
+        return None
+    best, quartile = scores.max(), np.quantile(scores, 0.25)
+    lowest = float(quartile - _FAR_BELOW * (best - quartile))
+    return lowest if scores.min() < lowest and quartile < best else None
 
 
 def add_ensemble(results: dict[str, Any], trials: Sequence[int], picks: Picks | None) -> None:

@@ -1,0 +1,137 @@
+"""What the page shows of a search: the curves of its trials, and a table of its rungs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dasknn.dashboard.figures import STYLE, assign, fill
+from dasknn.dashboard.searches import ENDED, SearchRun
+from dasknn.search.results import lowest_to_show
+from dasknn.search.trials import FAILED, PAUSED, RUNNING
+
+BRACKET_COLORS = ("#4c6faf", "#eaaa6d", "#2a7f62", "#7b5ea7", "#81aae4", "#7f7f7f")
+_BEST_COLOR = "#222222"
+
+
+class Curves:
+    """A figure of the scores of trials by epoch: a line for each, the best on top."""
+
+    _COLUMNS = ("epochs", "scores", "color", "alpha", "trial", "status", "score", "settings")
+
+    def __init__(self) -> None:
+        from bokeh.models import BasicTicker, ColumnDataSource, DataRange1d, HoverTool, Range1d
+        from bokeh.models.glyphs import MultiLine, Scatter
+        from bokeh.plotting import figure
+
+        self.figure = figure(
+            title="Scores",
+            name="trials",
+            height=340,
+            sizing_mode="stretch_width",
+            tools="xpan,xwheel_zoom,reset,save",
+            toolbar_location="above",
+            x_range=DataRange1d(start=0),
+            y_range=Range1d(start=0, end=1),
+        )
+        self.figure.xaxis.axis_label = "epoch"
+        self.figure.xaxis.ticker = BasicTicker(min_interval=1, num_minor_ticks=0)
+        self._lines = ColumnDataSource({name: [] for name in self._COLUMNS})
+        glyph = MultiLine(xs="epochs", ys="scores", line_color="color", line_alpha="alpha", line_width=1.3)
+        lines = self.figure.add_glyph(self._lines, glyph)
+        # A trial of one epoch has no line.
+        self._ends = ColumnDataSource({name: [] for name in self._COLUMNS})
+        ends = Scatter(x="epochs", y="scores", size=4, line_color="color", fill_color="color")
+        ends.update(line_alpha="alpha", fill_alpha="alpha")
+        dots = self.figure.add_glyph(self._ends, ends)
+        self._best = ColumnDataSource({"epoch": [], "score": []})
+        self.figure.line("epoch", "score", source=self._best, color=_BEST_COLOR, line_width=2.5)
+        tooltips = [("trial", "@trial, @status"), ("score", "@score"), ("settings", "@settings")]
+        self.figure.add_tools(HoverTool(renderers=[lines, dots], tooltips=tooltips))
+
+    def draw(self, run: SearchRun) -> None:
+        """Show the curves of a search."""
+        lines, ends = [], []
+        for number, curve in sorted(run.curves.items()):
+            row = run.trials.get(number)
+            if row is None:
+                continue
+            epochs = sorted(curve)
+            scores = [curve[epoch] for epoch in epochs]
+            color = BRACKET_COLORS[row["bracket"] % len(BRACKET_COLORS)]
+            told = (number, row["status"], _number(row["score"]), run.settings.get(number, ""))
+            alpha = 0.9 if row["status"] == RUNNING else 0.45
+            lines.append((epochs, scores, color, alpha, *told))
+            ends.append((epochs[-1], scores[-1], color, alpha, *told))
+        fill(self._lines, lines, *self._COLUMNS)
+        fill(self._ends, ends, *self._COLUMNS)
+        best = {} if run.best is None else run.curves.get(run.best, {})
+        fill(self._best, sorted(best.items()), "epoch", "score")
+        self._scale(np.array([score for _, scores, *_ in lines for score in scores], dtype=np.float64))
+        title = f"{run.about['score']} of {len(lines)} trials"
+        if run.best is not None:
+            title += f"; black: the best, trial {run.best}"
+        assign(self.figure.title, text=title)
+
+    def _scale(self, scores: np.ndarray) -> None:
+        """Let the axis show all scores but a few very bad ones."""
+        if not len(scores):
+            return
+        lowest, best = lowest_to_show(scores), float(scores.max())
+        lowest = float(scores.min()) if lowest is None else lowest
+        margin = 0.05 * (best - lowest) or 0.5
+        assign(self.figure.y_range, start=lowest - margin, end=best + margin)
+
+
+class Rungs:
+    """A table of rungs: how many trials are at each, and the best score there."""
+
+    _COLUMNS = (
+        ("bracket", "bracket", 60),
+        ("epochs", "epochs", 60),
+        ("reached", "reached by", 70),
+        (RUNNING, "running", 60),
+        (PAUSED, "paused", 60),
+        (ENDED, "ended", 60),
+        (FAILED, "failed", 60),
+        ("score", "best score", 80),
+        ("trial", "of trial", 60),
+        ("settings", "settings", 500),
+    )
+
+    def __init__(self) -> None:
+        from bokeh.layouts import column
+        from bokeh.models import ColumnDataSource
+        from bokeh.models.widgets import DataTable, Div, TableColumn
+
+        self._source = ColumnDataSource({field: [] for field, _, _ in self._COLUMNS})
+        self._title = Div(text=f'<b style="{STYLE} font-size: 13px">Rungs</b>')
+        self._table = DataTable(
+            source=self._source,
+            columns=[
+                TableColumn(field=field, title=title, width=width) for field, title, width in self._COLUMNS
+            ],
+            height=320,
+            sizing_mode="stretch_width",
+            index_position=None,
+            sortable=False,
+            reorderable=False,
+            name="rungs",
+        )
+        self.root = column(self._title, self._table, sizing_mode="stretch_width")
+
+    def draw(self, run: SearchRun) -> None:
+        """Show the rungs of a search."""
+        rows = []
+        for rung in run.rungs:
+            trial = rung["trial"]
+            shown = {
+                "score": _number(rung["score"]),
+                "trial": "" if trial is None else trial,
+                "settings": "" if trial is None else run.settings.get(trial, ""),
+            }
+            rows.append([shown.get(name, rung.get(name)) for name, _, _ in self._COLUMNS])
+        fill(self._source, rows, *(name for name, _, _ in self._COLUMNS))
+
+
+def _number(score: float | None) -> str:
+    return "" if score is None else f"{score:.4f}"
