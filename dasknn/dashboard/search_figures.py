@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from dasknn.dashboard.figures import STYLE, assign, fill
@@ -10,6 +14,9 @@ from dasknn.search.results import lowest_to_show
 from dasknn.search.trials import FAILED, PAUSED, RUNNING
 
 BRACKET_COLORS = ("#4c6faf", "#eaaa6d", "#2a7f62", "#7b5ea7", "#81aae4", "#7f7f7f")
+_COUNTS = ("reached", RUNNING, PAUSED, ENDED, FAILED)
+_HEADS = ("bracket", "epochs", "reached by", *_COUNTS[1:], "best score", "of trial", "settings")
+_CELL = "text-align: left; padding: 3px 14px 3px 0; white-space: nowrap"
 _BEST_COLOR = "#222222"
 
 
@@ -85,52 +92,30 @@ class Curves:
 class Rungs:
     """A table of rungs: how many trials are at each, and the best score there."""
 
-    _COLUMNS = (
-        ("bracket", "bracket", 60),
-        ("epochs", "epochs", 60),
-        ("reached", "reached by", 70),
-        (RUNNING, "running", 60),
-        (PAUSED, "paused", 60),
-        (ENDED, "ended", 60),
-        (FAILED, "failed", 60),
-        ("score", "best score", 80),
-        ("trial", "of trial", 60),
-        ("settings", "settings", 500),
-    )
-
     def __init__(self) -> None:
-        from bokeh.layouts import column
-        from bokeh.models import ColumnDataSource
-        from bokeh.models.widgets import DataTable, Div, TableColumn
+        from bokeh.models.widgets import Div
 
-        self._source = ColumnDataSource({field: [] for field, _, _ in self._COLUMNS})
-        self._title = Div(text=f'<b style="{STYLE} font-size: 13px">Rungs</b>')
-        self._table = DataTable(
-            source=self._source,
-            columns=[
-                TableColumn(field=field, title=title, width=width) for field, title, width in self._COLUMNS
-            ],
-            height=320,
-            sizing_mode="stretch_width",
-            index_position=None,
-            sortable=False,
-            reorderable=False,
-            name="rungs",
-        )
-        self.root = column(self._title, self._table, sizing_mode="stretch_width")
+        # A DataTable that was made while nobody sees it is not drawn again.
+        self.root = Div(text="", sizing_mode="stretch_width", name="rungs")
 
     def draw(self, run: SearchRun) -> None:
         """Show the rungs of a search."""
-        rows = []
-        for rung in run.rungs:
-            trial = rung["trial"]
-            shown = {
-                "score": _number(rung["score"]),
-                "trial": "" if trial is None else trial,
-                "settings": "" if trial is None else run.settings.get(trial, ""),
-            }
-            rows.append([shown.get(name, rung.get(name)) for name, _, _ in self._COLUMNS])
-        fill(self._source, rows, *(name for name, _, _ in self._COLUMNS))
+        rows = "".join(_table_row(run, rung) for rung in run.rungs)
+        heads = "".join(f"<th style='{_CELL}'>{head}</th>" for head in _HEADS)
+        table = f"<table style='border-collapse: collapse'><tr>{heads}</tr>{rows}</table>"
+        assign(self.root, text=f'<div style="{STYLE} font-size: 13px"><b>Rungs</b>{table}</div>')
+
+
+def _table_row(run: SearchRun, rung: Mapping[str, Any]) -> str:
+    trial = rung["trial"]
+    color = BRACKET_COLORS[rung["bracket"] % len(BRACKET_COLORS)]
+    mark = f"<span style='color: {color}'>■</span> {rung['bracket']}"
+    cells = [mark, f"{rung['epochs']:,}", *(str(rung[name] or "") for name in _COUNTS)]
+    if trial is not None:
+        settings = html.escape(run.settings.get(trial, ""))
+        cells += [f"<b>{rung['score']:.4f}</b>", str(trial), settings]
+    shown = "".join(f"<td style='{_CELL}'>{cell}</td>" for cell in cells)
+    return f"<tr style='border-top: 1px solid #ddd'>{shown}</tr>"
 
 
 def _number(score: float | None) -> str:

@@ -89,12 +89,11 @@ class Announcements:
 
     def end(self, is_interrupted: bool) -> None:
         """Announce the end; call it where the error, if any, is propagating."""
-        state, error = self._ending(is_interrupted)
         self._announce(NEWS)
         for _ in range(_MOST_AT_END):
             if self._is_behind:
                 self._announce(NEWS)
-        self._announce(END, _LAST_WORD_SECONDS, state=state, error=error)
+        self._announce(END, is_interrupted)
         self._is_over = True
 
     def _ending(self, is_interrupted: bool) -> tuple[str, str]:
@@ -107,17 +106,17 @@ class Announcements:
             return FAILED, "no trial has a score"
         return (TIMED_OUT if self._course.has_timed_out else COMPLETED), ""
 
-    def _announce(self, what: str, patience: float = 0.0, **more: Any) -> None:
+    def _announce(self, what: str, is_interrupted: bool = False) -> None:
         if self._is_over:
             return
         try:
-            self._tell(what, patience, more)
+            self._tell(what, is_interrupted)
         except Exception:
             # A search is worth more than its picture.
             logger.debug("An event of a search could not be announced.", exc_info=True)
             self._is_over = True
 
-    def _tell(self, what: str, patience: float, more: Mapping[str, Any]) -> None:
+    def _tell(self, what: str, is_interrupted: bool) -> None:
         is_summary = self._n_events % _SUMMARY_EVERY == _SUMMARY_EVERY - 1
         trials, scores = self._trials(is_summary), self._scores(is_summary)
         self._is_behind = len(trials) >= _MOST_TRIALS or len(scores) >= _MOST_SCORES
@@ -136,11 +135,13 @@ class Announcements:
             "scores": scores,
             "best": None if best is None else best.number,
         }
-        if what == END and best is not None:
+        if what == END:
+            event["state"], event["error"] = self._ending(is_interrupted)
             # The last event is enough to know the result.
-            event["best_score"] = _number(best.score_at(best.n_epochs))
-            event["best_settings"] = settings_text(best.settings, _MOST_LETTERS)
-        self._executor.announce({**event, **more}, patience)
+            if best is not None:
+                event["best_score"] = _number(best.score_at(best.n_epochs))
+                event["best_settings"] = settings_text(best.settings, _MOST_LETTERS)
+        self._executor.announce(event, _LAST_WORD_SECONDS if what == END else 0.0)
 
     def _trials(self, is_summary: bool) -> list[dict[str, Any]]:
         """Return what is new of trials; in a summary, first the others, the best of them."""
@@ -162,7 +163,8 @@ class Announcements:
 
     def _row(self, trial: Trial, with_settings: bool) -> dict[str, Any]:
         goals = self._course.plan.brackets[trial.bracket].goals
-        reached = [goal for goal in goals[: trial.rung + 1] if trial.has_reached(goal)]
+        goals = [] if trial.has_failed else goals[: trial.rung + 1]
+        reached = [goal for goal in goals if trial.has_reached(goal)]
         row = {
             "trial": trial.number,
             "bracket": trial.bracket,
