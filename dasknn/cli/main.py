@@ -10,7 +10,7 @@ from importlib import import_module
 
 import click
 
-_COMMANDS = ("evaluate", "inspect", "predict", "recommend", "train")
+_COMMANDS = ("evaluate", "inspect", "predict", "recommend", "search", "train")
 
 
 class _LazyGroup(click.Group):

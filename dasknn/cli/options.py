@@ -123,12 +123,20 @@ def _strategy(name: str, settings: dict[str, str]) -> strategies.Strategy:
 
 def read_config(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
     """Make the keys of a TOML file the defaults of the command's options."""
-    if path is None:
-        return
+    if path is not None:
+        set_defaults(ctx, param, path, read_toml(ctx, param, path))
+
+
+def read_toml(ctx: click.Context, param: click.Parameter, path: str) -> dict[str, Any]:
+    """Return what is in a TOML file. BadParameter: it is none."""
     try:
-        config = tomllib.loads(storage.read(path).decode())
+        return tomllib.loads(storage.read(path).decode())
     except (OSError, ValueError) as error:
         raise click.BadParameter(f"expected a TOML file at {path} ({error})", ctx, param) from error
+
+
+def set_defaults(ctx: click.Context, param: click.Parameter, path: str, config: dict[str, Any]) -> None:
+    """Make what a file holds the defaults of the command's options. BadParameter: an unknown key."""
     params = {_key(known): known for known in ctx.command.params if known is not param}
     defaults = {}
     for key, value in config.items():
@@ -187,6 +195,28 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 quiet_option = click.option("--quiet", is_flag=True, help="Print only the result and errors, no progress.")
 target_option = click.option(
     "--target", required=True, help="Column to predict; in npz files, an array (y also finds y_train)."
+)
+output_option = click.option(
+    "--output", required=True, metavar="MODEL", help="File or fsspec URL to write the model to."
+)
+rows_options = _options(
+    click.option("--weights", metavar="COLUMN", help="Column with the weights of the rows."),
+    click.option(
+        "--shuffle", is_flag=True, help="First shuffle the rows across all files, if they are sorted."
+    ),
+    click.option("--drop-missing-target", is_flag=True, help="Leave out rows without a target."),
+)
+class_weight_option = click.option(
+    "--class-weight",
+    type=click.Choice(["balanced"]),
+    help="balanced: give rows of rare classes more weight.",
+)
+seed_option = click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="Seed of all random numbers: the same seed, data, --replicas and --engine give the same model.",
 )
 task_option = click.option(
     "--task",
@@ -375,7 +405,8 @@ def settle_model(options: dict[str, Any]) -> None:
                 )
     defaults = _DEFAULTS[kind] | (_MLP_VALUES if kind == MLP else {})
     for name, value in defaults.items():
-        if options.get(name) is None:
+        # Not every command has all of them.
+        if name in options and options[name] is None:
             options[name] = value
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import click
@@ -105,9 +106,8 @@ class Prepared(ABC):
 
     def columns(self, frame: Any) -> tuple[Any, Any, Any]:
         """Return X, as the model takes it, y and weight (or None) of a table, lazily."""
-        known_columns(frame, self.names)
-        weight = None if self.weights is None else frame[self.weights]
-        return self._features(frame[self.names]), frame[self.target], weight
+        X, y, weight = self.raw_columns(frame)
+        return self._features(X), y, weight
 
     def _features(self, X: Any) -> Any:
         return X
@@ -128,6 +128,20 @@ class Prepared(ABC):
         if found:
             raise click.UsageError("--class-weight needs a classification, and this target has numbers.")
         return {}
+
+    def raw_columns(self, frame: Any) -> tuple[Any, Any, Any]:
+        """Return X as it is in the files, y and weight (or None) of a table, lazily."""
+        known_columns(frame, self.names)
+        weight = None if self.weights is None else frame[self.weights]
+        return frame[self.names], frame[self.target], weight
+
+    def more(self, paths: Sequence[str]) -> Any:
+        """Return the table in other files, with the types that columns have in DATA."""
+        return self._read(paths, self._wanted)
+
+    def whole(self, **settings: Any) -> Any:
+        """Return an unfitted estimator for `raw_columns`."""
+        return self.model(**settings)
 
     @abstractmethod
     def save(self, model: Any, path: str) -> None:
@@ -192,23 +206,30 @@ class ForTable(Prepared):
 class ForMLP(Prepared):
     """A table for an MLP: numbers, which a TablePreprocessor has made if there is one.
 
-    table: the TablePreprocessor, fitted to the rows to train on; None for --preprocess none.
+    table: the TablePreprocessor, fitted to the rows to train on when it is first needed; None for
+    --preprocess none.
     """
 
     _dates = ()
 
-    def __init__(self, options: dict[str, Any]):
-        super().__init__(options)
-        self.table = None
-        if options["preprocess"] == "auto":
-            self.table = TablePreprocessor(
-                categorical=self.codes,
-                min_frequency=options["min_frequency"],
-                max_categories=options["max_categories"],
-                dtype=options["dtype"],
-            )
-            say("learning the columns", options)
-            self.table.fit(self.train[self.names])
+    @cached_property
+    def table(self) -> TablePreprocessor | None:
+        found = self._unfitted_table()
+        if found is not None:
+            say("learning the columns", self.options)
+            found.fit(self.train[self.names])
+        return found
+
+    def _unfitted_table(self) -> TablePreprocessor | None:
+        options = self.options
+        if options["preprocess"] == "none":
+            return None
+        return TablePreprocessor(
+            categorical=self.codes,
+            min_frequency=options["min_frequency"],
+            max_categories=options["max_categories"],
+            dtype=options["dtype"],
+        )
 
     def _split(self, frame: Any) -> tuple[Any, Any]:
         # `dask nn recommend` has no such option, and needs no rows for it.
@@ -228,6 +249,10 @@ class ForMLP(Prepared):
     def save(self, model: Any, path: str) -> None:
         whole = model if self.table is None else Pipeline([("table", self.table), ("mlp", model)])
         pipelines.save(whole, path)
+
+    def whole(self, **settings: Any) -> Any:
+        table, model = self._unfitted_table(), self.model(**settings)
+        return model if table is None else Pipeline([("table", table), ("mlp", model)])
 
 
 def _texts_of(frame: Any) -> list[str]:

@@ -198,10 +198,10 @@ def _of_strategy(model: Any) -> dict[str, Any]:
 def text_of_training(report: Mapping[str, Any]) -> str:
     """Return the report as text."""
     lines = {
-        "data": f"{_count(report['rows'], 'row')}, {_count(report['columns'], 'column')}"
+        "data": f"{count(report['rows'], 'row')}, {count(report['columns'], 'column')}"
         + _line_of_features(report),
         "model": _network_line(report),
-        "strategy": f"{report['strategy_reason']}; {_count(report['replicas'], 'replica')}, "
+        "strategy": f"{report['strategy_reason']}; {count(report['replicas'], 'replica')}, "
         f"transport {report['transport']}",
         "engine": report["engine_reason"],
         "epochs": f"{report['epochs']}"
@@ -215,7 +215,7 @@ def text_of_training(report: Mapping[str, Any]) -> str:
         "sent": f"{report['bytes_sent'] / 1e6:,.1f} MB between workers" if report["bytes_sent"] else None,
         "model file": report.get("output"),
     }
-    return _aligned(lines)
+    return aligned(lines)
 
 
 def _line_of_features(report: Mapping[str, Any]) -> str:
@@ -250,7 +250,7 @@ def _line_of_validation(found: Mapping[str, Any] | None, refit_epochs: int = 0) 
     if refit_epochs:
         return (
             f"{line} in epoch {found['best_epoch']}, the best of {found['scored_epochs']}; then a second "
-            f"network was trained for {_count(refit_epochs, 'epoch')} on all rows"
+            f"network was trained for {count(refit_epochs, 'epoch')} on all rows"
         )
     if _is_best(found):
         return f"{line} with the weights of epoch {found['kept_epoch']}, the best"
@@ -269,11 +269,13 @@ def _line_of_faults(faults: Sequence[Mapping[str, Any]]) -> str:
     return f"{n or 'none'}; " + "; ".join(told)
 
 
-def _count(n: int, what: str) -> str:
+def count(n: int, what: str) -> str:
+    """Return a number of things, such as 1 row or 2,125 rows."""
     return f"{n:,} {what}{'s' * (n != 1)}"
 
 
-def _aligned(lines: Mapping[str, str | None]) -> str:
+def aligned(lines: Mapping[str, str | None]) -> str:
+    """Return lines by their names as text; those that are None are left out."""
     shown = {name: line for name, line in lines.items() if line is not None}
     width = max(map(len, shown))
     return "\n".join(f"{name:<{width}}  {line}" for name, line in shown.items())
@@ -440,19 +442,19 @@ def text_of_file(report: Mapping[str, Any]) -> str:
     lines: dict[str, str | None] = {"file": report["file"], "kind": report["kind"]}
     if "arrays" in report:
         lines |= {name: f"{dtype} {tuple(shape)}" for name, (dtype, shape) in report["arrays"].items()}
-        return _aligned(lines)
+        return aligned(lines)
     columns = [
         f"  {column['name']}: {_line_of_column(column)}".rstrip(": ") for column in report.get("columns", ())
     ]
     if "of_members" in report:
         lines |= _lines_of_ensemble(report)
-        return "\n".join([_aligned(lines), *(["columns", *columns] if columns else [])])
+        return "\n".join([aligned(lines), *(["columns", *columns] if columns else [])])
     if "classes" not in report:
-        layers = [f"{kind} {name!r}, {_count(n, 'parameter')}" for kind, name, n in report.get("layers", ())]
+        layers = [f"{kind} {name!r}, {count(n, 'parameter')}" for kind, name, n in report.get("layers", ())]
         lines |= {f"layer {number}": layer for number, layer in enumerate(layers)}
         if "parameters" in report:
             lines |= {"parameters": f"{report['parameters']:,}"}
-        return "\n".join([_aligned(lines), *(["columns", *columns] if columns else [])])
+        return "\n".join([aligned(lines), *(["columns", *columns] if columns else [])])
     classes = report["classes"]
     loss = report["loss"]
     lines |= {
@@ -464,7 +466,7 @@ def text_of_file(report: Mapping[str, Any]) -> str:
         + (f", loss {loss:.4f} in the last" if isinstance(loss, float) else "")
         + (", interrupted" if report["interrupted"] else ""),
         "validation": _line_of_validation(report["validation"], report["refit_epochs"]),
-        "strategy": f"{report['strategy_reason']}; {_count(report['replicas'], 'replica')}, "
+        "strategy": f"{report['strategy_reason']}; {count(report['replicas'], 'replica')}, "
         f"transport {report['transport']}",
         "engine": report["engine_reason"],
         "faults": _line_of_faults(report["faults"]),
@@ -472,7 +474,7 @@ def text_of_file(report: Mapping[str, Any]) -> str:
         "versions": ", ".join(f"{name} {value}" for name, value in report.get("versions", {}).items())
         or None,
     }
-    return "\n".join([_aligned(lines), *(["columns", *columns] if columns else [])])
+    return "\n".join([aligned(lines), *(["columns", *columns] if columns else [])])
 
 
 def _lines_of_ensemble(report: Mapping[str, Any]) -> dict[str, str | None]:
@@ -499,9 +501,9 @@ def _line_of_member(member: Mapping[str, Any]) -> str:
 def _line_of_epochs(report: Mapping[str, Any]) -> str:
     n_all, n_refit, rows = report["epochs"], report["refit_epochs"], report["rows"] or 0
     if not n_refit:
-        return f"{_count(n_all, 'epoch')} on {_count(rows, 'row')}"
-    first = _count(report["rows_of_first"] or 0, "row")
-    return f"{_count(n_all - n_refit, 'epoch')} on {first}, then {n_refit} on all {_count(rows, 'row')}"
+        return f"{count(n_all, 'epoch')} on {count(rows, 'row')}"
+    first = count(report["rows_of_first"] or 0, "row")
+    return f"{count(n_all - n_refit, 'epoch')} on {first}, then {n_refit} on all {count(rows, 'row')}"
 
 
 def _line_of_column(column: Mapping[str, Any]) -> str:
@@ -518,7 +520,7 @@ def _line_of_column(column: Mapping[str, Any]) -> str:
         marked = ", some missing" if column["indicator"] else ""
         return f"numbers, mean {column['mean']:.4g}, deviation {column['scale']:.4g}{marked}"
     rare = f", and {len(column['infrequent'])} infrequent ones" if column["infrequent"] else ""
-    return f"{_count(len(column['values']), 'value')}: {_some(column['values'])}{rare}"
+    return f"{count(len(column['values']), 'value')}: {_some(column['values'])}{rare}"
 
 
 def _some(values: Iterable[Any]) -> str:

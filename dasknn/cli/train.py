@@ -18,15 +18,19 @@ from dasknn.cli.options import (
     TABLE,
     StrategyType,
     check_held_out,
+    class_weight_option,
     cluster_options,
     data_argument,
     held_out_options,
     json_option,
     model_option,
     network_options,
+    output_option,
     quiet_option,
     read_config,
     recipe_options,
+    rows_options,
+    seed_option,
     settle_model,
     table_options,
     target_option,
@@ -52,12 +56,10 @@ _MANY_CLASSES = 20
     help="File of options by their names, with DATA as data. Options on the command line take precedence.",
 )
 @target_option
-@click.option("--output", required=True, metavar="MODEL", help="File or fsspec URL to write the model to.")
+@output_option
 @model_option
 @table_options
-@click.option("--weights", metavar="COLUMN", help="Column with the weights of the rows.")
-@click.option("--shuffle", is_flag=True, help="First shuffle the rows across all files, if they are sorted.")
-@click.option("--drop-missing-target", is_flag=True, help="Leave out rows without a target.")
+@rows_options
 @task_option
 @network_options
 @recipe_options
@@ -85,11 +87,7 @@ _MANY_CLASSES = 20
     help="What replicas average: auto, gradients, weights or predictions; also with settings, such as "
     "weights:every=16,outer or predictions:members=5.",
 )
-@click.option(
-    "--class-weight",
-    type=click.Choice(["balanced"]),
-    help="balanced: give rows of rare classes more weight.",
-)
+@class_weight_option
 @click.option(
     "--validation",
     multiple=True,
@@ -108,13 +106,7 @@ _MANY_CLASSES = 20
     "--checkpoint", metavar="FOLDER", help="Folder or URL to write a checkpoint to after each epoch."
 )
 @click.option("--resume", is_flag=True, help="Resume from the newest checkpoint, if there is one.")
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0, 2**32 - 1),
-    help="Seed of all random numbers: the same seed, data, --replicas and --engine give the same model.",
-)
+@seed_option
 @json_option
 @quiet_option
 @cluster_options

@@ -15,6 +15,7 @@ from collections.abc import Callable
 TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     # checkpoints, and connections that are gone
     (r"Pass resume=True to resume", "Add --resume to resume"),
+    (r"Pass resume=True to go on", "Add --resume to go on"),
     (
         r"The model has the weights of the last complete epoch\. Connect a new client; with "
         r"fit\(\.\.\., checkpoint='folder', resume=True\) training resumes where it stopped\.",
@@ -97,6 +98,13 @@ TABLE: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     (r"`batch_size`", "--batch-size"),
     (r"WeightAveraging expects every='epoch'", "weights expects every=epoch"),
     (r"compression to be None, 'float16' or PowerSGD\(rank=4\)", "compression=float16"),
+    # searches
+    (r"\(validation=\)", "(--validation)"),
+    (r"pass rows: validation=\(X, y\)", "name files: --validation FILES"),
+    (r"hold_out='(\w+)'", r"--hold-out \1"),
+    (r"more partitions \(X\.repartition, X\.rechunk\), or groups", "more files, or --groups COLUMN"),
+    (r"Use RandomSearch, or give a list", "Use --method random, or give a list"),
+    (r"Give it more time", "Give it a longer --budget"),
     # evaluations
     (r"metrics by name, functions or dasknn\.RowMetric", "names of metrics"),
     (r"for Buckets, received", "for ranges, received"),
