@@ -20,12 +20,13 @@ import numpy as np
 import pandas as pd
 from distributed import Client, LocalCluster
 from PIL import Image
+from scipy.stats import loguniform
 from sklearn.datasets import load_digits, make_classification
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 
 import dasknn
-from dasknn import MLPClassifier
+from dasknn import HyperbandSearch, MLPClassifier
 from dasknn.callbacks import Callback
 from dasknn.plots import (
     CalibrationDisplay,
@@ -36,6 +37,7 @@ from dasknn.plots import (
     PartialDependenceDisplay,
     PrecisionRecallDisplay,
     RocCurveDisplay,
+    SearchDisplay,
     SlicesDisplay,
 )
 
@@ -164,6 +166,49 @@ def columns() -> None:
     )
 
 
+def search_of(**settings) -> HyperbandSearch:
+    """Return a search over widths, learning rates and more."""
+    parameters = {
+        "hidden_layer_sizes": [(16,), (64,), (64, 64)],
+        "activation": ["relu", "tanh"],
+        "learning_rate_init": loguniform(1e-4, 3e-1),
+        "alpha": loguniform(1e-7, 1e-1),
+    }
+    return HyperbandSearch(MLPClassifier(), parameters, random_state=0, max_ensemble=0, **settings)
+
+
+def searches() -> None:
+    """Many trials in brackets."""
+    X, y = load_digits(return_X_y=True)
+    X = X / 16 + np.random.default_rng(0).normal(scale=0.3, size=X.shape)
+    search = search_of(n_trials=60, max_iter=27).fit(*on_cluster(X, y))
+    save("search", SearchDisplay.from_estimator(search))
+    save("search-settings", SearchDisplay.from_estimator(search, settings="all"))
+
+
+def dashboard_of_a_search(client) -> None:
+    """The page of Dask's dashboard, in a browser, while a search runs."""
+    from playwright.sync_api import sync_playwright
+
+    X, y = on_cluster(*make_classification(20_000, n_features=40, n_informative=12, random_state=0), 8)
+    searching = threading.Thread(target=search_of(n_trials=60, max_iter=27).fit, args=(X, y))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(dasknn.dashboard.install(client))
+        searching.start()
+        is_halfway = """() => {
+            const page = Bokeh.documents[0]
+            const found = page && page.get_model_by_name("header").text.match(/<b>(\\d+)<.b> epochs/)
+            return found && Number(found[1]) > 200
+        }"""
+        page.wait_for_function(is_halfway, timeout=120_000)
+        page.wait_for_timeout(700)
+        page.screenshot(path=IMAGES / "dashboard-search.png")
+        browser.close()
+    searching.join()
+
+
 def dashboard(client) -> None:
     """The page of Dask's dashboard, in a browser, while a training runs that has lost a worker."""
     from playwright.sync_api import sync_playwright
@@ -210,8 +255,10 @@ def main() -> None:
         two_classes()
         regions()
         columns()
+        searches()
         if shutil.which("chromium"):
             dashboard(client)
+            dashboard_of_a_search(client)
 
 
 if __name__ == "__main__":

@@ -334,8 +334,11 @@ def _curves(history: Iterable[Mapping[str, Any]]) -> dict[int, tuple[np.ndarray,
 def _strips(panel: Any, values: Sequence[Any], missing: np.ndarray) -> np.ndarray:
     """Return where trials with categories are, beside one another in strips, and label these."""
     texts = [value_text(value, _MOST_LETTERS) for value in values]
-    labels = list(dict.fromkeys(text for text, gone in zip(texts, missing, strict=True) if not gone))
-    labels.sort(key=_natural)
+    known = {text: value for text, value, gone in zip(texts, values, missing, strict=True) if not gone}
+    try:
+        labels = sorted(known, key=lambda text: known[text])
+    except TypeError:
+        labels = sorted(known, key=_natural)
     places = np.array(
         [np.nan if gone else labels.index(text) for text, gone in zip(texts, missing, strict=True)]
     )

@@ -129,6 +129,22 @@ def test_a_panel_of_each_setting_suits_its_values():
     assert display.ax_ is display.axes_[0]
 
 
+@pytest.mark.parametrize(
+    ("values", "order"),
+    [
+        ([(64, 64), (64,), (8,)], ["(8,)", "(64,)", "(64, 64)"]),
+        ([(64,), None, (8,)], ["(8,)", "(64,)", "None"]),
+        (["b", "a", "a"], ["a", "b"]),
+    ],
+    ids=str,
+)
+def test_strips_of_categories_are_in_order(values, order):
+    column = np.empty(3, object)
+    column[:] = values
+    panel = SearchDisplay([], results_of([0.5, 0.6, 0.7], a=column), settings="a").plot().ax_
+    assert [label.get_text() for label in panel.get_xticklabels()] == order
+
+
 def test_points_are_colored_by_epochs_and_the_best_is_named():
     results = results_of([0.5, 0.9, 0.7], n_epochs=[1, 9, 27], a=[1, 2, 3])
     display = SearchDisplay([], results, settings="a").plot()
