@@ -211,13 +211,6 @@ class_weight_option = click.option(
     type=click.Choice(["balanced"]),
     help="balanced: give rows of rare classes more weight.",
 )
-seed_option = click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0, 2**32 - 1),
-    help="Seed of all random numbers: the same seed, data, --replicas and --engine give the same model.",
-)
 task_option = click.option(
     "--task",
     default="auto",

@@ -26,7 +26,6 @@ from dasknn.cli.options import (
     output_option,
     quiet_option,
     rows_options,
-    seed_option,
     settle_model,
     table_options,
     target_option,
@@ -168,7 +167,14 @@ class Budget(click.ParamType):
 )
 @click.option("--checkpoint", metavar="FOLDER", help="Folder or URL to write each trial to after each epoch.")
 @click.option("--resume", is_flag=True, help="Go on with the search in the folder, if there is one.")
-@seed_option
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="Seed of all random numbers: the same seed and data give the same trials, whatever the cluster, "
+    "unless the budget ends them.",
+)
 @json_option
 @quiet_option
 @cluster_options
@@ -330,19 +336,13 @@ def _prefixed(estimator: Any, part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tpe() -> Any:
-    """Return the sampler tpe, which prints the same in each process: searches that go on compare that."""
     try:
         from optuna.samplers import TPESampler
     except ImportError as error:
         raise ImportError(
             "--sampler tpe needs optuna, which is not installed. Use: pip install 'dasknn[search]'"
         ) from error
-
-    class _TPESampler(TPESampler):
-        def __repr__(self) -> str:
-            return "tpe"
-
-    return _TPESampler()
+    return TPESampler()
 
 
 def _fit(found: Any, prepared: Prepared, options: dict[str, Any]) -> None:

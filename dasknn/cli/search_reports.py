@@ -22,6 +22,8 @@ from dasknn.saving import storage
 
 # So many trials are shown in the terminal.
 _TOP = 5
+# An ensemble is recommended if it has so much of what the largest gain is.
+_ENOUGH = 0.9
 _KINDS = (".html", ".md", ".csv")
 _STATUSES = ("finished", "paused", "stopped", "failed")
 _STYLE = """
@@ -95,11 +97,12 @@ def _trials(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _of_ensemble(search: Any, n_networks: int | None) -> dict[str, Any] | None:
-    """Return what an ensemble adds: that which was written, or else the best of those that were chosen."""
-    losses = search.ensemble_losses_
-    if not losses:
+    """Return what an ensemble adds: that which was written, or else a small one that adds most."""
+    losses = np.asarray(search.ensemble_losses_)
+    if not len(losses):
         return None
-    n = int(np.argmin(losses)) + 1 if n_networks is None else n_networks
+    gains = losses[0] - losses
+    n = int(np.argmax(gains >= _ENOUGH * gains.max())) + 1 if n_networks is None else n_networks
     path = search.ensemble_path_[:n]
     return {
         "networks": n,

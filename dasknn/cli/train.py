@@ -30,7 +30,6 @@ from dasknn.cli.options import (
     read_config,
     recipe_options,
     rows_options,
-    seed_option,
     settle_model,
     table_options,
     target_option,
@@ -106,7 +105,13 @@ _MANY_CLASSES = 20
     "--checkpoint", metavar="FOLDER", help="Folder or URL to write a checkpoint to after each epoch."
 )
 @click.option("--resume", is_flag=True, help="Resume from the newest checkpoint, if there is one.")
-@seed_option
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="Seed of all random numbers: the same seed, data, --replicas and --engine give the same model.",
+)
 @json_option
 @quiet_option
 @cluster_options

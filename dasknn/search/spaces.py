@@ -1,4 +1,4 @@
-"""Spaces to search in where nobody has written one, and ranges of numbers that print the same everywhere."""
+"""Spaces to search in where nobody has written one, and distributions of numbers between two ends."""
 
 from __future__ import annotations
 
@@ -83,8 +83,7 @@ def between(low: float, high: float, log: bool = False) -> Any:
 
     Returns
     -------
-    object with ppf, cdf and rvs
-        It prints the same in each process: searches that go on compare that.
+    frozen distribution of scipy.stats, or another object with ppf, cdf and rvs
 
     Raises
     ------
@@ -97,34 +96,12 @@ def between(low: float, high: float, log: bool = False) -> Any:
         raise ValueError(f"Expected low to be greater than 0 for log = true, received {low}.")
     are_whole = isinstance(low, Integral) and isinstance(high, Integral)
     if log:
-        return _WholeFactors(int(low), int(high)) if are_whole else _Between(low, high, True)
-    return _Between(low, high, False)
-
-
-class _Between:
-    """A distribution of SciPy, with its ends as its text."""
-
-    def __init__(self, low: float, high: float, log: bool):
-        self._ends = (low, high, log)
-        if log:
-            self._frozen = stats.loguniform(low, high)
-        elif isinstance(low, Integral) and isinstance(high, Integral):
-            self._frozen = stats.randint(low, high + 1)
-        else:
-            self._frozen = stats.uniform(low, high - low)
-
-    def __getattr__(self, name: str) -> Any:
-        # Copies and pickles ask before there are any attributes.
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._frozen, name)
-
-    def __repr__(self) -> str:
-        return "between({!r}, {!r}, log={!r})".format(*self._ends)
+        return _WholeFactors(int(low), int(high)) if are_whole else stats.loguniform(low, high)
+    return stats.randint(low, high + 1) if are_whole else stats.uniform(low, high - low)
 
 
 class _WholeFactors:
-    """Whole numbers whose logarithms are even."""
+    """Whole numbers whose logarithms are even, which SciPy does not have."""
 
     def __init__(self, low: int, high: int):
         self._low, self._high = low, high

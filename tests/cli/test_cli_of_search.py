@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+from types import SimpleNamespace
 
 import dask.dataframe as dd
 import numpy as np
@@ -15,7 +16,8 @@ from shell import people, runner_on
 from sklearn.pipeline import Pipeline
 
 import dasknn
-from dasknn import EnsembleClassifier, TabularClassifier
+from dasknn import EnsembleClassifier, HyperbandSearch, TabularClassifier
+from dasknn.cli import search_reports
 
 INCOME = ["--target", "income", "--drop", "id,wage,weight"]
 # Quick trials.
@@ -248,6 +250,32 @@ def test_ctrl_c_keeps_what_was_found_and_says_so(folder, tmp_path, start_program
     assert f"interrupted; {tmp_path / 'm.safetensors'} has the best of what was found until then" in output
     assert "ended by Ctrl-C" in output
     assert isinstance(dasknn.load(tmp_path / "m.safetensors"), Pipeline)
+
+
+def test_ctrl_c_before_there_is_anything_to_keep_says_so(run, folder, tmp_path, monkeypatch):
+    def fit(search, *columns, **settings):
+        search.interrupted_ = True
+        raise ValueError("Expected at least one epoch of a trial, received none.")
+
+    monkeypatch.setattr(HyperbandSearch, "fit", fit)
+    result = run(*quick(folder, tmp_path), code=130)
+    assert "interrupted before any network was scored; nothing was saved" in result.stderr
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        # Nine tenths of what is there to gain.
+        ([0.5, 0.42, 0.41, 0.40], 3),
+        ([0.5, 0.5, 0.51], 1),
+    ],
+)
+def test_the_smallest_ensemble_that_adds_about_as_much_is_recommended(losses, expected):
+    search = SimpleNamespace(ensemble_losses_=losses, ensemble_path_=[2, 0, 2, 1])
+    found = search_reports._of_ensemble(search, None)
+    assert (found["networks"], found["is_written"]) == (expected, False)
+    assert search_reports._of_ensemble(search, 2)["networks"] == 2
 
 
 # --- files of settings -------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
-"""Spaces where nobody has written one, and ranges: their ends, their text, and that searches take them."""
+"""Spaces where nobody has written one, and ranges between two ends."""
 
-import copy
 import pickle
 
 import numpy as np
@@ -69,16 +68,13 @@ def test_numbers_are_even_in_differences_or_in_factors(log, middle):
 
 
 @pytest.mark.parametrize("ends", [(1, 9, False), (1, 9, True), (0.1, 2.0, False), (0.1, 2.0, True)])
-def test_a_range_is_told_and_copied_and_prints_the_same_in_each_process(ends):
+def test_the_share_of_a_number_leads_back_to_it(ends):
+    # Samplers of Optuna are told shares.
     numbers = between(*ends)
-    assert repr(numbers) == f"between({ends[0]}, {ends[1]}, log={ends[2]})"
-    for other in (copy.deepcopy(numbers), pickle.loads(pickle.dumps(numbers))):
-        assert repr(other) == repr(numbers)
-        assert other.ppf(0.3) == numbers.ppf(0.3)
     for u in (0.05, 0.4, 0.95):
         number = numbers.ppf(u)
-        # What Optuna's samplers are told leads back to the number.
         assert numbers.ppf(numbers.cdf(number)) == pytest.approx(number)
+    assert pickle.loads(pickle.dumps(numbers)).ppf(0.3) == numbers.ppf(0.3)
 
 
 @pytest.mark.parametrize(
