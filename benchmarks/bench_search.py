@@ -319,7 +319,8 @@ def show(rows):
         test, of_8 = row.get("test", np.nan), row.get("test ensemble of 8", np.nan)
         print(
             f"{row['method']:17} {row['seconds']:8.1f} {seconds_to(row, reached):9.1f} "
-            f"{row['curve'][-1][1]:7.4f} {test:7.4f} {of_8:7.4f} {row['epochs']:7d} {row['MiB']:6.0f} {row['MB moved']:9.0f}"
+            f"{row['curve'][-1][1]:7.4f} {test:7.4f} {of_8:7.4f} {row['epochs']:7d} {row['MiB']:6.0f} "
+            f"{row['MB moved']:9.0f}"
         )
 
 

@@ -24,9 +24,9 @@ from dasknn.data.loading import Loaded
 from dasknn.data.shards import Shards, deal
 from dasknn.engine.state import Shard
 
-# A station has about so many bytes: with fewer, a visit would be short beside the way there; with more, few
+#: A station has about so many bytes: with fewer, a visit would be short beside the way there; with more, few
 # workers could be visited at the same time.
-_STATION_BYTES = 32 * 2**20
+STATION_BYTES = 32 * 2**20
 # Share of the memory of a worker that stations may take.
 _MEMORY_SHARE = 0.5
 
@@ -99,7 +99,7 @@ class Stations:
         if not loaded.n_rows:
             return []
         nbytes = sum(info.nbytes for info in loaded.infos)
-        n = n or max(1, min(math.ceil(nbytes / _STATION_BYTES), loaded.n_rows))
+        n = n or max(1, min(math.ceil(nbytes / STATION_BYTES), loaded.n_rows))
         make = partial(_make, make_shard, scored)
         shards = Shards(self._executor, loaded, make, streamed=loaded.blocks is None)
         first = len(self._local)

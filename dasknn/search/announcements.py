@@ -211,7 +211,7 @@ def described(search: Any, score: str, brackets: Sequence[Bracket], n_epochs: fl
         "model": _shortened(model),
         "score": _shortened(score),
         "n_trials": n_trials,
-        "max_iter": int(search.max_iter),
+        "max_iter": search._most_epochs,
         "n_epochs": None if math.isinf(n_epochs) else round(n_epochs),
         "brackets": [
             {"goals": [int(goal) for goal in bracket.goals], "n_trials": bracket.n_trials}

@@ -23,7 +23,7 @@ from sklearn.utils import _safe_indexing
 from dasknn._compat.dask import TaskRef
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
-from dasknn.data import groups, partitions, times
+from dasknn.data import groups, partitions, stations, times
 from dasknn.data.blocks import Block, concatenate
 from dasknn.data.loading import Loaded
 from dasknn.data.targets import ClassSummary, RowWeights, Summarize, Summary, TargetEncoder
@@ -249,21 +249,21 @@ class Ground:
         if self._stations:
             return
         self.encoder = encoder
-        stations = self.hopper.stations
+        places = self.hopper.stations
         make = partial(make_shard, encoder, weights)
         several = self.n_splits > 1 or self.trains_all
         for number, (loaded, fold) in enumerate(self.pieces):
             trained = None if fold is not None and not several else make
             n = None if self.like is None else len(self.like._stations[number])
-            self._stations.append(stations.add(loaded, trained, scored=fold is not None, n=n))
-        stations.spread()
-        stations.release_blocks()
+            self._stations.append(places.add(loaded, trained, scored=fold is not None, n=n))
+        places.spread()
+        places.release_blocks()
 
     def layout(self, split: int) -> dict[str, Any]:
         """Return what of the data the weights depend on."""
-        numbers, stations = self.stations(split, False), self.hopper.stations
+        numbers = self.stations(split, False)
         first = self.pieces[self._pieces(split, False)[0]].loaded
-        return layout_of(stations, numbers, first)
+        return layout_of(self.hopper.stations, numbers, first)
 
 
 class RowsToTrainOn(Rows):
@@ -433,7 +433,7 @@ def ground_of(
     scored: list[Summary] = []
     if sides.pieces is None:
         rows: RowsOnWorkers = fit.read(executor, prepared)
-        fit.look_at(rows)
+        fit.look_at(_Quiet.of(rows))
         pieces, targets = pieces_of(rows.loaded, scoring, executor), rows.loaded.targets
         scored = [_targets_of(executor, loaded, fit) for loaded, fold in pieces if fold is not None]
     else:
@@ -445,7 +445,7 @@ def ground_of(
                 is_validation=bool(pieces) and not is_learned,
             )
             if not pieces:
-                fit.look_at(rows)
+                fit.look_at(_Quiet.of(rows))
             pieces.append(Piece(rows.loaded, fold))
         targets = reduce(add, (loaded.targets for loaded, _ in pieces))
         scored = [loaded.targets for loaded, fold in pieces if fold is not None]
@@ -464,6 +464,22 @@ def ground_of(
         like,
         scoring.trains_all,
     )
+
+
+class _Quiet:
+    """What a fit looks at of rows that become one station: then it does not matter how they lie."""
+
+    def __init__(self, dtype: str):
+        self.dtype = dtype
+
+    @staticmethod
+    def of(rows: RowsOnWorkers) -> Any:
+        """Return the rows, or what is to be known of them."""
+        is_one = sum(info.nbytes for info in rows.loaded.infos) <= stations.STATION_BYTES
+        return _Quiet(rows.dtype) if is_one else rows
+
+    def warn_of_skew(self, are_cut: bool) -> bool:
+        return False
 
 
 def _targets_of(executor: Executor, loaded: Loaded, fit: Any) -> Summary:

@@ -249,7 +249,7 @@ def stream(monkeypatch):
     monkeypatch.setattr(loading, "_MEMORY_SHARE", 1e-9)
     monkeypatch.setattr(shards, "_SHARD_BYTES", 1)
     monkeypatch.setattr(stations, "_MEMORY_SHARE", 1e-9)
-    monkeypatch.setattr(stations, "_STATION_BYTES", 100_000)
+    monkeypatch.setattr(stations, "STATION_BYTES", 100_000)
 
 
 # --- too much ---------------------------------------------------------------------------------------
