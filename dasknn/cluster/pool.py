@@ -74,6 +74,10 @@ class Pool(ABC):
             No task has made progress for too long.
         """
 
+    def out_of_reach(self) -> list[int]:
+        """Return the tickets of tasks that wait for what only workers have that do not answer."""
+        return []
+
     @abstractmethod
     def give_up(self, ticket: int) -> None:
         """Forget a task that was submitted: its results are released, and it never ends for the caller."""
@@ -200,6 +204,12 @@ class ClusterPool(Pool):
         error = future.exception(timeout=self._executor.timeout)
         error.cause = self._executor.cause_of(future)
         return error
+
+    def out_of_reach(self) -> list[int]:
+        if not self._running or not self._executor.left_out:
+            return []
+        broken = self._executor.broken([held[-1] for held in self._running.values()])
+        return [ticket for ticket, is_broken in zip(self._running, broken, strict=True) if is_broken]
 
     def give_up(self, ticket: int) -> None:
         self._executor.drop(self._running.pop(ticket))

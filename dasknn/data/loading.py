@@ -109,6 +109,13 @@ class Loaded:
             return block
         return graph.add("dasknn-split", self.split.take(number, self.shapes[number]), block, home=home)
 
+    def release(self, tasks: Executor) -> None:
+        """Hold the blocks no more; whoever needs one loads it again."""
+        tasks.drop(self.blocks or [])
+        self.blocks = None
+        if self.taken is not None:
+            self.split, self.taken = self.taken, None
+
     def hold_out(self, tasks: Executor, fraction: float, seed: int) -> tuple[Loaded, Loaded]:
         """Return (rows to train on, held-out rows), each block in proportion to its number of rows.
 

@@ -122,8 +122,7 @@ class Shards:
             set(), {shard for own in self.replicas for shard in own}, self.tasks.homes(len(self.replicas))
         )
         # The tasks above keep blocks in memory as long as they need them.
-        self.tasks.drop(self.loaded.blocks or [])
-        self.loaded.blocks = None
+        self.loaded.release(self.tasks)
 
     def add_to(self, graph: Graph, shard: int, home: str | None) -> Any:
         """Add the task that makes a shard to a graph; return a reference to the shard."""

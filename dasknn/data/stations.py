@@ -243,8 +243,7 @@ class Stations:
         """Release the blocks that stations in memory were made of."""
         for shards in self._shards:
             # Tasks keep blocks in memory as long as they need them.
-            self._executor.drop(shards.loaded.blocks or [])
-            shards.loaded.blocks = None
+            shards.loaded.release(self._executor)
 
     def close(self) -> None:
         """Release all stations."""

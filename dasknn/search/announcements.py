@@ -206,7 +206,7 @@ def described(search: Any, score: str, brackets: Sequence[Bracket], n_epochs: fl
     kind, model = type(search).__name__, model_name(search.estimator)
     trials = "trials" if n_trials is None else f"{n_trials} trials"
     return {
-        "name": _shortened(f"{kind} of {model}, {trials}, up to {search.max_iter} epochs"),
+        "name": _shortened(f"{kind} of {model}, {trials}, up to {search._most_epochs} epochs"),
         "kind": kind,
         "model": _shortened(model),
         "score": _shortened(score),

@@ -268,6 +268,8 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         }
         self.bytes_moved_ = hopper.bytes_moved
         best = course.best()
+        if best is None and self.interrupted_:
+            raise KeyboardInterrupt
         if best is None:
             raise ValueError(_nothing(course))
         self.best_index_ = best.number

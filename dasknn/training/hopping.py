@@ -408,10 +408,10 @@ class Hopper:
         """Threads of each worker that is used."""
         return dict(self._slots)
 
-    def _lose(self, leg: _Leg, error: BaseException) -> None:
+    def _lose(self, leg: _Leg, error: BaseException, counts: bool = True) -> None:
         """Let a journey go on from where a leg began that was lost with its worker."""
         journey = leg.journey
-        journey._n_lost += 1
+        journey._n_lost += counts
         if journey._n_lost >= _MOST_LOST:
             self._fail(journey, error)
             return
@@ -437,11 +437,13 @@ class Hopper:
                 self.stations.look(slots)
             else:
                 self.stations.measure()
+        stuck = set(self._pool.out_of_reach())
         for ticket, leg in list(self._legs.items()):
-            if leg.home in gone:
+            if leg.home in gone or ticket in stuck:
                 del self._legs[ticket]
                 self._pool.give_up(ticket)
-                self._lose(leg, WorkerLeftError(f"The cluster has lost {leg.home}."))
+                # Whoever only waits for others has not ended them.
+                self._lose(leg, WorkerLeftError(f"The cluster has lost {leg.home}."), leg.home in gone)
         self._executor.recovered(self.epoch, 0.0)
 
 

@@ -189,7 +189,7 @@ def test_the_latest_rows_are_scored():
     last = search(validation=0.25, hold_out="last").fit(rows, labels)
     for found in (by_time, last):
         assert found.history_[0]["n_samples"] == 600
-        assert found.cv_results_["mean_test_score"].max() < 0.5
+        assert found.cv_results_["mean_test_score"].min() < 0.4
 
 
 def test_folds_are_scored_by_networks_that_have_not_seen_them():
