@@ -188,12 +188,18 @@ def test_a_search_stays_small_and_keeps_its_best_trials():
         trials = [row_of(k, "paused", (k / 3000,)) for k in range(begin, begin + 100)]
         scores = [(k, 1, k / 3000) for k in range(begin, begin + 100)]
         scheduler.log(event_of("s", trials=trials, scores=scores, best=begin + 99))
+        if not begin:
+            # A trial that runs stays, however bad it is.
+            trials = [row_of(0, "running", (-1.0,)), row_of(1, "paused", (-2.0,)), *trials[2:]]
+            scheduler.log(event_of("s", trials=trials, scores=scores, best=1))
     scheduler.log(event_of("s", scores=[(2999, epoch, 0.5) for epoch in range(2, 1000)], best=2999))
     board.refresh()
     run = board.searches["s"]
     assert len(run.trials) == len(run.settings) == _MOST_TRIALS
     assert len(run.curves) == _MOST_CURVES
-    assert {2999, 2998} <= run.curves.keys()
+    assert {2999, 2998, 0} <= run.curves.keys()
+    assert 0 in run.trials
+    assert 1 not in run.trials
     epochs = sorted(run.curves[2999])
     assert len(epochs) <= _MOST_POINTS
     assert (epochs[0], epochs[-1]) == (1, 999)

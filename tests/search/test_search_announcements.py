@@ -149,6 +149,16 @@ def test_each_event_has_only_what_is_new(eager):
     assert told.events[2]["scores"] == [[1, 3, 0.50001]]
 
 
+def test_a_trial_that_has_failed_has_reached_no_rung(eager):
+    course = course_of(2, n_epochs=3)
+    told_by, told = told_of(course)
+    assert [len(row["rungs"]) for row in told.events[0]["trials"]] == [1, 1]
+    course.trials[1].runs[0].error = ValueError("x")
+    told_by.update()
+    (row,) = told.events[-1]["trials"]
+    assert (row["trial"], row["status"], row["score"], row["rungs"]) == (1, "failed", None, [])
+
+
 def test_what_is_new_waits_until_an_event_is_due(monkeypatch):
     assert announcements._SECONDS >= 0.5
     monkeypatch.setattr(announcements, "_SECONDS", 1e6)
