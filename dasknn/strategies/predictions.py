@@ -23,9 +23,10 @@ class PredictionAveraging(LocalTraining):
     ----------
     members : int or None, default=None
         How many networks; another name of `replicas`.
-    hop : bool, default=False
+    hop : bool, default=True
         True: members see all rows. They travel, each visits one shard after the other in an order of its own,
-        while the rows stay where they are. False: each member sees a share of the rows, in one place.
+        while the rows stay where they are. False: each member sees a share of the rows, in one place, which
+        takes a fraction of the time, and scores less.
     replicas : int or None, default=None
         None for one per thread of the cluster, while each has enough rows.
 
@@ -44,7 +45,7 @@ class PredictionAveraging(LocalTraining):
     """
 
     members: int | None = None
-    hop: bool = False
+    hop: bool = True
     name: ClassVar[str] = "predictions"
     task_name: ClassVar[str] = "dasknn-train-member"
 

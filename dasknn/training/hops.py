@@ -163,6 +163,7 @@ class MembersOnHops(OnHops):
         ]
         total = merge_tree(self._strategy.merge, *found)
         state = self._strategy.apply(self.job, state, total)
+        on_wave(state)
         return replace(state, bytes_sent=self._hopper.bytes_moved - before)
 
     def _job_of(self, member: int) -> TrainingJob:

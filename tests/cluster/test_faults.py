@@ -57,8 +57,8 @@ ROADS = {
         "engine": "numpy",
     },
     "weights on tasks": {"strategy": WeightAveraging(every=3), "transport": "tasks"},
-    "predictions": {"strategy": "predictions"},
-    "members that hop": {"strategy": PredictionAveraging(hop=True)},
+    "predictions": {"strategy": PredictionAveraging(hop=False)},
+    "members that hop": {"strategy": "predictions"},
     "lbfgs": {"solver": "lbfgs"},
     "early stopping": {"early_stopping": True},
 }

@@ -525,9 +525,10 @@ def test_callbacks_are_callbacks(digits):
         MLPClassifier(callbacks=[print]).fit(*digits)
 
 
-def test_members_with_automatic_batches_take_steps_of_200_rows():
+@pytest.mark.parametrize("hop", [False, True])
+def test_members_with_automatic_batches_take_steps_of_200_rows(hop):
     X = da.random.default_rng(0).random((8000, 3), chunks=(1000, -1))
-    settings = {"strategy": "predictions", "max_iter": 1, "replicas": 4}
+    settings = {"strategy": dasknn.PredictionAveraging(hop=hop), "max_iter": 1, "replicas": 4}
     model = MLPClassifier((2,), **settings)
     seen = []
 
@@ -536,7 +537,8 @@ def test_members_with_automatic_batches_take_steps_of_200_rows():
             seen.append(batch)
 
     model.set_params(callbacks=[Steps()]).fit(X, (X[:, 0] > 0.5).astype(int))
-    assert seen == [2000 // 200]
+    # Each sees all rows, or a share.
+    assert seen == [(8000 if hop else 2000) // 200]
 
 
 def test_layers_where_the_regressors_loss_stands_are_refused_with_the_remedy(digits):

@@ -14,6 +14,7 @@ from distributed import Client
 
 from dasknn import MLPClassifier, RandomSearch, TabularClassifier
 from dasknn.data import loading, stations
+from dasknn.search import trials
 from dasknn.training import hopping, hops
 from tests.search.searches import RATES, SHORT, build, digits, halving, same_each_time
 
@@ -66,19 +67,19 @@ def pids(client):
 
 
 class During(threading.Thread):
-    """Call a function once a search has trained so many legs."""
+    """Call a function once the networks of a search have been trained for so many epochs together."""
 
-    def __init__(self, monkeypatch, function, n_legs=12):
+    def __init__(self, monkeypatch, function, n_epochs=4):
         super().__init__(daemon=True)
         self._come, self._function, self.is_done = threading.Event(), function, False
-        start, left = hopping.Hopper._start, iter(range(n_legs))
+        note, left = trials.Run.note, iter(range(n_epochs))
 
-        def counted(hopper, *args):
+        def counted(run, entry):
+            note(run, entry)
             if next(left, None) is None:
                 self._come.set()
-            return start(hopper, *args)
 
-        monkeypatch.setattr(hopping.Hopper, "_start", counted)
+        monkeypatch.setattr(trials.Run, "note", counted)
         self.start()
 
     def run(self):
@@ -195,7 +196,7 @@ def test_workers_that_join_take_work_at_once(new_cluster, monkeypatch):
 def test_ctrl_c_keeps_what_was_found_and_the_search_goes_on(workers, monkeypatch, tmp_path):
     expected = calm()
     with monkeypatch.context() as patch:
-        During(patch, lambda: os.kill(os.getpid(), signal.SIGINT), n_legs=40)
+        During(patch, lambda: os.kill(os.getpid(), signal.SIGINT))
         found = halving().fit(*lazy(), checkpoint=tmp_path)
     assert found.interrupted_
     assert found.predict(X[:5]).shape == (5,)

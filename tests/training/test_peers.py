@@ -276,8 +276,13 @@ def test_power_sgd_learns_with_few_numbers(data):
 # --- choices ----------------------------------------------------------------------------------------
 
 
-def test_short_rounds_go_between_workers_and_ensembles_through_tasks(client, data):
-    for strategy, transport in ((GradientAveraging(), "peer"), (PredictionAveraging(), "tasks")):
+def test_short_rounds_go_between_workers_and_ensembles_hop_or_go_through_tasks(client, data):
+    roads = (
+        (GradientAveraging(), "peer"),
+        (PredictionAveraging(hop=False), "tasks"),
+        (PredictionAveraging(), "hop"),
+    )
+    for strategy, transport in roads:
         model = MLPClassifier((8,), max_iter=1, strategy=strategy, replicas=2).fit(*data)
         assert model.transport_ == transport
 

@@ -31,8 +31,8 @@ STRATEGIES = {
     "gradients": "gradients",
     "weights": "weights",
     "weights every 2": WeightAveraging(every=2),
-    "predictions": "predictions",
-    "members that hop": PredictionAveraging(hop=True),
+    "predictions": PredictionAveraging(hop=False),
+    "members that hop": "predictions",
 }
 # All roads that a training may take over a cluster.
 ROADS = {
@@ -40,8 +40,8 @@ ROADS = {
     "gradients on tasks": {"strategy": "gradients", "transport": "tasks"},
     "weights on peers": {"strategy": "weights", "transport": "peer"},
     "weights on tasks": {"strategy": WeightAveraging(every=2), "transport": "tasks"},
-    "predictions": {"strategy": "predictions"},
-    "members that hop": {"strategy": PredictionAveraging(hop=True)},
+    "predictions": {"strategy": PredictionAveraging(hop=False)},
+    "members that hop": {"strategy": "predictions"},
 }
 KINDS = {"classifier": (TabularClassifier, "label"), "regressor": (TabularRegressor, "number")}
 
