@@ -253,7 +253,8 @@ def _settle(options: dict[str, Any], config: SearchConfig) -> dict[str, Any]:
     arguments["random_state"] = options["seed"]
     if options["ensemble"] is not None:
         most = arguments.get("max_ensemble", _MOST_NETWORKS)
-        arguments["max_ensemble"] = max(options["ensemble"], most)
+        if isinstance(most, int):
+            arguments["max_ensemble"] = max(options["ensemble"], most)
         # The networks of the ensemble are kept as they are.
         arguments.setdefault("refit", False)
     if options["quiet"]:
@@ -272,6 +273,8 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 def _check_rows(options: dict[str, Any], arguments: dict[str, Any]) -> None:
     """Raise UsageError if options disagree on which rows are scored."""
     scored, cv = arguments.get("validation"), arguments.get("cv")
+    if cv is not None and not isinstance(cv, int):
+        raise click.BadParameter(f"expected a number of folds for cv, received {cv!r}", param_hint="--config")
     if scored == ():
         raise click.UsageError("A search needs rows to score. Leave --validation 0 out, or use --cv 5.")
     ways = [f"--{name} {options[name]}" for name in ("groups", "time") if options[name]]

@@ -40,7 +40,7 @@ def line_of_plan(search: Any) -> str:
     """Return what a search that is not fitted will do."""
     settings = ", ".join(_short(name) for name in _names_of(search.parameters))
     budget = search.time_budget
-    until = "" if budget is None else f", for at most {budget:,.0f} s"
+    until = f", for at most {budget:,.0f} s" if isinstance(budget, int | float) else ""
     return f"{settings}; at most {search.max_iter} epochs each{until}"
 
 

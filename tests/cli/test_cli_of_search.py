@@ -207,10 +207,8 @@ def test_rows_are_scored_from_files_or_by_groups_or_time(run, folder, tmp_path):
     scored = report_of(run(*quick(folder, tmp_path, "--validation", folder / "test.parquet", "--json")))
     # 300 rows are scored, so a score is a number of them.
     assert scored["best"]["score"] * 300 == pytest.approx(round(scored["best"]["score"] * 300))
-    for words in (["--groups", "age"], ["--time", "hours", "--drop-missing-target"]):
-        if words[0] == "--time":
-            words = ["--time", "age"]
-        run(*quick(folder, tmp_path, *words))
+    for way in ("--groups", "--time"):
+        run(*quick(folder, tmp_path, way, "age"))
         model = dasknn.load(tmp_path / "m.safetensors")
         assert "age" not in model.feature_names_in_
         assert model[-1].history_[0]["n_samples"] < 600
@@ -318,6 +316,7 @@ def test_a_file_sets_options_and_arguments_and_the_command_line_wins(run, folder
         ("[parameters]\nalpha = {low = 1, high = 2, log = 1}", "expected log = true or false, received 1"),
         ("[settings]\nalpha = 1\n[parameters]\nalpha = [1]", "alpha is in [settings] and in [parameters]"),
         ("[search]\ntime_budget = '3 days'", "expected a time such as 90s, 30m or 2h, received '3 days'"),
+        ("[search]\ncv = 'x'", "expected a number of folds for cv, received 'x'"),
         ("[parameters", "expected a TOML file"),
     ],
 )
@@ -349,6 +348,21 @@ def test_mistakes_are_explained_in_one_message(run, folder, tmp_path, words, cod
     assert message in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "m.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "message"),
+    [
+        ("cv = 1", [], "Expected cv to be a number of folds, at least 2"),
+        ("max_ensemble = 'x'", ["--ensemble", 2], "The 'max_ensemble' parameter of HyperbandSearch must be"),
+        ("time_budget = [1]", [], "The 'time_budget' parameter of HyperbandSearch must be"),
+        ("eta = 1", [], "The 'eta' parameter of HyperbandSearch must be"),
+    ],
+)
+def test_values_of_arguments_are_checked_by_the_search(run, folder, tmp_path, text, words, message):
+    (tmp_path / "c.toml").write_text(f"[search]\n{text}\n")
+    result = run(*quick(folder, tmp_path, "--config", tmp_path / "c.toml", *words), code=1)
+    assert message in " ".join(result.stderr.split())
 
 
 def test_a_search_whose_trials_all_fail_tells_the_first_error(run, folder, tmp_path):
