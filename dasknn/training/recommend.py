@@ -345,7 +345,8 @@ def _rows(measured: Measured, sizes: auto.Sizes, n_workers: int, model: Any, def
         (GradientAveraging(), auto.PEER),
         (GradientAveraging(), auto.TASKS),
         *((apart, model._transport(apart, sizes)) for apart in (often, WeightAveraging())),
-        (PredictionAveraging(), auto.TASKS),
+        (PredictionAveraging(hop=False), auto.TASKS),
+        (PredictionAveraging(), auto.HOP),
     ]
     ran = (getattr(model, "strategy_", None), getattr(model, "transport_", None))
     epochs = [entry for entry in getattr(model, "history_", []) if entry.get("n_samples") == sizes.n_rows]
@@ -386,6 +387,11 @@ def _predict(
     n_bytes = n_rounds * 2 * (n_workers - 1) * vector_bytes
     if isinstance(strategy, PredictionAveraging):
         n_bytes = 0
+    if strategy.sees_all_rows:
+        # Each network goes at least once to a worker and comes back, and computes as much as all replicas
+        # that share the rows.
+        of_network = sizes.n_steps * measured.step * sizes.replicas
+        return of_network + measured.task_round, 2 * sizes.replicas * vector_bytes
     if transport == auto.TASKS:
         of_round = measured.task_round
     elif isinstance(strategy, GradientAveraging):
@@ -414,6 +420,8 @@ def _table(rows: list[Row]) -> list[str]:
 
 
 def _name(strategy: Strategy) -> str:
+    if strategy.sees_all_rows:
+        return f"{strategy.name}, members hop"
     if not isinstance(strategy, WeightAveraging):
         return strategy.name
     every = "epoch" if strategy.every == "epoch" else f"{strategy.every} steps"
