@@ -1,9 +1,10 @@
-"""dask-ml's search, for `bench_search.py`: in an environment of its own, with a Dask on which it runs.
+r"""dask-ml's search, for `bench_search.py`: in an environment of its own, with a Dask on which it runs.
 
-pip install "dask[array,dataframe]==2025.2.0" distributed==2025.2.0 dask-ml==2025.1.0 "scikit-learn<1.7" psutil
+pip install "dask[array,dataframe]==2025.2.0" distributed==2025.2.0 dask-ml==2025.1.0 \
+    "scikit-learn<1.7" psutil
 
-It trains scikit-learn's MLPClassifier chunk by chunk, since it needs partial_fit; 8 chunks are an epoch. The last
-line that it prints is a run in JSON.
+It trains scikit-learn's MLPClassifier chunk by chunk, since it needs partial_fit; 8 chunks are an epoch. The
+last line that it prints is a run in JSON.
 """
 
 import argparse

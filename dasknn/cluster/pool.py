@@ -128,7 +128,8 @@ class LocalPool(Pool):
         return ended
 
     def give_up(self, ticket: int) -> None:
-        self._running.pop(ticket).cancel()
+        if (running := self._running.pop(ticket, None)) is not None:
+            running.cancel()
 
     def close(self) -> None:
         # What runs cannot be stopped; nobody waits for it.
@@ -212,7 +213,8 @@ class ClusterPool(Pool):
         return [ticket for ticket, is_broken in zip(self._running, broken, strict=True) if is_broken]
 
     def give_up(self, ticket: int) -> None:
-        self._executor.drop(self._running.pop(ticket))
+        # An interrupt may have come before it was noted, or after it was forgotten.
+        self._executor.drop(self._running.pop(ticket, []))
         self._wait = None
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ from dasknn.ensembles import EnsembleClassifier, EnsembleRegressor
 from dasknn.ensembles.members import Member
 from dasknn.evaluation.responders import last_step
 from dasknn.saving import storage
-from dasknn.search import results
+from dasknn.search import interrupts, results
 from dasknn.search.announcements import Announcements, described
 from dasknn.search.course import Course
 from dasknn.search.ground import Scoring
@@ -234,16 +234,24 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         told = Announcements(course, running.executor, described(self, score, brackets, total))
         self.interrupted_ = False
 
+        def note() -> None:
+            self.interrupted_ = True
+            running.hopper.wake()
+
         def tick() -> bool:
+            if self.interrupted_ and not course.is_stopping:
+                course.stop()
             bar.update()
             told.update()
             return course.tick()
 
         try:
-            running.hopper.run(tick)
+            with interrupts.noted(note):
+                running.hopper.run(tick)
         except KeyboardInterrupt:
+            # It may have come within a step, which is not done then.
             self.interrupted_ = True
-            course.stop()
+            course.stop(at_once=True)
             running.hopper.run(tick)
         finally:
             told.end(self.interrupted_)
@@ -281,10 +289,12 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         if not self.refit:
             return
         began = time.monotonic()
-        if n_splits > 1 or self.refit == "all":
+        if (n_splits > 1 or self.refit == "all") and not self.interrupted_:
             self.best_estimator_ = running.train_on_all_rows(best)
         else:
-            self.best_estimator_ = running.finished(best, best.runs[0].model)
+            # Who has interrupted the search does not wait for another training.
+            models = [running.finished(best, run.model) for run in best.runs]
+            self.best_estimator_ = models[0] if n_splits == 1 else _mean_of(models)
         self.refit_time_ = time.monotonic() - began
         if hasattr(self.best_estimator_, "classes_"):
             self.classes_ = self.best_estimator_.classes_
@@ -342,8 +352,7 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         chosen = sorted(set(path))
         members = [model for number in chosen for model in self._models[number]]
         weights = [float(path.count(number)) for number in chosen for _ in self._models[number]]
-        kind = EnsembleRegressor if Member.of(members[0]).classes is None else EnsembleClassifier
-        return kind(members, weights)
+        return _mean_of(members, weights)
 
     # --- settings ----------------------------------------------------------------------------------
 
@@ -370,7 +379,8 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
             )
         if self.cv is not None:
             is_number = isinstance(self.cv, Integral) and not isinstance(self.cv, bool)
-            if (is_number and self.cv < 2) or not (is_number or hasattr(self.cv, "split")):
+            is_splitter = hasattr(self.cv, "split") and hasattr(self.cv, "get_n_splits")
+            if (is_number and self.cv < 2) or not (is_number or is_splitter):
                 raise ValueError(
                     "Expected cv to be a number of folds, at least 2, or a splitter such as KFold(5), "
                     f"received {self.cv!r}."
@@ -500,6 +510,11 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
             )
             tags.input_tags.sparse = of_estimator.input_tags.sparse
         return tags
+
+
+def _mean_of(members: list[Any], weights: list[float] | None = None) -> Any:
+    kind = EnsembleRegressor if Member.of(members[0]).classes is None else EnsembleClassifier
+    return kind(members, weights)
 
 
 def _candidate(running: Running, trial: Trial) -> Candidate:

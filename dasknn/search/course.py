@@ -80,10 +80,13 @@ class Course:
                     run.end()
         return self.is_stopping and all(run.has_ended for trial in self.trials for run in trial.runs)
 
-    def stop(self) -> None:
-        """Train no more; what travels is left where it is."""
+    def stop(self, at_once: bool = False) -> None:
+        """Train no more: what travels is given up.
+
+        at_once: also what only scores.
+        """
         self.is_stopping = True
-        self._hopper.stop(TrainingStopped())
+        self._hopper.stop(TrainingStopped(), everything=at_once)
 
     def _go_on(self) -> None:
         has_changed = True

@@ -149,6 +149,8 @@ class Running:
     def train_on_all_rows(self, trial: Trial) -> Any:
         """Return the model of a trial, trained again on all rows, for as many epochs as its best had."""
         own, ground = self.settings, self._of_trials[trial.number]
+        # The time for trials may be over.
+        self.hopper.resume()
         run = Run(trial.number, -1, self.hopper.wake)
         run.model = own.kind.model(trial.settings, seed_of_fit(own.seed, trial.number), own.max_iter)
         if hasattr(run.model, "early_stopping"):

@@ -198,13 +198,20 @@ class Hopper:
             self._executor.failed(error)
             self._look(time.monotonic())
 
-    def stop(self, error: BaseException) -> None:
-        """End those journeys that may be stopped, and those that an interrupt has lost, with an exception."""
+    def stop(self, error: BaseException, everything: bool = False) -> None:
+        """End journeys that may be stopped with an exception, those that come later, too, until `resume`.
+
+        everything: also all others that are on their way.
+        """
         with self._closing:
             self._stopped = error
         self._take_new()
-        served = {*self._waiting, *(leg.journey for leg in self._legs.values())}
-        self._end_some([one for one in self._open if one.may_stop or one not in served], error)
+        self._end_some([one for one in self._open if everything or one.may_stop], error)
+
+    def resume(self) -> None:
+        """Let journeys begin again after `stop`."""
+        with self._closing:
+            self._stopped = None
 
     def end(self, error: BaseException) -> None:
         """End all journeys, those that come later, too, with an exception."""

@@ -1,12 +1,16 @@
 """`dask nn search`: files and a budget in, the best network or an ensemble out."""
 
 import json
+import os
 import re
+import signal
+import time
 from types import SimpleNamespace
 
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
+import programs
 import pytest
 from shell import people, runner_on
 from sklearn.pipeline import Pipeline
@@ -225,11 +229,33 @@ def test_a_search_goes_on_from_its_folder_to_the_same_trials(run, folder, tmp_pa
     assert "n_trials was 3, and is 4 now" in result.stderr
 
 
-def test_ctrl_c_keeps_what_was_found_and_says_so(run, folder, tmp_path, monkeypatch):
+def test_ctrl_c_keeps_what_was_found_and_says_so(folder, tmp_path, start_program):
+    kept = tmp_path / "kept"
+    words = [
+        "nn", *quick(folder, tmp_path, "--checkpoint", kept, "--workers", 1, trials=500, epochs=2000),
+    ]  # fmt: skip
+    told = tmp_path / "output"
+    process = start_program(programs.dask, *words, output=told, own_session=True)
+    deadline = time.monotonic() + 100
+    while not list(kept.glob("**/*.safetensors")):
+        assert process.exitcode is None, told.read_text()
+        assert time.monotonic() < deadline, told.read_text()
+        time.sleep(0.2)
+    # To every process of the group, as a terminal does.
+    os.killpg(process.pid, signal.SIGINT)
+    process.join(60)
+    output = told.read_text()
+    assert process.exitcode == 130, output
+    assert f"interrupted; {tmp_path / 'm.safetensors'} has the best of what was found until then" in output
+    assert "ended by Ctrl-C" in output
+    assert isinstance(dasknn.load(tmp_path / "m.safetensors"), Pipeline)
+
+
+def test_ctrl_c_in_the_middle_of_a_step_keeps_what_was_found(run, folder, tmp_path, monkeypatch):
     tick, interrupted = Course.tick, []
 
     def interrupt(course):
-        # As Ctrl-C does, as soon as there is something to keep.
+        # As the second Ctrl-C does, as soon as there is something to keep.
         if course.best() is not None and not interrupted:
             interrupted.append(True)
             raise KeyboardInterrupt
