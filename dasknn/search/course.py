@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf, isnan
 from typing import Any
@@ -22,6 +23,8 @@ logger = logging.getLogger("dasknn")
 # A sampler that learns proposes a trial when all but so many of the jobs before it have been judged. It is a
 # number of its own, so that proposals do not depend on the size of the cluster.
 _AHEAD = 16
+# To set up a trial takes some hundredths of a second.
+_BEGUN_AT_ONCE = 4
 # Of an unlimited number of trials, so many wait for each thread of the cluster.
 _WAITING = 2
 
@@ -58,6 +61,7 @@ class Course:
         self._hopper, self._n_slots, self._deadline = hopper, n_slots, deadline
         self._brackets = [] if n_trials is None else brackets_of_trials(plan.brackets)
         self._results: list[Result] = []
+        self._unbegun: deque[Trial] = deque()
         self._n_started = 0
         #: Jobs that are trained for, by number.
         self._open: dict[int, Job] = {}
@@ -92,6 +96,7 @@ class Course:
         has_changed = True
         while has_changed:
             self._propose()
+            self._begin_some()
             self._start_jobs()
             has_changed = self._end_jobs() | self._judge()
         if not self._open and not self._wants_more() and self._n_started == len(self.plan.jobs):
@@ -109,10 +114,21 @@ class Course:
             trial = Trial(number, self._sampler.propose(number, list(self._results)), bracket)
             self.trials.append(trial)
             self.plan.add(number, bracket)
+            self._unbegun.append(trial)
+
+    def _begin_some(self) -> None:
+        """Set up the next trials; not all at once, since workers may have nothing to do meanwhile."""
+        for _ in range(min(_BEGUN_AT_ONCE, len(self._unbegun))):
+            trial = self._unbegun.popleft()
             try:
                 self._begin(trial)
             except Exception as error:
                 trial.error = error
+            trial.has_begun = True
+            for run in trial.runs:
+                run.allow(self.plan.brackets[trial.bracket].goals[0])
+        if self._unbegun:
+            self._hopper.wake()
 
     def _may_propose(self) -> bool:
         number = len(self.trials)

@@ -203,6 +203,8 @@ class Trial:
         One for each split.
     rung : int
         The rung for which it trains, or that it has reached.
+    has_begun : bool
+        Whether its runs have been set up.
     error : BaseException or None
         Why it has failed.
     kind, preparation : see `Kind.finished`
@@ -213,6 +215,7 @@ class Trial:
     bracket: int
     runs: list[Run] = field(default_factory=list)
     rung: int = 0
+    has_begun: bool = False
     error: BaseException | None = None
     preparation: Any = None
 
@@ -239,7 +242,7 @@ class Trial:
 
     def has_reached(self, goal: int) -> bool:
         """Return whether its score at an epoch is known, or will never be."""
-        return self.has_failed or all(run.has_reached(goal) for run in self.runs)
+        return self.has_failed or (self.has_begun and all(run.has_reached(goal) for run in self.runs))
 
     @property
     def best_epoch(self) -> int:

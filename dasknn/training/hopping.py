@@ -272,7 +272,7 @@ class Hopper:
             # Nobody holds these stations, or whoever does is busy: first those that most wait for.
             wanted = Counter(map(_next_of, self._waiting))
             rest = sorted(self._waiting, key=lambda j: (self._is_held(j), -wanted[_next_of(j)], j.priority))
-            self._start_where(self._bringers, rest, free)
+            self._start_where(self._bringer, rest, free)
         if not free and self._executor.is_remote:
             running = Counter(leg.home for leg in self._legs.values())
             room = Counter({home: n + _AHEAD - running[home] for home, n in self._slots.items()})
@@ -299,10 +299,13 @@ class Hopper:
         """Return the workers with room that hold the journey's next station."""
         return [home for home in self.stations.homes(_next_of(journey)) if free[home] > 0]
 
-    def _bringers(self, journey: Journey, free: Counter[Home]) -> list[Home]:
-        """Return the workers with room to which the journey's next station can be brought."""
+    def _bringer(self, journey: Journey, free: Counter[Home]) -> list[Home]:
+        """Return a worker to which the journey's next station can be brought, one with most room, if any."""
         number = _next_of(journey)
-        return [home for home in free if self.stations.has_room(number, home, self._wanted_at(home))]
+        for home, _ in sorted(free.items(), key=lambda item: (-item[1], str(item[0]))):
+            if self.stations.has_room(number, home, self._wanted_at(home)):
+                return [home]
+        return []
 
     def _is_held(self, journey: Journey) -> bool:
         return bool(self.stations.homes(_next_of(journey)))
