@@ -83,6 +83,13 @@ def _pid():
     return os.getpid()
 
 
+def _prepare():
+    from dasknn.engine.engines import Preparation
+
+    Preparation("float32")()
+    MLPClassifier((8,), max_iter=1, engine="numba").fit(np.zeros((600, 4), np.float32), np.arange(600) % 2)
+
+
 def drawn():
     """Return the settings that our searches draw, and that others are given."""
     from dasknn.search.sampling import RandomSampler
@@ -296,9 +303,7 @@ def run(method, arguments, data):
         Client(cluster) as client,
     ):
         # Workers have imported what they need, and have compiled steps.
-        RandomSearch(MLPClassifier((8,)), {"alpha": [1e-4]}, max_iter=1, n_trials=1, verbose=False).fit(
-            *dask_arrays(X[:2000], y[:2000])
-        )
+        client.run(_prepare)
         watch = Watch(client)
         curve, epochs, predictors = METHODS[method](client, X, y)
         row = {"method": method, **watch.end(), "epochs": epochs, "curve": curve}
