@@ -139,7 +139,7 @@ class Announcements:
             event["state"], event["error"] = self._ending(is_interrupted)
             # The last event is enough to know the result.
             if best is not None:
-                event["best_score"] = _number(best.score_at(best.n_epochs))
+                event["best_score"] = _number(best.score)
                 event["best_settings"] = settings_text(best.settings, _MOST_LETTERS)
         self._executor.announce(event, _LAST_WORD_SECONDS if what == END else 0.0)
 
@@ -171,7 +171,7 @@ class Announcements:
             "rung": trial.rung,
             "status": self._course.status(trial),
             "epochs": trial.n_epochs,
-            "score": _number(trial.score_at(trial.n_epochs)),
+            "score": _number(trial.score),
             "rungs": [_number(trial.score_at(goal)) for goal in reached],
         }
         if with_settings:
@@ -221,7 +221,7 @@ def described(search: Any, score: str, brackets: Sequence[Bracket], n_epochs: fl
 
 
 def _from_the_best(trial: Trial) -> tuple[float, int]:
-    score = trial.score_at(trial.n_epochs)
+    score = trial.score
     return (math.inf if math.isnan(score) else -score, trial.number)
 
 

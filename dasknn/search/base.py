@@ -194,7 +194,7 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         settings = Settings(
             kind=kind,
             scorer=scorer_of(self.scoring),
-            scoring=self._scoring(groups, time, seed),
+            scoring=self._scoring(groups, time, seed).fixed(columns),
             patience=Patience(self._n_patient, self.tol),
             max_iter=self._most_epochs,
             seed=seed,

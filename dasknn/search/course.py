@@ -197,8 +197,8 @@ class Course:
 
     def best(self) -> Trial | None:
         """Return the trial with the best score, the first of equals; None: none has a score."""
-        scored = [trial for trial in self.trials if not isnan(trial.score_at(trial.n_epochs))]
-        return max(scored, key=lambda one: (one.score_at(one.n_epochs), -one.number), default=None)
+        scored = [trial for trial in self.trials if not isnan(trial.score)]
+        return max(scored, key=lambda one: (one.score, -one.number), default=None)
 
 
 def settings_of(trials: Sequence[Trial]) -> list[dict[str, Any]]:

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
+from numbers import Integral
 from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold, check_cv
 from sklearn.utils import _safe_indexing
 
 from dasknn._compat.dask import TaskRef
@@ -50,8 +52,8 @@ class Scoring:
         Share of the rows, if nothing else says which.
     data : Columns or None
         Rows of their own.
-    cv : int, splitter or None
-        Folds, each of which is scored by networks that are trained on the others.
+    cv : int, splitter, list of (rows to train on, rows to score) or None
+        Folds, each of which is scored by networks that are trained on the others. A splitter until `fixed`.
     groups, time : array or series (n,), Dask series, or None
         Rows of one group stay together; or the latest rows are scored.
     last : bool
@@ -74,7 +76,39 @@ class Scoring:
         """How many networks a trial trains."""
         if self.cv is None:
             return 1
-        return int(self.cv) if isinstance(self.cv, int) else int(self.cv.get_n_splits())
+        return int(self.cv) if isinstance(self.cv, Integral) else len(self.cv)
+
+    def fixed(self, columns: Columns) -> Scoring:
+        """Return the same with folds of these columns that are the same each time.
+
+        ValueError: a splitter does not say which rows are scored.
+        """
+        is_number = isinstance(self.cv, Integral)
+        if self.cv is None or (is_number and (self.groups is None or columns.is_distributed)):
+            return self
+        if columns.is_distributed:
+            self._check_folds_of_partitions()
+            return replace(self, cv=int(self.cv.get_n_splits()))
+        splitter = GroupKFold(int(self.cv)) if is_number else copy(self.cv)
+        if getattr(splitter, "random_state", 0) is None and getattr(splitter, "shuffle", True):
+            splitter.random_state = self.seed
+        X = np.empty((partitions.n_samples(columns.X), 1))
+        folds = list(splitter.split(X, columns.y, self.groups))
+        _check_folds(folds, splitter, len(X), self.groups)
+        return replace(self, cv=folds)
+
+    def _check_folds_of_partitions(self) -> None:
+        """Raise ValueError for a splitter that says more than how many folds there are."""
+        known: tuple[type, ...] = (KFold, StratifiedKFold)
+        if self.groups is not None:
+            known = (GroupKFold, StratifiedGroupKFold)
+        if type(self.cv) not in known:
+            names = " or ".join(one.__name__ for one in known)
+            raise ValueError(
+                f"Expected cv to be a number of folds, or {names}, since folds of Dask collections are of "
+                f"whole partitions, or of groups=; received {self.cv!r}. Use validation=(X, y) for rows that "
+                "you choose."
+            )
 
 
 class Piece(NamedTuple):
@@ -124,15 +158,10 @@ def _folds_of_plain(
 ) -> list[tuple[Columns, int | None]]:
     """Return the rows of each fold, as scikit-learn chooses them."""
     X, y, weight = columns
-    splitter = check_cv(scoring.cv, y, classifier=is_classifier)
     n_rows = partitions.n_samples(X)
     of_row = np.full(n_rows, -1)
-    for fold, (train, test) in enumerate(splitter.split(np.empty((n_rows, 1)), y, scoring.groups)):
-        if (of_row[test] >= 0).any() or len(train) + len(test) != n_rows:
-            raise ValueError(
-                f"Expected cv to score each row in at most one fold, and to train on all others, received "
-                f"{splitter!r}. Use KFold, StratifiedKFold or GroupKFold, or time= with validation=."
-            )
+    splitter = check_cv(scoring.cv, y, classifier=is_classifier)
+    for fold, (_, test) in enumerate(splitter.split(np.empty((n_rows, 1)), y)):
         of_row[test] = fold
     found: list[tuple[Columns, int | None]] = []
     for fold in sorted(set(of_row.tolist())):
@@ -140,6 +169,26 @@ def _folds_of_plain(
         own = [None if column is None else _safe_indexing(column, rows) for column in (X, y, weight)]
         found.append((Columns(*own), None if fold < 0 else fold))
     return found
+
+
+def _check_folds(folds: list[tuple[Any, Any]], splitter: Any, n_rows: int, groups: Any) -> None:
+    """Raise ValueError if a row is in two folds, or in none of the sides of one, or a group is in two."""
+    of_row = np.full(n_rows, -1)
+    for fold, (train, test) in enumerate(folds):
+        if (of_row[test] >= 0).any() or len(train) + len(test) != n_rows:
+            raise ValueError(
+                f"Expected cv to score each row in at most one fold, and to train on all others, received "
+                f"{splitter!r}. Use KFold, StratifiedKFold or GroupKFold, or time= with validation=."
+            )
+        of_row[test] = fold
+    if groups is None:
+        return
+    numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
+    if len(set(zip(numbers.tolist(), of_row.tolist(), strict=True))) > numbers.max() + 1:
+        raise ValueError(
+            f"Expected cv to keep the rows of each group in one fold, received {splitter!r}. Use a number of "
+            "folds, GroupKFold or StratifiedGroupKFold."
+        )
 
 
 def _folds_of_groups(

@@ -26,7 +26,7 @@ from dasknn.estimators.base import NetworkEstimator
 from dasknn.estimators.fitting import EstimatorFit
 from dasknn.estimators.tabular import BaseTabular
 from dasknn.estimators.tabular_fitting import TabularFit
-from dasknn.losses import CLASSES
+from dasknn.losses import NUMBERS
 from dasknn.models.arguments import FitArguments, checked_batch_size
 from dasknn.models.fitting import SequentialFit
 from dasknn.models.sequential import Sequential, seeds_from
@@ -145,10 +145,14 @@ class EstimatorKind(Kind):
         self.estimator = estimator
         self.is_classifier = is_classifier(estimator)
         estimator._validate_params()
-        if estimator.strategy != "auto":
+        self._check_strategy(estimator)
+
+    @staticmethod
+    def _check_strategy(model: Any) -> None:
+        if model.strategy != "auto":
             raise ValueError(
                 "Expected strategy='auto': a search trains each network in one place at a time, and many "
-                f"side by side; received {strategies.get(estimator.strategy)}. Leave it out."
+                f"side by side; received {strategies.get(model.strategy)}. Leave it out."
             )
 
     def known(self):
@@ -161,6 +165,7 @@ class EstimatorKind(Kind):
             model.set_params(random_state=seed)
         model._validate_params()
         model._check_settings((None, None), False)
+        self._check_strategy(model)
         if model._uses_lbfgs:
             raise ValueError(
                 "solver='lbfgs' asks for all rows at once, and cannot travel. Use solver='adam' or 'sgd'."
@@ -237,6 +242,7 @@ class SequentialKind(Kind):
                 f"{type(model).__name__}."
             )
         model._check_compiled("fit")
+        self.is_classifier = getattr(model._loss, "judges", NUMBERS) != NUMBERS
         if model._strategy is not None:
             raise ValueError(
                 "Expected a model without a strategy: a search trains each network in one place at a time; "
@@ -273,8 +279,10 @@ class SequentialKind(Kind):
     def teach(self, fit, ground, rows):
         fit.prepare(fit.data)
         fit.look_at(rows)
-        outputs = fit.model._built_network().loss
-        self.is_classifier = getattr(outputs, "targets", None) == CLASSES
+
+
+# Parameters of a pipeline itself, which are no settings.
+_OF_PIPELINES = ("steps", "memory", "verbose", "transform_input")
 
 
 class PipelineKind(Kind):
@@ -288,7 +296,12 @@ class PipelineKind(Kind):
         self._pipeline = pipeline
 
     def known(self):
-        return list(self._pipeline.get_params()), "the pipeline"
+        of_last, _ = self._last.known()
+        if isinstance(of_last, _AnyName):
+            return of_last, "the pipeline"
+        of_steps = [*self._steps.named_steps, *self._steps.get_params()] if self._steps.steps else []
+        of_steps = [name for name in of_steps if name not in _OF_PIPELINES]
+        return [*of_steps, *(f"{self._name}__{name}" for name in of_last)], "the pipeline"
 
     def _of_last(self, settings):
         prefix = f"{self._name}__"
@@ -298,15 +311,19 @@ class PipelineKind(Kind):
         return {name: v for name, v in settings.items() if not name.startswith(f"{self._name}__")}
 
     def model(self, settings, seed, max_iter):
-        return self._last.model(self._of_last(settings), seed, max_iter)
+        model = self._last.model(self._of_last(settings), seed, max_iter)
+        self.is_classifier = self._last.is_classifier
+        return model
 
     def key(self, settings):
         of_steps = sorted(self._of_steps(settings).items())
         return (*((name, repr(value)) for name, value in of_steps), self._last.key(self._of_last(settings)))
 
     def columns(self, settings, columns):
-        steps = clone(self._steps).set_params(**self._of_steps(settings))
-        X = steps.fit_transform(columns.X, columns.y)
+        own = self._of_steps(settings)
+        # What stands in the space stays as it is.
+        steps = clone(clone(self._steps).set_params(**own)) if self._steps.steps else self._steps
+        X = steps.fit_transform(columns.X, columns.y) if steps.steps else columns.X
         return columns._replace(X=X), steps
 
     def fit(self, model, settings, columns, executor, checkpoints, max_iter):
@@ -314,7 +331,6 @@ class PipelineKind(Kind):
 
     def teach(self, fit, ground, rows):
         self._last.teach(fit, ground, rows)
-        self.is_classifier = self._last.is_classifier
 
     def finished(self, model, preparation):
         return Pipeline([*preparation.steps, (self._name, model)])

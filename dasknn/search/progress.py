@@ -52,7 +52,7 @@ class SearchBar:
         statuses = [course.status(trial) for trial in course.trials]
         running, n_trials = statuses.count(RUNNING), course.n_trials or len(statuses)
         # In a narrow terminal, the end is cut.
-        parts = [] if (best := course.best()) is None else [f"best {best.score_at(best.n_epochs):.4f}"]
+        parts = [] if (best := course.best()) is None else [f"best {best.score:.4f}"]
         parts.append(f"{n_trials} trials" if is_complete else f"{running} of {n_trials} trials running")
         if failed := statuses.count(FAILED):
             parts.append(f"{failed} failed")
@@ -75,5 +75,5 @@ class SearchBar:
         self._draw(is_complete)
         self._bar.close()
         if (best := self._course.best()) is not None:
-            score, settings = best.score_at(best.n_epochs), settings_text(best.settings, _MOST_LETTERS)
+            score, settings = best.score, settings_text(best.settings, _MOST_LETTERS)
             progress.say(f"best {self._score} {score:.4f}: trial {best.number}, {settings}")

@@ -11,6 +11,7 @@ from dasknn.callbacks import checkpoints
 from dasknn.callbacks.checkpoints import Checkpoint, Checkpoints
 from dasknn.cluster.executor import Executor
 from dasknn.data.stations import Stations
+from dasknn.exceptions import TrainingStopped
 from dasknn.saving import storage
 from dasknn.search.ahead import Ahead
 from dasknn.search.ground import Ground, RowsToScore, RowsToTrainOn, Scoring, ground_of
@@ -66,6 +67,7 @@ class Running:
         self.hopper = Hopper(executor, Stations(executor))
         self._grounds: dict[Hashable, Ground] = {}
         self._of_trials: dict[int, Ground] = {}
+        self._runs: list[Run] = []
         self.began = time.time()
 
     def ground(self, settings: Mapping[str, Any]) -> Ground:
@@ -105,6 +107,7 @@ class Running:
             raise
         trial.runs += [run for run, _ in starts]
         for run, train in starts:
+            self._runs.append(run)
             run.begin(train)
 
     def _set_up(self, run: Run, trial: Trial, ground: Ground, split: int) -> Callable[[], None]:
@@ -166,6 +169,7 @@ class Running:
         finally:
             self.settings = before
         run.allow(trial.best_epoch)
+        self._runs.append(run)
         run.begin(train)
 
         def is_done() -> bool:
@@ -187,5 +191,9 @@ class Running:
         return self._of_trials[trial.number]
 
     def close(self) -> None:
-        """Release whatever is on workers."""
+        """Let all runs end, and release whatever is on workers."""
+        for run in self._runs:
+            run.end()
+        # Whatever has ended the search, nobody waits for a journey that nobody serves.
+        self.hopper.end(TrainingStopped())
         self.hopper.close()

@@ -8,6 +8,7 @@ OfRows        a function of (estimator, X, y): the rows that are scored are brou
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -20,6 +21,7 @@ from sklearn.metrics import get_scorer, get_scorer_names
 from dasknn.callbacks.monitor import Monitor
 from dasknn.data.blocks import Block, concatenate
 from dasknn.data.targets import ClassEncoder, MultilabelEncoder, as_array
+from dasknn.evaluation.bootstrap import Moments
 from dasknn.evaluation.ledger import Ledger
 from dasknn.evaluation.metrics import METRICS
 from dasknn.evaluation.plan import targets_of
@@ -79,9 +81,12 @@ class OfSums(Scorer):
 
     def score(self, model, rows, logs):
         responder = responder_of(model)
+        if responder.is_multilabel:
+            # Sums are of one label of each row.
+            return OfAnswers(self.name, get_scorer(self.name)).score(model, rows, logs)
         ledger = Ledger(problem_for(responder, np.empty(0), None), (self._metric,))
         sums = rows.total(partial(_sums, ledger), responder)
-        value = float(ledger.value(self._metric, sums.total, []))
+        value = float(ledger.value(self._metric, sums.total[0], []))
         return value if self._metric.greater_is_better else -value
 
 
@@ -95,8 +100,18 @@ class OfAnswers(Scorer):
         found = rows.total(_answers, responder_of(model))
         y, weight = np.concatenate(found.y), concatenate(found.weight)
         given = _Given.of(responder_of(model), found)
-        extra = {} if weight is None else {"sample_weight": weight}
-        return float(self._scorer(given, np.arange(len(y))[:, np.newaxis], y, **extra))
+        rows_asked, extra = np.arange(len(y))[:, np.newaxis], {}
+        if weight is not None and self._takes_weights:
+            extra["sample_weight"] = weight
+        elif weight is not None:
+            # Rows without a weight do not count, whatever the score is.
+            rows_asked, y = rows_asked[weight > 0], y[weight > 0]
+        return float(self._scorer(given, rows_asked, y, **extra))
+
+    @property
+    def _takes_weights(self) -> bool:
+        parameters = inspect.signature(self._scorer._score_func).parameters.values()  # type: ignore[attr-defined]
+        return any(one.name == "sample_weight" or one.kind is one.VAR_KEYWORD for one in parameters)
 
 
 class OfRows(Scorer):
@@ -165,21 +180,25 @@ class _Numbers(MLPResponder):
 
 
 class _Sums:
-    """Sums of numbers of rows, with what their squares are relative to."""
+    """Sums of numbers of rows (1, k), with what their squares are relative to."""
 
-    def __init__(self, total: np.ndarray):
-        self.total = total
+    def __init__(self, total: np.ndarray, moments: Moments | None):
+        self.total, self.moments = total, moments
 
     def __add__(self, other: _Sums) -> _Sums:
-        return _Sums(self.total + other.total)
+        total = other.total
+        if self.moments is not None and other.moments is not None:
+            (total,) = other.moments.moved((total,), self.moments.center)
+        return _Sums(self.total + total, self.moments)
 
 
 def _sums(ledger: Ledger, responder: Responder, block: Block) -> _Sums:
     assert block.y is not None, "a score needs targets"
     y = targets_of(ledger.problem, block.y)
     answers = responder.answers(block.X, ledger.needs_labels, ledger.needs_proba)
-    numbers = ledger.block(y, answers, block.weight, np.zeros(ledger.problem.n_outputs))
-    return _Sums(numbers.sum(axis=0))
+    center = ledger.problem.center_of(y)
+    numbers = ledger.block(y, answers, block.weight, center)
+    return _Sums(numbers.sum(axis=0, keepdims=True), ledger.moments(0, center))
 
 
 class _Answers:

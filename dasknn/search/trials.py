@@ -240,6 +240,11 @@ class Trial:
             return nan
         return float(np.mean([run.best_until(goal) for run in self.runs]))
 
+    @property
+    def score(self) -> float:
+        """Its score of all epochs: a network that has ended by itself may have fewer than the others."""
+        return self.score_at(max((len(run.entries) for run in self.runs), default=0))
+
     def has_reached(self, goal: int) -> bool:
         """Return whether its score at an epoch is known, or will never be."""
         return self.has_failed or (self.has_begun and all(run.has_reached(goal) for run in self.runs))

@@ -1,0 +1,188 @@
+"""Searches where features meet: folds with patience, weights with scores, pipelines with spaces of steps."""
+
+import threading
+
+import dask.array as da
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import load_diabetes
+from sklearn.metrics import get_scorer, r2_score
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    LeaveOneGroupOut,
+    PredefinedSplit,
+    StratifiedKFold,
+    TimeSeriesSplit,
+)
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+from dasknn import MLPClassifier, MLPRegressor, RandomSearch
+from dasknn.search.ground import Scoring
+from dasknn.training.fit import Columns
+from tests.search.searches import RATES, SHORT, build, digits
+
+X, y = (rows[:400] for rows in digits())
+D, d = load_diabetes(return_X_y=True)
+REGRESSOR = MLPRegressor(hidden_layer_sizes=(8,))
+LAZY = da.from_array(X, chunks=(100, -1)), da.from_array(y, chunks=100)
+SEVERAL = np.eye(10, dtype=int)[y][:, :3]
+
+
+def search(estimator=None, parameters=None, n_trials=2, **settings):
+    estimator = MLPClassifier((16,)) if estimator is None else estimator
+    return RandomSearch(estimator, parameters or RATES, n_trials=n_trials, **{**SHORT, **settings})
+
+
+# --- folds ----------------------------------------------------------------------------------------------
+
+
+def test_the_best_trial_has_the_first_rank_where_folds_end_at_different_epochs():
+    found = search(cv=3, patience=1, max_iter=12, n_trials=6, refit=False, max_ensemble=0).fit(X, y)
+    assert found.cv_results_["rank_test_score"][found.best_index_] == 1
+
+
+def test_a_number_of_folds_may_be_one_of_numpy():
+    assert search(cv=np.int64(3)).fit(X, y).n_splits_ == 3
+
+
+@pytest.mark.parametrize("splitter", [TimeSeriesSplit(3), PredefinedSplit(np.arange(400) % 3), GroupKFold(3)])
+def test_a_splitter_that_dask_collections_cannot_follow_is_refused(splitter):
+    with pytest.raises(ValueError, match="number of folds, or KFold or StratifiedKFold"):
+        search(cv=splitter).fit(*LAZY)
+
+
+@pytest.mark.parametrize("cv", [3, LeaveOneGroupOut()])
+def test_no_group_is_in_two_folds(cv):
+    groups = np.arange(400) % 3
+    folds = Scoring(cv=cv, groups=groups).fixed(Columns(X, y, None)).cv
+    assert sorted(groups[test][0] for _, test in folds) == [0, 1, 2]
+    assert all(not np.isin(groups[train], groups[test]).any() for train, test in folds)
+    assert search(cv=cv).fit(X, y, groups=groups).n_splits_ == 3
+
+
+@pytest.mark.filterwarnings("ignore:The groups parameter is ignored")
+def test_a_splitter_that_cuts_groups_is_refused():
+    with pytest.raises(ValueError, match="rows of each group in one fold"):
+        search(cv=KFold(3)).fit(X, y, groups=np.arange(400) // 7)
+
+
+def test_trials_whose_rows_are_prepared_in_different_ways_have_the_same_folds():
+    drawn = Scoring(cv=StratifiedKFold(3, shuffle=True)).fixed(Columns(X, y, None))
+    again = Scoring(cv=StratifiedKFold(3, shuffle=True)).fixed(Columns(X, y, None))
+    for one, other in zip(drawn.cv, again.cv, strict=True):
+        assert_array_equal(one[1], other[1])
+    # Both settings stand for the same trial.
+    both = {"class_weight": [None, dict.fromkeys(range(10), 1.0)], "random_state": [0]}
+    scores = search(cv=KFold(3, shuffle=True), parameters=both).fit(X, y).cv_results_["mean_test_score"]
+    assert_allclose(scores[0], scores[1], rtol=1e-6)
+
+
+def test_folds_of_a_function_are_of_all_classes():
+    order = np.argsort(y, kind="stable")
+    weights = {"class_weight": [None, {0: 2.0}]}
+    found = search(build, weights, cv=3, scoring="accuracy").fit(X[order], y[order])
+    assert found.cv_results_["mean_test_score"].min() > 0.5
+
+
+# --- scores ---------------------------------------------------------------------------------------------
+
+
+def test_targets_far_from_zero_have_the_r2_of_scikit_learn():
+    far = d + 1e9
+    found = search(REGRESSOR, n_trials=1, scoring="r2", validation=(D[:99], far[:99]))
+    found.fit(D[99:], far[99:])
+    assert_allclose(found.best_score_, r2_score(far[:99], found.predict(D[:99])), rtol=1e-6)
+
+
+def test_r2_of_rows_on_several_stations_is_that_of_all(monkeypatch):
+    monkeypatch.setattr("dasknn.data.stations.STATION_BYTES", 1500)
+    found = search(REGRESSOR, n_trials=1, scoring="r2", validation=(D[:99], d[:99]))
+    found.fit(D[99:], d[99:])
+    assert_allclose(found.best_score_, r2_score(d[:99], found.predict(D[:99])), rtol=1e-9)
+
+
+@pytest.mark.parametrize("scoring", ["accuracy", "f1_macro"])
+def test_rows_of_several_labels_have_scikit_learns_scores(scoring):
+    rows = X[:100], SEVERAL[:100]
+    found = search(n_trials=1, scoring=scoring, validation=rows).fit(X[100:], SEVERAL[100:])
+    assert_allclose(found.best_score_, get_scorer(scoring)(found.best_estimator_, *rows))
+
+
+def test_scores_that_know_no_weights_leave_out_rows_without_one():
+    weight = np.ones(99)
+    weight[::2] = 0
+    rows = (D[:99], d[:99], weight)
+    found = search(REGRESSOR, n_trials=1, scoring="neg_max_error", validation=rows)
+    found.fit(D[99:], d[99:], np.ones(len(d) - 99))
+    errors = np.abs(d[:99] - found.predict(D[:99]))
+    assert_allclose(-found.best_score_, errors[1::2].max())
+
+
+# --- pipelines ------------------------------------------------------------------------------------------
+
+
+def test_a_pipeline_may_be_of_the_network_alone():
+    found = search(Pipeline([("mlp", MLPClassifier((8,)))]), {"mlp__alpha": [1e-4, 1e-2]}).fit(X, y)
+    assert list(found.cv_results_["error"]) == ["", ""]
+    assert found.predict(X[:3]).shape == (3,)
+
+
+def test_steps_in_the_space_stay_as_they_are():
+    steps = [StandardScaler(), MinMaxScaler()]
+    pipeline = make_pipeline(StandardScaler(), MLPClassifier((8,)))
+    found = search(pipeline, {"standardscaler": steps}).fit(X, y)
+    assert list(found.cv_results_["error"]) == ["", ""]
+    assert not any(hasattr(step, "n_features_in_") for step in steps)
+
+
+def test_a_pipeline_may_end_in_a_function():
+    found = search(Pipeline([("scale", StandardScaler()), ("net", build)]), {"net__units": [8, 16]}).fit(X, y)
+    assert list(found.cv_results_["error"]) == ["", ""]
+    assert found.predict(X[:3]).shape == (3, 10)
+
+
+@pytest.mark.parametrize("name", ["mlpclassifier", "steps", "mlpclassifier__alpa"])
+def test_what_is_no_setting_of_a_step_is_refused_before_anything_is_trained(name):
+    with pytest.raises(ValueError, match="Expected settings of the pipeline"):
+        search(make_pipeline(StandardScaler(), MLPClassifier()), {name: [1e-3]}).fit(X, y)
+
+
+def test_a_strategy_in_the_space_is_refused_as_one_of_the_estimator_is():
+    found = search(parameters={"strategy": ["auto", "weights"]}).fit(X, y)
+    assert sorted("Expected strategy='auto'" in error for error in found.cv_results_["error"]) == [
+        False,
+        True,
+    ]
+
+
+# --- ends -----------------------------------------------------------------------------------------------
+
+
+class _Ends:
+    """Proposes some trials, and no more; the first have begun by then."""
+
+    n_asked = 0
+
+    def ask(self):
+        self.n_asked += 1
+        if self.n_asked > 18:
+            raise ValueError("no more settings")
+        return {"alpha": 1e-3}
+
+    def tell(self, settings, score, n_epochs):
+        """Learn nothing."""
+
+
+def _threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("dasknn-trial")]
+
+
+def test_no_thread_waits_for_a_search_that_has_failed():
+    with pytest.raises(ValueError, match="no more settings"):
+        search(sampler=_Ends(), n_trials=30).fit(X, y)
+    for thread in _threads():
+        thread.join(10)
+    assert not _threads()
