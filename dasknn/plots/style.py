@@ -42,8 +42,10 @@ def axes_for(ax: Any, **settings: Any) -> Any:
     if ax is not None:
         return ax
     cycle = plt.cycler(linestyle=_LINES) * plt.cycler(color=_COLORS)
-    with plt.rc_context({"axes.prop_cycle": cycle}):
-        return plt.subplots(layout="constrained", **settings)[1]
+    # No rc_context: a notebook's first figure turns interactive mode on, which would end with it.
+    ax = plt.subplots(layout="constrained", **settings)[1]
+    ax.set_prop_cycle(cycle)
+    return ax
 
 
 def columns_of(n_panels: int) -> int:

@@ -230,3 +230,18 @@ def test_a_search_is_drawn_as_it_was(digits):
     assert display.failed == [int(k) for k in np.flatnonzero(search.cv_results_["status"] == "failed")] != []
     points = SearchDisplay.from_estimator(search, settings="learning_rate_init").points_
     assert len(points["learning_rate_init"].get_offsets()) == 4 - len(display.failed)
+
+
+def test_what_a_notebook_sets_at_its_first_figure_stays(three, monkeypatch):
+    make = plt.subplots
+
+    def first(*args, **settings):
+        plt.ion()
+        return make(*args, **settings)
+
+    monkeypatch.setattr(plt, "subplots", first)
+    try:
+        SearchDisplay(*three).plot()
+        assert plt.isinteractive()
+    finally:
+        plt.ioff()
