@@ -51,7 +51,8 @@ STRATEGIES = {
     "weights": "weights",
     "weights every 2": WeightAveraging(every=2),
     "weights every 2, outer": WeightAveraging(every=2, outer=OuterNesterov()),
-    "predictions": "predictions",
+    "predictions": PredictionAveraging(hop=False),
+    "members that hop": "predictions",
 }
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "float16", "float32", "float64")
 # Functions of standard normal X.
@@ -136,6 +137,10 @@ class Case:
         return sum(self.chunks)
 
     @property
+    def sees_all_rows(self):
+        return self.strategy == "members that hop"
+
+    @property
     def is_in_process(self):
         return self.form in PLAIN_FORMS and self.strategy == "auto"
 
@@ -214,7 +219,7 @@ def refusals(case):
         found.append("solver='lbfgs' needs the gradient over all rows")
     if case.n_rows == 0:
         found.append("at least one row to learn from, found 0 samples|Found array with 0 sample")
-    if not case.is_in_process and (case.replicas or 1) > case.n_rows:
+    if not (case.is_in_process or case.sees_all_rows) and (case.replicas or 1) > case.n_rows:
         found.append(
             f"Expected at least one row for each of {case.replicas} replicas, received {case.n_rows}"
         )
@@ -289,7 +294,8 @@ def check_finished(case, model, X):
     plain_X, y, _ = case.rows()
     assert np.isfinite(params_of(model)).all()
     assert len(model.history_) == model.n_iter_
-    assert {entry["n_samples"] for entry in model.history_} <= {case.n_rows}
+    n_rows = case.n_rows * (model.replicas_ if case.sees_all_rows else 1)
+    assert {entry["n_samples"] for entry in model.history_} <= {n_rows}
     assert np.isfinite([entry["loss"] for entry in model.history_]).all()
     predicted = as_announced(model.predict(X))
     assert predicted.shape == y.shape
@@ -519,7 +525,8 @@ def test_a_sequential_ends_in_a_clear_error_or_a_finished_run(case, loss):
     except NonFiniteLossError:
         assert case.is_extreme
     else:
-        assert [entry["n_samples"] for entry in history.entries] == [case.n_rows] * 2
+        n_rows = case.n_rows * (model.replicas_ if case.sees_all_rows else 1)
+        assert [entry["n_samples"] for entry in history.entries] == [n_rows] * 2
         assert np.isfinite(history.history["loss"]).all()
         predicted = as_announced(model.predict(x, verbose=0))
         assert predicted.shape == (case.n_rows, OUTPUTS[loss][0])
@@ -577,7 +584,7 @@ fits = st.builds(
             WeightAveraging(),
             WeightAveraging(every=1),
             WeightAveraging(every=3, outer=OuterNesterov()),
-            PredictionAveraging(),
+            PredictionAveraging(hop=False),
         ]
     ),
     transport=st.sampled_from(["peer", "tasks"]),

@@ -26,6 +26,7 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
         "get_error_cause": "cluster/distributed.py",
         "identity": "cluster/scheduler.py",
         "log_event": "cluster/distributed.py",
+        "who_has": "cluster/distributed.py",
     },
     "distributed.Scheduler.tasks": {
         "dependencies": "cluster/waiting.py",

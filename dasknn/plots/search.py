@@ -26,6 +26,7 @@ from dasknn.saving.serialization import did_you_mean
 from dasknn.search.base import BaseSearch
 from dasknn.search.results import lowest_to_show
 from dasknn.search.wording import score_name, value_text
+from dasknn.seeds import same_each_time
 
 # Values that are spread over more than two decades are drawn on a logarithmic axis.
 _DECADES = 100.0
@@ -343,7 +344,7 @@ def _strips(panel: Any, values: Sequence[Any], missing: np.ndarray) -> np.ndarra
         [np.nan if gone else labels.index(text) for text, gone in zip(texts, missing, strict=True)]
     )
     # The same picture each time.
-    jitter = np.random.default_rng(0).uniform(-0.22, 0.22, len(places))
+    jitter = same_each_time().uniform(-0.22, 0.22, len(places))
     is_long = sum(map(len, labels)) > 24
     turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if is_long else {}
     panel.set_xticks(np.arange(len(labels)), labels, fontsize="small", **turned)

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold, check_cv
-from sklearn.utils import _safe_indexing
 
 from dasknn._compat.dask import TaskRef
+from dasknn._compat.sklearn import _safe_indexing
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
 from dasknn.data import groups, partitions, stations, times
