@@ -10,8 +10,10 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.pipeline import Pipeline
 
@@ -20,8 +22,9 @@ from dasknn.callbacks import Callback, progress
 from dasknn.callbacks.checkpoints import Checkpoints
 from dasknn.cluster.executor import Executor
 from dasknn.data.targets import Summarize
+from dasknn.engine import updater
 from dasknn.engine.network import Network
-from dasknn.engine.state import TrainingJob
+from dasknn.engine.state import TrainingJob, TrainState
 from dasknn.estimators.base import NetworkEstimator
 from dasknn.estimators.fitting import EstimatorFit
 from dasknn.estimators.tabular import BaseTabular
@@ -31,9 +34,11 @@ from dasknn.models.arguments import FitArguments, checked_batch_size
 from dasknn.models.fitting import SequentialFit
 from dasknn.models.sequential import Sequential, seeds_from
 from dasknn.search.ground import Ground
+from dasknn.search.trials import Gate
 from dasknn.strategies import GradientAveraging, Strategy, auto
 from dasknn.training.datasets import Rows
 from dasknn.training.fit import Choice, Columns, Fit, Targets
+from dasknn.training.loop import Hooks, Training
 
 _REASON = "gradients: one network, which travels to the rows"
 # Settings on which it depends how rows are prepared. Trials that differ in one of them share no rows.
@@ -47,11 +52,11 @@ class _Travels:
 
     Attributes
     ----------
-    last_callback : Callback
+    last_callback : Gate
         Runs after all others.
     """
 
-    last_callback: Callback
+    last_callback: Gate
 
     def choose(self, rows: Rows, sizes: auto.Sizes) -> tuple[Strategy, str]:
         return GradientAveraging(replicas=1), _REASON
@@ -94,6 +99,30 @@ class _TravellingSequential(_Travels, SequentialFit):
     def summarize(self) -> Summarize:
         """What summarizes targets."""
         return self._encoder.summarize
+
+    def hooks(self, job: TrainingJob, targets: Targets, held_out: Rows | None) -> Hooks:
+        found = super().hooks(job, targets, held_out)
+        optimizer, variables = job.optimizer, targets.network.variables
+        if not optimizer.use_ema:
+            return found
+
+        def averaged(state: TrainState) -> TrainState:
+            return replace(state, params=updater.averages(optimizer, state.params, state.slots, variables))
+
+        # Users get averages, so these are what is scored.
+        self.last_callback.weights_of = lambda state: averaged(state).params
+        validate = found.validate
+        return replace(
+            found,
+            validate=None if validate is None else lambda state: validate(averaged(state)),
+            publish=lambda state: found.publish(averaged(state)),
+        )
+
+    def train(self, training: Training, targets: Targets) -> None:
+        super().train(training, targets)
+        if self.last_callback.best_params is not None:
+            # Those of its best epoch, which are averages already.
+            self.model._members = np.atleast_2d(self.last_callback.best_params)
 
 
 class Kind(ABC):
@@ -160,7 +189,8 @@ class EstimatorKind(Kind):
 
     def model(self, settings, seed, max_iter):
         model: Any = clone(self.estimator)
-        model.set_params(**{"max_iter": max_iter, **settings})
+        # Objects in the space, such as callbacks, are not shared by trials.
+        model.set_params(**{"max_iter": max_iter, **clone(dict(settings), safe=False)})
         if model.random_state is None:
             model.set_params(random_state=seed)
         model._validate_params()
@@ -234,8 +264,9 @@ class SequentialKind(Kind):
 
     def model(self, settings, seed, max_iter):
         of_fit = self._of_fit(settings)
+        own = {name: value for name, value in settings.items() if name not in of_fit}
         with seeds_from(seed):
-            model = self.build(**{name: value for name, value in settings.items() if name not in of_fit})
+            model = self.build(**clone(own, safe=False))
         if not isinstance(model, Sequential):
             raise TypeError(
                 "Expected a function that returns a compiled dasknn.Sequential, received "

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from dasknn.callbacks import Callback, check_weights
+from dasknn.engine.state import TrainState
 from dasknn.exceptions import TrainingStopped
 from dasknn.search.ground import RowsToScore
 from dasknn.search.scoring import Scorer
@@ -50,6 +51,8 @@ class Gate(Callback):
 
     def __init__(self, run: Run, scorer: Scorer, rows: RowsToScore | None, patience: Patience):
         self._run, self._scorer, self._rows, self._patience = run, scorer, rows, patience
+        #: What of a state predicts.
+        self.weights_of: Callable[[TrainState], np.ndarray] = lambda state: state.params
         self.best_score = nan
         self.best_epoch = 0
         self.best_params: Any = None
@@ -76,7 +79,7 @@ class Gate(Callback):
             self.n_worse = 0
         if is_first or score > self.best_score or (isnan(self.best_score) and not isnan(score)):
             self.best_score, self.best_epoch = score, epoch + 1
-            self.best_params = self.training.state.params
+            self.best_params = self.weights_of(self.training.state)
         if self.n_worse > self._patience.epochs:
             self.training.stop_training = True
 

@@ -111,7 +111,7 @@ def course_of(n_trials, n_epochs=0, goals=(3, 9)):
     hopper = SimpleNamespace(stop=lambda error: None)
     course = Course(Plan([bracket]), None, n_trials, None, hopper, lambda: 1)
     for number in range(n_trials):
-        trial = Trial(number, {"units": number}, 0)
+        trial = Trial(number, {"units": number}, 0, has_begun=True)
         trial.runs.append(Run(number, 0, lambda: None))
         train(trial, n_epochs)
         course.trials.append(trial)

@@ -19,10 +19,11 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from dasknn import MLPClassifier, MLPRegressor, RandomSearch
+from dasknn import MLPClassifier, MLPRegressor, RandomSearch, optimizers
+from dasknn.callbacks import Callback
 from dasknn.search.ground import Scoring
 from dasknn.training.fit import Columns
-from tests.search.searches import RATES, SHORT, build, digits
+from tests.search.searches import RATES, SHORT, build, digits, halving
 
 X, y = (rows[:400] for rows in digits())
 D, d = load_diabetes(return_X_y=True)
@@ -121,6 +122,36 @@ def test_scores_that_know_no_weights_leave_out_rows_without_one():
     assert_allclose(-found.best_score_, errors[1::2].max())
 
 
+@pytest.mark.parametrize("scoring", [None, "accuracy"])
+def test_averages_of_weights_are_what_is_scored_and_what_users_get(scoring):
+    def averaged(units):
+        model = build(units)
+        model.compile(optimizers.Adam(0.05, use_ema=True, ema_momentum=0.9), model.loss, metrics=["accuracy"])
+        return model
+
+    rows = X[:100], y[:100]
+    found = search(averaged, {"units": [16]}, 1, max_iter=8, scoring=scoring, validation=rows)
+    loss, accuracy = found.fit(X[100:], y[100:]).best_estimator_.evaluate(*rows, verbose=0)
+    assert_allclose(found.best_score_, accuracy if scoring else -loss, rtol=1e-6)
+
+
+class _Seen(Callback):
+    """Counts the epochs of its training."""
+
+    def on_train_begin(self, logs=None):
+        self.own, self.n_epochs = self.training, 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.n_epochs += 1
+        logs["mine"] = self.n_epochs * (self.own is self.training)
+
+
+def test_trials_share_no_callback_that_is_in_the_space():
+    space = {"callbacks": [[_Seen()]], "alpha": [1e-4, 1e-2]}
+    found = search(parameters=space).fit(X, y)
+    assert [entry["mine"] for entry in found.history_] == [1, 2, 3, 4] * 2
+
+
 # --- pipelines ------------------------------------------------------------------------------------------
 
 
@@ -182,7 +213,7 @@ def _threads():
 
 def test_no_thread_waits_for_a_search_that_has_failed():
     with pytest.raises(ValueError, match="no more settings"):
-        search(sampler=_Ends(), n_trials=30).fit(X, y)
+        halving(sampler=_Ends(), n_trials=30).fit(X, y)
     for thread in _threads():
         thread.join(10)
     assert not _threads()
