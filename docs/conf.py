@@ -66,6 +66,7 @@ PUBLIC = {
 }
 # Names in those modules that serve the package itself.
 NOT_FOR_USERS = {
+    "dasknn.exceptions.TrainingStopped",
     "dasknn.exceptions.caller_stacklevel",
     "dasknn.callbacks.CallbackList",
     "dasknn.callbacks.Monitor",
