@@ -540,6 +540,11 @@ def _load(running: Running, kind: Kind, sampler: Sampler) -> None:
 def _nothing(course: Course) -> str:
     """Return why no trial has a score."""
     failed = [trial for trial in course.trials if trial.has_failed]
+    if not failed and any(trial.n_epochs for trial in course.trials):
+        return (
+            f"Expected a trial whose score is a number, received NaN for all of {len(course.trials)} trials. "
+            "Use another scoring, or score other rows (validation=)."
+        )
     if not failed:
         return (
             f"Expected at least one epoch of a trial before the end of the search, received none of "

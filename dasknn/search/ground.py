@@ -27,8 +27,8 @@ from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
 from dasknn.data import groups, partitions, stations, times
 from dasknn.data.blocks import Block, concatenate
-from dasknn.data.loading import Loaded
-from dasknn.data.targets import ClassSummary, RowWeights, Summarize, Summary, TargetEncoder
+from dasknn.data.loading import Loaded, NoWeightError
+from dasknn.data.targets import ClassSummary, NumberSummary, RowWeights, Summarize, Summary, TargetEncoder
 from dasknn.engine.state import TrainingJob
 from dasknn.exceptions import PartitionError
 from dasknn.search.ahead import Ahead, OnHopsAhead, Question
@@ -281,6 +281,7 @@ class Ground:
                     "share (validation=)."
                 )
             _require_classes(self.targets, self.scored[split])
+            _require_weight(self.targets, self.scored[split])
 
     def _pieces(self, split: int, scored: bool) -> list[int]:
         return [number for number, piece in enumerate(self.pieces) if (piece.fold == split) is scored]
@@ -555,9 +556,38 @@ def _require_classes(targets: Summary, scored: Summary) -> None:
     if not isinstance(targets, ClassSummary) or targets.multilabel:
         return
     assert isinstance(scored, ClassSummary), "all summaries are of one kind"
+    if len(targets.labels) == 1:
+        raise ValueError(
+            f"Expected rows of at least two classes, received {targets.labels.tolist()[0]!r} alone. Add rows "
+            "of another class."
+        )
     if len(scored.labels) == 1 < len(targets.labels):
         raise ValueError(
             "Expected rows of at least two classes to be scored, received "
             f"{scored.labels.tolist()[0]!r} alone, of {len(targets.labels)} classes. Score a larger "
             "share (validation=), or random rows (hold_out='random')."
         )
+
+
+def _require_weight(targets: Summary, scored: Summary) -> None:
+    """Raise NoWeightError if all rows that are scored, or all others, have weight 0."""
+    total, held = _weight_of(targets), _weight_of(scored)
+    if total is None or held is None:
+        return
+    # Of rows that are too many to look at once more, both are the same summary.
+    is_part = scored.n_rows < targets.n_rows  # type: ignore[attr-defined]
+    for weight, side in ((held, "score"), (total - held if is_part else held, "train on")):
+        if weight <= total * 1e-12:
+            raise NoWeightError(
+                f"Expected rows with a weight above 0 to {side}, received none. Divide the rows in another "
+                "way (validation=, hold_out=, cv=), or leave rows without a weight out."
+            )
+
+
+def _weight_of(summary: Summary) -> float | None:
+    """Return the weight of rows; None: nobody has added it up."""
+    if isinstance(summary, NumberSummary):
+        return float(summary.weight)
+    if isinstance(summary, ClassSummary) and not summary.multilabel:
+        return float(summary.counts.sum())
+    return None

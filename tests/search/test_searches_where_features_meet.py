@@ -21,6 +21,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from dasknn import MLPClassifier, MLPRegressor, RandomSearch, optimizers
 from dasknn.callbacks import Callback
+from dasknn.data.loading import NoWeightError
 from dasknn.search.ground import Scoring
 from dasknn.training.fit import Columns
 from tests.search.searches import RATES, SHORT, build, digits, halving
@@ -120,6 +121,28 @@ def test_scores_that_know_no_weights_leave_out_rows_without_one():
     found.fit(D[99:], d[99:], np.ones(len(d) - 99))
     errors = np.abs(d[:99] - found.predict(D[:99]))
     assert_allclose(-found.best_score_, errors[1::2].max())
+
+
+@pytest.mark.parametrize(
+    ("estimator", "parameters", "targets"),
+    [(None, None, y), (REGRESSOR, None, y), (build, {"units": [8]}, y)],
+    ids=["classes", "numbers", "function"],
+)
+@pytest.mark.parametrize(("weighs", "message"), [(0, "train on"), (1, "score")])
+def test_a_side_whose_rows_all_weigh_nothing_is_refused(estimator, parameters, targets, weighs, message):
+    weight = np.where(np.arange(400) < 340, weighs == 1, weighs == 0).astype(float)
+    with pytest.raises(NoWeightError, match=f"above 0 to {message}"):
+        search(estimator, parameters, hold_out="last").fit(X, targets, weight)
+
+
+def test_rows_of_one_class_are_refused_before_anything_is_trained():
+    with pytest.raises(ValueError, match="at least two classes, received 3 alone"):
+        search().fit(X, np.full(400, 3))
+
+
+def test_scores_that_are_all_nan_are_called_so():
+    with pytest.raises(ValueError, match="received NaN for all of 2 trials"):
+        search(scoring=lambda estimator, X, y: np.nan).fit(X, y)
 
 
 @pytest.mark.parametrize("scoring", [None, "accuracy"])
