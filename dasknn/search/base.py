@@ -27,7 +27,7 @@ from dasknn.cluster.executor import MAX_FAULTS
 from dasknn.cluster.origins import Placed
 from dasknn.data import inputs
 from dasknn.ensembles import EnsembleClassifier, EnsembleRegressor
-from dasknn.ensembles.members import Member
+from dasknn.ensembles.members import Member, is_member
 from dasknn.evaluation.responders import last_step
 from dasknn.saving import storage
 from dasknn.search import interrupts, results
@@ -294,7 +294,9 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         else:
             # Who has interrupted the search does not wait for another training.
             models = [running.finished(best, run.model) for run in best.runs]
-            self.best_estimator_ = models[0] if n_splits == 1 else _mean_of(models)
+            # Not all pipelines can be averaged.
+            is_one = n_splits == 1 or not is_member(models[0])
+            self.best_estimator_ = models[0] if is_one else _mean_of(models)
         self.refit_time_ = time.monotonic() - began
         if hasattr(self.best_estimator_, "classes_"):
             self.classes_ = self.best_estimator_.classes_
@@ -335,6 +337,8 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
 
         Raises
         ------
+        TypeError
+            The networks are in pipelines whose other steps are not a TablePreprocessor.
         ValueError
             k is not between 1 and `max_ensemble`.
 
@@ -343,6 +347,16 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         Caruana, Niculescu-Mizil, Crew and Ksikes, "Ensemble Selection from Libraries of Models", ICML 2004.
         """
         check_is_fitted(self, "ensemble_path_")
+        if not self.ensemble_path_:
+            raise ValueError(
+                "Expected a search that has chosen networks for an ensemble, received one with "
+                "max_ensemble=0. Search with a larger one."
+            )
+        if not all(is_member(model) for models in self._models.values() for model in models):
+            raise TypeError(
+                "Expected networks alone, or behind a TablePreprocessor, to be averaged, received Pipelines "
+                "of other steps. Use best_estimator_, or a TablePreprocessor."
+            )
         if not 1 <= k <= len(self.ensemble_path_):
             raise ValueError(
                 f"Expected k from 1 to {len(self.ensemble_path_)}, for which this search has chosen "

@@ -81,10 +81,11 @@ class OfSums(Scorer):
 
     def score(self, model, rows, logs):
         responder = responder_of(model)
-        if responder.is_multilabel:
-            # Sums are of one label of each row.
+        problem = None if responder.is_multilabel else problem_for(responder, np.empty(0), None)
+        if problem is None or problem.kind not in self._metric.kinds:
+            # scikit-learn knows this score, or says why there is none.
             return OfAnswers(self.name, get_scorer(self.name)).score(model, rows, logs)
-        ledger = Ledger(problem_for(responder, np.empty(0), None), (self._metric,))
+        ledger = Ledger(problem, (self._metric,))
         sums = rows.total(partial(_sums, ledger), responder)
         value = float(ledger.value(self._metric, sums.total[0], []))
         return value if self._metric.greater_is_better else -value

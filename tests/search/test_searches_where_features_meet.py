@@ -1,5 +1,7 @@
 """Searches where features meet: folds with patience, weights with scores, pipelines with spaces of steps."""
 
+import os
+import signal
 import threading
 
 import dask.array as da
@@ -23,6 +25,7 @@ from dasknn import MLPClassifier, MLPRegressor, RandomSearch, optimizers
 from dasknn.callbacks import Callback
 from dasknn.data.loading import NoWeightError
 from dasknn.search.ground import Scoring
+from dasknn.search.trials import Run
 from dasknn.training.fit import Columns
 from tests.search.searches import RATES, SHORT, build, digits, halving
 
@@ -104,6 +107,15 @@ def test_r2_of_rows_on_several_stations_is_that_of_all(monkeypatch):
     found = search(REGRESSOR, n_trials=1, scoring="r2", validation=(D[:99], d[:99]))
     found.fit(D[99:], d[99:])
     assert_allclose(found.best_score_, r2_score(d[:99], found.predict(D[:99])), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "scoring", "message"),
+    [(None, "f1", "Target is multiclass"), (REGRESSOR, "accuracy", "continuous")],
+)
+def test_scores_of_other_problems_are_refused_as_by_scikit_learn(estimator, scoring, message):
+    with pytest.raises(ValueError, match=message):
+        search(estimator, scoring=scoring).fit(X, y)
 
 
 @pytest.mark.parametrize("scoring", ["accuracy", "f1_macro"])
@@ -190,6 +202,31 @@ def test_steps_in_the_space_stay_as_they_are():
     found = search(pipeline, {"standardscaler": steps}).fit(X, y)
     assert list(found.cv_results_["error"]) == ["", ""]
     assert not any(hasattr(step, "n_features_in_") for step in steps)
+
+
+def test_networks_that_cannot_be_averaged_are_named():
+    pipeline = make_pipeline(StandardScaler(), MLPClassifier((8,)))
+    found = search(pipeline, {"mlpclassifier__alpha": [1e-4, 1e-2]}).fit(X, y)
+    with pytest.raises(TypeError, match="received Pipelines of other steps"):
+        found.ensemble(2)
+    with pytest.raises(ValueError, match="received one with max_ensemble=0"):
+        search(max_ensemble=0).fit(X, y).ensemble(1)
+
+
+def test_an_interrupted_search_with_folds_of_a_pipeline_keeps_a_network(monkeypatch):
+    pipeline = make_pipeline(StandardScaler(), MLPClassifier((8,)))
+    found = search(pipeline, {"mlpclassifier__alpha": [1e-4, 1e-2]}, cv=2, max_iter=60)
+    note, left = Run.note, iter(range(20))
+
+    def interrupted(run, entry):
+        note(run, entry)
+        if next(left, None) == 19:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Run, "note", interrupted)
+    found.fit(X, y)
+    assert found.interrupted_
+    assert found.predict(X[:3]).shape == (3,)
 
 
 def test_a_pipeline_may_end_in_a_function():
