@@ -58,7 +58,7 @@ def _best_has(name: str) -> Any:
     def check(search: Any) -> bool:
         has = hasattr(getattr(search, "best_estimator_", search.estimator), name)
         if not has and not hasattr(search, "best_estimator_") and callable(search.estimator):
-            return name in ("predict", "score")
+            return name == "predict"
         return has
 
     return check

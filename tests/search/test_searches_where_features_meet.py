@@ -249,6 +249,13 @@ def test_a_strategy_in_the_space_is_refused_as_one_of_the_estimator_is():
     ]
 
 
+def test_a_search_of_a_function_has_the_same_methods_before_and_after_fit():
+    found = search(build, {"units": [8]}, 1)
+    names = ["predict", "predict_proba", "predict_log_proba", "score"]
+    before = [hasattr(found, name) for name in names]
+    assert before == [hasattr(found.fit(X, y), name) for name in names]
+
+
 # --- ends -----------------------------------------------------------------------------------------------
 
 
