@@ -86,7 +86,7 @@ class Levels(click.ParamType):
 
 
 # Settings of strategies that can be written on a command line.
-_SETTINGS = {"weights": ("every", "outer"), "predictions": ("members",), "gradients": ("compression",)}
+_SETTINGS = {"weights": ("every", "outer"), "predictions": ("members", "hop"), "gradients": ("compression",)}
 
 
 class StrategyType(click.ParamType):
@@ -113,9 +113,12 @@ class StrategyType(click.ParamType):
 
 
 def _strategy(name: str, settings: dict[str, str]) -> strategies.Strategy:
+    words = {"true": True, "false": False}
     found: dict[str, Any] = {
-        key: int(value) if value.isdecimal() else value for key, value in settings.items()
+        key: int(value) if value.isdecimal() else words.get(value, value) for key, value in settings.items()
     }
+    if not isinstance(found.get("hop", True), bool):
+        raise ValueError(f"expected hop to be true or false, received {found['hop']!r}")
     if "outer" in found:
         found["outer"] = strategies.OuterNesterov()
     return type(strategies.get(name))(**found)

@@ -200,6 +200,7 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
             seed=seed,
             checkpoint=kept,
             resume=resume,
+            is_shown=progress.can_move() if self.verbose is None else bool(self.verbose),
         )
         place = {"workers": self._placed("workers"), "data": [X, y, sample_weight, groups, time]}
         with connect(self._placed("client"), columns.is_distributed, max_faults, **place) as executor:
@@ -228,7 +229,7 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         )
         n_splits = running.settings.scoring.n_splits
         total = n_splits * sum(bracket.n_epochs for bracket in brackets)
-        is_shown = progress.can_move() if self.verbose is None else bool(self.verbose)
+        is_shown = running.settings.is_shown
         score = score_name(self.estimator, self.scoring)
         bar = SearchBar(course, total, score, is_shown)
         told = Announcements(course, running.executor, described(self, score, brackets, total))

@@ -39,6 +39,8 @@ class Settings:
     checkpoint : Checkpoint or None
         The folder of the whole search.
     resume : bool
+    is_shown : bool
+        Whether bars show the progress.
     """
 
     kind: Kind
@@ -49,6 +51,7 @@ class Settings:
     seed: int
     checkpoint: Checkpoint | None = None
     resume: bool = False
+    is_shown: bool = False
 
 
 class Running:
@@ -86,6 +89,8 @@ class Running:
                 scoring = replace(scoring, data=scoring.data._replace(X=X))
             model = kind.model(settings, own.seed, own.max_iter)
             fit = kind.fit(model, settings, columns, self.executor, None, own.max_iter)
+            # Of loading: an estimator's own choice is for its own fits.
+            fit._verbose = 2 if own.is_shown else 0
             like = next(iter(self._grounds.values()), None)
             self._grounds[key] = ground_of(
                 fit, columns, scoring, self.executor, self.hopper, kind.is_classifier, preparation, like

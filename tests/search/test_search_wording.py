@@ -26,7 +26,6 @@ def build(units):
         (build, "build"),
         ("x" * 100, "x" * 39 + "…"),
     ],
-    ids=str,
 )
 def test_values_are_short(value, text):
     assert value_text(value) == text
@@ -49,7 +48,6 @@ def test_settings_are_named_without_the_steps_of_a_pipeline_and_cut():
         (MLPRegressor(), make_scorer(median_absolute_error), "MLPRegressor", "median absolute error"),
         (MLPRegressor(), build, "MLPRegressor", "build"),
     ],
-    ids=str,
 )
 def test_models_and_scores_have_names_for_people(estimator, scoring, model, score):
     assert (model_name(estimator), score_name(estimator, scoring)) == (model, score)
