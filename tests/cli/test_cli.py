@@ -350,6 +350,7 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_bits(run, folder, tm
     [
         ("weights:every=4,outer", dasknn.WeightAveraging(4, dasknn.OuterNesterov())),
         ("predictions:members=2", dasknn.PredictionAveraging(members=2)),
+        ("predictions:members=2,hop=false", dasknn.PredictionAveraging(members=2, hop=False)),
     ],
 )
 def test_strategies_take_settings(run, folder, tmp_path, strategy, expected):
