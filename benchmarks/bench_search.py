@@ -21,66 +21,17 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from pathlib import Path
 
 import dask.array as da
 import numpy as np
-import psutil
 from distributed import Client, LocalCluster
-from scipy.stats import loguniform
+from search_settings import ETA, HIDDEN, MAX_ITER, N_TRIALS, PARAMETERS, SEED, SHARE, Watch
 from workloads import load
 
 from dasknn import MLPClassifier, RandomSearch, SuccessiveHalvingSearch
-
-HIDDEN = [(64,), (128,), (128, 64), (256, 128)]
-PARAMETERS = {
-    "hidden_layer_sizes": HIDDEN,
-    "learning_rate_init": loguniform(3e-4, 1e-2),
-    "alpha": loguniform(1e-7, 1e-3),
-}
-N_TRIALS, MAX_ITER, ETA, SEED, SHARE = 24, 9, 3, 0, 0.15
-
-
-class Watch:
-    """The most memory of each worker, and the bytes over the machine's own network."""
-
-    def __init__(self, client):
-        self._processes = [psutil.Process(pid) for pid in client.run(_pid).values()]
-        self._stop = threading.Event()
-        self._before = _bytes()
-        self.began = time.perf_counter()
-        self.most = 0
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._thread.start()
-
-    def _look(self):
-        while not self._stop.wait(0.2):
-            for process in self._processes:
-                try:
-                    # Jobs of joblib and trials may start processes of their own.
-                    whole = [process, *process.children(recursive=True)]
-                    self.most = max(self.most, sum(one.memory_info().rss for one in whole))
-                except psutil.Error:
-                    continue
-
-    def end(self):
-        self._stop.set()
-        self._thread.join()
-        seconds = time.perf_counter() - self.began
-        return {"seconds": seconds, "MiB": self.most / 2**20, "MB moved": (_bytes() - self._before) / 1e6}
-
-
-def _bytes():
-    return psutil.net_io_counters(pernic=True)["lo"].bytes_sent
-
-
-def _pid():
-    import os
-
-    return os.getpid()
 
 
 def _prepare():
@@ -181,13 +132,15 @@ def halving(client, X, y, is_ours):
 
         curve = None
 
-        def _run_search(self, evaluate_candidates):
+        # scikit-learn passes more from 1.8 on, to those that name it.
+        def _run_search(self, evaluate_candidates, *, callback_ctx=None):
             def noted(*args, **settings):
                 found = evaluate_candidates(*args, **settings)
                 self.curve.append((time.perf_counter() - began, max(found["mean_test_score"])))
                 return found
 
-            super()._run_search(noted)
+            more = {} if callback_ctx is None else {"callback_ctx": callback_ctx}
+            super()._run_search(noted, **more)
 
     began = time.perf_counter()
     estimator = MLPClassifier(verbose=False) if is_ours else Theirs()

@@ -14,13 +14,31 @@ import warnings
 
 import dask.array as da
 import numpy as np
-from bench_search import ETA, MAX_ITER, N_TRIALS, PARAMETERS, SEED, SHARE, Watch
 from dask_ml.model_selection import SuccessiveHalvingSearchCV
 from distributed import Client, LocalCluster
+from search_settings import ETA, MAX_ITER, N_TRIALS, PARAMETERS, SEED, SHARE, Watch
 from sklearn.neural_network import MLPClassifier
 from workloads import load
 
 CHUNKS = 8
+
+
+class ByName(MLPClassifier):
+    """Takes hidden layers as text: dask-ml cannot make an array of tuples of several lengths."""
+
+    def __init__(self, hidden="64", learning_rate_init=1e-3, alpha=1e-4, random_state=None):
+        super().__init__(
+            hidden_layer_sizes=tuple(map(int, hidden.split("-"))),
+            learning_rate_init=learning_rate_init,
+            alpha=alpha,
+            random_state=random_state,
+        )
+        self.hidden = hidden
+
+    def set_params(self, **parameters):
+        super().set_params(**parameters)
+        self.hidden_layer_sizes = tuple(map(int, self.hidden.split("-")))
+        return self
 
 
 def main():
@@ -39,8 +57,11 @@ def main():
     ):
         watch = Watch(client)
         search = SuccessiveHalvingSearchCV(
-            MLPClassifier(),
-            PARAMETERS,
+            ByName(),
+            {
+                "hidden": ["-".join(map(str, sizes)) for sizes in PARAMETERS["hidden_layer_sizes"]],
+                **{name: PARAMETERS[name] for name in ("learning_rate_init", "alpha")},
+            },
             n_initial_parameters=N_TRIALS,
             n_initial_iter=CHUNKS,
             max_iter=CHUNKS * MAX_ITER,

@@ -90,14 +90,14 @@ class Pool(ABC):
         """End a wait."""
         self._ready.put(None)
 
-    def _next(self, seconds: float) -> list[int]:
-        """Return the tickets that have ended, as `wait` does."""
-        found = []
+    def _next(self, seconds: float) -> list[int | None]:
+        """Return the tickets that have ended, as `wait` does, and None for each call of `wake`."""
+        found: list[int | None] = []
         with suppress(queue.Empty):
             found.append(self._ready.get(timeout=seconds))
             while True:
                 found.append(self._ready.get_nowait())
-        return [ticket for ticket in found if ticket is not None]
+        return found
 
 
 class LocalPool(Pool):
@@ -118,6 +118,8 @@ class LocalPool(Pool):
     def wait(self, seconds: float) -> list[Ended]:
         ended = []
         for ticket in self._next(seconds):
+            if ticket is None:
+                continue
             if (running := self._running.pop(ticket, None)) is None or running.cancelled():
                 continue
             if (error := running.exception()) is not None:
@@ -154,11 +156,13 @@ class ClusterPool(Pool):
     def wait(self, seconds: float) -> list[Ended]:
         deadline = time.monotonic() + seconds
         while True:
-            tickets = self._next(max(0.0, min(_LOOK_SECONDS, deadline - time.monotonic())))
-            tickets = [ticket for ticket in tickets if ticket in self._running]
+            found = self._next(max(0.0, min(_LOOK_SECONDS, deadline - time.monotonic())))
+            tickets = [ticket for ticket in found if ticket is not None and ticket in self._running]
             if tickets:
                 self._wait = None
                 return self._ended(tickets)
+            if None in found:
+                return []
             if self._running and not self._ready.qsize():
                 self._look()
             if time.monotonic() >= deadline:
