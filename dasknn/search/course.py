@@ -8,9 +8,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf, isnan
-from typing import Any
 
 from dasknn.exceptions import TrainingStopped
 from dasknn.search.rungs import Job, Plan, brackets_of_trials
@@ -199,8 +198,3 @@ class Course:
         """Return the trial with the best score, the first of equals; None: none has a score."""
         scored = [trial for trial in self.trials if not isnan(trial.score)]
         return max(scored, key=lambda one: (one.score, -one.number), default=None)
-
-
-def settings_of(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """Return the settings of trials."""
-    return [trial.settings for trial in trials]

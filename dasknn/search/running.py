@@ -149,7 +149,8 @@ class Running:
 
     def _checkpoints(self, run: Run) -> Checkpoints | None:
         own = self.settings.checkpoint
-        if own is None:
+        # The last training of the best settings is not resumed.
+        if own is None or run.split < 0:
             return None
         folder = storage.join(own.path, f"trial-{run.trial:05d}-{run.split}")
         return checkpoints.begin(Checkpoint(folder, own.every), self.settings.resume)
@@ -166,13 +167,7 @@ class Running:
             run.model.set_params(early_stopping=False)
         run.gate = Gate(run, own.scorer, None, Patience())
         rows = RowsToTrainOn(ground, -1, (trial.number, -1), tuple, Ahead(), run.n_allowed)
-        max_iter = own.max_iter
-        plain = replace(own, checkpoint=None)
-        self.settings, before = plain, own
-        try:
-            train = self._training(run, trial.settings, ground, rows, None, max_iter)
-        finally:
-            self.settings = before
+        train = self._training(run, trial.settings, ground, rows, None, own.max_iter)
         run.allow(trial.best_epoch)
         self._runs.append(run)
         run.begin(train)
