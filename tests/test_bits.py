@@ -37,7 +37,7 @@ STRATEGIES = {
     "weights": WeightAveraging(),
     "weights-every-2": WeightAveraging(every=2),
     "nesterov": WeightAveraging(every=2, outer=OuterNesterov()),
-    "predictions": PredictionAveraging(),
+    "predictions": PredictionAveraging(hop=False),
 }
 MODELS = ("classifier", "regressor", "sequential", "sequential-norm")
 

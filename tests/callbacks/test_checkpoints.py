@@ -187,15 +187,16 @@ def test_an_estimator_goes_on_to_the_same_bits_and_attributes(rows, tmp_path, ki
         ("tasks", "weights"),
         ("peer", GradientAveraging(compression="float16")),
         ("peer", WeightAveraging(every=3, outer=dasknn.OuterNesterov())),
-        ("tasks", PredictionAveraging(2)),
+        ("tasks", PredictionAveraging(2, hop=False)),
+        ("hop", PredictionAveraging(2)),
     ],
-    ids=["tasks", "compressed", "peer", "ensemble"],
+    ids=["tasks", "compressed", "peer", "ensemble", "members that hop"],
 )
 @pytest.mark.parametrize("engine", ["numpy", "numba"])
 def test_an_estimator_goes_on_on_a_cluster(rows, tmp_path, client, engine, transport, strategy):
     def fit(callbacks, seed=3, **arguments):
-        settings = {"transport": transport, "strategy": strategy, "early_stopping": True, "max_iter": 4}
-        settings["engine"] = engine
+        settings = {"strategy": strategy, "early_stopping": True, "max_iter": 4, "engine": engine}
+        settings["transport"] = "auto" if transport == "hop" else transport
         return classifier(callbacks, seed, **settings).fit(*on_dask(rows), **arguments)
 
     calm = fit([])

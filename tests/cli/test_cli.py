@@ -651,7 +651,7 @@ def test_strategies_are_recommended_for_a_raw_table(run, folder):
     words = ["recommend", folder / "train", *INCOME[:4], "--model", "mlp", "--hidden", 16]
     assert "600 rows x 12 features" in run(*words).stdout
     report = json.loads(run(*words, "--json").stdout)
-    assert {row["transport"] for row in report["rows"]} == {"peer", "tasks"}
+    assert {row["transport"] for row in report["rows"]} == {"hop", "peer", "tasks"}
     assert report["engine_reason"].startswith(report["engine"])
     report = json.loads(run(*words, "--engine", "numpy", "--json").stdout)
     assert report["engine_reason"] == "numpy: asked for"

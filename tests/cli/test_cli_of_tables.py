@@ -403,7 +403,7 @@ def test_text_that_begins_after_dates_is_explained(run, monkeypatch, tmp_path):
 def test_recommendations_are_for_the_network_that_would_be_trained(run, folder, late):
     words = [folder / "train", *LATE, "--json"]
     report = json.loads(run("recommend", *words).stdout)
-    assert {row["transport"] for row in report["rows"]} == {"peer", "tasks"}
+    assert {row["transport"] for row in report["rows"]} == {"hop", "peer", "tasks"}
     text = run("recommend", *words[:-1]).stdout
     assert "340 of 400 rows x 4 columns, " in text
     assert f" {dasknn.load(late)._network_.n_params:,} parameters (as for 2 classes)" in text

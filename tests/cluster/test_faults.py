@@ -653,7 +653,7 @@ def test_a_result_that_is_lost_while_it_is_fetched_leaves_no_traceback(new_clust
     os.kill(pid, signal.SIGKILL)
     tasks = ClusterExecutor(client)
     with pytest.raises(WorkerLeftError):
-        tasks._gather([future], [home])
+        tasks.gather([future], [home])
     future.cancel()
     future.release()
     (tmp_path / "over").touch()
@@ -675,7 +675,7 @@ def test_results_of_which_one_failed_raise_its_error(client):
     fine, failed = client.submit(int, pure=False), client.submit(int, "x", pure=False)
     wait([fine, failed])
     with pytest.raises(ValueError, match="invalid literal"):
-        ClusterExecutor(client)._gather([fine, failed], [None, None])
+        ClusterExecutor(client).gather([fine, failed], [None, None])
     with pytest.raises(ValueError, match="invalid literal"):
-        ClusterExecutor(client)._gather([failed], [])
+        ClusterExecutor(client).gather([failed], [])
     client.cancel([fine, failed])

@@ -20,7 +20,7 @@ AVERAGES = [
     GradientAveraging(),
     WeightAveraging(),
     WeightAveraging(every=2, outer=OuterNesterov()),
-    PredictionAveraging(),
+    PredictionAveraging(hop=False),
 ]
 
 

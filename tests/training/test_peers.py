@@ -492,14 +492,14 @@ def test_a_worker_that_hangs_while_the_driver_waits_for_it_is_left_out(
     if moment == "between epochs":
         callbacks = [AtEpochEnd(stop)]
     else:
-        gather = ClusterExecutor._gather
+        gather = ClusterExecutor.gather
 
         def stop_and_gather(tasks, batch, at):
             if batch[0].key.startswith("dasknn-train"):
                 stop()
             return gather(tasks, batch, at)
 
-        monkeypatch.setattr(ClusterExecutor, "_gather", stop_and_gather)
+        monkeypatch.setattr(ClusterExecutor, "gather", stop_and_gather)
     try:
         with dask.config.set({"dasknn.silence": 3}):
             model = fit("gradients", data, callbacks=callbacks)
