@@ -72,7 +72,8 @@ class Course:
     def tick(self) -> bool:
         """Take note of what has happened; return whether all trials have ended."""
         if not self.is_stopping:
-            if time.monotonic() > self._deadline:
+            # A search that has found nothing would be a waste of all its time.
+            if time.monotonic() > self._deadline and (self.best() is not None or self._has_nothing()):
                 self.has_timed_out = True
                 self.stop()
             else:
@@ -90,6 +91,10 @@ class Course:
         """
         self.is_stopping = True
         self._hopper.stop(TrainingStopped(), everything=at_once)
+
+    def _has_nothing(self) -> bool:
+        """Return whether all trials so far have failed."""
+        return bool(self.trials) and all(trial.has_failed for trial in self.trials)
 
     def _go_on(self) -> None:
         has_changed = True

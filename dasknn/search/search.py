@@ -52,7 +52,8 @@ class HyperbandSearch(BaseSearch):
         A trial ends when its score has not risen by more than `tol` for more than so many epochs.
     tol : float, default=0.0
     time_budget : float or None, default=None
-        Seconds after which no more is trained, counted from when the rows are loaded.
+        Seconds after which no more is trained, counted from when the rows are loaded; but one network is
+        scored in any case.
     refit : bool or "all", default=True
         True: `best_estimator_` is the best network, with the weights of its best epoch; of a search with
         folds, the best settings trained on all rows. "all": trained on all rows in any case. False: there is
@@ -210,7 +211,8 @@ class SuccessiveHalvingSearch(BaseSearch):
         A trial ends when its score has not risen by more than `tol` for more than so many epochs.
     tol : float, default=0.0
     time_budget : float or None, default=None
-        Seconds after which no more is trained, counted from when the rows are loaded.
+        Seconds after which no more is trained, counted from when the rows are loaded; but one network is
+        scored in any case.
     refit : bool or "all", default=True
         True: `best_estimator_` is the best network, with the weights of its best epoch; of a search with
         folds, the best settings trained on all rows. "all": trained on all rows in any case. False: there is
@@ -334,7 +336,8 @@ class RandomSearch(BaseSearch):
         A trial ends when its score has not risen by more than `tol` for more than so many epochs.
     tol : float, default=0.0
     time_budget : float or None, default=None
-        Seconds after which no more is trained, counted from when the rows are loaded.
+        Seconds after which no more is trained, counted from when the rows are loaded; but one network is
+        scored in any case.
     refit : bool or "all", default=True
         True: `best_estimator_` is the best network, with the weights of its best epoch; of a search with
         folds, the best settings trained on all rows. "all": trained on all rows in any case. False: there is
@@ -443,7 +446,8 @@ class GridSearch(BaseSearch):
         A trial ends when its score has not risen by more than `tol` for more than so many epochs.
     tol : float, default=0.0
     time_budget : float or None, default=None
-        Seconds after which no more is trained, counted from when the rows are loaded.
+        Seconds after which no more is trained, counted from when the rows are loaded; but one network is
+        scored in any case.
     refit : bool or "all", default=True
         True: `best_estimator_` is the best network, with the weights of its best epoch; of a search with
         folds, the best settings trained on all rows. "all": trained on all rows in any case. False: there is
