@@ -10,7 +10,7 @@ from operator import add
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags, get_tags
 
@@ -19,12 +19,13 @@ from dasknn.cluster.connect import connect
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.origins import Placed
 from dasknn.data import inputs, partitions
-from dasknn.data.blocks import in_partition, load_targets, refuse_kinds
+from dasknn.data.blocks import in_partition, load_targets
 from dasknn.data.targets import as_numbers
 from dasknn.ensembles.members import Member, check_alike, is_member
 from dasknn.ensembles.mixture import Mixture, combined
-from dasknn.estimators.fitting import check_path, checked_targets, require_targets
-from dasknn.estimators.scores import R2, Accuracy
+from dasknn.estimators.answers import ScoredClassifier, ScoredRegressor
+from dasknn.estimators.fitting import check_path, require_targets
+from dasknn.estimators.scores import R2
 from dasknn.saving import safetensors_file
 from dasknn.training.prediction import Score
 
@@ -259,7 +260,7 @@ def _score_of_part(
         return metric.of(true.reshape(predicted.shape), predicted, block.weight)
 
 
-class EnsembleClassifier(ClassifierMixin, BaseEnsemble):
+class EnsembleClassifier(ScoredClassifier, BaseEnsemble):
     """Average the probabilities of fitted classifiers of any shapes.
 
     There is nothing to fit: members are fitted already. A clone has clones of them, which are not fitted.
@@ -302,8 +303,6 @@ class EnsembleClassifier(ClassifierMixin, BaseEnsemble):
     >>> EnsembleClassifier(members).predict([[-0.5], [0.5]])
     array([False,  True])
     """
-
-    _metric = Accuracy
 
     @property
     def classes_(self) -> np.ndarray:
@@ -376,33 +375,8 @@ class EnsembleClassifier(ClassifierMixin, BaseEnsemble):
         """
         return self._answer("entropy", X)
 
-    def score(self, X, y, sample_weight=None):
-        """Score predictions by accuracy; Dask collections are scored where they are.
 
-        Parameters
-        ----------
-        X : Dask array or dataframe, array, dataframe or sparse matrix, (n, p)
-        y : Dask array or series, array or series, (n,) or (n, k)
-        sample_weight : Dask array or series, array or series, or None, (n,), default=None
-
-        Returns
-        -------
-        float
-        """
-        X, y, sample_weight = inputs.admit(X, y, sample_weight)
-        if partitions.is_distributed(X, y, sample_weight):
-            return self._score_where_data_is(X, y, sample_weight)
-        refuse_kinds("y", y, "cV")
-        refuse_kinds("sample_weight", sample_weight)
-        return super().score(X, checked_targets(X, y, sample_weight), sample_weight)
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags
-
-
-class EnsembleRegressor(RegressorMixin, BaseEnsemble):
+class EnsembleRegressor(ScoredRegressor, BaseEnsemble):
     """Average the predictions of fitted regressors of any shapes.
 
     There is nothing to fit: members are fitted already. A clone has clones of them, which are not fitted.
@@ -446,8 +420,6 @@ class EnsembleRegressor(RegressorMixin, BaseEnsemble):
     array([1.5])
     """
 
-    _metric = R2
-
     def _check_kind(self, number: int, member: Member) -> None:
         if member.classes is not None:
             raise ValueError(
@@ -486,23 +458,3 @@ class EnsembleRegressor(RegressorMixin, BaseEnsemble):
         if len(members) == 1:
             raise ValueError("return_std=True needs two members or more, received one. Leave it out.")
         return self._answers(("numbers", "deviations"), X, columns)
-
-    def score(self, X, y, sample_weight=None):
-        """Score predictions by R^2; Dask collections are scored where they are.
-
-        Parameters
-        ----------
-        X : Dask array or dataframe, array, dataframe or sparse matrix, (n, p)
-        y : Dask array or series, array or series, (n,) or (n, k)
-        sample_weight : Dask array or series, array or series, or None, (n,), default=None
-
-        Returns
-        -------
-        float
-        """
-        X, y, sample_weight = inputs.admit(X, y, sample_weight)
-        if partitions.is_distributed(X, y, sample_weight):
-            return self._score_where_data_is(X, y, sample_weight)
-        refuse_kinds("y", y)
-        refuse_kinds("sample_weight", sample_weight)
-        return super().score(X, checked_targets(X, y, sample_weight), sample_weight)

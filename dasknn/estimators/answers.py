@@ -14,12 +14,70 @@ from dasknn.data.targets import ClassWeights
 from dasknn.estimators.base import NetworkEstimator
 from dasknn.estimators.fitting import checked_targets
 from dasknn.estimators.scores import R2, Accuracy
+from dasknn.training.prediction import Score
 
 
-class NetworkClassifier(ClassifierMixin, NetworkEstimator):
+class ScoredClassifier(ClassifierMixin):
+    """A classifier that is scored where the data is, by `_score_where_data_is`."""
+
+    _metric: ClassVar[type[Score]] = Accuracy
+
+    def score(self, X, y, sample_weight=None):
+        """Score predictions by accuracy; Dask collections are scored where they are.
+
+        Parameters
+        ----------
+        X : Dask array or dataframe, array, dataframe or sparse matrix, (n, p)
+        y : Dask array or series, array or series, (n,) or (n, k)
+        sample_weight : Dask array or series, array or series, or None, (n,), default=None
+
+        Returns
+        -------
+        float
+        """
+        X, y, sample_weight = inputs.admit(X, y, sample_weight)
+        if partitions.is_distributed(X, y, sample_weight):
+            return self._score_where_data_is(X, y, sample_weight)
+        refuse_kinds("y", y, "cV")
+        refuse_kinds("sample_weight", sample_weight)
+        y = checked_targets(X, y, sample_weight)
+        return super().score(X, y, sample_weight)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class ScoredRegressor(RegressorMixin):
+    """A regressor that is scored where the data is, by `_score_where_data_is`."""
+
+    _metric: ClassVar[type[Score]] = R2
+
+    def score(self, X, y, sample_weight=None):
+        """Score predictions by R^2; Dask collections are scored where they are.
+
+        Parameters
+        ----------
+        X : Dask array or dataframe, array, dataframe or sparse matrix, (n, p)
+        y : Dask array or series, array or series, (n,) or (n, k)
+        sample_weight : Dask array or series, array or series, or None, (n,), default=None
+
+        Returns
+        -------
+        float
+        """
+        X, y, sample_weight = inputs.admit(X, y, sample_weight)
+        if partitions.is_distributed(X, y, sample_weight):
+            return self._score_where_data_is(X, y, sample_weight)
+        refuse_kinds("y", y)
+        refuse_kinds("sample_weight", sample_weight)
+        y = checked_targets(X, y, sample_weight)
+        return super().score(X, y, sample_weight)
+
+
+class NetworkClassifier(ScoredClassifier, NetworkEstimator):
     """A classifier that trains a network."""
-
-    _metric = Accuracy
 
     def _summarize(self):
         return targets.ClassSummary
@@ -118,37 +176,10 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         """
         return self._predict("predictive_entropy", X)
 
-    def score(self, X, y, sample_weight=None):
-        """Score predictions by accuracy; Dask collections are scored where they are.
 
-        Parameters
-        ----------
-        X : Dask array or dataframe, array, dataframe or sparse matrix, (n, p)
-        y : Dask array or series, array or series, (n,) or (n, k)
-        sample_weight : Dask array or series, array or series, or None, (n,), default=None
-
-        Returns
-        -------
-        float
-        """
-        X, y, sample_weight = inputs.admit(X, y, sample_weight)
-        if partitions.is_distributed(X, y, sample_weight):
-            return self._score_where_data_is(X, y, sample_weight)
-        refuse_kinds("y", y, "cV")
-        refuse_kinds("sample_weight", sample_weight)
-        y = checked_targets(X, y, sample_weight)
-        return super().score(X, y, sample_weight)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags
-
-
-class NetworkRegressor(RegressorMixin, NetworkEstimator):
+class NetworkRegressor(ScoredRegressor, NetworkEstimator):
     """A regressor that trains a network."""
 
-    _metric = R2
     #: The setting that makes an ensemble, for errors.
     _ensemble_by: ClassVar[str] = "strategy=PredictionAveraging(members=5)"
 
@@ -194,24 +225,3 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
             return both[str(first)].rename(None)
         names = {str(first + number): str(number) for number in range(self._n_targets)}
         return both[list(names)].rename(columns=names)
-
-    def score(self, X, y, sample_weight=None):
-        """Score predictions by R^2; Dask collections are scored where they are.
-
-        Parameters
-        ----------
-        X : Dask array or dataframe, array, dataframe or sparse matrix, (n, p)
-        y : Dask array or series, array or series, (n,) or (n, k)
-        sample_weight : Dask array or series, array or series, or None, (n,), default=None
-
-        Returns
-        -------
-        float
-        """
-        X, y, sample_weight = inputs.admit(X, y, sample_weight)
-        if partitions.is_distributed(X, y, sample_weight):
-            return self._score_where_data_is(X, y, sample_weight)
-        refuse_kinds("y", y)
-        refuse_kinds("sample_weight", sample_weight)
-        y = checked_targets(X, y, sample_weight)
-        return super().score(X, y, sample_weight)
