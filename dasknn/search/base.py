@@ -33,7 +33,7 @@ from dasknn.saving import storage
 from dasknn.search import interrupts, results
 from dasknn.search.announcements import Announcements, described
 from dasknn.search.course import Course
-from dasknn.search.ground import Scoring
+from dasknn.search.division import Division
 from dasknn.search.kinds import Kind, kind_of
 from dasknn.search.progress import SearchBar
 from dasknn.search.rungs import Bracket, Plan
@@ -194,7 +194,7 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         settings = Settings(
             kind=kind,
             scorer=scorer_of(self.scoring),
-            scoring=self._scoring(groups, time, seed).fixed(columns),
+            division=self._division(groups, time, seed).fixed(columns),
             patience=Patience(self._n_patient, self.tol),
             max_iter=self._most_epochs,
             seed=seed,
@@ -227,7 +227,7 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
             lambda: max(1, sum(running.hopper.n_threads.values())),
             deadline,
         )
-        n_splits = running.settings.scoring.n_splits
+        n_splits = running.settings.division.n_splits
         total = n_splits * sum(bracket.n_epochs for bracket in brackets)
         is_shown = running.settings.is_shown
         score = score_name(self.estimator, self.scoring)
@@ -406,12 +406,12 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
                     "out."
                 )
 
-    def _scoring(self, groups: Any, time: Any, seed: int) -> Scoring:
+    def _division(self, groups: Any, time: Any, seed: int) -> Division:
         own: dict[str, Any] = {"cv": self.cv, "groups": groups, "time": time, "seed": seed}
         own |= {"last": self.hold_out == "last", "trains_all": self.refit == "all"}
         if isinstance(self.validation, Real):
-            return Scoring(share=float(self.validation), **own)
-        return Scoring(data=Columns(*inputs.admit(*self.validation)), **own)
+            return Division(share=float(self.validation), **own)
+        return Division(data=Columns(*inputs.admit(*self.validation)), **own)
 
     def _placed(self, name: str) -> Any:
         """Return the client or the workers of the search, or else of its estimator."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from math import inf, isnan
 
 from dasknn.exceptions import TrainingStopped
-from dasknn.search.rungs import Job, Plan, brackets_of_trials
+from dasknn.search.rungs import Plan, brackets_of_trials
 from dasknn.search.sampling import Result, Sampler
 from dasknn.search.trials import FAILED, FINISHED, PAUSED, RUNNING, STOPPED, Trial
 from dasknn.training.hopping import Hopper
@@ -62,8 +62,8 @@ class Course:
         self._results: list[Result] = []
         self._unbegun: deque[Trial] = deque()
         self._n_started = 0
-        #: Jobs that are trained for, by number.
-        self._open: dict[int, Job] = {}
+        # Numbers of the jobs that are trained for, by trial.
+        self._open: dict[int, int] = {}
         self.is_stopping = False
         self.has_timed_out = False
 
@@ -147,7 +147,7 @@ class Course:
             job = self.plan.jobs[number]
             trial, goal = self.trials[job.trial], self.plan.goal(job)
             trial.rung = job.rung
-            self._open[number] = job
+            self._open[job.trial] = number
             for run in trial.runs:
                 run.allow(goal)
         self._n_started = len(self.plan.jobs)
@@ -155,10 +155,11 @@ class Course:
     def _end_jobs(self) -> bool:
         """Note the scores of jobs that have ended; return whether there were any."""
         ended = []
-        for number, job in self._open.items():
+        for number in self._open.values():
+            job = self.plan.jobs[number]
             trial, goal = self.trials[job.trial], self.plan.goal(job)
             if trial.has_reached(goal):
-                ended.append(number)
+                ended.append(job.trial)
                 self.plan.end(number, trial.score_at(goal))
                 if trial.has_failed:
                     self._fail(trial)
@@ -193,7 +194,7 @@ class Course:
             return FAILED
         last = len(self.plan.brackets[trial.bracket].goals) - 1
         goal = self.plan.brackets[trial.bracket].goals[trial.rung]
-        if any(job.trial == trial.number for job in self._open.values()):
+        if trial.number in self._open:
             return RUNNING if not self.is_stopping else PAUSED
         if trial.rung == last and trial.n_epochs >= goal:
             return FINISHED

@@ -1,7 +1,6 @@
-"""The rows of a search: loaded once, split once into sides, and visited by all trials that agree on them.
+"""The rows of a search: loaded once, divided once, and visited by all trials that agree on them.
 
-    columns ── split by groups or times ── prepared, loaded ── split at random, or by partitions ── pieces
-    pieces ── stations ◄── networks travel here
+    columns ── divided (`division.py`), prepared, loaded ── pieces ── stations ◄── networks travel here
 
 Trials share a ground if their settings ask for the same preparation. Each split of a ground is a way to
 divide its rows in those to train on and those to score: one split, or one for each fold.
@@ -9,226 +8,33 @@ divide its rows in those to train on and those to score: one split, or one for e
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial, reduce
-from numbers import Integral
 from operator import add
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold, check_cv
 
 from dasknn._compat.dask import TaskRef
-from dasknn._compat.sklearn import _safe_indexing
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
-from dasknn.data import groups, partitions, stations, times
+from dasknn.data import stations
 from dasknn.data.blocks import Block, concatenate
 from dasknn.data.loading import Loaded, NoWeightError
 from dasknn.data.targets import ClassSummary, NumberSummary, RowWeights, Summarize, Summary, TargetEncoder
 from dasknn.engine.state import TrainingJob
 from dasknn.exceptions import PartitionError
 from dasknn.search.ahead import Ahead, OnHopsAhead, Question
+from dasknn.search.division import Division, Piece, pieces_of, sides_of
 from dasknn.strategies import Strategy
 from dasknn.training import prediction
 from dasknn.training.datasets import Rows, RowsOnWorkers, make_shard
 from dasknn.training.fit import Columns
-from dasknn.training.hopping import Hopper, Journey
+from dasknn.training.hopping import Hopper, Journey, Visit
 from dasknn.training.hops import layout_of
 from dasknn.training.prediction import Predictor, Score
 from dasknn.training.transport import Transport
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """Which rows are scored, as the user said it.
-
-    Attributes
-    ----------
-    share : float
-        Share of the rows, if nothing else says which.
-    data : Columns or None
-        Rows of their own.
-    cv : int, splitter, list of (rows to train on, rows to score) or None
-        Folds, each of which is scored by networks that are trained on the others. A splitter until `fixed`.
-    groups, time : array or series (n,), Dask series, or None
-        Rows of one group stay together; or the latest rows are scored.
-    last : bool
-        Whether the share is that of the last rows.
-    seed : int
-    """
-
-    share: float = 0.15
-    data: Columns | None = None
-    cv: Any = None
-    groups: Any = None
-    time: Any = None
-    last: bool = False
-    seed: int = 0
-    #: Whether the best network is trained again on all rows.
-    trains_all: bool = False
-
-    @property
-    def n_splits(self) -> int:
-        """How many networks a trial trains."""
-        if self.cv is None:
-            return 1
-        return int(self.cv) if isinstance(self.cv, Integral) else len(self.cv)
-
-    def fixed(self, columns: Columns) -> Scoring:
-        """Return the same with folds of these columns that are the same each time.
-
-        ValueError: a splitter does not say which rows are scored.
-        """
-        is_number = isinstance(self.cv, Integral)
-        if self.cv is None or (is_number and (self.groups is None or columns.is_distributed)):
-            return self
-        if columns.is_distributed:
-            self._check_folds_of_partitions()
-            return replace(self, cv=int(self.cv.get_n_splits()))
-        splitter = GroupKFold(int(self.cv)) if is_number else copy(self.cv)
-        if getattr(splitter, "random_state", 0) is None and getattr(splitter, "shuffle", True):
-            splitter.random_state = self.seed
-        X = np.empty((partitions.n_samples(columns.X), 1))
-        folds = list(splitter.split(X, columns.y, self.groups))
-        _check_folds(folds, splitter, len(X), self.groups)
-        return replace(self, cv=folds)
-
-    def _check_folds_of_partitions(self) -> None:
-        """Raise ValueError for a splitter that says more than how many folds there are."""
-        known: tuple[type, ...] = (KFold, StratifiedKFold)
-        if self.groups is not None:
-            known = (GroupKFold, StratifiedGroupKFold)
-        if type(self.cv) not in known:
-            names = " or ".join(one.__name__ for one in known)
-            raise ValueError(
-                f"Expected cv to be a number of folds, or {names}, since folds of Dask collections are of "
-                f"whole partitions, or of groups=; received {self.cv!r}. Use validation=(X, y) for rows that "
-                "you choose."
-            )
-
-
-class Piece(NamedTuple):
-    """Some of the rows; `fold` is the split in which they are scored, None: they are always trained on."""
-
-    loaded: Loaded
-    fold: int | None
-
-
-class Sides(NamedTuple):
-    """Columns that were divided before they are loaded: rows to learn the columns from, and each piece.
-
-    pieces: (columns, fold); None: rows are divided after loading.
-    """
-
-    learned: Columns
-    pieces: list[tuple[Columns, int | None]] | None
-
-
-def sides_of(columns: Columns, scoring: Scoring, executor: Executor, is_classifier: bool) -> Sides:
-    """Divide columns, if groups, times, folds of plain data or rows of their own say how.
-
-    ValueError: what divides the rows does not fit them.
-    """
-    given = dict(zip(Columns._fields, columns, strict=True))
-    if scoring.data is not None:
-        return Sides(columns, [(columns, None), (scoring.data, 0)])
-    if scoring.cv is not None:
-        if not columns.is_distributed:
-            return Sides(columns, _folds_of_plain(columns, scoring, is_classifier))
-        if scoring.groups is None:
-            return Sides(columns, None)
-        return Sides(columns, _folds_of_groups(given, scoring, executor))
-    if scoring.groups is not None:
-        kept, held = groups.split(given, scoring.groups, scoring.share, scoring.seed, executor)
-    elif scoring.time is not None:
-        kept, held = times.split(given, scoring.time, scoring.share, executor)
-    else:
-        return Sides(columns, None)
-    assert held is not None, "no least number of rows was asked for"
-    left = Columns(**kept)
-    return Sides(left, [(left, None), (Columns(**held), 0)])
-
-
-def _folds_of_plain(
-    columns: Columns, scoring: Scoring, is_classifier: bool
-) -> list[tuple[Columns, int | None]]:
-    """Return the rows of each fold, as scikit-learn chooses them."""
-    X, y, weight = columns
-    n_rows = partitions.n_samples(X)
-    of_row = np.full(n_rows, -1)
-    splitter = check_cv(scoring.cv, y, classifier=is_classifier)
-    for fold, (_, test) in enumerate(splitter.split(np.empty((n_rows, 1)), y)):
-        of_row[test] = fold
-    found: list[tuple[Columns, int | None]] = []
-    for fold in sorted(set(of_row.tolist())):
-        rows = np.flatnonzero(of_row == fold)
-        own = [None if column is None else _safe_indexing(column, rows) for column in (X, y, weight)]
-        found.append((Columns(*own), None if fold < 0 else fold))
-    return found
-
-
-def _check_folds(folds: list[tuple[Any, Any]], splitter: Any, n_rows: int, groups: Any) -> None:
-    """Raise ValueError if a row is in two folds, or in none of the sides of one, or a group is in two."""
-    of_row = np.full(n_rows, -1)
-    for fold, (train, test) in enumerate(folds):
-        if (of_row[test] >= 0).any() or len(train) + len(test) != n_rows:
-            raise ValueError(
-                f"Expected cv to score each row in at most one fold, and to train on all others, received "
-                f"{splitter!r}. Use KFold, StratifiedKFold or GroupKFold, or time= with validation=."
-            )
-        of_row[test] = fold
-    if groups is None:
-        return
-    numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
-    if len(set(zip(numbers.tolist(), of_row.tolist(), strict=True))) > numbers.max() + 1:
-        raise ValueError(
-            f"Expected cv to keep the rows of each group in one fold, received {splitter!r}. Use a number of "
-            "folds, GroupKFold or StratifiedGroupKFold."
-        )
-
-
-def _folds_of_groups(
-    columns: dict[str, Any], scoring: Scoring, executor: Executor
-) -> list[tuple[Columns, int | None]]:
-    """Return the rows of each fold: whole groups, one share of them after the other."""
-    found: list[tuple[Columns, int | None]] = []
-    left, n_splits = {**columns, "groups": scoring.groups}, scoring.n_splits
-    for fold in range(n_splits - 1):
-        share, seed = 1 / (n_splits - fold), scoring.seed + fold
-        kept, held = groups.split(left, left["groups"], share, seed, executor)
-        assert held is not None, "no least number of rows was asked for"
-        found.append((_without_groups(held), fold))
-        left = kept
-    return [*found, (_without_groups(left), n_splits - 1)]
-
-
-def _without_groups(columns: dict[str, Any]) -> Columns:
-    return Columns(**{name: column for name, column in columns.items() if name != "groups"})
-
-
-def pieces_of(loaded: Loaded, scoring: Scoring, executor: Executor) -> list[Piece]:
-    """Divide loaded rows. ValueError: too few rows or partitions."""
-    if scoring.cv is not None:
-        return _folds_of_partitions(loaded, scoring.n_splits)
-    if scoring.last:
-        left, held_out = loaded.hold_out_last(executor, math.ceil(loaded.n_rows * scoring.share))
-    else:
-        left, held_out = loaded.hold_out(executor, scoring.share, scoring.seed)
-    return [Piece(left, None), Piece(held_out, 0)]
-
-
-def _folds_of_partitions(loaded: Loaded, n_splits: int) -> list[Piece]:
-    numbers = [number for number, info in enumerate(loaded.infos) if info.n_rows]
-    if len(numbers) < n_splits:
-        raise ValueError(
-            f"Expected at least one partition for each of {n_splits} folds, received {len(numbers)} with "
-            "rows. Use fewer folds, more partitions (X.repartition, X.rechunk), or groups."
-        )
-    return [Piece(loaded.part(numbers[fold::n_splits]), fold) for fold in range(n_splits)]
 
 
 @dataclass(eq=False)
@@ -298,7 +104,6 @@ class Ground:
         """Make the stations, unless they are there."""
         if self._stations:
             return
-        self.encoder = encoder
         places = self.hopper.stations
         make = partial(make_shard, encoder, weights)
         several = self.n_splits > 1 or self.trains_all
@@ -316,20 +121,14 @@ class Ground:
         return layout_of(self.hopper.stations, numbers, first)
 
 
-class RowsToTrainOn(Rows):
-    """The rows of a ground that a network travels to."""
+class _RowsOfGround(Rows):
+    """One side of a split of a ground, which a network asks for; each kind of rows answers what it can."""
 
-    def __init__(
-        self,
-        ground: Ground,
-        split: int,
-        pace: Any,
-        priority: Callable[[], tuple],
-        ahead: Ahead,
-        n_allowed: Callable[[], int],
-    ):
-        self._ground, self._split, self._pace, self._priority = ground, split, pace, priority
-        self._ahead, self._n_allowed = ahead, n_allowed
+    _IS_SCORED: ClassVar[bool]
+
+    def __init__(self, ground: Ground, split: int, pace: Any, priority: Callable[[], tuple], ahead: Ahead):
+        self._ground, self._split, self._ahead = ground, split, ahead
+        self._pace, self._priority = pace, priority
         self.executor = ground.executor
 
     @property
@@ -338,20 +137,47 @@ class RowsToTrainOn(Rows):
 
     @property
     def n_rows(self) -> int:
-        return self._ground.rows_of(self._split, scored=False)
-
-    def summary(self, summarize: Summarize) -> Summary:
-        """Return the summary of all rows, those that are scored among them."""
-        return self._ground.targets
+        return self._ground.rows_of(self._split, scored=self._IS_SCORED)
 
     def warn_of_skew(self, are_cut: bool) -> bool:
         return False
 
     def draw_seed(self, rng: np.random.RandomState) -> int:
-        return int(rng.randint(2**31 - 1))
+        raise NotImplementedError("nobody trains on these rows")
 
     def hold_out(self, fraction: float, encoder: Any) -> Rows:
         raise NotImplementedError("a search has divided its rows")
+
+    def transport(self, *settings: Any, **more: Any) -> Transport:
+        raise NotImplementedError("nobody trains on these rows")
+
+    def validate(
+        self, metric: type[Score], predictor: Predictor, weights: RowWeights | None = None
+    ) -> tuple[float, float]:
+        return self.total(partial(prediction.validate_block, metric, weights), predictor).result()
+
+    def total(self, function: Callable[[Any, Any], Any], model: Any) -> Any:
+        raise NotImplementedError("nothing is scored on these rows")
+
+
+class RowsToTrainOn(_RowsOfGround):
+    """The rows of a ground that a network travels to.
+
+    n_allowed: returns how many epochs may be trained now.
+    """
+
+    _IS_SCORED = False
+
+    def __init__(self, *settings: Any, n_allowed: Callable[[], int]):
+        super().__init__(*settings)
+        self._n_allowed = n_allowed
+
+    def summary(self, summarize: Summarize) -> Summary:
+        """Return the summary of all rows, those that are scored among them."""
+        return self._ground.targets
+
+    def draw_seed(self, rng: np.random.RandomState) -> int:
+        return int(rng.randint(2**31 - 1))
 
     def transport(
         self,
@@ -363,13 +189,11 @@ class RowsToTrainOn(Rows):
     ) -> Transport:
         ground = self._ground
         ground.settle(encoder, weights)
-        numbers = ground.stations(self._split, scored=False)
-        layout = ground.layout(self._split)
         return OnHopsAhead(
             job,
             ground.hopper,
-            numbers,
-            layout,
+            ground.stations(self._split, scored=False),
+            ground.layout(self._split),
             self._pace,
             self._priority,
             self._ahead,
@@ -377,71 +201,37 @@ class RowsToTrainOn(Rows):
             self._n_allowed,
         )
 
-    def validate(
-        self, metric: type[Score], predictor: Predictor, weights: RowWeights | None = None
-    ) -> tuple[float, float]:
-        raise NotImplementedError("these rows are trained on")
 
-    def total(self, function: Callable[[Any, Any], Any], model: Any) -> Any:
-        raise NotImplementedError("these rows are trained on")
-
-
-class RowsToScore(Rows):
+class RowsToScore(_RowsOfGround):
     """The rows of a ground on which a network is scored, where they lie.
 
     Any thread but that of the hopper may ask.
     """
 
-    def __init__(self, ground: Ground, split: int, pace: Any, priority: Callable[[], tuple], ahead: Ahead):
-        self._ground, self._split, self._ahead = ground, split, ahead
-        self._pace, self._priority = (pace, "score"), priority
-        self.executor = ground.executor
-
-    @property
-    def dtype(self) -> str:
-        return self._ground.dtype
-
-    @property
-    def n_rows(self) -> int:
-        return self._ground.rows_of(self._split, scored=True)
+    _IS_SCORED = True
 
     def summary(self, summarize: Summarize) -> Summary:
         return self._ground.scored[self._split]
 
-    def warn_of_skew(self, are_cut: bool) -> bool:
-        return False
-
-    def draw_seed(self, rng: np.random.RandomState) -> int:
-        raise NotImplementedError("nobody trains on these rows")
-
-    def hold_out(self, fraction: float, encoder: Any) -> Rows:
-        raise NotImplementedError("nobody trains on these rows")
-
-    def transport(self, *settings: Any, **more: Any) -> Transport:
-        raise NotImplementedError("nobody trains on these rows")
-
-    def validate(
-        self, metric: type[Score], predictor: Predictor, weights: RowWeights | None = None
-    ) -> tuple[float, float]:
-        return self.total(partial(prediction.validate_block, metric, weights), predictor).result()
-
     def total(self, function: Callable[[Any, Any], Any], model: Any) -> Any:
         found = self._ahead.answer(Question(function, model))
         if found is None:
-            found = self._ground.hopper.send(self.journey(function, model)).result()
+            visit = partial(_visit, function, model)
+            found = self._send([(number, visit) for number in self._numbers])
         return reduce(add, found)
-
-    def journey(self, function: Callable[[Any, Any], Any], model: Any) -> Journey:
-        """Return the journey that brings (function(model, block), ...) of all stations."""
-        visit = partial(_visit, function, model)
-        visits = [(number, visit) for number in self._ground.stations(self._split, scored=True)]
-        return Journey(visits, (), pace=self._pace, priority=self._priority())
 
     def gathered(self, function: Callable[[Any, Any, np.ndarray], float], model: Any) -> float:
         """Return function(model, X, y) of all rows, which one worker gathers."""
-        numbers = self._ground.stations(self._split, scored=True)
-        visits = [(number, partial(_gather, function, model, number == numbers[-1])) for number in numbers]
-        journey = Journey(visits, (), pace=self._pace, priority=self._priority())
+        last = self._numbers[-1]
+        return self._send([(n, partial(_gather, function, model, n == last)) for n in self._numbers])
+
+    @property
+    def _numbers(self) -> list[int]:
+        return self._ground.stations(self._split, scored=True)
+
+    def _send(self, visits: list[tuple[int, Visit]]) -> Any:
+        """Return what a journey brings that begins with nothing."""
+        journey = Journey(visits, (), pace=(self._pace, "score"), priority=self._priority())
         return self._ground.hopper.send(journey).result()
 
 
@@ -464,7 +254,7 @@ def _visit(function: Callable[[Any, Any], Any], model: Any, found: tuple, statio
 def ground_of(
     fit: Any,
     columns: Columns,
-    scoring: Scoring,
+    division: Division,
     executor: Executor,
     hopper: Hopper,
     is_classifier: bool,
@@ -477,14 +267,14 @@ def ground_of(
     """
     model = fit.model
     before = set(vars(model))
-    sides = sides_of(columns, scoring, executor, is_classifier)
+    sides = sides_of(columns, division, executor, is_classifier)
     prepared = fit.prepare(sides.learned)
     pieces: list[Piece] = []
     scored: list[Summary] = []
     if sides.pieces is None:
         rows: RowsOnWorkers = fit.read(executor, prepared)
         fit.look_at(_Quiet.of(rows))
-        pieces, targets = pieces_of(rows.loaded, scoring, executor), rows.loaded.targets
+        pieces, targets = pieces_of(rows.loaded, division, executor), rows.loaded.targets
         scored = [_targets_of(executor, loaded, fit) for loaded, fold in pieces if fold is not None]
     else:
         for own, fold in sides.pieces:
@@ -508,11 +298,11 @@ def ground_of(
         scored,
         rows.dtype,
         learned,
-        scoring.n_splits,
+        division.n_splits,
         columns,
         preparation,
         like,
-        scoring.trains_all,
+        division.trains_all,
     )
 
 

@@ -47,6 +47,10 @@ _OF_ROWS = (
 )  # fmt: skip
 
 
+# Plain data is cut into at most so many parts, whatever the cluster is.
+_PLAIN_PARTS = 8
+
+
 class _Travels:
     """Steps of a fit of a network that travels; before those of its API.
 
@@ -71,7 +75,9 @@ class _Travels:
         return None
 
 
-class _TravellingMLP(_Travels, EstimatorFit):
+class _EstimatorTravels(_Travels):
+    model: Any
+
     @property
     def summarize(self) -> Summarize:
         """What summarizes targets."""
@@ -80,18 +86,14 @@ class _TravellingMLP(_Travels, EstimatorFit):
     def sizes(self, n_rows: int, network: Network) -> auto.Sizes:
         return self.model._sizes(network, n_rows, 1, None)
 
+
+class _TravellingMLP(_EstimatorTravels, EstimatorFit):
     def _warn_unless_converged(self, found: Any) -> None:
         """Warn of nothing: a search says how far its networks are trained."""
 
 
-class _TravellingTable(_Travels, TabularFit):
-    @property
-    def summarize(self) -> Summarize:
-        """What summarizes targets."""
-        return self.model._summarize().of
-
-    def sizes(self, n_rows: int, network: Network) -> auto.Sizes:
-        return self.model._sizes(network, n_rows, 1, None)
+class _TravellingTable(_EstimatorTravels, TabularFit):
+    pass
 
 
 class _TravellingSequential(_Travels, SequentialFit):
@@ -223,7 +225,7 @@ class EstimatorKind(Kind):
         )
         if of_table:
             fit._executor = executor
-        _settle(fit, columns)
+        _settle(fit)
         return fit
 
     def teach(self, fit, ground, rows):
@@ -304,7 +306,7 @@ class SequentialKind(Kind):
             validation_freq=1,
         )
         fit = _TravellingSequential(model, columns, columns, arguments, checkpoints, 0)
-        _settle(fit, columns)
+        _settle(fit)
         return fit
 
     def teach(self, fit, ground, rows):
@@ -367,14 +369,10 @@ class PipelineKind(Kind):
         return Pipeline([*preparation.steps, (self._name, model)])
 
 
-def _settle(fit: Fit, columns: Columns) -> None:
+def _settle(fit: Fit) -> None:
     """Set what a fit finds out when it connects: there is one replica, and plain data has some parts."""
     fit.replicas = 1
     fit.n_parts = _PLAIN_PARTS
-
-
-# Plain data is cut into at most so many parts, whatever the cluster is.
-_PLAIN_PARTS = 8
 
 
 def kind_of(estimator: Any) -> Kind:

@@ -14,7 +14,8 @@ from dasknn.data.stations import Stations
 from dasknn.exceptions import TrainingStopped
 from dasknn.saving import storage
 from dasknn.search.ahead import Ahead
-from dasknn.search.ground import Ground, RowsToScore, RowsToTrainOn, Scoring, ground_of
+from dasknn.search.division import Division
+from dasknn.search.ground import Ground, RowsToScore, RowsToTrainOn, ground_of
 from dasknn.search.kinds import Kind
 from dasknn.search.scoring import Scorer
 from dasknn.search.trials import Gate, Patience, Run, Trial
@@ -31,7 +32,7 @@ class Settings:
     ----------
     kind : Kind
     scorer : Scorer
-    scoring : Scoring
+    division : Division
     patience : Patience
     max_iter : int
         Most epochs of a trial.
@@ -45,7 +46,7 @@ class Settings:
 
     kind: Kind
     scorer: Scorer
-    scoring: Scoring
+    division: Division
     patience: Patience
     max_iter: int
     seed: int
@@ -83,17 +84,17 @@ class Running:
         key = kind.key(settings)
         if key not in self._grounds:
             columns, preparation = kind.columns(settings, self._columns)
-            scoring = own.scoring
-            if scoring.data is not None and preparation is not None:
-                X = preparation.transform(scoring.data.X)
-                scoring = replace(scoring, data=scoring.data._replace(X=X))
+            division = own.division
+            if division.data is not None and preparation is not None:
+                X = preparation.transform(division.data.X)
+                division = replace(division, data=division.data._replace(X=X))
             model = kind.model(settings, own.seed, own.max_iter)
             fit = kind.fit(model, settings, columns, self.executor, None, own.max_iter)
             # Of loading: an estimator's own choice is for its own fits.
             fit._verbose = 2 if own.is_shown else 0
             like = next(iter(self._grounds.values()), None)
             self._grounds[key] = ground_of(
-                fit, columns, scoring, self.executor, self.hopper, kind.is_classifier, preparation, like
+                fit, columns, division, self.executor, self.hopper, kind.is_classifier, preparation, like
             )
         return self._grounds[key]
 
@@ -125,7 +126,7 @@ class Running:
             return (-trial.rung, trial.number, split)
 
         ahead = Ahead()
-        rows = RowsToTrainOn(ground, split, pace, priority, ahead, run.n_allowed)
+        rows = RowsToTrainOn(ground, split, pace, priority, ahead, n_allowed=run.n_allowed)
         scored = RowsToScore(ground, split, pace, priority, ahead)
         run.gate = Gate(run, own.scorer, scored, own.patience)
         return self._training(run, trial.settings, ground, rows, scored, own.max_iter)
@@ -166,7 +167,7 @@ class Running:
             # No rows are left to score.
             run.model.set_params(early_stopping=False)
         run.gate = Gate(run, own.scorer, None, Patience())
-        rows = RowsToTrainOn(ground, -1, (trial.number, -1), tuple, Ahead(), run.n_allowed)
+        rows = RowsToTrainOn(ground, -1, (trial.number, -1), tuple, Ahead(), n_allowed=run.n_allowed)
         train = self._training(run, trial.settings, ground, rows, None, own.max_iter)
         run.allow(trial.best_epoch)
         self._runs.append(run)

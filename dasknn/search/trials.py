@@ -23,7 +23,6 @@ from dasknn.engine.state import TrainState
 from dasknn.exceptions import TrainingStopped
 from dasknn.search.ground import RowsToScore
 from dasknn.search.scoring import Scorer
-from dasknn.training.loop import Training
 
 #: Under this name, history and checkpoints have what a search has scored.
 SCORE = "search_score"
@@ -63,9 +62,7 @@ class Gate(Callback):
         super().restore(state)
 
     def on_train_ready(self, logs=None):
-        training = self.training
-        self._run.training = training
-        for entry in training.history:
+        for entry in self.training.history:
             self._run.note(entry)
         self._wait()
 
@@ -112,8 +109,6 @@ class Run:
         Whether it trains no more, and whether that was its own decision.
     error : BaseException or None
         What has ended it.
-    training : Training or None
-        None: it has not begun.
     """
 
     def __init__(self, trial: int, split: int, tell: Callable[[], None]):
@@ -121,7 +116,6 @@ class Run:
         self.entries: list[dict[str, Any]] = []
         self.error: BaseException | None = None
         self.has_ended = self.has_ended_itself = False
-        self.training: Training | None = None
         self.model: Any = None
         self.gate: Gate | None = None
         self._tell = tell
@@ -210,7 +204,8 @@ class Trial:
         Whether its runs have been set up.
     error : BaseException or None
         Why it has failed.
-    kind, preparation : see `Kind.finished`
+    preparation : object
+        What comes before its networks in the pipeline that users get: see `Kind.finished`.
     """
 
     number: int

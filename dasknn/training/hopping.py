@@ -109,8 +109,6 @@ class Hopper:
         The running epoch, for these messages.
     busy : dict
         Seconds that each worker has computed, by address.
-    n_legs : int
-        Tasks that have ended.
     seconds : float
         From the start of the first leg to the end of the last.
     bytes_moved : int
@@ -136,7 +134,6 @@ class Hopper:
         # Seconds of a row, by pace.
         self._paces: dict[Hashable, float] = {}
         self.busy: dict[Home, float] = defaultdict(float)
-        self.n_legs = 0
         self.bytes_moved = 0
         self._first = self._last = 0.0
 
@@ -401,7 +398,6 @@ class Hopper:
         self._paces[journey.pace] = seconds / max(n_rows, 1)
         self.busy[leg.home] += seconds
         journey.spent[leg.home] = journey.spent.get(leg.home, 0.0) + seconds
-        self.n_legs += 1
         self._last = time.monotonic()
 
     @property

@@ -116,7 +116,7 @@ def course_of(n_trials, n_epochs=0, goals=(3, 9)):
         train(trial, n_epochs)
         course.trials.append(trial)
         course.plan.add(number, 0)
-    course._open = dict(enumerate(course.plan.jobs))
+    course._open = {job.trial: number for number, job in enumerate(course.plan.jobs)}
     return course
 
 

@@ -24,7 +24,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from dasknn import MLPClassifier, MLPRegressor, RandomSearch, optimizers
 from dasknn.callbacks import Callback
 from dasknn.data.loading import NoWeightError
-from dasknn.search.ground import Scoring
+from dasknn.search.division import Division
 from dasknn.search.trials import Run
 from dasknn.training.fit import Columns
 from tests.search.searches import RATES, SHORT, build, digits, halving
@@ -62,7 +62,7 @@ def test_a_splitter_that_dask_collections_cannot_follow_is_refused(splitter):
 @pytest.mark.parametrize("cv", [3, LeaveOneGroupOut()])
 def test_no_group_is_in_two_folds(cv):
     groups = np.arange(400) % 3
-    folds = Scoring(cv=cv, groups=groups).fixed(Columns(X, y, None)).cv
+    folds = Division(cv=cv, groups=groups).fixed(Columns(X, y, None)).cv
     assert sorted(groups[test][0] for _, test in folds) == [0, 1, 2]
     assert all(not np.isin(groups[train], groups[test]).any() for train, test in folds)
     assert search(cv=cv).fit(X, y, groups=groups).n_splits_ == 3
@@ -75,8 +75,8 @@ def test_a_splitter_that_cuts_groups_is_refused():
 
 
 def test_trials_whose_rows_are_prepared_in_different_ways_have_the_same_folds():
-    drawn = Scoring(cv=StratifiedKFold(3, shuffle=True)).fixed(Columns(X, y, None))
-    again = Scoring(cv=StratifiedKFold(3, shuffle=True)).fixed(Columns(X, y, None))
+    drawn = Division(cv=StratifiedKFold(3, shuffle=True)).fixed(Columns(X, y, None))
+    again = Division(cv=StratifiedKFold(3, shuffle=True)).fixed(Columns(X, y, None))
     for one, other in zip(drawn.cv, again.cv, strict=True):
         assert_array_equal(one[1], other[1])
     # Both settings stand for the same trial.
