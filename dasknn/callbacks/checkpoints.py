@@ -110,6 +110,21 @@ class Checkpoint:
             )
 
 
+def settings_of(checkpoint: str | os.PathLike | Checkpoint | None, resume: bool) -> Checkpoint | None:
+    """Return the settings that `fit(checkpoint=..., resume=...)` means.
+
+    ValueError: resume without a folder.
+    """
+    if checkpoint is None:
+        if resume:
+            raise ValueError(
+                "Expected the folder to resume from, received checkpoint=None and resume=True. Pass "
+                "checkpoint='folder'."
+            )
+        return None
+    return checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+
+
 def begin(checkpoint: str | os.PathLike | Checkpoint | None, resume: bool) -> Checkpoints | None:
     """Return the callback that writes checkpoints; if `resume`, it has read the newest intact one.
 
@@ -129,14 +144,9 @@ def begin(checkpoint: str | os.PathLike | Checkpoint | None, resume: bool) -> Ch
     ModelFileError
         All checkpoints are damaged.
     """
-    if checkpoint is None:
-        if resume:
-            raise ValueError(
-                "Expected the folder to resume from, received checkpoint=None and resume=True. Pass "
-                "checkpoint='folder'."
-            )
+    settings = settings_of(checkpoint, resume)
+    if settings is None:
         return None
-    settings = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
     storage.make_folder(settings.path)
     names = storage.names(settings.path)
     there = sorted(int(found[1]) for name in names if (found := _NAME.fullmatch(name)))

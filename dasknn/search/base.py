@@ -5,8 +5,6 @@ fit ── Running: rows, loaded once ── Course: trials ── results ─�
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from abc import abstractmethod
 from math import inf
@@ -20,8 +18,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from dasknn._compat.sklearn import Interval, StrOptions
-from dasknn.callbacks import progress
-from dasknn.callbacks.checkpoints import Checkpoint
+from dasknn.callbacks import checkpoints, progress
 from dasknn.cluster.connect import connect
 from dasknn.cluster.executor import MAX_FAULTS
 from dasknn.cluster.origins import Placed
@@ -29,11 +26,11 @@ from dasknn.data import inputs
 from dasknn.ensembles import EnsembleClassifier, EnsembleRegressor
 from dasknn.ensembles.members import Member, is_member
 from dasknn.evaluation.responders import last_step
-from dasknn.saving import storage
 from dasknn.search import interrupts, results
 from dasknn.search.announcements import Announcements, described
 from dasknn.search.course import Course
 from dasknn.search.division import Division
+from dasknn.search.folder import Folder, identity_of
 from dasknn.search.kinds import Kind, kind_of
 from dasknn.search.progress import SearchBar
 from dasknn.search.rungs import Bracket, Plan
@@ -46,8 +43,6 @@ from dasknn.search.trials import Patience, Trial
 from dasknn.search.wording import score_name
 from dasknn.training.fit import Columns
 
-# The file in a folder of checkpoints that says which search they are of.
-_DESCRIPTION = "search.json"
 # Ensembles are chosen among so many trials, the best ones.
 _MOST_CANDIDATES = 50
 
@@ -180,8 +175,10 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         space = Space(self.parameters)
         space.check(*kind.known())
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        kept = None if checkpoint is None else _as_checkpoint(checkpoint)
-        seed = _begin(kept, resume, self._described(), seed)
+        folder = None
+        if (kept := checkpoints.settings_of(checkpoint, resume)) is not None:
+            folder = Folder.of(kept, resume, self._described(), seed)
+            seed = folder.seed
         sampler = self._sampler(space, seed)
         n_trials = self._wanted_trials(sampler)
         if n_trials is None and self.time_budget is None and sampler.count is None:
@@ -198,7 +195,7 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
             patience=Patience(self._n_patient, self.tol),
             max_iter=self._most_epochs,
             seed=seed,
-            checkpoint=kept,
+            folder=folder,
             resume=resume,
             is_shown=progress.can_move() if self.verbose is None else bool(self.verbose),
         )
@@ -218,6 +215,8 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         began = time.monotonic()
         deadline = inf if self.time_budget is None else began + float(self.time_budget)
         _load(running, kind, sampler)
+        if running.settings.folder is not None:
+            running.settings.folder.claim()
         course = Course(
             Plan(brackets),
             sampler,
@@ -430,7 +429,8 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
             found["validation"] = repr(self.validation)
         if isinstance(self.random_state, Integral):
             found["random_state"] = repr(int(self.random_state))
-        found |= {name: _named(getattr(self, name, None)) for name in ("estimator", "sampler", "scoring")}
+        for name in ("estimator", "sampler", "scoring"):
+            found[name] = identity_of(getattr(self, name, None))
         found["parameters"] = Space(self.parameters).described()
         return {"search": type(self).__name__, **found}
 
@@ -570,51 +570,3 @@ def _nothing(course: Course) -> str:
         f"None of {len(course.trials)} trials could be scored; {len(failed)} have failed. The first error, "
         f"of {failed[0].settings}, was {type(failure).__name__}: {failure}"
     )
-
-
-def _named(thing: Any) -> str:
-    """Return what tells an object from others, without where it is in memory."""
-    return getattr(thing, "__qualname__", None) or re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))
-
-
-# --- folders of searches -------------------------------------------------------------------------------
-
-
-def _as_checkpoint(checkpoint: Any) -> Checkpoint:
-    return checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
-
-
-def _begin(kept: Checkpoint | None, resume: bool, described: dict[str, str], seed: int) -> int:
-    """Begin or go on with the search in a folder; return its seed.
-
-    FileExistsError: there is a search, and resume is False. ValueError: it is another one.
-    """
-    if kept is None:
-        if resume:
-            raise ValueError(
-                "Expected the folder to resume from, received checkpoint=None and resume=True. Pass "
-                "checkpoint='folder'."
-            )
-        return seed
-    storage.make_folder(kept.path)
-    path = storage.join(kept.path, _DESCRIPTION)
-    if storage.exists(path):
-        if not resume:
-            raise FileExistsError(
-                f"{kept.path} already holds a search. Pass resume=True to go on with it, or use another "
-                "folder."
-            )
-        found = json.loads(storage.read(path))
-        differences = [
-            f"{name} was {found['settings'].get(name)}, and is {described.get(name)} now"
-            for name in sorted({*found["settings"], *described})
-            if found["settings"].get(name) != described.get(name)
-        ]
-        if differences:
-            raise ValueError(
-                f"The search in {kept.path} differs from this one: {'; '.join(differences)}. Use the same "
-                "settings as before, or another folder."
-            )
-        return int(found["seed"])
-    storage.write(path, json.dumps({"settings": described, "seed": seed}).encode())
-    return seed

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dasknn.callbacks import checkpoints
-from dasknn.callbacks.checkpoints import Checkpoint, Checkpoints
+from dasknn.callbacks.checkpoints import Checkpoints
 from dasknn.cluster.executor import Executor
 from dasknn.data.stations import Stations
 from dasknn.exceptions import TrainingStopped
-from dasknn.saving import storage
 from dasknn.search.ahead import Ahead
 from dasknn.search.division import Division
+from dasknn.search.folder import Folder
 from dasknn.search.ground import Ground, RowsToScore, RowsToTrainOn, ground_of
 from dasknn.search.kinds import Kind
 from dasknn.search.scoring import Scorer
@@ -37,8 +37,8 @@ class Settings:
     max_iter : int
         Most epochs of a trial.
     seed : int
-    checkpoint : Checkpoint or None
-        The folder of the whole search.
+    folder : Folder or None
+        Where the search is written to.
     resume : bool
     is_shown : bool
         Whether bars show the progress.
@@ -50,7 +50,7 @@ class Settings:
     patience: Patience
     max_iter: int
     seed: int
-    checkpoint: Checkpoint | None = None
+    folder: Folder | None = None
     resume: bool = False
     is_shown: bool = False
 
@@ -149,12 +149,11 @@ class Running:
         return lambda: fit.train(training, targets)
 
     def _checkpoints(self, run: Run) -> Checkpoints | None:
-        own = self.settings.checkpoint
+        folder = self.settings.folder
         # The last training of the best settings is not resumed.
-        if own is None or run.split < 0:
+        if folder is None or run.split < 0:
             return None
-        folder = storage.join(own.path, f"trial-{run.trial:05d}-{run.split}")
-        return checkpoints.begin(Checkpoint(folder, own.every), self.settings.resume)
+        return checkpoints.begin(folder.of_network(run.trial, run.split), self.settings.resume)
 
     def train_on_all_rows(self, trial: Trial) -> Any:
         """Return the model of a trial, trained again on all rows, for as many epochs as its best had."""

@@ -8,7 +8,6 @@ Dimensions are in the order of names, so the order in which a dict was written h
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import isfinite, prod
 from numbers import Real
@@ -19,6 +18,7 @@ from scipy import stats
 from sklearn.model_selection import ParameterGrid
 
 from dasknn.saving.serialization import did_you_mean
+from dasknn.search.folder import identity_of
 from dasknn.seeds import Stream, generator
 
 # The closest to 0 and 1 that distributions are asked: there, many are infinite.
@@ -131,8 +131,7 @@ class Space:
                 name: one.values if isinstance(one, Choice) else [one.at(u) for u in (0.1, 0.5, 0.9)]
                 for name, one in part.items()
             }
-            # Where an object is in memory says nothing.
-            parts.append(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(values)))
+            parts.append(identity_of(values))
         return "; ".join(parts)
 
     @property

@@ -502,6 +502,12 @@ def test_folds_need_partitions():
         search(cv=5).fit(da.from_array(X, chunks=(1000, -1)), da.from_array(y, chunks=1000))
 
 
+def test_rows_that_cannot_be_trained_on_leave_no_search_in_the_folder(tmp_path):
+    with pytest.raises(PartitionError):
+        halving().fit(np.where(X > 0.99, np.nan, X), y, checkpoint=tmp_path)
+    halving(n_trials=2, max_iter=1).fit(X, y, checkpoint=tmp_path)
+
+
 def test_a_folder_holds_one_search(tmp_path):
     first = halving().fit(X, y, checkpoint=tmp_path)
     with pytest.raises(FileExistsError, match="already holds a search"):
