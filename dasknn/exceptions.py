@@ -28,7 +28,7 @@ class NonFiniteLossError(ValueError):
 
 
 class TrainingStopped(Exception):
-    """Whoever runs a training ends it within an epoch: it keeps the weights of the last whole epoch."""
+    """A training is ended from outside, within an epoch: it keeps the weights of the last whole epoch."""
 
 
 class LinkError(RuntimeError):

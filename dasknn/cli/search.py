@@ -362,10 +362,12 @@ def _fit(found: Any, prepared: Prepared, options: dict[str, Any]) -> None:
         warnings.simplefilter("ignore", ConvergenceWarning)
         try:
             found.fit(X, y, weight, checkpoint=options["checkpoint"], resume=options["resume"], **splits)
+        except KeyboardInterrupt:
+            if hasattr(found, "best_score_"):
+                raise
+            say("interrupted before any network was scored; nothing was saved")
+            raise SystemExit(INTERRUPTED) from None
         except ValueError as error:
-            if getattr(found, "interrupted_", False):
-                say("interrupted before any network was scored; nothing was saved")
-                raise SystemExit(INTERRUPTED) from error
             if "Drop rows without a target" in str(error):
                 error.add_note("--drop-missing-target leaves them out.")
             raise

@@ -73,8 +73,8 @@ def _take_side(
 class Loaded:
     """Infos of all blocks, and the blocks themselves if they fit in memory.
 
-    split: is still to be applied to the blocks. taken: was applied to them. shapes: of X in each block before
-    any split.
+    shapes: of X in each block before any split. numbers: of the partitions that blocks are from. split: is
+    still to be applied to the blocks. taken: was applied to them.
     """
 
     parts: list[Part]
@@ -82,6 +82,7 @@ class Loaded:
     infos: list[BlockInfo]
     blocks: list[Any] | None
     shapes: tuple[tuple[int, int], ...]
+    numbers: Sequence[int]
     split: Split | None = None
     taken: Split | None = None
 
@@ -103,14 +104,14 @@ class Loaded:
             block = self.blocks[number]
         else:
             sources = self.parts[number].add_to(graph)
-            load_again = partial(_load_again, self.load_block, number, self.shapes[number])
+            load_again = partial(_load_again, self.load_block, self.numbers[number], self.shapes[number])
             block = graph.add("dasknn-load", load_again, *sources, home=home)
         if self.split is None:
             return block
         return graph.add("dasknn-split", self.split.take(number, self.shapes[number]), block, home=home)
 
     def release(self, tasks: Executor) -> None:
-        """Hold the blocks no more; whoever needs one loads it again."""
+        """Hold the blocks no more; from now on, each use of a block loads it again."""
         tasks.drop(self.blocks or [])
         self.blocks = None
         if self.taken is not None:
@@ -154,15 +155,19 @@ class Loaded:
         parts = [self.parts[number] for number in numbers]
         infos = [self.infos[number] for number in numbers]
         shapes = tuple(self.shapes[number] for number in numbers)
-        return replace(self, parts=parts, infos=infos, blocks=blocks, shapes=shapes)
+        own = [self.numbers[number] for number in numbers]
+        return replace(self, parts=parts, infos=infos, blocks=blocks, shapes=shapes, numbers=own)
 
-    def part_with(self, key: Any) -> int | None:
-        """Return the number of the first partition that needs the task with this key."""
-        for number, part in enumerate(self.parts):
+    def explain(self, error: BaseException) -> bool:
+        """Add a note to an exception of a task that reads a partition again; return whether it is of one."""
+        if (key := getattr(error, "cause", None)) is None:
+            return False
+        for number, part in zip(self.numbers, self.parts, strict=True):
             for source in filter(is_dask_collection, part.sources):
                 if key == source.key or key in graph_of(source):
-                    return number
-        return None
+                    error.add_note(f"This happened while partition {number} was read again.")
+                    return True
+        return False
 
     def add_blocks(self, graph: Graph) -> list[Any]:
         """Return references to all blocks."""
@@ -208,7 +213,7 @@ def load(
     infos = [loading.infos[number] for number in range(len(data))]
     _check_together(infos)
     shapes = tuple((info.n_rows, info.n_features) for info in infos)
-    return Loaded(loading.parts(), to_block, infos, loading.in_order(), shapes)
+    return Loaded(loading.parts(), to_block, infos, loading.in_order(), shapes, range(len(data)))
 
 
 class _Loading:

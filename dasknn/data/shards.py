@@ -176,9 +176,7 @@ class Shards:
         try:
             yield
         except Exception as error:
-            cause = getattr(error, "cause", None)
-            if (number := self.loaded.part_with(cause)) is not None:
-                error.add_note(f"This happened while partition {number} was read again.")
+            self.loaded.explain(error)
             raise
 
     def _hold(self, kept: set[int], wanted: set[int], homes: Sequence[str | None]) -> dict[int, Any]:

@@ -135,9 +135,9 @@ class Stations:
                 wanted.append(shards.add_to(graph, local, home))
             started = self._executor.start(graph, wanted)
             try:
-                with self._shards[0].named():
-                    self._executor.wait_for(started)
-            except BaseException:
+                self._executor.wait_for(started)
+            except BaseException as error:
+                self.explain(error)
                 self._executor.drop(started)
                 raise
             for number, held, at in zip(kept, started, self._executor.where(started), strict=True):
@@ -201,6 +201,14 @@ class Stations:
         """Return the held result of a station at a worker."""
         return self._places[number].held[home]
 
+    def add_to(self, graph: Graph, number: int) -> tuple[Any, Home]:
+        """Return (a reference to a station, a worker that holds it); None: none does, the graph makes it."""
+        held = self._places[number].held
+        if not held:
+            return self.bring(graph, number, None, ()), None
+        home = min(held, key=str)
+        return held[home], home
+
     def arrived(self, number: int, home: Home, held: Any) -> None:
         """Note that a worker holds a station now."""
         own = self._places[number].held
@@ -213,11 +221,11 @@ class Stations:
         self._executor.drop([self._places[number].held.pop(home)])
 
     def explain(self, error: BaseException) -> None:
-        """Add a note to an exception that comes from reading a partition again: which one it was."""
-        cause = getattr(error, "cause", None)
-        numbers = (shards.loaded.part_with(cause) for shards in self._shards)
-        if cause is not None and (number := next((n for n in numbers if n is not None), None)) is not None:
-            error.add_note(f"This happened while partition {number} was read again.")
+        """Add the partition to the notes of an exception of reading it again."""
+        for shards in self._shards:
+            # Several may be of the same partition: it is named once.
+            if shards.loaded.explain(error):
+                return
 
     def look(self, present: Iterable[Home]) -> None:
         """Find out again where stations are, after workers have gone or do not answer."""

@@ -167,7 +167,8 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
 
         Notes
         -----
-        Ctrl-C ends the search, and keeps what was found: `interrupted_` is True then.
+        Ctrl-C ends the search, and keeps what was found: `interrupted_` is True then. Before any network was
+        scored, there is nothing to keep, and KeyboardInterrupt is raised.
         """
         self._validate_params()
         self._check_settings(groups, time)

@@ -118,9 +118,7 @@ def _add_library(
     parts, order = [], []
     for station, numbers in by_station.items():
         responders = [candidates[n].responders[candidates[n].stations[place][1]] for n in numbers]
-        home = next(iter(sorted(stations.homes(station), key=str)), None)
-        held = stations.held(station, home) if home in stations.homes(station) else None
-        rows = stations.bring(graph, station, home, ()) if held is None else held
+        rows, home = stations.add_to(graph, station)
         parts.append(graph.add("dasknn-predict", partial(_predict, problem, responders), rows, home=home))
         order += numbers
     return graph.add("dasknn-predict", partial(_joined, order), *parts)

@@ -177,7 +177,7 @@ class Hopper:
                 self._start_legs()
                 self._step()
         except KeyboardInterrupt:
-            # Whoever interrupts decides what is ended.
+            # What is ended is the decision of those who are interrupted.
             raise
         except BaseException as error:
             self.end(error)
@@ -266,7 +266,7 @@ class Hopper:
         free = Counter({home: n - running[home] for home, n in self._slots.items() if n > running[home]})
         self._start_where(self._holders, self._waiting, free)
         if free:
-            # Nobody holds these stations, or whoever does is busy: first those that most wait for.
+            # No worker that is free holds these stations: first those that most journeys wait for.
             wanted = Counter(map(_next_of, self._waiting))
             rest = sorted(self._waiting, key=lambda j: (self._is_held(j), -wanted[_next_of(j)], j.priority))
             self._start_where(self._bringer, rest, free)
@@ -448,7 +448,7 @@ class Hopper:
             if leg.home in gone or ticket in stuck:
                 del self._legs[ticket]
                 self._pool.give_up(ticket)
-                # Whoever only waits for others has not ended them.
+                # A leg that only waits for what others have was not ended by its own worker.
                 self._lose(leg, WorkerLeftError(f"The cluster has lost {leg.home}."), leg.home in gone)
         self._executor.recovered(self.epoch, 0.0)
 
@@ -465,7 +465,7 @@ def _next_of(journey: Journey) -> int:
 
 
 def _settle(result: Future, value: Any = None, error: BaseException | None = None) -> None:
-    # Whoever waits for it may have cancelled it.
+    # It may have been cancelled by those who wait for it.
     with suppress(InvalidStateError):
         if error is None:
             result.set_result(value)

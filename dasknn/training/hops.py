@@ -6,7 +6,6 @@ nothing: the members of an ensemble, or the trials of a search, use the cluster 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -23,7 +22,7 @@ from dasknn.engine.state import TrainingJob, TrainState
 from dasknn.seeds import seed_of_fit
 from dasknn.strategies import PredictionAveraging, Strategy, auto
 from dasknn.training.hopping import Hopper, Journey
-from dasknn.training.transport import LossAndGrad, OnWave, Transport
+from dasknn.training.transport import LossAndGrad, OnWave, Transport, layout_of_loaded
 
 _ALONE = PredictionAveraging()
 
@@ -179,11 +178,5 @@ class MembersOnHops(OnHops):
 
 def layout_of(stations: Stations, numbers: Sequence[int], loaded: Loaded) -> dict[str, Any]:
     """Return the layout of rows that networks visit."""
-    split, rows = loaded.split, [stations.n_rows(number) for number in numbers]
-    return {
-        "trains": "by hops",
-        "rows": sum(rows),
-        "partition": [{"rows": info.n_rows} for info in loaded.infos],
-        "choice of rows held out": 0 if split is None or split.seed is None else split.seed,
-        "shards": zlib.crc32(str(rows).encode()),
-    }
+    rows = [stations.n_rows(number) for number in numbers]
+    return {"trains": "by hops", "rows": sum(rows)} | layout_of_loaded(loaded, rows)

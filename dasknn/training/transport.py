@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from dasknn.data.loading import Loaded
 from dasknn.data.shards import Shards
 from dasknn.engine.state import TrainingJob, TrainState
 from dasknn.saving import snapshots
@@ -75,12 +76,16 @@ def layout_of(strategy: Strategy, shards: Shards) -> dict[str, Any]:
     settings = snapshots.described(strategy)
     # The job has the number of replicas, which the strategy may leave open.
     settings = {name: value for name, value in settings.items() if name not in ("replicas", "members")}
-    split, rows = shards.loaded.split, [list(own.values()) for own in shards.rows_of_replicas()]
+    rows = [list(own.values()) for own in shards.rows_of_replicas()]
+    own = {"trains": "by replicas", "strategy": settings, "rows": sum(map(sum, rows))}
+    return own | layout_of_loaded(shards.loaded, rows)
+
+
+def layout_of_loaded(loaded: Loaded, rows: list) -> dict[str, Any]:
+    """Return what every layout says of data on workers; rows: how many each shard has, in any nesting."""
+    split = loaded.split
     return {
-        "trains": "by replicas",
-        "strategy": settings,
-        "rows": sum(map(sum, rows)),
-        "partition": [{"rows": info.n_rows} for info in shards.loaded.infos],
+        "partition": [{"rows": info.n_rows} for info in loaded.infos],
         "choice of rows held out": 0 if split is None or split.seed is None else split.seed,
         "shards": zlib.crc32(str(rows).encode()),
     }

@@ -16,7 +16,7 @@ from shell import people, runner_on
 from sklearn.pipeline import Pipeline
 
 import dasknn
-from dasknn import EnsembleClassifier, HyperbandSearch, TabularClassifier
+from dasknn import EnsembleClassifier, TabularClassifier
 from dasknn.cli import search_reports
 from dasknn.search.course import Course
 
@@ -270,11 +270,15 @@ def test_ctrl_c_in_the_middle_of_a_step_keeps_what_was_found(run, folder, tmp_pa
 
 
 def test_ctrl_c_before_there_is_anything_to_keep_says_so(run, folder, tmp_path, monkeypatch):
-    def fit(search, *columns, **settings):
-        search.interrupted_ = True
-        raise ValueError("Expected at least one epoch of a trial, received none.")
+    tick, interrupted = Course.tick, []
 
-    monkeypatch.setattr(HyperbandSearch, "fit", fit)
+    def interrupt(course):
+        if not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        return tick(course)
+
+    monkeypatch.setattr(Course, "tick", interrupt)
     result = run(*quick(folder, tmp_path), code=130)
     assert "interrupted before any network was scored; nothing was saved" in result.stderr
     assert not (tmp_path / "m.safetensors").exists()

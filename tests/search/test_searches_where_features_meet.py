@@ -92,6 +92,28 @@ def test_folds_of_a_function_are_of_all_classes():
     assert found.cv_results_["mean_test_score"].min() > 0.5
 
 
+class _Unsteady:
+    """Reads blocks: the third of them has a nan after it has been read once."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, block, block_info=None):
+        if block_info[0]["chunk-location"][0] != 2:
+            return block
+        with open(self.path, "ab") as file:
+            file.write(b".")
+            return block if file.tell() == 1 else np.where(block == block.max(), np.nan, block)
+
+
+@pytest.mark.parametrize("cv", [None, 2])
+def test_a_partition_that_changes_is_named_in_folds_too(cv, tmp_path, monkeypatch):
+    monkeypatch.setattr("dasknn.data.loading._MEMORY_SHARE", 1e-9)
+    changing = LAZY[0].map_blocks(_Unsteady(tmp_path / "count"), meta=X[:0])
+    with pytest.raises(ValueError, match="PartitionError: Partition 2: X holds nan in row"):
+        search(cv=cv).fit(changing, LAZY[1])
+
+
 # --- scores ---------------------------------------------------------------------------------------------
 
 
