@@ -47,6 +47,8 @@ class Executor(ABC):
         Seconds that a worker may be silent before the others continue without it; 0 in this process.
     is_remote : bool
         Whether other processes run the tasks.
+    epoch : int or None
+        Number of the epoch that was started last, from 0; None before the first.
     """
 
     faults: tuple[type[BaseException], ...] = ()
@@ -60,8 +62,8 @@ class Executor(ABC):
         self._unsettled: set[int] = set()
         self._known: set[Home] = set()
         self._changes: list[Event] = []
-        # The epoch that was started last, if any, and the seconds that faults have cost since.
-        self._epoch: int | None = None
+        self.epoch: int | None = None
+        # Seconds that faults have cost since it was started.
         self._lost = 0.0
 
     @abstractmethod
@@ -220,7 +222,7 @@ class Executor(ABC):
         usual : float or None
             Seconds from `ready()` to the end, if known. What it takes longer counts as lost.
         """
-        self._epoch = epoch
+        self.epoch = epoch
         began = ready_at = time.monotonic()
 
         def ready() -> None:
@@ -237,14 +239,14 @@ class Executor(ABC):
         if usual is not None:
             # Dask itself has recomputed what was lost in the meantime.
             lost += max(0.0, time.monotonic() - ready_at - usual)
-        self.recovered(epoch, lost)
+        self.recovered(lost)
         return result
 
-    def recovered(self, epoch: int, seconds: float) -> None:
-        """Note that work resumes in this epoch, after changes that have cost so many seconds."""
+    def recovered(self, seconds: float) -> None:
+        """Note that work resumes, after changes that have cost so many seconds."""
         seconds, self._lost = seconds + self._lost, 0.0
         found, self._changes = self._changes, []
-        self.log.recovered(epoch, seconds, found)
+        self.log.recovered(self.epoch or 0, seconds, found)
 
     def again(self, attempt: Callable[[], Result]) -> Result:
         """Return attempt(), which is repeated after each fault: work outside the rounds of an epoch.
@@ -293,7 +295,7 @@ class Executor(ABC):
             # Which workers are gone decides whether it counts.
             for replicas in list(self._homes):
                 self.homes(replicas)
-        self.log.failed(self._epoch, error, counts=not self._was_planned())
+        self.log.failed(self.epoch, error, counts=not self._was_planned())
 
     def _was_planned(self) -> bool:
         """Return whether all workers that have gone since work resumed were told to go."""

@@ -112,6 +112,7 @@ class FaultLog:
         self.events: list[Event] = []
         self.n_faults = 0
         self._failed: list[BaseException] = []
+        self._last: BaseException | None = None
         self._n_counted = 0
         self._n_taken = 0
 
@@ -129,6 +130,9 @@ class FaultLog:
         counts : bool
             Whether it counts as a fault.
         """
+        if error is self._last:
+            # It ends the fit, and is counted.
+            raise error
         self._failed.append(error)
         logger.warning(
             "%s was lost (%s) and is computed again from the same state.",
@@ -188,6 +192,7 @@ class FaultLog:
                 "Look in the logs of the workers for why they die, or allow more faults: "
                 "fit(..., max_faults=...)."
             )
+            self._last = error
             raise error
 
     def take(self) -> list[dict[str, Any]]:

@@ -105,8 +105,6 @@ class Hopper:
 
     Attributes
     ----------
-    epoch : int
-        The running epoch, for these messages.
     busy : dict
         Seconds that each worker has computed, by address.
     seconds : float
@@ -118,7 +116,6 @@ class Hopper:
     def __init__(self, executor: Executor, stations: Stations, n_networks: int | None = None):
         self._executor, self.stations = executor, stations
         self._n_networks = n_networks
-        self.epoch = 0
         self._pool: Pool = pool_of(executor)
         self._inbox: queue.SimpleQueue[Journey] = queue.SimpleQueue()
         # All that have no result yet; those of them that wait here.
@@ -450,7 +447,7 @@ class Hopper:
                 self._pool.give_up(ticket)
                 # A leg that only waits for what others have was not ended by its own worker.
                 self._lose(leg, WorkerLeftError(f"The cluster has lost {leg.home}."), leg.home in gone)
-        self._executor.recovered(self.epoch, 0.0)
+        self._executor.recovered(0.0)
 
 
 class _Arrived(NamedTuple):

@@ -631,6 +631,17 @@ def test_an_attempt_that_failed_and_the_workers_it_has_cost_are_one_fault():
         log.failed(1, LinkError("broke"))
 
 
+def test_the_fault_that_ends_a_fit_is_counted_once():
+    log = faults.FaultLog(max_faults=0)
+    with pytest.raises(WorkerLeftError) as first:
+        log.recovered(0, 1.0, [faults.Event(LOST, "a", replicas=(0,))])
+    # As those do that take it for a fault of what they have tried.
+    with pytest.raises(WorkerLeftError) as again:
+        log.failed(0, first.value)
+    assert again.value is first.value
+    assert log.n_faults == len(first.value.__notes__) == 1
+
+
 def test_attempts_that_fail_at_once_are_made_at_longer_and_longer_intervals(monkeypatch):
     pauses = []
     monkeypatch.setattr("dasknn.cluster.executor.time.sleep", pauses.append)
