@@ -195,9 +195,14 @@ def search(**options: Any) -> None:
         prepared = prepare(options)
         found = _search(prepared, options, arguments)
         _fit(found, prepared, options)
-        model = found.best_estimator_ if options["ensemble"] is None else found.ensemble(options["ensemble"])
+        model, n_networks = found, options["ensemble"]
+        n_networks = options["ensemble"]
+        if n_networks is not None:
+            # A search that was interrupted may have chosen less.
+            n_networks = min(n_networks, len(found.ensemble_path_))
+        model = found.best_estimator_ if n_networks is None else found.ensemble(n_networks)
         dasknn.save(model, options["output"])
-        report = search_reports.of_search(found, options["method"], options["ensemble"])
+        report = search_reports.of_search(found, options["method"], n_networks)
         report |= {"columns": len(prepared.names), "seconds": time.perf_counter() - began}
         report |= {"target": options["target"], "output": options["output"]}
         for path in options["report"]:

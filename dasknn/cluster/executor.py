@@ -47,8 +47,6 @@ class Executor(ABC):
         Seconds that a worker may be silent before the others continue without it; 0 in this process.
     is_remote : bool
         Whether other processes run the tasks.
-    epoch : int or None
-        Number of the epoch that was started last, from 0; None before the first.
     """
 
     faults: tuple[type[BaseException], ...] = ()
@@ -62,8 +60,7 @@ class Executor(ABC):
         self._unsettled: set[int] = set()
         self._known: set[Home] = set()
         self._changes: list[Event] = []
-        self.epoch: int | None = None
-        # Seconds that faults have cost since it was started.
+        # Seconds that faults have cost since an epoch was started.
         self._lost = 0.0
 
     @abstractmethod
@@ -222,7 +219,7 @@ class Executor(ABC):
         usual : float or None
             Seconds from `ready()` to the end, if known. What it takes longer counts as lost.
         """
-        self.epoch = epoch
+        self.log.begin(epoch)
         began = ready_at = time.monotonic()
 
         def ready() -> None:
@@ -246,7 +243,7 @@ class Executor(ABC):
         """Note that work resumes, after changes that have cost so many seconds."""
         seconds, self._lost = seconds + self._lost, 0.0
         found, self._changes = self._changes, []
-        self.log.recovered(self.epoch or 0, seconds, found)
+        self.log.recovered(seconds, found)
 
     def again(self, attempt: Callable[[], Result]) -> Result:
         """Return attempt(), which is repeated after each fault: work outside the rounds of an epoch.
@@ -295,7 +292,7 @@ class Executor(ABC):
             # Which workers are gone decides whether it counts.
             for replicas in list(self._homes):
                 self.homes(replicas)
-        self.log.failed(self.epoch, error, counts=not self._was_planned())
+        self.log.failed(error, counts=not self._was_planned())
 
     def _was_planned(self) -> bool:
         """Return whether all workers that have gone since work resumed were told to go."""

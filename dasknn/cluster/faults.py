@@ -41,7 +41,7 @@ class Event:
     replicas, moved_to : tuple
         Numbers of the replicas that moved, and the address where each works now.
     epoch : int
-        The epoch in which work resumed, from 1.
+        The epoch in which work resumed, from 1; 0 in a search, whose networks have epochs of their own.
     time : str
         UTC, ISO 8601.
     seconds : float
@@ -60,10 +60,11 @@ class Event:
     error: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.time} epoch {self.epoch}: {self.what}"
+        text = f"{self.time} epoch {self.epoch}: {self.what}" if self.epoch else f"{self.time} {self.what}"
         if self.worker is not None:
             text += f" {self.worker}"
-        if self.replicas:
+        # The networks of a search go where there is room.
+        if self.replicas and self.epoch:
             replicas = ", ".join(map(str, self.replicas))
             move = f"replica {replicas} moves" if len(self.replicas) == 1 else f"replicas {replicas} move"
             text += f"; {move} to {', '.join(sorted(set(map(str, self.moved_to))))}"
@@ -111,12 +112,18 @@ class FaultLog:
         self.max_faults = max_faults
         self.events: list[Event] = []
         self.n_faults = 0
+        self._epoch, self._stage = 0, "before its first epoch"
         self._failed: list[BaseException] = []
         self._last: BaseException | None = None
         self._n_counted = 0
         self._n_taken = 0
 
-    def failed(self, epoch: int | None, error: BaseException, counts: bool = True) -> None:
+    def begin(self, epoch: int | None) -> None:
+        """Note that an epoch begins, from 0. None: many networks do, each with epochs of its own."""
+        self._epoch = 0 if epoch is None else epoch + 1
+        self._stage = f"in epoch {self._epoch}" if self._epoch else "while its networks were trained"
+
+    def failed(self, error: BaseException, counts: bool = True) -> None:
         """Record that an attempt has failed. Raises the error, with a summary, if it is one too many.
 
         A task that has killed several workers, one after the other, counts as that many faults: otherwise it
@@ -124,8 +131,6 @@ class FaultLog:
 
         Parameters
         ----------
-        epoch : int or None
-            Number of the epoch that was started last, from 0; None before the first.
         error : exception
         counts : bool
             Whether it counts as a fault.
@@ -136,14 +141,14 @@ class FaultLog:
         self._failed.append(error)
         logger.warning(
             "%s was lost (%s) and is computed again from the same state.",
-            "A part" if epoch is None else f"Epoch {epoch + 1}: a part",
+            f"Epoch {self._epoch}: a part" if self._epoch else "A part",
             _described(error),
         )
         if counts:
             self._n_counted += 1
-            self._count(epoch, error, getattr(error, "allowed_failures", 0) + 1)
+            self._count(error, getattr(error, "allowed_failures", 0) + 1)
 
-    def recovered(self, epoch: int, seconds: float, found: list[Event]) -> None:
+    def recovered(self, seconds: float, found: list[Event]) -> None:
         """Record what has happened since the last call, now that work resumes.
 
         Workers that were lost at the same time (a machine, a rack) are one fault, or none if a failed
@@ -151,8 +156,6 @@ class FaultLog:
 
         Parameters
         ----------
-        epoch : int
-            Number of the epoch in which work resumes, from 0.
         seconds : float
             The time that all of it cost.
         found : list of Event
@@ -174,20 +177,19 @@ class FaultLog:
         for event in found:
             if event in costly:
                 event = replace(event, seconds=each, error=errors)
-            event = replace(event, epoch=epoch + 1, time=now)
+            event = replace(event, epoch=self._epoch, time=now)
             self.events.append(event)
             logger.warning("%s", event)
         gone = [str(event.worker) for event in found if event.is_fault]
         if gone and not was_counted:
-            self._count(epoch, WorkerLeftError(f"The cluster has lost {', '.join(gone)}."))
+            self._count(WorkerLeftError(f"The cluster has lost {', '.join(gone)}."))
 
-    def _count(self, epoch: int | None, error: BaseException, n: int = 1) -> None:
+    def _count(self, error: BaseException, n: int = 1) -> None:
         self.n_faults += n
         if self.n_faults > self.max_faults:
             earlier = "".join(f"\n  {event}" for event in self.events) or " failed attempts of this part."
             error.add_note(
-                f"This was fault {self.n_faults} of this fit, "
-                f"{'before its first epoch' if epoch is None else f'in epoch {epoch + 1}'}; it allows "
+                f"This was fault {self.n_faults} of this fit, {self._stage}; it allows "
                 f"max_faults={self.max_faults}. Earlier events:{earlier}\n"
                 "Look in the logs of the workers for why they die, or allow more faults: "
                 "fit(..., max_faults=...)."

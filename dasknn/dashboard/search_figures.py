@@ -11,10 +11,10 @@ import numpy as np
 from dasknn.dashboard.figures import STYLE, assign, fill
 from dasknn.dashboard.searches import ENDED, SearchRun
 from dasknn.search.results import lowest_to_show
-from dasknn.search.trials import FAILED, PAUSED, RUNNING
+from dasknn.search.trials import FAILED, PAUSED, RUNNING, WAITING
 
 BRACKET_COLORS = ("#4c6faf", "#eaaa6d", "#2a7f62", "#7b5ea7", "#81aae4", "#7f7f7f")
-_COUNTS = ("reached", RUNNING, PAUSED, ENDED, FAILED)
+_COUNTS = ("reached", RUNNING, WAITING, PAUSED, ENDED, FAILED)
 _HEADS = ("bracket", "epochs", "reached by", *_COUNTS[1:], "best score", "of trial", "settings")
 _CELL = "text-align: left; padding: 3px 14px 3px 0; white-space: nowrap"
 _BEST_COLOR = "#222222"

@@ -11,7 +11,7 @@ from dasknn.callbacks.announcements import COMPLETED, FAILED, INTERRUPTED, RUNNI
 from dasknn.saving import schema
 from dasknn.search.announcements import BEGIN, END, NEWS, TIMED_OUT
 from dasknn.search.trials import FAILED as TRIAL_FAILED
-from dasknn.search.trials import FINISHED, PAUSED, STOPPED
+from dasknn.search.trials import FINISHED, PAUSED, STOPPED, WAITING
 from dasknn.search.trials import RUNNING as TRIAL_RUNNING
 
 # The scheduler keeps so many trials of each search, the curves of the best of them, and points of each.
@@ -50,7 +50,7 @@ _TRIAL = schema.record(
         "trial": _COUNT,
         "bracket": _COUNT,
         "rung": _COUNT,
-        "status": schema.one_of(TRIAL_RUNNING, PAUSED, FINISHED, STOPPED, TRIAL_FAILED),
+        "status": schema.one_of(TRIAL_RUNNING, WAITING, PAUSED, FINISHED, STOPPED, TRIAL_FAILED),
         "epochs": _COUNT,
         "score": _NUMBER,
         "rungs": schema.each(_NUMBER, most=_MOST_RUNGS),
@@ -136,7 +136,7 @@ class SearchRun:
                 del curve[old]
 
     def _forget(self) -> None:
-        """Keep the trials that matter: those that run, and the best of the others."""
+        """Keep the trials that matter: those that train, and the best of the others."""
         if len(self.trials) > _MOST_TRIALS:
             for number in sorted(self.trials, key=self._importance)[: len(self.trials) - _MOST_TRIALS]:
                 del self.trials[number]
@@ -150,7 +150,7 @@ class SearchRun:
         if row is None:
             return (False, -inf, -number)
         score = -inf if row["score"] is None else row["score"]
-        return (number == self.best or row["status"] == TRIAL_RUNNING, score, -number)
+        return (number == self.best or row["status"] in (TRIAL_RUNNING, WAITING), score, -number)
 
     def count(self, status: str) -> int:
         """Return how many trials have a status."""
@@ -170,7 +170,7 @@ class SearchRun:
     @property
     def rungs(self) -> list[dict[str, Any]]:
         """For each rung of each bracket, how many trials are there, and the best score at its goal."""
-        statuses = (TRIAL_RUNNING, PAUSED, ENDED, TRIAL_FAILED)
+        statuses = (TRIAL_RUNNING, WAITING, PAUSED, ENDED, TRIAL_FAILED)
         found: dict[tuple[int, int], dict[str, Any]] = {
             (bracket, rung): {"bracket": bracket, "epochs": goal, "reached": 0, "score": None, "trial": None}
             | dict.fromkeys(statuses, 0)

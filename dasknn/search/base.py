@@ -235,19 +235,17 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         told = Announcements(course, running.executor, described(self, score, brackets, total))
         self.interrupted_ = False
 
-        def note() -> None:
-            self.interrupted_ = True
-            running.hopper.wake()
-
         def tick() -> bool:
+            self.interrupted_ = wish.is_there
             if self.interrupted_ and not course.is_stopping:
                 course.stop()
             bar.update()
             told.update()
             return course.tick()
 
+        running.executor.log.begin(None)
         try:
-            with interrupts.noted(note):
+            with interrupts.noted(running.hopper.wake) as wish:
                 running.hopper.run(tick)
         except KeyboardInterrupt:
             # It may have come within a step, which is not done then.
@@ -290,17 +288,23 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         if not self.refit:
             return
         began = time.monotonic()
-        if (n_splits > 1 or self.refit == "all") and not self.interrupted_:
-            self.best_estimator_ = running.train_on_all_rows(best)
-        else:
-            # Who has interrupted the search does not wait for another training.
-            models = [running.finished(best, run.model) for run in best.runs]
-            # Not all pipelines can be averaged.
-            is_one = n_splits == 1 or not is_member(models[0])
-            self.best_estimator_ = models[0] if is_one else _mean_of(models)
+        self.best_estimator_ = self._refitted(best, running)
         self.refit_time_ = time.monotonic() - began
         if hasattr(self.best_estimator_, "classes_"):
             self.classes_ = self.best_estimator_.classes_
+
+    def _refitted(self, best: Trial, running: Running) -> Any:
+        # Who has interrupted the search does not wait for another training.
+        if (len(best.runs) > 1 or self.refit == "all") and not self.interrupted_:
+            with interrupts.noted(running.hopper.wake) as wish:
+                model = running.train_on_all_rows(best, lambda: not wish.is_there)
+            if model is not None:
+                return model
+            self.interrupted_ = True
+        models = [running.finished(best, run.model) for run in best.runs]
+        # Not all pipelines can be averaged.
+        is_one = len(models) == 1 or not is_member(models[0])
+        return models[0] if is_one else _mean_of(models)
 
     def _learn_ensemble(self, course: Course, running: Running) -> None:
         """Choose trials whose mean predicts the scored rows best, and keep their models."""
@@ -310,7 +314,15 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         picks: Picks | None = None
         if self.max_ensemble:
             candidates = [_candidate(running, course.trials[number]) for number in numbers]
-            picks = select(running.executor, running.hopper.stations, candidates, int(self.max_ensemble))
+            with interrupts.noted() as wish:
+                picks = select(
+                    running.executor,
+                    running.hopper.stations,
+                    candidates,
+                    int(self.max_ensemble),
+                    lambda: not wish.is_there,
+                )
+            self.interrupted_ |= wish.is_there
         results.add_ensemble(self.cv_results_, numbers, picks)
         chosen = [] if picks is None else [numbers[number] for number in picks.numbers]
         self.ensemble_path_ = chosen
@@ -359,9 +371,11 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
                 "of other steps. Use best_estimator_, or a TablePreprocessor."
             )
         if not 1 <= k <= len(self.ensemble_path_):
+            is_short = len(self.ensemble_path_) < self.max_ensemble
             raise ValueError(
                 f"Expected k from 1 to {len(self.ensemble_path_)}, for which this search has chosen "
-                f"networks, received {k}. Search with a larger max_ensemble."
+                f"networks, received {k}. "
+                f"{'It was interrupted.' if is_short else 'Search with a larger max_ensemble.'}"
             )
         path = self.ensemble_path_[:k]
         chosen = sorted(set(path))

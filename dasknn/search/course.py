@@ -14,7 +14,7 @@ from math import inf, isnan
 from dasknn.exceptions import TrainingStopped
 from dasknn.search.rungs import Plan, brackets_of_trials
 from dasknn.search.sampling import Result, Sampler
-from dasknn.search.trials import FAILED, FINISHED, PAUSED, RUNNING, STOPPED, Trial
+from dasknn.search.trials import FAILED, FINISHED, PAUSED, RUNNING, STOPPED, WAITING, Trial
 from dasknn.training.hopping import Hopper
 
 logger = logging.getLogger("dasknn")
@@ -194,8 +194,8 @@ class Course:
             return FAILED
         last = len(self.plan.brackets[trial.bracket].goals) - 1
         goal = self.plan.brackets[trial.bracket].goals[trial.rung]
-        if trial.number in self._open:
-            return RUNNING if not self.is_stopping else PAUSED
+        if trial.number in self._open and not self.is_stopping:
+            return RUNNING if any(self._hopper.is_on_way(run.pace) for run in trial.runs) else WAITING
         if trial.rung == last and trial.n_epochs >= goal:
             return FINISHED
         return STOPPED if all(run.has_ended_itself for run in trial.runs) else PAUSED

@@ -5,11 +5,12 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
-from dasknn._compat.sklearn import Interval
+from dasknn._compat.sklearn import Interval, StrOptions
 from dasknn.search import rungs
 from dasknn.search.base import BaseSearch
 from dasknn.search.rungs import Bracket
-from dasknn.search.sampling import Sampler
+from dasknn.search.sampling import GridSampler, Sampler
+from dasknn.search.space import Space
 
 
 class _OfDaskML(BaseSearch):
@@ -119,6 +120,89 @@ class HyperbandSearchCV(_OfDaskML):
 
     def _wanted_trials(self, sampler: Sampler) -> int | None:
         return sum(bracket.n_trials or 0 for bracket in self._brackets(None))
+
+
+class IncrementalSearchCV(_OfDaskML):
+    """`RandomSearch`, or `GridSearch`, with the arguments of dask-ml: all trials are trained to the end.
+
+    An iteration is an epoch here, a pass over all rows.
+
+    Parameters
+    ----------
+    estimator : as in `RandomSearch`
+    parameters : dict
+    n_initial_parameters : int or "grid", default=10
+        How many settings are tried. "grid": all combinations of the values, as in `GridSearch`.
+    decay_rate : None, default=None
+        Expected to be None, as in dask-ml since 1.4: `SuccessiveHalvingSearch` leaves trials behind.
+    test_size : float or None, default=None
+        Share of the rows that is scored. None: 0.15.
+    patience : int or bool, default=False
+        A trial ends when its score has not risen by `tol` for more than so many epochs. True: a third of
+        `max_iter`.
+    tol : float, default=0.001
+    fits_per_score : int, default=1
+        Has no effect: each epoch is scored.
+    max_iter : int, default=100
+        Most epochs of a trial.
+    random_state : int, RandomState or None, default=None
+    scoring : str, callable or None, default=None
+    verbose : bool, int or None, default=False
+    prefix : str, default=""
+        Has no effect.
+
+    Attributes
+    ----------
+    model_history_ : dict
+        The entries of `history_` of each trial, by its number.
+    others : as in `RandomSearch`
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **_OfDaskML._parameter_constraints,
+        "n_initial_parameters": [Interval(Integral, 1, None, closed="left"), StrOptions({"grid"})],
+        "decay_rate": [None],
+        "fits_per_score": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        parameters,
+        n_initial_parameters=10,
+        decay_rate=None,
+        test_size=None,
+        patience=False,
+        tol=1e-3,
+        fits_per_score=1,
+        max_iter=100,
+        random_state=None,
+        scoring=None,
+        verbose=False,
+        prefix="",
+    ):
+        self.estimator = estimator
+        self.parameters = parameters
+        self.n_initial_parameters = n_initial_parameters
+        self.decay_rate = decay_rate
+        self.test_size = test_size
+        self.patience = patience
+        self.tol = tol
+        self.fits_per_score = fits_per_score
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.scoring = scoring
+        self.verbose = verbose
+        self.prefix = prefix
+
+    def _brackets(self, n_trials: int | None) -> list[Bracket]:
+        return rungs.together(n_trials, int(self.max_iter))
+
+    def _sampler(self, space: Space, seed: int) -> Sampler:
+        return GridSampler(space) if self.n_initial_parameters == "grid" else super()._sampler(space, seed)
+
+    def _wanted_trials(self, sampler: Sampler) -> int | None:
+        return sampler.count if self.n_initial_parameters == "grid" else int(self.n_initial_parameters)
 
 
 class SuccessiveHalvingSearchCV(_OfDaskML):

@@ -9,24 +9,32 @@ from contextlib import contextmanager
 from typing import Any
 
 
-@contextmanager
-def noted(note: Callable[[], None]) -> Iterator[None]:
-    """Call `note` on the first Ctrl-C in this context; the second raises KeyboardInterrupt.
+class Wish:
+    """Whether Ctrl-C was pressed."""
 
-    Where others handle the signal, or in another thread than the main one, nothing is changed.
+    is_there = False
+
+
+@contextmanager
+def noted(tell: Callable[[], None] = lambda: None) -> Iterator[Wish]:
+    """Note the first Ctrl-C in this context, and call `tell`; the second raises KeyboardInterrupt.
+
+    Where others handle the signal, or in another thread than the main one, nothing is noted.
     """
+    wish = Wish()
     own = signal.default_int_handler
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not own:
-        yield
+        yield wish
         return
 
     def handle(signum: int, frame: Any) -> None:
         signal.signal(signal.SIGINT, own)
-        note()
+        wish.is_there = True
+        tell()
 
     signal.signal(signal.SIGINT, handle)
     try:
-        yield
+        yield wish
     finally:
         signal.signal(signal.SIGINT, own)

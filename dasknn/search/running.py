@@ -119,15 +119,14 @@ class Running:
     def _set_up(self, run: Run, trial: Trial, ground: Ground, split: int) -> Callable[[], None]:
         own = self.settings
         run.model = own.kind.model(trial.settings, seed_of_fit(own.seed, trial.number), own.max_iter)
-        pace = (trial.number, split)
 
         def priority() -> tuple:
             # What has come far comes first: then there is soon a network that is trained to the end.
             return (-trial.rung, trial.number, split)
 
         ahead = Ahead()
-        rows = RowsToTrainOn(ground, split, pace, priority, ahead, n_allowed=run.n_allowed)
-        scored = RowsToScore(ground, split, pace, priority, ahead)
+        rows = RowsToTrainOn(ground, split, run.pace, priority, ahead, n_allowed=run.n_allowed)
+        scored = RowsToScore(ground, split, run.pace, priority, ahead)
         run.gate = Gate(run, own.scorer, scored, own.patience)
         return self._training(run, trial.settings, ground, rows, scored, own.max_iter)
 
@@ -155,8 +154,11 @@ class Running:
             return None
         return checkpoints.begin(folder.of_network(run.trial, run.split), self.settings.resume)
 
-    def train_on_all_rows(self, trial: Trial) -> Any:
-        """Return the model of a trial, trained again on all rows, for as many epochs as its best had."""
+    def train_on_all_rows(self, trial: Trial, is_wanted: Callable[[], bool]) -> Any:
+        """Return the model of a trial, trained again on all rows, for as many epochs as its best had.
+
+        None: before it was done, it was no longer wanted.
+        """
         own, ground = self.settings, self._of_trials[trial.number]
         # The time for trials may be over.
         self.hopper.resume()
@@ -166,7 +168,7 @@ class Running:
             # No rows are left to score.
             run.model.set_params(early_stopping=False)
         run.gate = Gate(run, own.scorer, None, Patience())
-        rows = RowsToTrainOn(ground, -1, (trial.number, -1), tuple, Ahead(), n_allowed=run.n_allowed)
+        rows = RowsToTrainOn(ground, -1, run.pace, tuple, Ahead(), n_allowed=run.n_allowed)
         train = self._training(run, trial.settings, ground, rows, None, own.max_iter)
         run.allow(trial.best_epoch)
         self._runs.append(run)
@@ -175,9 +177,11 @@ class Running:
         def is_done() -> bool:
             if len(run.entries) >= trial.best_epoch:
                 run.end()
-            return run.has_ended
+            return run.has_ended or not is_wanted()
 
         self.hopper.run(is_done)
+        if not run.has_ended:
+            return None
         if run.error is not None:
             raise run.error
         return self.finished(trial, run.model)

@@ -8,7 +8,7 @@ Only sums of losses travel. The first k that were added are an ensemble of k.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -60,8 +60,14 @@ class Picks:
     losses: list[float]
 
 
-def select(executor: Executor, stations: Stations, candidates: Sequence[Candidate], n_picks: int) -> Picks:
-    """Return the best candidates for an ensemble.
+def select(
+    executor: Executor,
+    stations: Stations,
+    candidates: Sequence[Candidate],
+    n_picks: int,
+    is_wanted: Callable[[], bool],
+) -> Picks:
+    """Return the best candidates for an ensemble; less than `n_picks` if more are no longer wanted.
 
     In each step the candidate is added with which the mean has the least loss; of equals, the first one.
     """
@@ -91,7 +97,7 @@ def select(executor: Executor, stations: Stations, candidates: Sequence[Candidat
 
     try:
         executor.again(attempt)
-        for _ in range(n_picks):
+        while len(picks.numbers) < n_picks and (is_wanted() or not picks.numbers):
             found = losses()
             found = np.where(np.isnan(found), np.inf, found)
             best = int(np.argmin(found))

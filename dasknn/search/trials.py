@@ -123,6 +123,11 @@ class Run:
         self._goal = 0
         self._is_over = False
 
+    @property
+    def pace(self) -> tuple[int, int]:
+        """What its journeys have in common."""
+        return (self.trial, self.split)
+
     # --- for its own thread ------------------------------------------------------------------------
 
     def note(self, entry: Mapping[str, Any]) -> None:
@@ -183,7 +188,10 @@ class Run:
         return max(known, default=nan)
 
 
-RUNNING, PAUSED, FINISHED, STOPPED, FAILED = "running", "paused", "finished", "stopped", "failed"
+#: Trained or scored on a worker at this moment; next in line for it; left behind so far; trained to the end;
+#: ended by its own decision; ended by an error.
+RUNNING, WAITING, PAUSED = "running", "waiting", "paused"
+FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 
 
 @dataclass(eq=False)

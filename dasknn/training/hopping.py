@@ -122,6 +122,8 @@ class Hopper:
         self._open: set[Journey] = set()
         self._waiting: list[Journey] = []
         self._legs: dict[int, _Leg] = {}
+        # How many legs are on their way, by pace.
+        self._on_way: Counter[Hashable] = Counter()
         self._tickets = itertools.count()
         self._slots: Counter[Home] = Counter()
         self._next_look = 0.0
@@ -218,7 +220,7 @@ class Hopper:
         ended = set(journeys)
         for ticket, leg in list(self._legs.items()):
             if leg.journey in ended:
-                del self._legs[ticket]
+                self._forget(ticket)
                 self._pool.give_up(ticket)
         self._waiting = [journey for journey in self._waiting if journey not in ended]
         for journey in journeys:
@@ -345,7 +347,15 @@ class Hopper:
         self._waiting.remove(journey)
         self._first = self._first or time.monotonic()
         self._legs[ticket] = _Leg(journey, home, end, brought)
+        self._on_way[journey.pace] += 1
         self._pool.submit(ticket, graph, kept, done)
+
+    def _forget(self, ticket: int) -> _Leg | None:
+        """Return a leg that is no longer on its way; None: it was not."""
+        leg = self._legs.pop(ticket, None)
+        if leg is not None:
+            self._on_way.subtract([leg.journey.pace])
+        return leg
 
     def _end_of_leg(self, journey: Journey, home: Home) -> int:
         """Return the end of the next leg: as many visits as the worker can do in about a second."""
@@ -362,7 +372,7 @@ class Hopper:
         return end
 
     def _end_leg(self, ended: Ended) -> None:
-        if (leg := self._legs.pop(ended.ticket, None)) is None:
+        if (leg := self._forget(ended.ticket)) is None:
             return
         journey = leg.journey
         if isinstance(ended.error, self._executor.faults):
@@ -406,6 +416,10 @@ class Hopper:
         """Return the seconds of a row of journeys of this pace; None: there were none."""
         return self._paces.get(pace)
 
+    def is_on_way(self, pace: Hashable) -> bool:
+        """Return whether a leg of a journey of this pace is on a worker."""
+        return self._on_way[pace] > 0
+
     @property
     def n_threads(self) -> dict[Home, int]:
         """Threads of each worker that is used."""
@@ -443,7 +457,7 @@ class Hopper:
         stuck = set(self._pool.out_of_reach())
         for ticket, leg in list(self._legs.items()):
             if leg.home in gone or ticket in stuck:
-                del self._legs[ticket]
+                self._forget(ticket)
                 self._pool.give_up(ticket)
                 # A leg that only waits for what others have was not ended by its own worker.
                 self._lose(leg, WorkerLeftError(f"The cluster has lost {leg.home}."), leg.home in gone)

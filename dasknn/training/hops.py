@@ -154,7 +154,8 @@ class MembersOnHops(OnHops):
         members = [self._strategy.share(state, member) for member in range(self.job.replicas)]
         jobs = [self._job_of(member) for member in range(self.job.replicas)]
         sent = [self._send(job, one, n) for n, (job, one) in enumerate(zip(jobs, members, strict=True))]
-        before, self._executor.epoch = self._hopper.bytes_moved, state.epoch
+        before = self._hopper.bytes_moved
+        self._executor.log.begin(state.epoch)
         self._hopper.run(lambda: all(result.done() for result in sent))
         found = [
             self._strategy.finish(self.job, one, result.result())

@@ -606,7 +606,7 @@ def test_only_what_must_move_moves():
 def test_events_that_cost_nothing_do_not_count():
     log = faults.FaultLog(max_faults=0)
     found = faults.changes(["a"], ["a"], [faults.Event(LOST, "b"), faults.Event(RETIRED, "c")], ["d"])
-    log.recovered(0, 1.0, found)
+    log.recovered(1.0, found)
     assert [event["what"] for event in log.take()] == [LOST, RETIRED, JOINED]
     assert log.take() == []
     assert log.n_faults == 0
@@ -616,28 +616,28 @@ def test_workers_lost_at_one_moment_are_one_fault():
     log = faults.FaultLog(max_faults=1)
     rack = [faults.Event(LOST, f"worker {i}") for i in range(11)]
     homes = [event.worker for event in rack]
-    log.recovered(0, 1.0, faults.changes(homes, ["left"] * 11, rack, []))
+    log.recovered(1.0, faults.changes(homes, ["left"] * 11, rack, []))
     assert log.n_faults == 1
     assert len(log.take()) == 11
 
 
 def test_an_attempt_that_failed_and_the_workers_it_has_cost_are_one_fault():
     log = faults.FaultLog(max_faults=1)
-    log.failed(0, LinkError("broke"))
+    log.failed(LinkError("broke"))
     rack = [faults.Event(LOST, f"worker {i}") for i in range(11)]
-    log.recovered(0, 1.0, faults.changes([event.worker for event in rack], ["left"] * 11, rack, []))
+    log.recovered(1.0, faults.changes([event.worker for event in rack], ["left"] * 11, rack, []))
     assert log.n_faults == 1
     with pytest.raises(LinkError):
-        log.failed(1, LinkError("broke"))
+        log.failed(LinkError("broke"))
 
 
 def test_the_fault_that_ends_a_fit_is_counted_once():
     log = faults.FaultLog(max_faults=0)
     with pytest.raises(WorkerLeftError) as first:
-        log.recovered(0, 1.0, [faults.Event(LOST, "a", replicas=(0,))])
+        log.recovered(1.0, [faults.Event(LOST, "a", replicas=(0,))])
     # As those do that take it for a fault of what they have tried.
     with pytest.raises(WorkerLeftError) as again:
-        log.failed(0, first.value)
+        log.failed(first.value)
     assert again.value is first.value
     assert log.n_faults == len(first.value.__notes__) == 1
 

@@ -21,6 +21,7 @@ from dasknn import (
     GridSearch,
     HyperbandSearch,
     HyperbandSearchCV,
+    IncrementalSearchCV,
     MLPClassifier,
     MLPRegressor,
     PredictionAveraging,
@@ -403,8 +404,10 @@ def test_what_asks_and_tells_proposes():
     [
         HyperbandSearchCV(MLPClassifier((8,)), RATES, 9, 3, random_state=0, test_size=0.2),
         SuccessiveHalvingSearchCV(MLPClassifier((8,)), RATES, 9, 1, random_state=0, patience=True),
+        IncrementalSearchCV(MLPClassifier((8,)), RATES, 3, max_iter=9, random_state=0),
+        IncrementalSearchCV(MLPClassifier((8,)), {"alpha": [1e-4, 1e-2]}, "grid", max_iter=9),
     ],
-    ids=["hyperband", "halving"],
+    ids=["hyperband", "halving", "incremental", "grid"],
 )
 def test_searches_take_the_arguments_of_dask_ml(found):
     clone(found).fit(X, y)

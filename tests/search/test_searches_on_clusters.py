@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 
 import dask
 import dask.array as da
@@ -15,6 +16,7 @@ from distributed import Client
 from dasknn import MLPClassifier, RandomSearch, TabularClassifier
 from dasknn.data import loading, stations
 from dasknn.search import trials
+from dasknn.search.course import Course
 from dasknn.training import hopping, hops
 from tests.search.searches import RATES, SHORT, build, digits, halving, same_each_time
 
@@ -133,10 +135,26 @@ def test_tables_and_functions_find_the_same(workers):
             assert same_each_time(search.fit(*lazy())) == found
 
 
+def test_trials_that_wait_for_a_worker_do_not_count_as_running(workers, monkeypatch):
+    tick, counts = Course.tick, []
+
+    def looked_at(course):
+        is_done = tick(course)
+        counts.append(Counter(map(course.status, course.trials)))
+        return is_done
+
+    monkeypatch.setattr(Course, "tick", looked_at)
+    halving(n_trials=12).fit(*lazy())
+    # Each of three workers computes one leg, and has the next.
+    assert max(count["running"] for count in counts) <= 6
+    assert max(count["waiting"] for count in counts) >= 6
+    assert counts[-1]["running"] == counts[-1]["waiting"] == 0
+
+
 # --- faults -------------------------------------------------------------------------------------------------
 
 
-def test_workers_that_die_change_no_bit(workers, monkeypatch):
+def test_workers_that_die_change_no_bit(workers, monkeypatch, caplog):
     expected = calm()
     first, second, _ = pids(workers).values()
 
@@ -149,6 +167,10 @@ def test_workers_that_die_change_no_bit(workers, monkeypatch):
     assert same_each_time(halving().fit(*lazy())) == expected
     killing.join(60)
     assert killing.is_done
+    # Told without words of trainings that know nothing of a search.
+    assert "worker lost" in caplog.text
+    assert "replica" not in caplog.text
+    assert "epoch" not in caplog.text.lower()
 
 
 def test_a_worker_that_is_paused_is_left_out_and_changes_no_bit(workers, monkeypatch):

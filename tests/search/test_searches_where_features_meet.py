@@ -24,6 +24,8 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from dasknn import MLPClassifier, MLPRegressor, RandomSearch, optimizers
 from dasknn.callbacks import Callback
 from dasknn.data.loading import NoWeightError
+from dasknn.ensembles import EnsembleClassifier
+from dasknn.search import selection
 from dasknn.search.division import Division
 from dasknn.search.trials import Run
 from dasknn.training.fit import Columns
@@ -248,6 +250,43 @@ def test_an_interrupted_search_with_folds_of_a_pipeline_keeps_a_network(monkeypa
     monkeypatch.setattr(Run, "note", interrupted)
     found.fit(X, y)
     assert found.interrupted_
+    assert found.predict(X[:3]).shape == (3,)
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_while_an_ensemble_is_chosen_keeps_what_was_chosen(monkeypatch):
+    predict = selection._predict
+
+    def interrupted(*args):
+        interrupt()
+        return predict(*args)
+
+    monkeypatch.setattr(selection, "_predict", interrupted)
+    found = search(n_trials=4, max_ensemble=5).fit(X, y)
+    assert found.interrupted_
+    assert found.predict(X[:3]).shape == found.ensemble(1).predict(X[:3]).shape == (3,)
+    with pytest.raises(ValueError, match="It was interrupted"):
+        found.ensemble(2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"), [({"cv": 2}, EnsembleClassifier), ({"refit": "all"}, MLPClassifier)]
+)
+def test_ctrl_c_while_the_best_is_trained_again_keeps_what_there_was_before(monkeypatch, settings, kind):
+    note = Run.note
+
+    def interrupted(run, entry):
+        note(run, entry)
+        if run.split < 0:
+            interrupt()
+
+    monkeypatch.setattr(Run, "note", interrupted)
+    found = search(n_trials=2, **settings).fit(X, y)
+    assert found.interrupted_
+    assert isinstance(found.best_estimator_, kind)
     assert found.predict(X[:3]).shape == (3,)
 
 
