@@ -77,11 +77,13 @@ def hop(client, X, y, everything=False):
         random_state=SEED,
         verbose=False,
     ).fit(*dask_arrays(X, y))
-    busy = sum(worker["compute"] for worker in search.workers_.values())
+    computed = sum(worker["compute"] for worker in search.workers_.values())
+    busy = sum(worker["busy"] for worker in search.workers_.values())
     threads = sum(worker["threads"] for worker in search.workers_.values())
     seconds = max(worker["seconds"] for worker in search.workers_.values())
     print(
-        f"   computing {busy:.1f} s of {threads} x {seconds:.1f} s: {busy / threads / seconds:.0%}",
+        f"   of {threads} x {seconds:.1f} s, workers had work for {busy / threads / seconds:.0%}, and "
+        f"computed for {computed / threads / seconds:.0%}",
         flush=True,
     )
     epochs = int(search.cv_results_["n_epochs"].sum())

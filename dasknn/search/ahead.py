@@ -152,10 +152,7 @@ class OnHopsAhead(OnHops):
         found = self._ahead.take(state)
         if found is not None:
             return found
-        n_epochs = self._n_epochs(state)
-        if n_epochs <= 1:
-            return super().epoch(state, on_wave)
-        trip: _Trip = self._hopper.send(self._journey(state, n_epochs)).result()
+        trip: _Trip = self._hopper.send(self._journey(state, self._n_epochs(state))).result()
         self._ahead.put(trip.epochs)
         return self._ahead.next()
 
@@ -166,7 +163,7 @@ class OnHopsAhead(OnHops):
             return 1
         nbytes = state.params.nbytes + state.slots.nbytes
         short = _SECONDS / max(pace * self.n_samples, 1e-9)
-        return int(min(self._n_allowed(), short, _MOST_EPOCHS, _MOST_BYTES / max(nbytes, 1)))
+        return max(1, int(min(self._n_allowed(), short, _MOST_EPOCHS, _MOST_BYTES / max(nbytes, 1))))
 
     def _journey(self, state: TrainState, n_epochs: int) -> Journey:
         question, visits = self._ahead.question, []  # type: Question | None, list[tuple[int, Visit]]

@@ -270,7 +270,12 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         self.cv_results_ = results.cv_results(course, n_splits)
         self.history_ = results.history(course, running.began)
         self.workers_ = {
-            str(home): {"threads": n, "compute": hopper.busy.get(home, 0.0), "seconds": hopper.seconds}
+            str(home): {
+                "threads": n,
+                "compute": hopper.computed.get(home, 0.0),
+                "busy": hopper.busy.get(home, 0.0),
+                "seconds": hopper.seconds,
+            }
             for home, n in {**dict.fromkeys(hopper.busy, 0), **hopper.n_threads}.items()
         }
         self.bytes_moved_ = hopper.bytes_moved

@@ -80,7 +80,8 @@ class HyperbandSearch(BaseSearch):
         One for each epoch of each trial: `trial`, `split`, `epoch`, `score`, `loss`, `time` (seconds since
         the start), and the seconds that workers computed.
     workers_ : dict
-        For each worker `threads`, `compute` (seconds in all of them) and `seconds` (how long the search was).
+        For each worker `threads`; `compute` and `busy`, the seconds in all of them that networks were trained
+        or scored, and that there was something to do at all; and `seconds`, how long the search was.
     ensemble_path_ : list of int
         Numbers of the trials that `ensemble` adds, one after the other.
     interrupted_, timed_out_ : bool
@@ -239,7 +240,8 @@ class SuccessiveHalvingSearch(BaseSearch):
         One for each epoch of each trial: `trial`, `split`, `epoch`, `score`, `loss`, `time` (seconds since
         the start), and the seconds that workers computed.
     workers_ : dict
-        For each worker `threads`, `compute` (seconds in all of them) and `seconds` (how long the search was).
+        For each worker `threads`; `compute` and `busy`, the seconds in all of them that networks were trained
+        or scored, and that there was something to do at all; and `seconds`, how long the search was.
     ensemble_path_ : list of int
         Numbers of the trials that `ensemble` adds, one after the other.
     interrupted_, timed_out_ : bool
@@ -364,7 +366,8 @@ class RandomSearch(BaseSearch):
         One for each epoch of each trial: `trial`, `split`, `epoch`, `score`, `loss`, `time` (seconds since
         the start), and the seconds that workers computed.
     workers_ : dict
-        For each worker `threads`, `compute` (seconds in all of them) and `seconds` (how long the search was).
+        For each worker `threads`; `compute` and `busy`, the seconds in all of them that networks were trained
+        or scored, and that there was something to do at all; and `seconds`, how long the search was.
     ensemble_path_ : list of int
         Numbers of the trials that `ensemble` adds, one after the other.
     interrupted_, timed_out_ : bool
@@ -474,7 +477,8 @@ class GridSearch(BaseSearch):
         One for each epoch of each trial: `trial`, `split`, `epoch`, `score`, `loss`, `time` (seconds since
         the start), and the seconds that workers computed.
     workers_ : dict
-        For each worker `threads`, `compute` (seconds in all of them) and `seconds` (how long the search was).
+        For each worker `threads`; `compute` and `busy`, the seconds in all of them that networks were trained
+        or scored, and that there was something to do at all; and `seconds`, how long the search was.
     ensemble_path_ : list of int
         Numbers of the trials that `ensemble` adds, one after the other.
     interrupted_, timed_out_ : bool

@@ -105,8 +105,10 @@ class Hopper:
 
     Attributes
     ----------
+    computed : dict
+        Seconds that each worker has computed, by address, all of its threads together.
     busy : dict
-        Seconds that each worker has computed, by address.
+        Seconds that each worker had something to do, all of its threads together.
     seconds : float
         From the start of the first leg to the end of the last.
     bytes_moved : int
@@ -122,8 +124,10 @@ class Hopper:
         self._open: set[Journey] = set()
         self._waiting: list[Journey] = []
         self._legs: dict[int, _Leg] = {}
-        # How many legs are on their way, by pace.
+        # How many legs are on their way, by pace and by worker; and when that of a worker has changed last.
         self._on_way: Counter[Hashable] = Counter()
+        self._n_legs: Counter[Home] = Counter()
+        self._changed: dict[Home, float] = {}
         self._tickets = itertools.count()
         self._slots: Counter[Home] = Counter()
         self._next_look = 0.0
@@ -132,6 +136,7 @@ class Hopper:
         self._stopped: BaseException | None = None
         # Seconds of a row, by pace.
         self._paces: dict[Hashable, float] = {}
+        self.computed: dict[Home, float] = defaultdict(float)
         self.busy: dict[Home, float] = defaultdict(float)
         self.bytes_moved = 0
         self._first = self._last = 0.0
@@ -261,7 +266,7 @@ class Hopper:
     def _start_legs(self) -> None:
         """Give each worker that has room a leg, those first whose station it holds."""
         self._waiting.sort(key=lambda journey: journey.priority)
-        running = Counter(leg.home for leg in self._legs.values())
+        running = self._n_legs
         free = Counter({home: n - running[home] for home, n in self._slots.items() if n > running[home]})
         self._start_where(self._holders, self._waiting, free)
         if free:
@@ -270,7 +275,6 @@ class Hopper:
             rest = sorted(self._waiting, key=lambda j: (self._is_held(j), -wanted[_next_of(j)], j.priority))
             self._start_where(self._bringer, rest, free)
         if not free and self._executor.is_remote:
-            running = Counter(leg.home for leg in self._legs.values())
             room = Counter({home: n + _AHEAD - running[home] for home, n in self._slots.items()})
             self._start_where(self._holders, self._waiting, +room)
 
@@ -346,16 +350,25 @@ class Hopper:
         ticket = next(self._tickets)
         self._waiting.remove(journey)
         self._first = self._first or time.monotonic()
-        self._legs[ticket] = _Leg(journey, home, end, brought)
-        self._on_way[journey.pace] += 1
+        self._legs[ticket] = leg = _Leg(journey, home, end, brought)
+        self._count(leg, 1)
         self._pool.submit(ticket, graph, kept, done)
 
     def _forget(self, ticket: int) -> _Leg | None:
         """Return a leg that is no longer on its way; None: it was not."""
         leg = self._legs.pop(ticket, None)
         if leg is not None:
-            self._on_way.subtract([leg.journey.pace])
+            self._count(leg, -1)
         return leg
+
+    def _count(self, leg: _Leg, change: int) -> None:
+        """Note that a leg begins, 1, or ends, -1."""
+        home, now = leg.home, time.monotonic()
+        n_at_work = min(self._n_legs[home], self._slots[home])
+        self.busy[home] += n_at_work * (now - self._changed.get(home, now))
+        self._changed[home] = now
+        self._n_legs[home] += change
+        self._on_way[leg.journey.pace] += change
 
     def _end_of_leg(self, journey: Journey, home: Home) -> int:
         """Return the end of the next leg: as many visits as the worker can do in about a second."""
@@ -403,7 +416,7 @@ class Hopper:
         journey = leg.journey
         n_rows = sum(self.stations.n_rows(number) for number, _ in journey.visits[journey._at : leg.end])
         self._paces[journey.pace] = seconds / max(n_rows, 1)
-        self.busy[leg.home] += seconds
+        self.computed[leg.home] += seconds
         journey.spent[leg.home] = journey.spent.get(leg.home, 0.0) + seconds
         self._last = time.monotonic()
 

@@ -108,7 +108,7 @@ class Told:
 def course_of(n_trials, n_epochs=0, goals=(3, 9)):
     """A search that was never made, all of whose trials run."""
     bracket = Bracket(goals, 3, n_trials)
-    hopper = SimpleNamespace(stop=lambda error: None)
+    hopper = SimpleNamespace(stop=lambda error, everything=False: None, is_on_way=lambda pace: True)
     course = Course(Plan([bracket]), None, n_trials, None, hopper, lambda: 1)
     for number in range(n_trials):
         trial = Trial(number, {"units": number}, 0, has_begun=True)

@@ -268,7 +268,7 @@ def test_all_workers_are_used_and_left_as_they_were(workers):
     found = RandomSearch(MLPClassifier((32,)), RATES, n_trials=12, **SHORT)
     found.fit(*lazy())
     assert len(found.workers_) == 3
-    assert all(one["compute"] > 0 for one in found.workers_.values())
+    assert all(0 < one["compute"] <= one["busy"] <= one["seconds"] for one in found.workers_.values())
     assert_nothing_left(workers)
     assert_workers_clean(workers)
     assert not [one for one in threading.enumerate() if one.name.startswith("dasknn-trial")]
