@@ -66,7 +66,7 @@ class Curves:
             scores = [curve[epoch] for epoch in epochs]
             color = BRACKET_COLORS[row["bracket"] % len(BRACKET_COLORS)]
             told = (number, row["status"], _number(row["score"]), run.settings.get(number, ""))
-            alpha = 0.9 if row["status"] == RUNNING else 0.45
+            alpha = 0.9 if row["status"] in (RUNNING, WAITING) else 0.45
             lines.append((epochs, scores, color, alpha, *told))
             ends.append((epochs[-1], scores[-1], color, alpha, *told))
         fill(self._lines, lines, *self._COLUMNS)
