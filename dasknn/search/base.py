@@ -236,7 +236,7 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
         self.interrupted_ = False
 
         def tick() -> bool:
-            self.interrupted_ = wish.is_there
+            self.interrupted_ |= wish.is_there
             if self.interrupted_ and not course.is_stopping:
                 course.stop()
             bar.update()

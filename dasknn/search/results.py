@@ -134,18 +134,14 @@ def _columns_of_settings(trials: Sequence[Trial]) -> dict[str, MaskedArray]:
 
 
 def _column(name: str, settings: Sequence[Mapping[str, Any]]) -> MaskedArray:
-    values = np.empty(len(settings), dtype=object)
+    is_given = np.array([name in one for one in settings], dtype=bool)
+    kinds = {type(one[name]) for one in settings if name in one}
+    if kinds in ({bool}, {int}):
+        dtype: Any = bool if kinds == {bool} else np.int64
+    else:
+        dtype = np.float64 if kinds <= {int, float} else object
+    values = np.zeros(len(settings), dtype)
     for number, one in enumerate(settings):
-        values[number] = one.get(name)
-    is_missing = [name not in one for one in settings]
-    given = [value for value, missing in zip(values, is_missing, strict=True) if not missing]
-    kinds = {type(value) for value in given}
-    if (kinds and kinds <= {int, float}) or kinds == {bool} or kinds == {str}:
-        dtype: Any = bool if kinds == {bool} else object if kinds == {str} else float
-        if kinds == {int}:
-            dtype = np.int64
-        fill: Any = 0
-        values = np.array(
-            [fill if missing else value for value, missing in zip(values, is_missing, strict=True)], dtype
-        )
-    return MaskedArray(values, mask=is_missing)
+        if name in one:
+            values[number] = one[name]
+    return MaskedArray(values, mask=~is_given)
