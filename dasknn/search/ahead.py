@@ -1,4 +1,4 @@
-"""Several epochs in one journey, where epochs are short beside the way to a worker.
+"""An epoch and its scores in one journey, and several epochs where they are short beside the way to a worker.
 
 A trial that is allowed more epochs sends its network through all of them at once. Each state comes back with
 what was scored on it, and the loop of the training takes one after the other. If a callback has changed
@@ -73,9 +73,11 @@ class Ahead:
     """What was trained ahead, and how to ask for it: the training and the rows that are scored share it."""
 
     def __init__(self) -> None:
+        #: What to ask on the way; None: nothing, as nobody has asked, or the answers were of no use.
         self.question: Question | None = None
         self._epochs: list[Epoch] = []
         self._current: Epoch | None = None
+        self._was_answered = self._is_in_vain = False
 
     def put(self, epochs: Sequence[Epoch]) -> None:
         """Keep epochs that were trained."""
@@ -84,6 +86,9 @@ class Ahead:
     def take(self, state: TrainState) -> TrainState | None:
         """Return the state after the epoch that begins with this one, if it is there."""
         before, self._current = self._current, None
+        if before is not None and before.scored and not self._was_answered:
+            # Callbacks may let other weights predict than those that are trained.
+            self.question, self._is_in_vain = None, True
         if before is None or not self._epochs or not _continues(state, before.state):
             self._epochs = []
             return None
@@ -91,17 +96,18 @@ class Ahead:
 
     def next(self) -> TrainState:
         """Return the next state that was trained."""
-        self._current = self._epochs.pop(0)
+        self._current, self._was_answered = self._epochs.pop(0), False
         return self._current.state
 
     def answer(self, question: Question) -> tuple[Any, ...] | None:
         """Return what was scored already, by station; None: nobody has asked this of these weights."""
         asked, current = self.question, self._current
-        if question.predictor is not None:
+        if question.predictor is not None and not self._is_in_vain:
             self.question = question
         if asked is None or current is None or not current.scored:
             return None
         is_same = _described(asked) == _described(question) and question.is_about(current.state.params)
+        self._was_answered |= is_same
         return current.scored if is_same else None
 
 
@@ -122,7 +128,7 @@ def _continues(state: TrainState, before: TrainState) -> bool:
 
 
 class OnHopsAhead(OnHops):
-    """Trains by hops, several epochs at once where they are short.
+    """Trains by hops, and scores on the way; several epochs at once where they are short.
 
     Parameters
     ----------

@@ -33,10 +33,12 @@ from dasknn import (
     TabularClassifier,
     TabularRegressor,
     layers,
+    optimizers,
 )
 from dasknn.callbacks import Callback
 from dasknn.data import stations
 from dasknn.exceptions import PartitionError
+from dasknn.search import ahead
 from tests.search.searches import RATES, SHORT, build, digits, halving, same_each_time
 
 X, y = digits()
@@ -309,6 +311,26 @@ def test_epochs_that_are_trained_at_once_change_nothing(monkeypatch):
     expected = same_each_time(halving().fit(X, y))
     monkeypatch.setattr("dasknn.search.ahead._MOST_EPOCHS", 1)
     assert same_each_time(halving().fit(X, y)) == expected
+
+
+def test_networks_that_are_scored_on_the_way_have_the_same_scores(monkeypatch):
+    expected = same_each_time(halving().fit(X, y))
+    monkeypatch.setattr(ahead.Ahead, "answer", lambda self, question: None)
+    assert same_each_time(halving().fit(X, y)) == expected
+
+
+def test_a_network_is_scored_on_the_way_once_if_others_weights_predict(monkeypatch):
+    score, n_scored = ahead._score, []
+    monkeypatch.setattr(ahead, "_score", lambda *args: n_scored.append(1) or score(*args))
+    monkeypatch.setattr(ahead, "_MOST_EPOCHS", 1)
+
+    def averaged(units):
+        model = Sequential([layers.Dense(units, "relu"), layers.Dense(10, "softmax")])
+        model.compile(optimizers.Adam(use_ema=True), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    RandomSearch(averaged, {"units": [8]}, n_trials=1, max_iter=6, random_state=0, verbose=False).fit(X, y)
+    assert len(n_scored) == 1
 
 
 def test_what_a_callback_changes_is_not_trained_ahead():
