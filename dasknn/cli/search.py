@@ -195,7 +195,6 @@ def search(**options: Any) -> None:
         prepared = prepare(options)
         found = _search(prepared, options, arguments)
         _fit(found, prepared, options)
-        model, n_networks = found, options["ensemble"]
         n_networks = options["ensemble"]
         if n_networks is not None:
             # A search that was interrupted may have chosen less.
