@@ -28,7 +28,7 @@ class NonFiniteLossError(ValueError):
 
 
 class TrainingStopped(Exception):
-    """A training is ended from outside, within an epoch: it keeps the weights of the last whole epoch."""
+    """A training is ended from outside: it keeps the weights of the last whole epoch, if there is one."""
 
 
 class LinkError(RuntimeError):

@@ -78,10 +78,6 @@ class Course:
                 self.stop()
             else:
                 self._go_on()
-        if self.is_stopping:
-            for trial in self.trials:
-                for run in trial.runs:
-                    run.end()
         return self.is_stopping and all(run.has_ended for trial in self.trials for run in trial.runs)
 
     def stop(self, at_once: bool = False) -> None:
@@ -89,8 +85,14 @@ class Course:
 
         at_once: also what only scores.
         """
-        self.is_stopping = True
+        self._end_runs()
         self._hopper.stop(TrainingStopped(), everything=at_once)
+
+    def _end_runs(self) -> None:
+        self.is_stopping = True
+        for trial in self.trials:
+            for run in trial.runs:
+                run.end()
 
     def _has_nothing(self) -> bool:
         """Return whether all trials so far have failed."""
@@ -104,7 +106,7 @@ class Course:
             self._start_jobs()
             has_changed = self._end_jobs() | self._judge()
         if not self._open and not self._wants_more() and self._n_started == len(self.plan.jobs):
-            self.is_stopping = True
+            self._end_runs()
 
     # --- trials ------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ divide its rows in those to train on and those to score: one split, or one for e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -231,7 +232,9 @@ class RowsToScore(_RowsOfGround):
 
     def _send(self, visits: list[tuple[int, Visit]]) -> Any:
         """Return what a journey brings that begins with nothing."""
-        journey = Journey(visits, (), pace=(self._pace, "score"), priority=self._priority())
+        # A score is soon there, and may let a trial go on.
+        priority = (-math.inf, *self._priority())
+        journey = Journey(visits, (), pace=(self._pace, "score"), priority=priority)
         return self._ground.hopper.send(journey).result()
 
 

@@ -90,6 +90,8 @@ class Gate(Callback):
         if training.n_epochs >= training.max_epochs or training.should_stop:
             return
         if not self._run.may_train(training.n_epochs + 1):
+            if not training.n_epochs:
+                raise TrainingStopped
             training.stop_training = True
 
     def on_train_end(self, logs=None):

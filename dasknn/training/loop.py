@@ -251,6 +251,9 @@ class Training:
                 self.interrupted = True
                 warnings.warn("Training interrupted by user.", stacklevel=caller_stacklevel())
             except TrainingStopped:
+                if not self.n_epochs:
+                    # Nothing was learned that could be scored, calibrated or kept.
+                    raise
                 self.stop_training = True
             except NonFiniteLossError as error:
                 self.stop_training = True

@@ -21,10 +21,11 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from dasknn import MLPClassifier, MLPRegressor, RandomSearch, optimizers
+from dasknn import MLPClassifier, MLPRegressor, RandomSearch, TabularClassifier, optimizers
 from dasknn.callbacks import Callback
 from dasknn.data.loading import NoWeightError
 from dasknn.ensembles import EnsembleClassifier
+from dasknn.estimators import tabular_classifier
 from dasknn.search import selection
 from dasknn.search.division import Division
 from dasknn.search.trials import Run
@@ -257,6 +258,28 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_networks_that_have_learned_nothing_are_not_calibrated_after_ctrl_c(monkeypatch):
+    note, calibrate = Run.note, tabular_classifier.fit_temperature
+    first, calibrated = [True], []
+
+    def interrupted(run, entry):
+        note(run, entry)
+        if first:
+            first.pop()
+            interrupt()
+
+    def noted(*args):
+        calibrated.append(args)
+        return calibrate(*args)
+
+    monkeypatch.setattr(Run, "note", interrupted)
+    monkeypatch.setattr(tabular_classifier, "fit_temperature", noted)
+    found = search(TabularClassifier(members=2, hidden_layer_sizes=(8,)), n_trials=20).fit(X, y)
+    assert found.interrupted_
+    assert 0 < len(calibrated) == (found.cv_results_["n_epochs"] > 0).sum() < 20
+    assert set(found.cv_results_["status"]) == {"paused"}
+
+
 def test_ctrl_c_while_an_ensemble_is_chosen_keeps_what_was_chosen(monkeypatch):
     predict = selection._predict
 
@@ -280,7 +303,7 @@ def test_ctrl_c_while_the_best_is_trained_again_keeps_what_there_was_before(monk
 
     def interrupted(run, entry):
         note(run, entry)
-        if run.split < 0:
+        if run.split < 0 and len(run.entries) == 1:
             interrupt()
 
     monkeypatch.setattr(Run, "note", interrupted)
