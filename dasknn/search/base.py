@@ -206,6 +206,7 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
             try:
                 self._search(running, sampler, n_trials)
             finally:
+                self.faults_ = results.faults(executor.log.take())
                 running.close()
         self._learn_columns(columns)
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isnan, nan
 from typing import Any
 
@@ -105,6 +105,13 @@ def history(course: Course, began: float) -> list[dict[str, Any]]:
                 }
                 found.append(kept)
     return found
+
+
+def faults(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what users are told of events of a cluster: no network of a search has a place of its own."""
+    return [
+        {name: event[name] for name in ("what", "worker", "time", "seconds", "error")} for event in events
+    ]
 
 
 def _score(trial: Trial, split: int) -> float:

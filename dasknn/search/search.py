@@ -82,6 +82,8 @@ class HyperbandSearch(BaseSearch):
     workers_ : dict
         For each worker `threads`; `compute` and `busy`, the seconds in all of them that networks were trained
         or scored, and that there was something to do at all; and `seconds`, how long the search was.
+    faults_ : list of dict
+        What has happened to workers: `what`, `worker`, `time`, `seconds`, `error`.
     ensemble_path_ : list of int
         Numbers of the trials that `ensemble` adds, one after the other.
     interrupted_, timed_out_ : bool
@@ -242,6 +244,8 @@ class SuccessiveHalvingSearch(BaseSearch):
     workers_ : dict
         For each worker `threads`; `compute` and `busy`, the seconds in all of them that networks were trained
         or scored, and that there was something to do at all; and `seconds`, how long the search was.
+    faults_ : list of dict
+        What has happened to workers: `what`, `worker`, `time`, `seconds`, `error`.
     ensemble_path_ : list of int
         Numbers of the trials that `ensemble` adds, one after the other.
     interrupted_, timed_out_ : bool
@@ -368,6 +372,8 @@ class RandomSearch(BaseSearch):
     workers_ : dict
         For each worker `threads`; `compute` and `busy`, the seconds in all of them that networks were trained
         or scored, and that there was something to do at all; and `seconds`, how long the search was.
+    faults_ : list of dict
+        What has happened to workers: `what`, `worker`, `time`, `seconds`, `error`.
     ensemble_path_ : list of int
         Numbers of the trials that `ensemble` adds, one after the other.
     interrupted_, timed_out_ : bool
@@ -479,6 +485,8 @@ class GridSearch(BaseSearch):
     workers_ : dict
         For each worker `threads`; `compute` and `busy`, the seconds in all of them that networks were trained
         or scored, and that there was something to do at all; and `seconds`, how long the search was.
+    faults_ : list of dict
+        What has happened to workers: `what`, `worker`, `time`, `seconds`, `error`.
     ensemble_path_ : list of int
         Numbers of the trials that `ensemble` adds, one after the other.
     interrupted_, timed_out_ : bool

@@ -164,9 +164,11 @@ def test_workers_that_die_change_no_bit(workers, monkeypatch, caplog):
         os.kill(second, signal.SIGKILL)
 
     killing = During(monkeypatch, kill)
-    assert same_each_time(halving().fit(*lazy())) == expected
+    found = halving().fit(*lazy())
+    assert same_each_time(found) == expected
     killing.join(60)
     assert killing.is_done
+    assert [one["what"] for one in found.faults_].count("worker lost") == 2
     # Told without words of trainings that know nothing of a search.
     assert "worker lost" in caplog.text
     assert "replica" not in caplog.text
