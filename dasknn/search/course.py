@@ -196,8 +196,11 @@ class Course:
             return FAILED
         last = len(self.plan.brackets[trial.bracket].goals) - 1
         goal = self.plan.brackets[trial.bracket].goals[trial.rung]
-        if trial.number in self._open and not self.is_stopping:
-            return RUNNING if any(self._hopper.is_on_way(run.pace) for run in trial.runs) else WAITING
+        if trial.number in self._open:
+            if self.is_stopping:
+                return PAUSED
+            paces = (pace for run in trial.runs for pace in (run.pace, run.pace_of_scores))
+            return RUNNING if any(map(self._hopper.is_on_way, paces)) else WAITING
         if trial.rung == last and trial.n_epochs >= goal:
             return FINISHED
         return STOPPED if all(run.has_ended_itself for run in trial.runs) else PAUSED

@@ -234,7 +234,7 @@ class RowsToScore(_RowsOfGround):
         """Return what a journey brings that begins with nothing."""
         # A score is soon there, and may let a trial go on.
         priority = (-math.inf, *self._priority())
-        journey = Journey(visits, (), pace=(self._pace, "score"), priority=priority)
+        journey = Journey(visits, (), pace=self._pace, priority=priority)
         return self._ground.hopper.send(journey).result()
 
 

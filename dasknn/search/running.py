@@ -126,7 +126,7 @@ class Running:
 
         ahead = Ahead()
         rows = RowsToTrainOn(ground, split, run.pace, priority, ahead, n_allowed=run.n_allowed)
-        scored = RowsToScore(ground, split, run.pace, priority, ahead)
+        scored = RowsToScore(ground, split, run.pace_of_scores, priority, ahead)
         run.gate = Gate(run, own.scorer, scored, own.patience)
         return self._training(run, trial.settings, ground, rows, scored, own.max_iter)
 

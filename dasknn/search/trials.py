@@ -126,9 +126,14 @@ class Run:
         self._is_over = False
 
     @property
-    def pace(self) -> tuple[int, int]:
-        """What its journeys have in common."""
+    def pace(self) -> tuple:
+        """The pace of journeys on which it is trained."""
         return (self.trial, self.split)
+
+    @property
+    def pace_of_scores(self) -> tuple:
+        """The pace of journeys on which it is only scored."""
+        return (self.trial, self.split, "score")
 
     # --- for its own thread ------------------------------------------------------------------------
 

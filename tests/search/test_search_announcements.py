@@ -132,6 +132,21 @@ def told_of(course, score="accuracy"):
     return Announcements(course, told, described(search, score, course.plan.brackets, 100.0)), told
 
 
+def test_a_trial_runs_while_it_is_trained_or_scored_on_a_worker_and_waits_otherwise():
+    course = course_of(3)
+    trained, scored, _ = course.trials
+    on_way = {trained.runs[0].pace, scored.runs[0].pace_of_scores}
+    course._hopper.is_on_way = on_way.__contains__
+    assert [course.status(trial) for trial in course.trials] == ["running", "running", "waiting"]
+
+
+def test_trials_that_have_not_begun_when_a_search_is_stopped_are_paused():
+    course = course_of(3)
+    course.trials[2].runs.clear()
+    course.stop()
+    assert [course.status(trial) for trial in course.trials] == ["paused"] * 3
+
+
 def test_each_event_has_only_what_is_new(eager):
     course = course_of(3)
     announcements, told = told_of(course)
