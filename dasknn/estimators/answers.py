@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -17,13 +18,18 @@ from dasknn.estimators.scores import R2, Accuracy
 from dasknn.training.prediction import Score
 
 
-class ScoredClassifier(ClassifierMixin):
-    """A classifier that is scored where the data is, by `_score_where_data_is`."""
+class _Scored:
+    """Scores where the data is, by `_score_where_data_is`; plain data as scikit-learn's mixins do."""
 
-    _metric: ClassVar[type[Score]] = Accuracy
+    _metric: ClassVar[type[Score]]
+    _score_where_data_is: Callable[..., float]
+
+    def _refuse_targets(self, y) -> None:
+        """Raise PartitionError for targets of a dtype that none of them may have."""
+        raise NotImplementedError
 
     def score(self, X, y, sample_weight=None):
-        """Score predictions by accuracy; Dask collections are scored where they are.
+        """Score predictions: classes by accuracy, numbers by R^2. Dask collections are scored where they are.
 
         Parameters
         ----------
@@ -38,10 +44,19 @@ class ScoredClassifier(ClassifierMixin):
         X, y, sample_weight = inputs.admit(X, y, sample_weight)
         if partitions.is_distributed(X, y, sample_weight):
             return self._score_where_data_is(X, y, sample_weight)
-        refuse_kinds("y", y, "cV")
+        self._refuse_targets(y)
         refuse_kinds("sample_weight", sample_weight)
         y = checked_targets(X, y, sample_weight)
-        return super().score(X, y, sample_weight)
+        return super().score(X, y, sample_weight)  # type: ignore[misc]
+
+
+class ScoredClassifier(_Scored, ClassifierMixin):
+    """A classifier that is scored where the data is."""
+
+    _metric: ClassVar[type[Score]] = Accuracy
+
+    def _refuse_targets(self, y) -> None:
+        refuse_kinds("y", y, "cV")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -49,31 +64,13 @@ class ScoredClassifier(ClassifierMixin):
         return tags
 
 
-class ScoredRegressor(RegressorMixin):
-    """A regressor that is scored where the data is, by `_score_where_data_is`."""
+class ScoredRegressor(_Scored, RegressorMixin):
+    """A regressor that is scored where the data is."""
 
     _metric: ClassVar[type[Score]] = R2
 
-    def score(self, X, y, sample_weight=None):
-        """Score predictions by R^2; Dask collections are scored where they are.
-
-        Parameters
-        ----------
-        X : Dask array or dataframe, array, dataframe or sparse matrix, (n, p)
-        y : Dask array or series, array or series, (n,) or (n, k)
-        sample_weight : Dask array or series, array or series, or None, (n,), default=None
-
-        Returns
-        -------
-        float
-        """
-        X, y, sample_weight = inputs.admit(X, y, sample_weight)
-        if partitions.is_distributed(X, y, sample_weight):
-            return self._score_where_data_is(X, y, sample_weight)
+    def _refuse_targets(self, y) -> None:
         refuse_kinds("y", y)
-        refuse_kinds("sample_weight", sample_weight)
-        y = checked_targets(X, y, sample_weight)
-        return super().score(X, y, sample_weight)
 
 
 class NetworkClassifier(ScoredClassifier, NetworkEstimator):
