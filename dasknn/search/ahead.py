@@ -132,6 +132,10 @@ class OnHopsAhead(OnHops):
 
     Parameters
     ----------
+    job, hopper, numbers, layout : see `OnHops`
+    pace : see `Journey`
+    priority : callable() -> tuple
+        Of the journey that begins now.
     ahead : Ahead
     scored : sequence of int
         The stations that are scored.
@@ -151,7 +155,8 @@ class OnHopsAhead(OnHops):
         scored: Sequence[int],
         n_allowed: Callable[[], int],
     ):
-        super().__init__(job, hopper, numbers, layout, pace, priority)
+        super().__init__(job, hopper, numbers, layout)
+        self._pace, self._priority = pace, priority
         self._ahead, self._scored, self._n_allowed = ahead, list(scored), n_allowed
 
     def epoch(self, state: TrainState, on_wave: OnWave) -> TrainState:

@@ -6,7 +6,7 @@ nothing: the members of an ensemble, or the trials of a search, use the cluster 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -27,15 +27,7 @@ from dasknn.training.transport import LossAndGrad, OnWave, Transport, layout_of_
 _ALONE = PredictionAveraging()
 
 
-def journey_of(
-    job: TrainingJob,
-    state: TrainState,
-    stations: Stations,
-    numbers: Sequence[int],
-    *,
-    pace: Any = None,
-    priority: tuple = (),
-) -> Journey:
+def journey_of(job: TrainingJob, state: TrainState, stations: Stations, numbers: Sequence[int]) -> Journey:
     """Return the journey of a network through an epoch.
 
     Parameters
@@ -47,14 +39,13 @@ def journey_of(
     stations : Stations
     numbers : sequence of int
         The stations to visit.
-    pace, priority : see `Journey`
     """
     rows = {number: stations.n_rows(number) for number in numbers}
     (n_rows,) = job.rows_of_epoch([sum(rows.values())])
     pieces = Route(job, 0, rows, state.epoch).pieces(0, n_rows)
     visits = [(piece.shard, partial(_train, job, piece)) for piece in pieces]
     nbytes = state.params.nbytes + state.slots.nbytes
-    return Journey(visits, state, nbytes, pace, priority, may_stop=True)
+    return Journey(visits, state, nbytes, may_stop=True)
 
 
 def _train(job: TrainingJob, piece: Piece, state: TrainState, station: Station) -> TrainState:
@@ -63,7 +54,7 @@ def _train(job: TrainingJob, piece: Piece, state: TrainState, station: Station) 
 
 
 class OnHops(Transport):
-    """Trains by hops.
+    """What all trainings by hops share.
 
     Parameters
     ----------
@@ -73,38 +64,16 @@ class OnHops(Transport):
         The stations to train on.
     layout : dict
         What of the data the weights depend on.
-    pace : see `Journey`
-    priority : callable() -> tuple
-        Of the journey that begins now.
     """
 
     name = auto.HOP
 
-    def __init__(
-        self,
-        job: TrainingJob,
-        hopper: Hopper,
-        numbers: Sequence[int],
-        layout: dict[str, Any],
-        pace: Any = None,
-        priority: Callable[[], tuple] = tuple,
-    ):
+    def __init__(self, job: TrainingJob, hopper: Hopper, numbers: Sequence[int], layout: dict[str, Any]):
         self.job = job
         self._hopper, self._numbers, self._layout = hopper, list(numbers), layout
-        self._pace, self._priority = pace, priority
         self.n_samples = sum(hopper.stations.n_rows(number) for number in numbers)
+        # Journeys add the seconds that they have taken, by worker.
         self._spent: dict[Home, float] = {}
-
-    def epoch(self, state: TrainState, on_wave: OnWave) -> TrainState:
-        """Return the state after an epoch; another thread runs the hopper meanwhile."""
-        return self._send(self.job, state).result()
-
-    def _send(self, job: TrainingJob, state: TrainState, pace: Any = None) -> Future:
-        stations, pace = self._hopper.stations, self._pace if pace is None else pace
-        journey = journey_of(job, state, stations, self._numbers, pace=pace, priority=self._priority())
-        # Both are looked at when the journey has ended.
-        journey.spent = self._spent
-        return self._hopper.send(journey)
 
     def loss_and_grad(self, state: TrainState) -> LossAndGrad:
         raise NotImplementedError("networks that travel take steps; L-BFGS asks for all rows at once")
@@ -165,6 +134,11 @@ class MembersOnHops(OnHops):
         state = self._strategy.apply(self.job, state, total)
         on_wave(state)
         return replace(state, bytes_sent=self._hopper.bytes_moved - before)
+
+    def _send(self, job: TrainingJob, state: TrainState, member: int) -> Future:
+        journey = journey_of(job, state, self._hopper.stations, self._numbers)
+        journey.pace, journey.spent = member, self._spent
+        return self._hopper.send(journey)
 
     def _job_of(self, member: int) -> TrainingJob:
         """Return the job of a member, whose random draws are its own."""
