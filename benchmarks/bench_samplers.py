@@ -43,7 +43,7 @@ def behind_a_preprocessor(network):
     return pipeline, f"{pipeline.steps[-1][0]}__"
 
 
-def table(name):
+def load_table(name):
     """Return (estimator, prefix of its settings, X, y, X_test, y_test)."""
     if name == "covertype":
         return MLPClassifier(), "", *load("covertype")
@@ -56,8 +56,8 @@ def table(name):
     return *behind_a_preprocessor(network), X.iloc[rest], y.iloc[rest], X.iloc[test], y.iloc[test]
 
 
-def run(name, sampler, seed, n_trials, n_rows):
-    estimator, prefix, X, y, X_test, y_test = table(name)
+def run(table, sampler, seed, n_trials, n_rows):
+    estimator, prefix, X, y, X_test, y_test = table
     search = RandomSearch(
         estimator,
         {prefix + setting: values for setting, values in SPACE.items()},
@@ -90,9 +90,10 @@ def main():
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     print(f"{'table':11} {'sampler':7}", *HEADS, flush=True)
     for name in arguments.tables:
+        table = load_table(name)
         for sampler in SAMPLERS:
             runs = [
-                run(name, sampler, seed, arguments.trials, arguments.rows) for seed in range(arguments.seeds)
+                run(table, sampler, seed, arguments.trials, arguments.rows) for seed in range(arguments.seeds)
             ]
             mean = np.mean(runs, axis=0)
             cells = (f"{value:>{len(head)}.4f}" for value, head in zip(mean, HEADS, strict=True))

@@ -205,8 +205,8 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
             running = Running(settings, columns, executor)
             try:
                 self._search(running, sampler, n_trials)
-            finally:
                 self.faults_ = results.faults(executor.log.take())
+            finally:
                 running.close()
         self._learn_columns(columns)
         return self
@@ -377,11 +377,12 @@ class BaseSearch(Placed, MetaEstimatorMixin, BaseEstimator):
                 "of other steps. Use best_estimator_, or a TablePreprocessor."
             )
         if not 1 <= k <= len(self.ensemble_path_):
-            is_short = len(self.ensemble_path_) < self.max_ensemble
+            hint = "Search with a larger max_ensemble."
+            if len(self.ensemble_path_) < self.max_ensemble:
+                hint = "It was interrupted before it had chosen more."
             raise ValueError(
                 f"Expected k from 1 to {len(self.ensemble_path_)}, for which this search has chosen "
-                f"networks, received {k}. "
-                f"{'It was interrupted.' if is_short else 'Search with a larger max_ensemble.'}"
+                f"networks, received {k}. {hint}"
             )
         path = self.ensemble_path_[:k]
         chosen = sorted(set(path))

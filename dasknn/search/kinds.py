@@ -76,6 +76,8 @@ class _Travels:
 
 
 class _EstimatorTravels(_Travels):
+    """Steps of a fit of an estimator."""
+
     model: Any
 
     @property

@@ -39,6 +39,7 @@ from dasknn.callbacks import Callback
 from dasknn.data import stations
 from dasknn.exceptions import PartitionError
 from dasknn.search import ahead
+from dasknn.training.hopping import Hopper
 from tests.search.searches import RATES, SHORT, build, digits, halving, same_each_time
 
 X, y = digits()
@@ -331,6 +332,15 @@ def test_a_network_is_scored_on_the_way_once_if_others_weights_predict(monkeypat
 
     RandomSearch(averaged, {"units": [8]}, n_trials=1, max_iter=6, random_state=0, verbose=False).fit(X, y)
     assert len(n_scored) == 1
+
+
+def test_scores_come_before_trainings(monkeypatch):
+    send, sent = Hopper.send, []
+    monkeypatch.setattr(Hopper, "send", lambda hopper, journey: sent.append(journey) or send(hopper, journey))
+    halving().fit(X, y)
+    # Only trainings may be stopped.
+    scores = [journey.priority for journey in sent if not journey.may_stop]
+    assert max(scores) < min(journey.priority for journey in sent if journey.may_stop)
 
 
 def test_what_a_callback_changes_is_not_trained_ahead():
