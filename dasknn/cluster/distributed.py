@@ -7,7 +7,7 @@ import queue
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence, Set
 from contextlib import suppress
 from math import inf
 from types import EllipsisType
@@ -19,6 +19,7 @@ from dasknn._compat.dask import TaskRef
 from dasknn.cluster.admission import Admission
 from dasknn.cluster.executor import MAX_FAULTS, TOPIC, Executor
 from dasknn.cluster.faults import LOST, RETIRED, SILENT, Event
+from dasknn.cluster.fusing import Place, places_of
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.liveness import Liveness
 from dasknn.cluster.origins import Selection, scheduler_of
@@ -236,6 +237,10 @@ class ClusterExecutor(Executor, ClusterView):
         found = self.scheduler.ask("who_has", keys=keys)
         return [set(found.get(key, ())) for key in keys]
 
+    def known(self, keys: Collection[Hashable]) -> dict[Hashable, Place]:
+        found = self.scheduler.call(self.client.run_on_scheduler, places_of(keys))
+        return {key: Place(*place) for key, place in found.items()}
+
     def check_present(self, at: Sequence[Home]) -> None:
         if gone := sorted(set(map(str, at)) - set(self.alive())):
             raise WorkerLeftError(f"The cluster has lost {', '.join(gone)}.")
@@ -263,23 +268,25 @@ class ClusterExecutor(Executor, ClusterView):
 
     def put(self, values: Sequence[Any], homes: Sequence[Home]) -> list[Any]:
         anywhere = sorted(set(self.slots()), key=str)
-        futures = []
-        for value, home in zip(values, homes, strict=True):
-            key = f"dasknn-value-{uuid.uuid4().hex[:12]}"
-            futures.append(self._send(key, value, anywhere if home is None else [home]))
-        self._held.update((future.key, future) for future in futures)
-        return futures
+        keys = [f"dasknn-value-{uuid.uuid4().hex[:12]}" for _ in values]
+        # One message for all that goes to one place.
+        at_home: dict[Home, dict[str, Any]] = {}
+        for key, value, home in zip(keys, values, homes, strict=True):
+            at_home.setdefault(home, {})[key] = value
+        sent: dict[str, Any] = {}
+        for home, own in at_home.items():
+            sent |= self._send(own, anywhere if home is None else [home])
+        self._held.update(sent)
+        return [sent[key] for key in keys]
 
-    def _send(self, key: str, value: Any, where: Sequence[Home]) -> Any:
-        """Hold a value at one of these workers. WorkerLeftError: one is gone, or does not answer."""
+    def _send(self, values: dict[str, Any], where: Sequence[Home]) -> dict[str, Any]:
+        """Hold values at one of these workers. WorkerLeftError: one is gone, or does not answer."""
         settings: dict[str, Any] = {"workers": where, "hash": False, "timeout": self.timeout}
         look = Wait(self, [], where).check_members
         names = ", ".join(map(str, where))
         try:
-            sent = self.scheduler.call(
-                self.client.scatter, {key: value}, asynchronous=True, look=look, **settings
-            )
-            return sent[key]
+            sent = self.scheduler.call(self.client.scatter, values, asynchronous=True, look=look, **settings)
+            return {key: sent[key] for key in values}
         except (SchedulerLostError, ClusterTimeoutError):
             raise
         except TimeoutError as error:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence, Set
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 from dasknn._compat.dask import TaskRef
 from dasknn.cluster.faults import JOINED, LOST, RETIRED, Event, FaultLog, changes, pause_before
+from dasknn.cluster.fusing import Place
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.placement import Home, place
 
@@ -104,6 +105,10 @@ class Executor(ABC):
     def where(self, held: Sequence[Any]) -> list[set[Home]]:
         """Return the workers that have each held result in memory now."""
         return [{None} for _ in held]
+
+    def known(self, keys: Collection[Hashable]) -> dict[Hashable, Place]:
+        """Return what the scheduler knows of these keys; none of them on a local scheduler."""
+        return {}
 
     def memory_of_workers(self) -> dict[Home, float]:
         """Return the bytes that each worker that may be used has for data."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,7 +12,9 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from dasknn._compat.dask import DataNode, GraphNode, Task, TaskRef
 from dasknn.cluster.blas import single_blas_thread
+from dasknn.cluster.fusing import Recipe, Steps
 from dasknn.cluster.renaming import names_again, renamed
+from dasknn.exceptions import PartitionError
 
 # How many results one task merges: a power of two, so that the binary tree stays the same.
 MERGE_WIDTH = 8
@@ -80,6 +83,39 @@ class Graph:
         self._sources.setdefault(id(graph), (graph, set()))[1].add(delayed.key)
         return TaskRef(delayed.key)
 
+    def add_recipes(
+        self,
+        name: str,
+        calls: Sequence[tuple[Callable[..., Any], str]],
+        recipes: Sequence[Recipe],
+        home: str | None = None,
+    ) -> TaskRef:
+        """Add one task that follows recipes; return a reference to the list of results.
+
+        Parameters
+        ----------
+        name : str
+            What the dashboard shows.
+        calls : sequence of (function, text)
+            For each recipe, what is called with the values that it makes, and the note that exceptions get.
+        recipes : sequence of Recipe
+        home : str or None
+            Address of the worker where it should run.
+        """
+        needs: dict[Hashable, Any] = {}
+        for recipe in recipes:
+            needs.update(recipe.needs)
+            for graph in recipe.graphs:
+                found = [key for key in recipe.needs if key in graph]
+                if found:
+                    self._sources.setdefault(id(graph), (graph, set()))[1].update(found)
+        one_by_one = tuple((recipe.steps, *call) for recipe, call in zip(recipes, calls, strict=True))
+        key = self._key(name)
+        self.tasks[key] = Task(key, _Follow(one_by_one, tuple(needs)), *needs.values())
+        if home is not None:
+            self.homes[key] = home
+        return TaskRef(key)
+
     def add_tree(self, merge: Callable[..., Any], references: list[TaskRef], most: int = 1) -> list[TaskRef]:
         """Add tasks that merge neighboring results, a few at a time; return at most `most` references.
 
@@ -115,6 +151,28 @@ class Graph:
         own = MaterializedLayer(tasks, annotations=annotations)
         graph = HighLevelGraph({f"dasknn-{self.run}": own}, {f"dasknn-{self.run}": set()})
         return HighLevelGraph.merge(graph, *sources)
+
+
+@dataclass(frozen=True)
+class _Follow:
+    """Follows recipes one after the other; called with the results that they need, whose keys are given."""
+
+    recipes: tuple[tuple[Steps, Callable[..., Any], str], ...]
+    keys: tuple[Hashable, ...]
+
+    def __call__(self, *values: Any) -> list[Any]:
+        found, results = dict(zip(self.keys, values, strict=True)), []
+        for steps, function, note in self.recipes:
+            try:
+                # Steps are the user's tasks, and run as they would alone; what they made is released at once.
+                results.append(_call(function, *steps.run(found)))
+            except PartitionError:
+                # It says which partition it is about.
+                raise
+            except Exception as error:
+                error.add_note(note)
+                raise
+        return results
 
 
 def graph_of(delayed: Any) -> HighLevelGraph:

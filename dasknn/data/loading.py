@@ -1,9 +1,14 @@
-"""Loading: partitions become blocks on the workers, and the client gets the size and targets of each."""
+"""Loading: partitions become blocks on the workers, and the client gets the size and targets of each.
+
+Few partitions are loaded one by one. Of many, the first few show how large they are; the others are loaded in
+bundles (`data/bundles.py`), each by one task.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
@@ -14,9 +19,11 @@ from dask.base import is_dask_collection
 from numpy.typing import DTypeLike
 
 from dasknn.cluster.executor import Executor
+from dasknn.cluster.fusing import Recipe, Sources
 from dasknn.cluster.graph import Graph, graph_of
 from dasknn.cluster.local import LocalExecutor
-from dasknn.cluster.placement import place
+from dasknn.cluster.placement import Home, place
+from dasknn.data import bundles
 from dasknn.data.blocks import (
     Block,
     BlockInfo,
@@ -25,6 +32,7 @@ from dasknn.data.blocks import (
     load_block,
     refuse,
 )
+from dasknn.data.bundles import Bundle, Group, Spot, Together, groups_of
 from dasknn.data.partitions import Part
 from dasknn.exceptions import PartitionError
 from dasknn.seeds import Stream, generator
@@ -69,50 +77,101 @@ def _take_side(
     return Block(*(None if column is None else column[rows] for column in columns))
 
 
+def _take_sides(takes: list[tuple[int, Callable[[Block], Block]]], blocks: Sequence[Block]) -> list[Block]:
+    return [take(blocks[at]) for at, take in takes]
+
+
+def _drop(tasks: Executor, held: Iterable[Bundle]) -> None:
+    """Release bundles that nobody else uses."""
+    unused = []
+    for bundle in held:
+        bundle.n_users -= 1
+        if bundle.n_users == 0:
+            unused.append(bundle.held)
+    tasks.drop(unused)
+
+
 @dataclass
 class Loaded:
     """Infos of all blocks, and the blocks themselves if they fit in memory.
 
-    shapes: of X in each block before any split. numbers: of the partitions that blocks are from. split: is
-    still to be applied to the blocks. taken: was applied to them.
+    shapes: of X in each block before any split. numbers: of the partitions that blocks are from. recipes: to
+    load partitions in bundles; none if each is loaded by itself. split: is still to be applied to the blocks.
+    taken: was applied to them.
     """
 
     parts: list[Part]
     load_block: Callable
     infos: list[BlockInfo]
-    blocks: list[Any] | None
+    blocks: list[Spot] | None
     shapes: tuple[tuple[int, int], ...]
     numbers: Sequence[int]
+    recipes: Sequence[Recipe | None] = ()
     split: Split | None = None
     taken: Split | None = None
 
     def repair(self, tasks: Executor) -> None:
         """Load the held blocks again that cannot be recovered."""
-        if not self.blocks:
+        held = self._bundles
+        broken = {own for own, lost in zip(held, tasks.broken([b.held for b in held]), strict=True) if lost}
+        if not self.blocks or not broken:
             return
-        lost = [number for number, is_lost in enumerate(tasks.broken(self.blocks)) if is_lost]
-        if lost:
-            graph, source = Graph(), replace(self, blocks=None, split=self.taken)
-            wanted = [source.add_block(graph, number) for number in lost]
-            tasks.drop([self.blocks[number] for number in lost])
-            for number, held in zip(lost, tasks.start(graph, wanted), strict=True):
-                self.blocks[number] = held
+        lost = [number for number, spot in enumerate(self.blocks) if spot.bundle in broken]
+        graph, source = Graph(), replace(self, blocks=None, split=self.taken)
+        groups = source.add_blocks(graph, lost)
+        _drop(tasks, broken)
+        started = tasks.start(graph, [group.reference for group in groups])
+        for number, spot in bundles.spots_of(groups, started).items():
+            self.blocks[number] = spot
 
-    def add_block(self, graph: Graph, number: int, home: str | None = None) -> Any:
-        """Return a reference to a block, which is held, or is loaded and checked again."""
-        if self.blocks is not None:
-            block = self.blocks[number]
-        else:
-            sources = self.parts[number].add_to(graph)
-            load_again = partial(_load_again, self.load_block, self.numbers[number], self.shapes[number])
-            block = graph.add("dasknn-load", load_again, *sources, home=home)
-        if self.split is None:
-            return block
-        return graph.add("dasknn-split", self.split.take(number, self.shapes[number]), block, home=home)
+    def add_blocks(
+        self, graph: Graph, numbers: Sequence[int] | None = None, home: Home = None
+    ) -> list[Group]:
+        """Return references to blocks (None: to all), which are held, or are loaded and checked again."""
+        numbers = range(len(self.parts)) if numbers is None else numbers
+        if self.blocks is None:
+            return self._add_loads(graph, numbers, home)
+        groups = groups_of(self.blocks, numbers)
+        return groups if self.split is None else [self._add_split(graph, group, home) for group in groups]
+
+    def _add_split(self, graph: Graph, group: Group, home: Home) -> Group:
+        assert self.split is not None
+        takes = [(at, self.split.take(number, self.shapes[number])) for number, at in group.at.items()]
+        taken = graph.add("dasknn-split", partial(_take_sides, takes), group.reference, home=home)
+        return Group.of(taken, group.at)
+
+    def _add_loads(self, graph: Graph, numbers: Sequence[int], home: Home) -> list[Group]:
+        recipes = {number: recipe for number in numbers if (recipe := self._recipe(number)) is not None}
+        groups = []
+        for run in bundles.by_bytes(list(recipes), [info.nbytes for info in self.infos]):
+            calls = [
+                (self._load_again(n), f"This happened while partition {self.numbers[n]} was read again.")
+                for n in run
+            ]
+            made = graph.add_recipes("dasknn-load", calls, [recipes[n] for n in run], home)
+            groups.append(Group.of(made, run))
+        for number in numbers:
+            if number not in recipes:
+                load = partial(_one, self._load_again(number))
+                made = graph.add("dasknn-load", load, *self.parts[number].add_to(graph), home=home)
+                groups.append(Group.of(made, [number]))
+        return groups
+
+    def _recipe(self, number: int) -> Recipe | None:
+        return self.recipes[number] if self.recipes else None
+
+    def _load_again(self, number: int) -> Callable[..., Block]:
+        shape = self.shapes[number]
+        take = None if self.split is None else self.split.take(number, shape)
+        return partial(_load_again, self.load_block, self.numbers[number], shape, take)
+
+    @property
+    def _bundles(self) -> list[Bundle]:
+        return list(dict.fromkeys(spot.bundle for spot in self.blocks or ()))
 
     def release(self, tasks: Executor) -> None:
         """Hold the blocks no more; from now on, each use of a block loads it again."""
-        tasks.drop(self.blocks or [])
+        _drop(tasks, self._bundles)
         self.blocks = None
         if self.taken is not None:
             self.split, self.taken = self.taken, None
@@ -144,34 +203,41 @@ class Loaded:
         )
         if self.blocks is not None:
             graph = Graph()
-            held_out.blocks = tasks.start(graph, held_out.add_blocks(graph))
+            groups = held_out.add_blocks(graph)
+            started = tasks.start(graph, [group.reference for group in groups])
+            spots = bundles.spots_of(groups, started)
+            held_out.blocks = [spots[number] for number in range(len(self.parts))]
             held_out.split, held_out.taken = None, held_out.split
         return left, held_out
 
-    def part(self, numbers: Sequence[int]) -> Loaded:
-        """Return the blocks with these numbers, before any split, as data of its own."""
+    def divided(self, numbers_of_parts: Sequence[Sequence[int]]) -> list[Loaded]:
+        """Return blocks with these numbers, before any split, as data of their own; use this data no more."""
+        found = [self._part(numbers) for numbers in numbers_of_parts]
+        users = Counter(bundle for part in found for bundle in part._bundles)
+        for bundle, n_users in users.items():
+            bundle.n_users = n_users
+        return found
+
+    def _part(self, numbers: Sequence[int]) -> Loaded:
         assert self.split is None, "only whole blocks can be chosen"
-        blocks = None if self.blocks is None else [self.blocks[number] for number in numbers]
-        parts = [self.parts[number] for number in numbers]
-        infos = [self.infos[number] for number in numbers]
-        shapes = tuple(self.shapes[number] for number in numbers)
-        own = [self.numbers[number] for number in numbers]
-        return replace(self, parts=parts, infos=infos, blocks=blocks, shapes=shapes, numbers=own)
+        return replace(
+            self,
+            parts=[self.parts[number] for number in numbers],
+            infos=[self.infos[number] for number in numbers],
+            blocks=None if self.blocks is None else [self.blocks[number] for number in numbers],
+            shapes=tuple(self.shapes[number] for number in numbers),
+            numbers=[self.numbers[number] for number in numbers],
+            recipes=[self.recipes[number] for number in numbers] if self.recipes else (),
+        )
 
     def explain(self, error: BaseException) -> bool:
         """Add a note to an exception of a task that reads a partition again; return whether it is of one."""
         if (key := getattr(error, "cause", None)) is None:
             return False
-        for number, part in zip(self.numbers, self.parts, strict=True):
-            for source in filter(is_dask_collection, part.sources):
-                if key == source.key or key in graph_of(source):
-                    error.add_note(f"This happened while partition {number} was read again.")
-                    return True
-        return False
-
-    def add_blocks(self, graph: Graph) -> list[Any]:
-        """Return references to all blocks."""
-        return [self.add_block(graph, number) for number in range(len(self.parts))]
+        at = _partition_of(key, self.parts)
+        if at is not None:
+            error.add_note(f"This happened while partition {self.numbers[at]} was read again.")
+        return at is not None
 
     @property
     def n_rows(self) -> int:
@@ -199,21 +265,23 @@ def load(
     summarize: Callable[[np.ndarray, np.ndarray | None], Any],
     feature_names: list | None = None,
     on_partition: Callable[[], Any] = lambda: None,
+    replicas: int = 1,
 ) -> Loaded:
     """Compute, cast, check and summarize every partition, where it is.
 
     summarize(y, weight) returns a mergeable summary of a part of y, or raises ValueError. on_partition is
-    called after each partition. PartitionError: a partition with a problem, or with another number of
-    features than the others.
+    called after each partition. replicas: how many will probably share the rows. PartitionError: a partition
+    with a problem, or with another number of features than the others.
     """
     to_block = partial(load_block, data[0].names, dtype, feature_names)
-    loading = _Loading(tasks, data, to_block, summarize, on_partition)
-    for first in range(0, len(data), tasks.at_once):
-        loading.load(range(first, min(first + tasks.at_once, len(data))))
+    loading = _Loading(tasks, data, to_block, summarize, on_partition, replicas)
+    for numbers in bundles.portions(tasks, len(data)):
+        loading.load(numbers)
     infos = [loading.infos[number] for number in range(len(data))]
     _check_together(infos)
     shapes = tuple((info.n_rows, info.n_features) for info in infos)
-    return Loaded(loading.parts(), to_block, infos, loading.in_order(), shapes, range(len(data)))
+    numbers = range(len(data))
+    return Loaded(loading.parts(), to_block, infos, loading.in_order(), shapes, numbers, loading.recipes)
 
 
 class _Loading:
@@ -226,19 +294,21 @@ class _Loading:
         to_block: Callable,
         summarize: Callable,
         on_partition: Callable,
+        replicas: int,
     ):
         self._tasks, self._data, self._to_block = tasks, data, to_block
         self._summarize, self._on_partition = summarize, on_partition
+        self._replicas = replicas
         self._budget = _Budget(tasks, len(data))
         self.infos: dict[int, BlockInfo] = {}
+        self.recipes: Sequence[Recipe | None] = ()
         # None: not all of them fit in memory.
-        self._blocks: dict[int, Any] | None = {}
+        self._blocks: dict[int, Spot] | None = {}
         # By column, references to plain data on the workers; None for a Dask collection.
         self._sent: list[list[Any] | None] = []
 
     def load(self, numbers: Sequence[int]) -> None:
         """Load and inspect these partitions."""
-        # Blocks have no home yet: each is made where its data is.
         self._tasks.again(lambda: self._attempt(numbers))
 
     def parts(self) -> list[Part]:
@@ -246,7 +316,7 @@ class _Loading:
         self._tasks.keep([held for column in self._sent for held in column or ()])
         return [self._part(number) for number in range(len(self._data))]
 
-    def in_order(self) -> list[Any] | None:
+    def in_order(self) -> list[Spot] | None:
         """Return the blocks, None if they do not fit in memory."""
         return None if self._blocks is None else [self._blocks[number] for number in range(len(self._data))]
 
@@ -255,27 +325,62 @@ class _Loading:
         self._drop_broken()
         unseen = [number for number in numbers if number not in self.infos]
         missing = unseen if self._blocks is None else [n for n in numbers if n not in self._blocks]
-        held = {} if self._blocks is None else self._blocks
         graph = Graph()
-        loads = {n: graph.add("dasknn-load", self._to_block, *self._part(n).add_to(graph)) for n in missing}
-        looks = [
-            graph.add("dasknn-inspect", partial(inspect, self._summarize), loads.get(n, held.get(n)))
-            for n in unseen
-        ]
-        wanted = [] if self._blocks is None else list(loads.values())
-        started = self._start(graph, wanted + looks, missing)
+        made, looks = [], []
+        for those in self._cut(missing):
+            group, look = self._add(graph, those)
+            made.append(group)
+            looks.append(look)
         if self._blocks is not None:
-            self._blocks.update(zip(missing, started, strict=False))
-        infos = started[len(wanted) :]
-        try:
-            for position, info in self._tasks.fetch(infos):
-                self._take(unseen[position], info)
-        except Exception as error:
-            if (failed := getattr(error, "held_position", None)) is not None:
-                error.add_note(f"This happened while partition {unseen[failed]} was loaded.")
-            raise
-        finally:
-            self._tasks.drop(infos)
+            # A fault may have taken what was seen of blocks that are held.
+            unseen = [number for number in unseen if number in self._blocks]
+            looks += [self._add_look(graph, group) for group in groups_of(self._blocks, unseen)]
+        looks = [look for look in looks if look.at]
+        wanted = [] if self._blocks is None else [group.reference for group in made]
+        started = self._start(graph, wanted + [look.reference for look in looks], missing)
+        if self._blocks is not None:
+            self._blocks.update(bundles.spots_of(made, started[: len(wanted)]))
+        self._fetch(started[len(wanted) :], looks)
+
+    def _cut(self, numbers: Sequence[int]) -> list[Together]:
+        """Return which partitions are loaded together."""
+        if not self.infos or not bundles.are_bundled(self._tasks, len(self._data)):
+            return [Together((number,), None) for number in numbers]
+        sources = Sources([self._part(number).sources for number in range(len(self._data))])
+        known = self._tasks.known(sources.keys)
+        self.recipes = sources.recipes(known)
+        slots, nbytes = self._tasks.slots(), max(info.nbytes for info in self.infos.values())
+        # A replica on each thread: data is made where it will stay. Else it is made wherever there is time.
+        homes = self._tasks.homes(self._replicas) if self._replicas == len(slots) else [None] * self._replicas
+        return bundles.cut(numbers, self.recipes, known, len(slots), nbytes, homes)
+
+    def _add(self, graph: Graph, those: Together) -> tuple[Group, Group]:
+        """Add the tasks that load partitions, and that look at those which have not been seen."""
+        numbers = those.numbers
+        recipes = [recipe for n in numbers if self.recipes and (recipe := self.recipes[n]) is not None]
+        if not recipes:
+            (number,) = numbers
+            sources = self._part(number).add_to(graph)
+            # Blocks have no home yet: each is made where its data is.
+            made = graph.add("dasknn-load", partial(_one, self._to_block), *sources)
+        elif self._blocks is not None:
+            calls = [(self._to_block, _while_loaded(number)) for number in numbers]
+            made = graph.add_recipes("dasknn-load", calls, recipes, those.home)
+        else:
+            # What does not stay is looked at by the same task, which has one block at a time.
+            look = partial(_load_and_inspect, self._to_block, self._summarize)
+            calls = [(look, _while_loaded(number)) for number in numbers]
+            seen = Group.of(graph.add_recipes("dasknn-inspect", calls, recipes, those.home), numbers)
+            return seen, seen
+        group = Group.of(made, numbers)
+        unseen = {number: at for number, at in group.at.items() if number not in self.infos}
+        return group, self._add_look(graph, Group(made, unseen, group.size))
+
+    def _add_look(self, graph: Graph, group: Group) -> Group:
+        if not group.at:
+            return group
+        inspect_all = partial(_inspect_all, self._summarize, group.at)
+        return Group.of(graph.add("dasknn-inspect", inspect_all, group.reference), group.at)
 
     def _start(self, graph: Graph, wanted: list, missing: Sequence[int]) -> list[Any]:
         try:
@@ -285,8 +390,26 @@ class _Loading:
                 parts = [self._part(number) for number in missing]
                 failed = _first_that_fails(self._tasks, self._to_block, parts)
                 if failed is not None:
-                    error.add_note(f"This happened while partition {missing[failed]} was loaded.")
+                    _note(error, missing[failed])
             raise
+
+    def _fetch(self, held: list[Any], looks: list[Group]) -> None:
+        """Take what was found out about blocks."""
+        try:
+            for position, infos in self._tasks.fetch(held):
+                for number, info in zip(looks[position].at, infos, strict=True):
+                    self._take(number, info)
+        except Exception as error:
+            if (failed := getattr(error, "held_position", None)) is not None:
+                numbers = list(looks[failed].at)
+                # Its own tasks have named the partition, unless one that it waited for has failed.
+                cause, parts = getattr(error, "cause", None), [self._part(n) for n in numbers]
+                at = 0 if len(numbers) == 1 else _partition_of(cause, parts)
+                if at is not None:
+                    _note(error, numbers[at])
+            raise
+        finally:
+            self._tasks.drop(held)
 
     def _take(self, number: int, info: BlockInfo) -> None:
         refuse(info.problem, number)
@@ -294,15 +417,18 @@ class _Loading:
         self._budget.add(info.nbytes)
         self._on_partition()
         if self._blocks is not None and self._budget.is_exceeded():
-            self._tasks.drop(list(self._blocks.values()))
+            _drop(self._tasks, {spot.bundle for spot in self._blocks.values()})
             self._blocks = None
 
     def _drop_broken(self) -> None:
         """Forget blocks that cannot be recovered."""
         if not self._blocks:
             return
-        broken = zip(list(self._blocks), self._tasks.broken(list(self._blocks.values())), strict=True)
-        self._tasks.drop([self._blocks.pop(number) for number, is_broken in broken if is_broken])
+        held = list({spot.bundle for spot in self._blocks.values()})
+        lost = self._tasks.broken([bundle.held for bundle in held])
+        broken = {bundle for bundle, is_broken in zip(held, lost, strict=True) if is_broken}
+        _drop(self._tasks, broken)
+        self._blocks = {n: spot for n, spot in self._blocks.items() if spot.bundle not in broken}
 
     def _send(self) -> None:
         """Send plain data to the workers, spread over them, unless it is there already."""
@@ -322,6 +448,46 @@ class _Loading:
             for source, held in zip(part.sources, self._sent, strict=True)
         )
         return Part(tuple(sources), part.names)
+
+
+def _one(load: Callable[..., Block], *values: Any) -> list[Block]:
+    """Return a bundle of one block."""
+    return [load(*values)]
+
+
+def _load_and_inspect(load: Callable[..., Block], summarize: Callable, *values: Any) -> BlockInfo:
+    return inspect(summarize, load(*values))
+
+
+def _inspect_all(summarize: Callable, at: Mapping[int, int], blocks: Sequence[Block]) -> list[BlockInfo]:
+    infos = []
+    for number, position in at.items():
+        try:
+            infos.append(inspect(summarize, blocks[position]))
+        except Exception as error:
+            _note(error, number)
+            raise
+    return infos
+
+
+def _note(error: BaseException, number: int) -> None:
+    """Add the number of a partition that was loaded to an exception, once."""
+    note = _while_loaded(number)
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+
+
+def _while_loaded(number: int) -> str:
+    return f"This happened while partition {number} was loaded."
+
+
+def _partition_of(key: Any, parts: Sequence[Part]) -> int | None:
+    """Return the position of the first part whose sources depend on the task with this key."""
+    for position, part in enumerate(parts):
+        for source in filter(is_dask_collection, part.sources):
+            if key == source.key or key in graph_of(source):
+                return position
+    return None
 
 
 def _first_that_fails(tasks: LocalExecutor, to_block: Callable, batch: Sequence[Part]) -> int | None:
@@ -374,11 +540,17 @@ def load_checked(
     return block
 
 
-def _load_again(load: Callable, number: int, shape: tuple[int, int], *values: Any) -> Block:
-    """Return a block that was loaded before. PartitionError: it has changed."""
+def _load_again(
+    load: Callable[..., Block],
+    number: int,
+    shape: tuple[int, int],
+    take: Callable[[Block], Block] | None,
+    *values: Any,
+) -> Block:
+    """Return a block that was loaded before, or what is taken of it. PartitionError: it has changed."""
     block = load(*values)
     block.check(number, shape)
-    return block
+    return block if take is None else take(block)
 
 
 def _check_together(infos: list[BlockInfo]) -> None:

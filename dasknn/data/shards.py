@@ -14,6 +14,7 @@ import numpy as np
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
 from dasknn.data.blocks import Block, concatenate
+from dasknn.data.bundles import Group
 from dasknn.data.loading import Loaded
 from dasknn.exceptions import PartitionError
 
@@ -127,14 +128,21 @@ class Shards:
     def add_to(self, graph: Graph, shard: int, home: str | None) -> Any:
         """Add the task that makes a shard to a graph; return a reference to the shard."""
         pieces = self.slices[shard]
-        blocks = [self.loaded.add_block(graph, piece.block, home) for piece in pieces]
+        groups = self._parts_of_bundles(graph, [piece.block for piece in pieces], home)
         # Shapes after a split; the whole block is checked before it.
         shapes = [
             (self.loaded.infos[piece.block].n_rows, self.loaded.infos[piece.block].n_features)
             for piece in pieces
         ]
-        make = partial(_make_shard, self.make_shard, pieces, shapes)
-        return graph.add("dasknn-shard", make, *blocks, home=home)
+        make = partial(_make_shard, self.make_shard, pieces, shapes, [group.at for group in groups])
+        return graph.add("dasknn-shard", make, *(group.reference for group in groups), home=home)
+
+    def _parts_of_bundles(self, graph: Graph, numbers: list[int], home: str | None) -> list[Group]:
+        """Return references to blocks, in lists that are not much longer than what is needed of them."""
+        return [
+            group if len(group.at) == group.size else _taken(graph, group)
+            for group in self.loaded.add_blocks(graph, numbers, home)
+        ]
 
     def hold_for(
         self, wave: Iterable[Iterable[Iterable[Piece]]], homes: Sequence[str | None]
@@ -193,7 +201,29 @@ class Shards:
         return self._in_memory
 
 
-def _make_shard(make: Callable, pieces: list[Slice], shapes: list[tuple[int, int]], *blocks: Block) -> Any:
+def _taken(graph: Graph, group: Group) -> Group:
+    # A worker that needs some of the blocks does not get the others.
+    take = partial(_take, list(group.at.values()))
+    return Group.of(graph.add("dasknn-take", take, group.reference), group.at)
+
+
+def _take(at: list[int], blocks: Sequence[Block]) -> list[Block]:
+    return [blocks[position] for position in at]
+
+
+def _make_shard(
+    make: Callable,
+    pieces: list[Slice],
+    shapes: list[tuple[int, int]],
+    at: list[dict[int, int]],
+    *bundles: list[Block],
+) -> Any:
+    found = {
+        number: bundle[position]
+        for bundle, positions in zip(bundles, at, strict=True)
+        for number, position in positions.items()
+    }
+    blocks = [found[piece.block] for piece in pieces]
     columns: list[list] = [[], [], []]
     for piece, shape, block in zip(pieces, shapes, blocks, strict=True):
         block.check(piece.block, shape)

@@ -207,4 +207,5 @@ def _folds_of_partitions(loaded: Loaded, n_splits: int) -> list[Piece]:
             f"Expected at least one partition for each of {n_splits} folds, received {len(numbers)} with "
             "rows. Use fewer folds, more partitions (X.repartition, X.rechunk), or groups."
         )
-    return [Piece(loaded.part(numbers[fold::n_splits]), fold) for fold in range(n_splits)]
+    folds = loaded.divided([numbers[fold::n_splits] for fold in range(n_splits)])
+    return [Piece(part, fold) for fold, part in enumerate(folds)]

@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dasknn._compat.dask import TaskRef
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
 from dasknn.data import stations
 from dasknn.data.blocks import Block, concatenate
+from dasknn.data.bundles import Group, values_of_each
 from dasknn.data.loading import Loaded, NoWeightError
 from dasknn.data.targets import ClassSummary, NumberSummary, RowWeights, Summarize, Summary, TargetEncoder
 from dasknn.engine.state import TrainingJob
@@ -332,14 +332,15 @@ def _targets_of(executor: Executor, loaded: Loaded, fit: Any) -> Summary:
         return loaded.targets
     summarize = partial(_summarize, fit.summarize)
 
-    def add_summaries(graph: Graph) -> list[TaskRef]:
+    def add_blocks(graph: Graph) -> list[Group]:
         loaded.repair(executor)
-        return [graph.add("dasknn-inspect", summarize, block) for block in loaded.add_blocks(graph)]
+        return loaded.add_blocks(graph)
 
-    return reduce(add, executor.values_of(add_summaries))
+    found = values_of_each(executor, "dasknn-inspect", summarize, add_blocks)
+    return reduce(add, (found[number] for number in sorted(found)))
 
 
-def _summarize(summarize: Summarize, block: Block) -> Summary:
+def _summarize(summarize: Summarize, number: int, block: Block) -> Summary:
     assert block.y is not None, "a summary needs targets"
     return summarize(block.y, block.weight)
 

@@ -19,6 +19,7 @@ from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
 from dasknn.data import loading, partitions, skew
 from dasknn.data.blocks import Block, in_partition, problem_of
+from dasknn.data.bundles import Group, values_of_each
 from dasknn.data.shards import make_shards
 from dasknn.data.targets import ClassEncoder, RowWeights, Summarize, Summary, TargetEncoder
 from dasknn.engine.state import Shard, TrainingJob
@@ -234,15 +235,9 @@ class RowsOnWorkers(Rows):
         own = [p for p, info in enumerate(infos) if info.n_rows]
         # Summaries made while loading are of whole blocks; only the few blocks that are cut need new ones.
         cut = [p for p in own if others[p].n_rows]
-        summarize_again = partial(_summary, summarize)
-
-        def add_summaries(graph: Graph) -> list[TaskRef]:
-            rows.loaded.repair(self.executor)
-            return [
-                graph.add("dasknn-inspect", summarize_again, rows.loaded.add_block(graph, p)) for p in cut
-            ]
-
-        found = dict(zip(cut, self.executor.values_of(add_summaries) if cut else [], strict=True))
+        found = (
+            self._of_blocks("dasknn-inspect", partial(_summary, summarize), rows.loaded, cut) if cut else {}
+        )
         return [found.get(p, infos[p].targets) for p in own]
 
     @property
@@ -308,11 +303,25 @@ class RowsOnWorkers(Rows):
         return self.total(partial(prediction.validate_block, metric, weights), predictor).result()
 
     def total(self, function: Callable[[_Model, Block], _Sum], model: _Model) -> _Sum:
-        return sum_over_blocks(self.executor, function, model, self._add_blocks)
+        found = self._of_blocks("dasknn-score", partial(_of_partition, function), self.loaded, None, model)
+        # In the order of partitions, not in the order of arrival.
+        return reduce(add, (found[number] for number in sorted(found)))
 
-    def _add_blocks(self, graph: Graph) -> list[TaskRef]:
-        self.loaded.repair(self.executor)
-        return self.loaded.add_blocks(graph)
+    def _of_blocks(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        loaded: loading.Loaded,
+        numbers: Sequence[int] | None,
+        *shared: Any,
+    ) -> dict[int, Any]:
+        """Return function(number, *shared, block) for these blocks, or all of them, by number."""
+
+        def add_blocks(graph: Graph) -> list[Group]:
+            loaded.repair(self.executor)
+            return loaded.add_blocks(graph, numbers)
+
+        return values_of_each(self.executor, name, function, add_blocks, *shared)
 
 
 def _check_held_out(n_rows: int) -> None:
@@ -322,7 +331,7 @@ def _check_held_out(n_rows: int) -> None:
         )
 
 
-def _summary(summarize: Summarize, block: Block) -> Summary:
+def _summary(summarize: Summarize, number: int, block: Block) -> Summary:
     assert block.y is not None, "a summary needs targets"
     return summarize(block.y, block.weight)
 
@@ -360,14 +369,19 @@ def score_parts(
         No row has a weight above 0.
     """
 
-    def add_blocks(graph: Graph) -> list[TaskRef]:
-        settings = (parts[0].names, predictor.network.dtype, feature_names)
+    settings = (parts[0].names, predictor.network.dtype, feature_names)
+
+    def add_scores(graph: Graph) -> list[TaskRef]:
+        given = graph.add_value("dasknn-model", predictor)
         return [
-            graph.add("dasknn-load", partial(loading.load_checked, number, *settings), *part.add_to(graph))
+            graph.add(
+                "dasknn-score", partial(_score_part, number, metric, settings), given, *part.add_to(graph)
+            )
             for number, part in enumerate(parts)
         ]
 
-    found = sum_over_blocks(executor, partial(prediction.score_block, metric, None), predictor, add_blocks)
+    # In the order of partitions.
+    found = reduce(add, executor.values_of(add_scores))
     if not found.weight:
         raise ValueError(
             f"Expected at least one row with a weight above 0 to score, found 0 samples in {len(parts)} "
@@ -376,28 +390,15 @@ def score_parts(
     return found
 
 
-def sum_over_blocks(
-    executor: Executor,
-    function: Callable[[_Model, Block], _Sum],
-    model: _Model,
-    add_blocks: Callable[[Graph], Sequence[TaskRef]],
-) -> _Sum:
-    """Return the sum of function(model, block) over the blocks that add_blocks adds to a graph."""
-
-    def add_sums(graph: Graph) -> list[TaskRef]:
-        blocks = add_blocks(graph)
-        given = graph.add_value("dasknn-model", model)
-        return [
-            graph.add("dasknn-score", partial(_of_partition, number, function), given, block)
-            for number, block in enumerate(blocks)
-        ]
-
-    # In the order of partitions, not in the order of arrival.
-    return reduce(add, executor.values_of(add_sums))
+def _score_part(
+    number: int, metric: type[AnyScore], settings: tuple, predictor: Predictor, *values: Any
+) -> AnyScore:
+    block = loading.load_checked(number, *settings, *values)
+    return _of_partition(partial(prediction.score_block, metric, None), number, predictor, block)
 
 
 def _of_partition(
-    number: int, function: Callable[[_Model, Block], _Sum], model: _Model, block: Block
+    function: Callable[[_Model, Block], _Sum], number: int, model: _Model, block: Block
 ) -> _Sum:
     with in_partition(number):
         return function(model, block)

@@ -304,7 +304,7 @@ def read_partitions(
     dtype : str
     summarize : callable(y, weight) -> Summary
     n_parts : int
-        Partitions that plain data is cut into.
+        Partitions that plain data is cut into: as many as replicas will probably share the rows.
     shown : bool, default=False
         Whether a bar shows how many partitions are loaded.
     stays : bool, default=False
@@ -319,6 +319,12 @@ def read_partitions(
     parts = partitions.parts(*data, 1 if partitions.is_distributed(data.X) else n_parts)
     with progress.loading_bar(len(parts), shown, stays=stays) as on_partition:
         loaded = loading.load(
-            executor, parts, dtype, summarize, feature_names=names, on_partition=on_partition
+            executor,
+            parts,
+            dtype,
+            summarize,
+            feature_names=names,
+            on_partition=on_partition,
+            replicas=n_parts,
         )
     return RowsOnWorkers(executor, loaded, dtype)

@@ -20,6 +20,7 @@ from dasknn.cluster.graph import Graph
 from dasknn.cluster.local import LocalExecutor
 from dasknn.data import loading, partitions
 from dasknn.data import shards as shards_module
+from dasknn.data.bundles import Bundle, Spot
 from dasknn.data.shards import deal, make_shards
 from dasknn.data.targets import ClassSummary, NumberSummary
 from dasknn.engine.state import Shard
@@ -48,6 +49,15 @@ def shards_of(data, replicas):
         LocalExecutor(), data, replicas, lambda X, y, weight: Shard(X, encoder.encode(y), weight)
     )
     return made._in_memory, made
+
+
+def blocks_of(tasks, data):
+    """Return the blocks of loaded data."""
+    graph = Graph()
+    groups = data.add_blocks(graph)
+    lists = tasks.run(graph, [graph.add("same", lambda blocks: blocks, group.reference) for group in groups])
+    found = {n: own[at] for group, own in zip(groups, lists, strict=True) for n, at in group.at.items()}
+    return [found[number] for number in range(len(data.parts))]
 
 
 def rows_in(shards):
@@ -460,10 +470,8 @@ def test_a_streamed_partition_is_checked_before_it_is_split(side, change, tmp_pa
         tasks, partitions.parts(X, y), "float64", ClassSummary.of, feature_names=["a", "b", "c"]
     )  # fmt: skip
     left, held_out = data.hold_out(tasks, 0.2, seed=0)
-    graph = Graph()
-    wanted = (left if side == "trained on" else held_out).add_blocks(graph)
     with pytest.raises(PartitionError, match=CHANGES[change]):
-        tasks.run(graph, wanted)
+        blocks_of(tasks, left if side == "trained on" else held_out)
 
 
 @pytest.mark.parametrize("held_out", [0, 0.2])
@@ -476,7 +484,8 @@ def test_a_lost_block_that_comes_back_changed_is_named(held_out, change, tmp_pat
     if held_out:
         data, _ = data.hold_out(tasks, held_out, seed=0)
     sources = data.parts[3].add_to(graph)
-    (data.blocks[3],) = tasks.start(graph, [graph.add("dasknn-load", data.load_block, *sources)])
+    (again,) = tasks.start(graph, [graph.add("dasknn-load", data.load_block, *sources)])
+    data.blocks[3] = Spot(Bundle([again], 1), 0)
     with pytest.raises(PartitionError, match=CHANGES[change]):
         shards_of(data, 2)
 
@@ -487,7 +496,7 @@ def test_a_streamed_partition_with_other_columns_is_named(tmp_path):
     tasks = SmallMemory(1)
     data = loading.load(tasks, partitions.parts(X, np.arange(8) % 2), "float64", ClassSummary.of)
     with pytest.raises(PartitionError, match="Partition 1 had 3 features when it was first read, and has 2"):
-        tasks.run(graph := Graph(), data.add_blocks(graph))
+        blocks_of(tasks, data)
 
 
 def test_other_columns_of_y_cannot_be_encoded():
@@ -526,8 +535,7 @@ def sides_of(rows, fraction, seed, limit=10**6):
     )  # fmt: skip
     sides = []
     for side in data.hold_out(tasks, fraction, seed):
-        graph = Graph()
-        blocks = tasks.run(graph, side.add_blocks(graph)) if side.split else side.blocks
+        blocks = blocks_of(tasks, side)
         assert [len(block.y) for block in blocks] == [info.n_rows for info in side.infos]
         sides.append([block.X[:, 0].tolist() for block in blocks])
     return sides
