@@ -31,13 +31,28 @@ _NO_NUMBERS = "mMcV"
 class Block:
     """One partition, cast: X (n, p) C-ordered or CSR, y (n,) or (n, k) as it came, weight (n,) or None.
 
-    problem: why its rows cannot be used; `load_block` looks for one.
+    problem: why its rows cannot be used; `load_block` looks for one. stays: whether X is memory that the user
+    keeps, so that a view of some rows keeps nothing else in memory.
     """
 
     X: Any
     y: np.ndarray | None = None
     weight: np.ndarray | None = None
     problem: str | None = None
+    stays: bool = False
+
+    def map(self, function: Callable[[Any], Any]) -> Block:
+        """Return a block of function(column) for each column."""
+        X, y, weight = (None if c is None else function(c) for c in (self.X, self.y, self.weight))
+        return Block(X, y, weight)
+
+    def rows(self, begin: int, end: int) -> Block:
+        """Return a block of some rows: a view."""
+        return replace(self.map(lambda column: column[begin:end]), stays=self.stays)
+
+    def copy(self) -> Block:
+        """Return a block with arrays of its own."""
+        return self.map(lambda column: column.copy())
 
     def check(self, number: int | None = None, shape: tuple[int, int] | None = None) -> None:
         """Raise PartitionError for a block that has a problem, or another shape of X than it had before.
@@ -73,14 +88,23 @@ def refuse(problem: str | None, number: int | None = None) -> None:
 
 
 def load_block(
-    names: tuple[tuple[str, ...], ...], dtype: DTypeLike, feature_names: list | None, *values: Any
+    names: tuple[tuple[str, ...], ...],
+    dtype: DTypeLike,
+    feature_names: list | None,
+    *values: Any,
+    stays: bool = False,
 ) -> Block:
-    """Return the Block for the values of the sources of a Part, X cast to the dtype, with its problem."""
+    """Return the Block for the values of the sources of a Part, X cast to the dtype, with its problem.
+
+    stays: whether the user keeps the first source in memory.
+    """
     try:
         block = _cast_block(names, dtype, feature_names, *values)
     except PartitionError as error:
         return Block(np.empty((0, 0), dtype), problem=str(error))
-    return replace(block, problem=problem_of(block.X, block.y, block.weight, feature_names))
+    is_same = isinstance(values[0], np.ndarray) and np.may_share_memory(values[0], block.X)
+    problem = problem_of(block.X, block.y, block.weight, feature_names)
+    return replace(block, problem=problem, stays=stays and is_same)
 
 
 def load_targets(n_rows: int, y: Any, weight: Any) -> Block:

@@ -33,7 +33,7 @@ from dasknn.data.blocks import (
     refuse,
 )
 from dasknn.data.bundles import Bundle, Group, Spot, Together, groups_of
-from dasknn.data.partitions import Part
+from dasknn.data.partitions import Part, are_kept
 from dasknn.exceptions import PartitionError
 from dasknn.seeds import Stream, generator
 
@@ -73,8 +73,7 @@ def _take_side(
     else:
         order = generator(seed, Stream.HELD_OUT, number).permutation(n_rows)
     rows = np.sort(order[:n_held_out] if held_out else order[n_held_out:])
-    columns = (block.X, block.y, block.weight)
-    return Block(*(None if column is None else column[rows] for column in columns))
+    return block.map(lambda column: column[rows])
 
 
 def _take_sides(takes: list[tuple[int, Callable[[Block], Block]]], blocks: Sequence[Block]) -> list[Block]:
@@ -245,6 +244,11 @@ class Loaded:
         return sum(info.n_rows for info in self.infos)
 
     @property
+    def n_features(self) -> int:
+        """Number of columns of X."""
+        return next(info.n_features for info in self.infos if info.n_rows)
+
+    @property
     def targets(self) -> Any:
         """Summary of y over all blocks."""
         return reduce(add, (info.targets for info in self.infos))
@@ -273,7 +277,7 @@ def load(
     called after each partition. replicas: how many will probably share the rows. PartitionError: a partition
     with a problem, or with another number of features than the others.
     """
-    to_block = partial(load_block, data[0].names, dtype, feature_names)
+    to_block = partial(load_block, data[0].names, dtype, feature_names, stays=are_kept(data))
     loading = _Loading(tasks, data, to_block, summarize, on_partition, replicas)
     for numbers in bundles.portions(tasks, len(data)):
         loading.load(numbers)

@@ -45,6 +45,13 @@ class Part:
         return [graph.add_source(data) if is_dask_collection(data) else data for data in self.sources]
 
 
+def are_kept(parts: Sequence[Part]) -> bool:
+    """Return whether the user holds X in memory: persisted, or as plain data."""
+    first = [part.sources[0] for part in parts]
+    # A graph has no task for what is persisted.
+    return all(source.key not in source.__dask_graph__() for source in first if is_dask_collection(source))
+
+
 def columns_of(names: tuple[tuple[str, ...], ...], values: Sequence[Any]) -> dict[str, Any]:
     """Return X, y and weight (None if absent) by name, from the values of the sources of a Part."""
     columns: dict[str, Any] = {"X": None, "y": None, "weight": None}

@@ -127,22 +127,28 @@ class Shards:
 
     def add_to(self, graph: Graph, shard: int, home: str | None) -> Any:
         """Add the task that makes a shard to a graph; return a reference to the shard."""
-        pieces = self.slices[shard]
-        groups = self._parts_of_bundles(graph, [piece.block for piece in pieces], home)
-        # Shapes after a split; the whole block is checked before it.
-        shapes = [
-            (self.loaded.infos[piece.block].n_rows, self.loaded.infos[piece.block].n_features)
-            for piece in pieces
+        pieces = {piece.block: piece for piece in self.slices[shard]}
+        groups = [
+            self._rows_of(graph, group, pieces) for group in self.loaded.add_blocks(graph, list(pieces), home)
         ]
-        make = partial(_make_shard, self.make_shard, pieces, shapes, [group.at for group in groups])
+        at = [group.at for group in groups]
+        make = partial(_make_shard, self.make_shard, list(pieces.values()), self.loaded.n_features, at)
         return graph.add("dasknn-shard", make, *(group.reference for group in groups), home=home)
 
-    def _parts_of_bundles(self, graph: Graph, numbers: list[int], home: str | None) -> list[Group]:
-        """Return references to blocks, in lists that are not much longer than what is needed of them."""
-        return [
-            group if len(group.at) == group.size else _taken(graph, group)
-            for group in self.loaded.add_blocks(graph, numbers, home)
-        ]
+    def _rows_of(self, graph: Graph, group: Group, pieces: dict[int, Slice]) -> Group:
+        """Return a reference to no more rows than are needed of the blocks in a bundle."""
+        takes = [(at, pieces[number], self._shape(number)) for number, at in group.at.items()]
+        # The others are checked where the shard is made.
+        if len(takes) == group.size and not any(piece.n_rows < shape[0] for _, piece, shape in takes):
+            return group
+        # Rows that are not needed do not travel.
+        take = partial(_take_rows, takes, len(pieces) == 1)
+        return Group.of(graph.add("dasknn-rows", take, group.reference), group.at)
+
+    def _shape(self, number: int) -> tuple[int, int]:
+        # After a split; the whole block is checked before it.
+        info = self.loaded.infos[number]
+        return info.n_rows, info.n_features
 
     def hold_for(
         self, wave: Iterable[Iterable[Iterable[Piece]]], homes: Sequence[str | None]
@@ -201,35 +207,46 @@ class Shards:
         return self._in_memory
 
 
-def _taken(graph: Graph, group: Group) -> Group:
-    # A worker that needs some of the blocks does not get the others.
-    take = partial(_take, list(group.at.values()))
-    return Group.of(graph.add("dasknn-take", take, group.reference), group.at)
+def _take_rows(
+    takes: list[tuple[int, Slice, tuple[int, int]]], is_alone: bool, blocks: Sequence[Block]
+) -> list[Block]:
+    """Return the rows of slices. PartitionError: a block has changed.
 
-
-def _take(at: list[int], blocks: Sequence[Block]) -> list[Block]:
-    return [blocks[position] for position in at]
+    takes: position in the bundle, slice, shape of X of the whole block. is_alone: whether the slice becomes a
+    shard by itself; else it is copied then, together with others.
+    """
+    taken = []
+    for at, piece, shape in takes:
+        block = blocks[at]
+        # First: a block that has changed has other rows.
+        block.check(piece.block, shape)
+        if piece.n_rows < shape[0]:
+            rows = block.rows(piece.begin, piece.end)
+            # A view would keep the whole block in memory.
+            block = rows.copy() if is_alone and not rows.stays else rows
+        taken.append(block)
+    return taken
 
 
 def _make_shard(
-    make: Callable,
-    pieces: list[Slice],
-    shapes: list[tuple[int, int]],
-    at: list[dict[int, int]],
-    *bundles: list[Block],
+    make: Callable, pieces: list[Slice], n_features: int, at: list[dict[int, int]], *bundles: list[Block]
 ) -> Any:
+    """Return what make(X, y, weight) makes of the rows of slices.
+
+    at: positions of blocks, by number, in each bundle; they have the rows of the slices and no others.
+    """
     found = {
         number: bundle[position]
         for bundle, positions in zip(bundles, at, strict=True)
         for number, position in positions.items()
     }
     blocks = [found[piece.block] for piece in pieces]
-    columns: list[list] = [[], [], []]
-    for piece, shape, block in zip(pieces, shapes, blocks, strict=True):
-        block.check(piece.block, shape)
-        for column, data in zip(columns, (block.X, block.y, block.weight), strict=True):
-            if data is not None:
-                column.append(_copy_of_rows(data, piece.begin, piece.end))
+    for piece, block in zip(pieces, blocks, strict=True):
+        block.check(piece.block, (piece.n_rows, n_features))
+    columns = [
+        [column for block in blocks if (column := getattr(block, name)) is not None]
+        for name in ("X", "y", "weight")
+    ]
     try:
         return make(*(concatenate(column) for column in columns))
     except ValueError:
@@ -240,18 +257,10 @@ def _make_shard(
 def _raise_for_piece(make: Callable, pieces: list[Slice], blocks: Sequence[Block]) -> None:
     """Raise PartitionError for the first piece that cannot be made into a shard alone."""
     for piece, block in zip(pieces, blocks, strict=True):
-        columns = (block.X, block.y, block.weight)
         try:
-            make(*(None if data is None else data[piece.begin : piece.end] for data in columns))
+            make(block.X, block.y, block.weight)
         except ValueError as error:
             raise PartitionError(f"Partition {piece.block}: {error}") from None
-
-
-def _copy_of_rows(data: Any, begin: int, end: int) -> Any:
-    if begin == 0 and end == data.shape[0]:
-        return data
-    # A view would keep the whole block in memory.
-    return data[begin:end].copy()
 
 
 def make_shards(tasks: Executor, loaded: Loaded, replicas: int, make_shard: Callable) -> Shards:
