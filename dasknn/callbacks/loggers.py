@@ -24,6 +24,7 @@ class History(Callback):
         Loss and metrics by name, with one item for each epoch.
     entries : list of dict
         For each epoch, loss and metrics with details such as "seconds", "learning_rate", "bytes_sent".
+        The first that a call of fit adds has "seconds_to_start", from the call to the first epoch.
     """
 
     def __init__(self):

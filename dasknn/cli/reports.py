@@ -96,6 +96,7 @@ def of_training(model: Any, n_columns: int, seconds: float) -> dict[str, Any]:
         "refit_epochs": _refit_epochs(model),
         "interrupted": bool(model.interrupted_),
         "seconds": seconds,
+        "seconds_to_start": _seconds_to_start(history),
         "rows_per_second": rows_seen / epochs_seconds if epochs_seconds else None,
         "loss": model.loss_,
         "test": None,
@@ -104,6 +105,12 @@ def of_training(model: Any, n_columns: int, seconds: float) -> dict[str, Any]:
     }
     report["validation"] = _of_validation(model)
     return report
+
+
+def _seconds_to_start(history: list[dict[str, Any]]) -> float | None:
+    # Of a training that was resumed, the last one.
+    found = [entry["seconds_to_start"] for entry in history if "seconds_to_start" in entry]
+    return found[-1] if found else None
 
 
 def _of_validation(model: Any) -> dict[str, Any] | None:
@@ -206,7 +213,8 @@ def text_of_training(report: Mapping[str, Any]) -> str:
         "engine": report["engine_reason"],
         "epochs": f"{report['epochs']}"
         + (f" at {report['rows_per_second']:,.0f} rows/s" if report["rows_per_second"] else "")
-        + f"; {report['seconds']:.1f} s in total",
+        + f"; {report['seconds']:.1f} s in total"
+        + ("" if (start := report["seconds_to_start"]) is None else f", {start:.1f} s before the first"),
         "loss": f"{report['loss']:.4f} in the last epoch",
         "validation": _line_of_validation(report["validation"], report["refit_epochs"]),
         "": _OPTIMISTIC if report["test"] is None and _is_best(report["validation"]) else None,

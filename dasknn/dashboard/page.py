@@ -37,7 +37,15 @@ _COLORS = {
     LOST: "#b3261e",
 }
 # Numbers in entries of the history that are neither losses nor scores.
-_DETAILS = {"epoch", "n_samples", "learning_rate", "bytes_sent", "seconds", "rows_per_second"}
+_DETAILS = {
+    "epoch",
+    "n_samples",
+    "learning_rate",
+    "bytes_sent",
+    "seconds",
+    "rows_per_second",
+    "seconds_to_start",
+}
 
 
 class Page:

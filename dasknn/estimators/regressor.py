@@ -112,6 +112,7 @@ class MLPRegressor(NetworkRegressor, BaseMLP):
     history_ : list of dicts
         One for each epoch: 'epoch', 'loss', 'learning_rate', 'n_samples', 'bytes_sent' between workers,
         'seconds', 'rows_per_second', 'workers' with the seconds of each, 'faults', and scores.
+        The first that a call of fit adds has 'seconds_to_start', from the call to the first epoch.
     n_iter_ : int
         Number of epochs.
     t_ : int

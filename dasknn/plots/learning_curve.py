@@ -28,6 +28,7 @@ from dasknn.saving.serialization import did_you_mean
 # Entries of an epoch that are neither losses nor metrics.
 _NO_METRICS = {
     *("epoch", "n_samples", "learning_rate", "bytes_sent", "seconds", "rows_per_second", "faults", "workers"),
+    "seconds_to_start",
 }
 # (marker, color) of events on the cluster.
 _EVENTS = {

@@ -10,6 +10,7 @@ the steps in which it differs: scikit-learn's in `estimators/fitting.py`, Keras'
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -110,6 +111,7 @@ class Fit(ABC):
         self.strategy, self.replicas = strategy, replicas
         self.checkpoints = checkpoints
         self._max_faults = max_faults
+        self._called = time.perf_counter()
         self.n_slots = 1
         self.n_parts = 1
 
@@ -151,7 +153,7 @@ class Fit(ABC):
                 *self.callbacks(job, choice),
                 *([Announcements(rows.executor)] if isinstance(rows, RowsOnWorkers) else []),
             ],
-            self.hooks(job, targets, held_out),
+            replace(self.hooks(job, targets, held_out), called=self._called),
             self.earlier_history,
             self.first_epoch,
         )

@@ -64,6 +64,8 @@ class Hooks:
         Checks `kept` as it was read from a file.
     follows : bool
         Whether another training of the same call of `fit` came before, which callbacks saw, too.
+    called : float or None
+        When `fit` was called, by `time.perf_counter`.
     """
 
     report: Callable[[TrainState], dict[str, float]] = loss_of
@@ -75,6 +77,7 @@ class Hooks:
     kept: dict[str, Any] = field(default_factory=dict)
     check_kept: schema.Check = schema.anything
     follows: bool = False
+    called: float | None = None
 
 
 class Training:
@@ -140,6 +143,8 @@ class Training:
         self.is_complete = False
         self.has_ended = False
         self._began = 0.0
+        # Until the first epoch has told how long it took to start.
+        self._called = None if self.hooks.follows else self.hooks.called
         # Logs of the last epoch, with what callbacks added.
         self._last_logs: dict[str, Any] = {}
         self.callbacks = list(callbacks)
@@ -308,6 +313,7 @@ class Training:
             "rows_per_second": state.n_samples / max(seconds, 1e-9),
             "workers": _split(seconds, self.transport.spent()),
             "faults": self.transport.events(),
+            **self._start(),
         }
         self.history.append(entry | logs)
         self.epoch += 1
@@ -316,6 +322,11 @@ class Training:
         self.history[-1] |= logs
         self._last_logs = logs
         self.tell("on_epoch_done", state.epoch, logs=logs)
+
+    def _start(self) -> dict[str, float]:
+        """Return how long it took from the call of `fit` to its first epoch, for the entry of that epoch."""
+        called, self._called = self._called, None
+        return {} if called is None else {"seconds_to_start": self._began - called}
 
     def _last_rate(self, state: TrainState) -> float:
         """Return the learning rate of the last step, which a schedule may have chosen."""

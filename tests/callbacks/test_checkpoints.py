@@ -35,7 +35,7 @@ from dasknn.saving import safetensors_file, storage
 from tests.conftest import bits
 
 # What a clock says of an epoch.
-TIMES = ("seconds", "rows_per_second", "workers")
+TIMES = ("seconds", "rows_per_second", "workers", "seconds_to_start")
 
 
 class Stops(Exception):
