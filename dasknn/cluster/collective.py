@@ -7,42 +7,53 @@ first, which depends only on their number (`graph.merge_tree` is the same tree):
                   \ /     \ /    |
                  (0,2)   (2,4)   |            A worker adds up nodes that it holds, and sends nodes to others;
                      \   /       |            it never sums in another order. So the bits of the sum are the
-                     (0,4)       |            same for any assignment of replicas to workers, and for both
+                     (0,4)       |            same for any assignment of replicas to workers, and for all
                          \      /             algorithms:
                           (0,5)
 
-Recursive doubling: in step d, worker w exchanges all nodes that it holds with worker w XOR 2**d, and adds
-up the pairs that are now complete; log2(workers) messages, each of whole vectors. Workers beyond a power of
-two send their nodes first and receive the sum last.
+First, where several workers share a host and there are several hosts, one of each host gets the nodes of the
+others, so that one vector leaves the host instead of several. These leaders sum what they have by one of
 
-Reduce-scatter + all-gather: worker w gets the w-th part of all nodes, adds them up, and sends that part of
-the sum to all; 2 (workers - 1) messages, but each worker sends no more than two vectors.
+Doubling: in step d, leader w exchanges all nodes that it holds with leader w XOR 2**d, and adds up the pairs
+that are now complete; log2(leaders) messages one after the other, each of whole vectors. Leaders beyond a
+power of two send their nodes first and receive the sum last.
 
-`choose` selects the first for short vectors or few workers, and the second for long vectors.
+Scatter (reduce-scatter + all-gather): leader w gets the w-th part of all nodes, adds them up, and sends that
+part of the sum to all; each leader sends no more than two vectors, and messages wait for others only once.
+
+Direct: each leader sends all its nodes to all others; the most bytes, and nothing waits for anything.
+
+Messages of a step travel side by side, and what has arrived is added up while more is on its way
+(`comm.transfer`). `reduction.choose` selects the algorithm: by what is assumed of a network, or by what was
+measured.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from dasknn.cluster import reduction
 from dasknn.cluster.comm.core import Link
+from dasknn.cluster.comm.transfer import Transfer
+from dasknn.cluster.reduction import ASSUMED, DIRECT, DOUBLING, SCATTER, LinkCosts, Node, Plan
 from dasknn.exceptions import LinkError
 
-DOUBLING, SCATTER = "recursive doubling", "reduce-scatter + all-gather"
-
-# A message takes about as long as sending this many bytes.
-_BYTES_PER_MESSAGE = 32_768
+# Messages of at most so many bytes are swapped in the shortest way.
+_SHORT_BYTES = 262_144
+# So many elements are added up as soon as they have arrived.
+_ELEMENTS_AT_ONCE = 32_768
 _MAGIC = b"dnnf"
 # magic, first bytes of the run, attempt, number of the message on this link, length
 _HEADER = struct.Struct("<4s4sIIQ")
+HEADER_BYTES = _HEADER.size
 
-# First leaf of a sum, and the one after its last. Leaves are the replicas of a round, in order.
-Node = tuple[int, int]
 _MergeNumbers = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -53,27 +64,22 @@ class Part(NamedTuple):
     numbers: np.ndarray
 
 
-# The sums that a member has, by node.
-_Held = dict[Node, Part]
+_NO_NUMBERS = np.empty(0)
 
 
-def choose(n_bytes: int, n_workers: int) -> str:
-    """Return the algorithm for vectors of n_bytes: DOUBLING or SCATTER.
+class Settings(NamedTuple):
+    """How a group sums.
 
-    DOUBLING sends log2(workers) messages of n_bytes, SCATTER 2 (workers - 1) of n_bytes / workers. Two
-    workers send the same bytes either way, so they always use DOUBLING.
+    Attributes
+    ----------
+    algorithm : str or None
+        One of `reduction.ALGORITHMS`; None for the one that takes the shortest time for the length.
+    costs : LinkCosts
+        From which that is found out; the same on all members.
     """
-    if n_workers <= 2:
-        return DOUBLING
-    steps = _steps(n_workers)
-    doubling = steps * (n_bytes + _BYTES_PER_MESSAGE)
-    scatter = 2 * (n_workers - 1) * (n_bytes / n_workers + _BYTES_PER_MESSAGE)
-    return DOUBLING if doubling <= scatter else SCATTER
 
-
-def _steps(n_workers: int) -> int:
-    even = 1 << (n_workers.bit_length() - 1)
-    return even.bit_length() - 1 + 2 * (n_workers > even)
+    algorithm: str | None = None
+    costs: LinkCosts = ASSUMED
 
 
 class Group:
@@ -93,6 +99,10 @@ class Group:
         fetching its rows.
     aborted : callable
         Returns whether this member was told to stop.
+    hosts : sequence of int or None
+        The number of the host of each member; None if each has its own.
+    settings : Settings
+        How to sum.
     """
 
     def __init__(
@@ -104,10 +114,14 @@ class Group:
         attempt: int = 0,
         seconds: float = 60.0,
         aborted: Callable[[], bool] = lambda: False,
+        hosts: Sequence[int] | None = None,
+        settings: Settings | None = None,
     ):
         self.rank = rank
         self.owners = tuple(owners)
         self.n_workers = len(links) + 1
+        self.hosts = tuple(range(self.n_workers) if hosts is None else hosts)
+        self.settings = settings or Settings()
         self._links = links
         self._aborted = aborted
         self._sent_before = sum(link.bytes_sent for link in links.values())
@@ -117,10 +131,17 @@ class Group:
         self._header = bytearray(_HEADER.size)
         self._buffers: dict[tuple, Part] = {}
         self._everybody = list(range(len(self.owners)))
-        self._last: tuple[Sequence[int], list[Node], _Plan] | None = None
+        self._last: tuple[Sequence[int], list[Node], Plan] | None = None
         self._seconds: float | None = seconds
         for link in links.values():
             link.wait_at_most(4 * seconds)
+
+    def pair(self, other: int) -> Group:
+        """Return a group of this member and another one, with a replica each, for a few sums between them."""
+        rank, links = int(self.rank > other), {int(self.rank < other): self._links[other]}
+        _, run, attempt = self._stamp
+        seconds = self._seconds or links[1 - rank].seconds
+        return Group(rank, (0, 1), links, run, attempt, seconds, self._aborted)
 
     @property
     def bytes_sent(self) -> int:
@@ -148,7 +169,7 @@ class Group:
         merge_numbers : callable, default=numpy.add
             merge_numbers(left, right) adds up the numbers of two parts.
         algorithm : str or None
-            DOUBLING, SCATTER, or None to `choose`.
+            One of `reduction.ALGORITHMS`; None for that of the settings.
 
         Raises
         ------
@@ -162,15 +183,15 @@ class Group:
             owners = tuple(self.owners[replica] for replica in present)
             leaves = [(leaf, leaf + 1) for leaf, owner in enumerate(owners) if owner == self.rank]
             # The same replicas take part in most rounds.
-            self._last = present, leaves, _plan(owners, self.n_workers)
+            self._last = present, leaves, reduction.plan(owners, self.hosts)
         _, leaves, plan = self._last
-        held: _Held = {leaf: parts[present[leaf[0]]] for leaf in leaves}
-        self._add_up(held, plan.first[self.rank], merge_numbers)
+        own = _Sums(plan.n_leaves, merge_numbers)
+        for leaf in leaves:
+            own.take(leaf, parts[present[leaf[0]]])
         if self.n_workers > 1:
-            algorithm = algorithm or choose(like.vector.nbytes, self.n_workers)
-            {DOUBLING: self._double, SCATTER: self._scatter}[algorithm](held, plan, like, merge_numbers)
+            self._sum(own, plan, like, algorithm or self.settings.algorithm)
             self._shorten_waits()
-        return held[0, len(present)]
+        return own.held[own.whole]
 
     def _shorten_waits(self) -> None:
         """Allow peers the usual silence, once they have shown that they have their rows."""
@@ -179,68 +200,124 @@ class Group:
                 link.wait_at_most(self._seconds)
             self._seconds = None
 
-    # --- recursive doubling ----------------------------------------------------------------------------
-
-    def _double(self, held: _Held, plan: _Plan, like: Part, merge_numbers: _MergeNumbers) -> None:
-        even = 1 << (self.n_workers.bit_length() - 1)
-        whole = [(0, plan.n_leaves)]
-        if self.rank >= even:
-            self._swap(self.rank - even, [held[node] for node in plan.nodes[0][self.rank]], [])
-            self._take_in(held, whole, self.rank - even, [], like)
+    def _sum(self, own: _Sums, plan: Plan, like: Part, algorithm: str | None) -> None:
+        """Exchange nodes until this member has the sum of all."""
+        leader, n_leaders = plan.leader_of[self.rank], len(plan.leaders)
+        if leader != self.rank:
+            self._give_and_take(own, leader, like)
             return
-        extra = self.rank + even
-        if extra < self.n_workers:
-            self._take_in(held, plan.nodes[0][extra], extra, [], like)
-            self._add_up(held, plan.folded[self.rank], merge_numbers)
-        for step, moves in enumerate(plan.steps):
-            partner = self.rank ^ (1 << step)
-            nodes = plan.nodes[step + 1]
-            self._take_in(held, nodes[partner], partner, [held[node] for node in nodes[self.rank]], like)
-            self._add_up(held, moves[self.rank], merge_numbers)
-        if extra < self.n_workers:
-            self._swap(extra, [held[whole[0]]], [])
+        followers = plan.followers(self.rank)
+        self._take_from(followers, own, dict(enumerate(plan.nodes)), like)
+        if n_leaders > 1:
+            algorithm = algorithm or reduction.choose(like.vector.nbytes, n_leaders, self.settings.costs)
+            sum_by = {DOUBLING: self._double, SCATTER: self._scatter, DIRECT: self._direct}[algorithm]
+            sum_by(own, plan, like)
+        self._send_to(followers, own)
 
-    def _take_in(
-        self, held: _Held, nodes: Sequence[Node], partner: int, outgoing: list[Part], like: Part
+    def _give_and_take(self, own: _Sums, other: int, like: Part) -> None:
+        """Send all nodes to another member, and receive the sum from it."""
+        both = self._links[other].transfer()
+        self._send(both, other, own.parts())
+        total = self._buffer(own.whole, like)
+        self._receive(both, other, [total])
+        both.run()
+        own.held = {own.whole: total}
+
+    def _take_from(
+        self, others: Sequence[int], own: _Sums, nodes: Mapping[int, list[Node]], like: Part
     ) -> None:
-        incoming = {node: self._buffer(node, like) for node in nodes}
-        self._swap(partner, outgoing, list(incoming.values()))
-        held.update(incoming)
+        """Receive nodes[other] from other members, and add them up."""
+        if others:
+            transfer = self._links[others[0]].transfer()
+            for other in others:
+                self._receive_nodes(transfer, other, nodes[other], own, like)
+            transfer.run()
 
-    # --- reduce-scatter + all-gather -------------------------------------------------------------------
+    def _send_to(self, others: Sequence[int], own: _Sums) -> None:
+        """Send all nodes to other members."""
+        if others:
+            transfer = self._links[others[0]].transfer()
+            for other in others:
+                self._send(transfer, other, own.parts())
+            transfer.run()
 
-    def _scatter(self, held: _Held, plan: _Plan, like: Part, merge_numbers: _MergeNumbers) -> None:
-        size, rank = self.n_workers, self.rank
-        edges = [len(like.vector) * part // size for part in range(size + 1)]
-        own = slice(edges[rank], edges[rank + 1])
-        nodes = plan.nodes_of_workers
-        pieces = {node: Part(held[node].vector[own], held[node].numbers) for node in nodes[rank]}
-        for shift in range(1, size):
-            to, of = (rank + shift) % size, (rank - shift) % size
-            theirs = slice(edges[to], edges[to + 1])
-            outgoing = [Part(held[node].vector[theirs], held[node].numbers) for node in nodes[rank]]
-            incoming = {node: self._buffer(node, Part(like.vector[own], like.numbers)) for node in nodes[of]}
-            self._swap(to, outgoing, list(incoming.values()), of)
-            pieces.update(incoming)
-        self._add_up(pieces, plan.rest, merge_numbers)
-        whole = (0, plan.n_leaves)
-        total = Part(self._buffer("sum", like).vector, pieces[whole].numbers)
-        total.vector[own] = pieces[whole].vector
-        nothing = np.empty(0)
-        for shift in range(1, size):
-            to, of = (rank + shift) % size, (rank - shift) % size
-            theirs = slice(edges[of], edges[of + 1])
-            self._swap(to, [Part(total.vector[own], nothing)], [Part(total.vector[theirs], nothing)], of)
-        held[whole] = total
+    # --- algorithms ------------------------------------------------------------------------------------
 
-    # --- both ------------------------------------------------------------------------------------------
+    def _double(self, own: _Sums, plan: Plan, like: Part) -> None:
+        leaders, even = plan.leaders, plan.n_even
+        place = leaders.index(self.rank)
+        if place >= even:
+            self._give_and_take(own, leaders[place - even], like)
+            return
+        extra = leaders[place + even : place + even + 1]
+        self._take_from(extra, own, dict(zip(extra, plan.gathered[place + even :], strict=False)), like)
+        for step, nodes in enumerate(plan.before_steps):
+            partner = place ^ (1 << step)
+            self._swap(leaders[partner], own, nodes[partner], like)
+        self._send_to(extra, own)
 
-    def _add_up(self, held: _Held, moves: Sequence[tuple[Node, Node]], merge_numbers: _MergeNumbers) -> None:
-        """Replace pairs of neighboring nodes by their sums, in place."""
-        for left, right in moves:
-            a, b = held.pop(left), held.pop(right)
-            np.add(a.vector, b.vector, out=a.vector)
-            held[left[0], right[1]] = Part(a.vector, merge_numbers(a.numbers, b.numbers))
+    def _swap(self, partner: int, own: _Sums, theirs: list[Node], like: Part) -> None:
+        """Exchange all nodes with another member, and add them up."""
+        link, outgoing = self._links[partner], own.parts()
+        n_out = _n_bytes(outgoing)
+        n_into = len(theirs) * (like.vector.nbytes + like.numbers.nbytes)
+        if max(n_out, n_into) <= _SHORT_BYTES:
+            # In short rounds, Python takes most of the time.
+            incoming = [self._buffer(node, like) for node in theirs]
+            out: list[Any] = [self._next_header(partner, n_out)]
+            into: list[Any] = [self._header]
+            for message, parts in ((out, outgoing), (into, incoming)):
+                message += [part.numbers for part in parts]
+                message += [part.vector for part in parts]
+            link.swap(out, n_out + HEADER_BYTES, into, n_into + HEADER_BYTES)
+            self._check(self._header, partner, n_into)
+            for node, part in zip(theirs, incoming, strict=True):
+                own.take(node, part)
+            return
+        transfer = link.transfer()
+        self._send(transfer, partner, outgoing)
+        self._receive_nodes(transfer, partner, theirs, own, like)
+        transfer.run()
+
+    def _direct(self, own: _Sums, plan: Plan, like: Part) -> None:
+        transfer = next(iter(self._links.values())).transfer()
+        others = [(place, leader) for place, leader in enumerate(plan.leaders) if leader != self.rank]
+        outgoing = own.parts()
+        for place, leader in others:
+            self._send(transfer, leader, outgoing)
+            self._receive_nodes(transfer, leader, plan.gathered[place], own, like)
+        transfer.run()
+
+    def _scatter(self, own: _Sums, plan: Plan, like: Part) -> None:
+        transfer = next(iter(self._links.values())).transfer()
+        others = [(place, leader) for place, leader in enumerate(plan.leaders) if leader != self.rank]
+        ends = reduction.edges(len(like.vector), len(plan.leaders))
+        parts = [slice(begin, end) for begin, end in pairwise(ends)]
+        mine = parts[plan.leaders.index(self.rank)]
+        total = self._buffer("sum", like)
+
+        def send_sum(part: Part) -> None:
+            total.vector[mine] = part.vector
+            total.numbers[:] = part.numbers
+            for _, leader in others:
+                self._send(transfer, leader, [Part(total.vector[mine], _NO_NUMBERS)])
+
+        summed = _Sums(plan.n_leaves, own.merge_numbers, send_sum)
+        for place, leader in others:
+            self._send(
+                transfer, leader, [Part(part.vector[parts[place]], part.numbers) for part in own.parts()]
+            )
+            like_mine = Part(like.vector[mine], like.numbers)
+            self._receive_nodes(transfer, leader, plan.gathered[place], summed, like_mine)
+        # Some kinds of links receive in this order, and a sum of others may need all nodes.
+        for place, leader in others:
+            self._receive(transfer, leader, [Part(total.vector[parts[place]], _NO_NUMBERS)])
+        for node, part in own.held.items():
+            summed.take(node, Part(part.vector[mine], part.numbers))
+        transfer.run()
+        own.held = {own.whole: total}
+
+    # --- messages --------------------------------------------------------------------------------------
 
     def _buffer(self, name: Node | str, like: Part) -> Part:
         key = (name, like.vector.size, like.vector.dtype.char, like.numbers.size)
@@ -249,144 +326,142 @@ class Group:
             buffer = self._buffers[key] = Part(np.empty_like(like.vector), np.empty_like(like.numbers))
         return buffer
 
-    def _swap(self, to: int, outgoing: list[Part], incoming: list[Part], of: int | None = None) -> None:
-        """Send parts to one member while receiving others from `of` (default: the same member).
+    def _send(self, transfer: Transfer, to: int, parts: Sequence[Part]) -> None:
+        header = self._next_header(to, _n_bytes(parts))
+        numbers, vectors = [part.numbers for part in parts], [part.vector for part in parts]
+        transfer.send(self._links[to], [header, *numbers, *vectors])
 
-        Both send and receive one chunk in turn: if both sent everything first, each could wait for the other
-        to read.
-        """
-        if of is None and outgoing and incoming:
-            n_out, n_into = _n_bytes(outgoing), _n_bytes(incoming)
-            if max(n_out, n_into) <= self._links[to].chunk_bytes:
-                self._swap_short(to, outgoing, n_out, incoming, n_into)
-                return
-        out, into = self._messages(to, outgoing), self._blanks(to if of is None else of, incoming)
-        link, source = self._links[to], self._links[to if of is None else of]
-        for i in range(max(len(out), len(into))):
-            if i < len(out):
-                link.send(out[i])
-            if i < len(into):
-                source.receive(into[i])
-                if i == 0:
-                    self._check(source, to if of is None else of, _n_bytes(incoming))
-
-    def _swap_short(
-        self, to: int, outgoing: list[Part], n_out: int, incoming: list[Part], n_into: int
+    def _receive_nodes(
+        self, transfer: Transfer, of: int, nodes: Sequence[Node], own: _Sums, like: Part
     ) -> None:
-        """Do as `_swap` with messages of one chunk each: in short rounds, Python takes most of the time."""
-        link = self._links[to]
-        out: list[Any] = [self._next_header(to, n_out)]
-        into: list[Any] = [self._header]
-        for message, parts in ((out, outgoing), (into, incoming)):
-            message += [part.numbers for part in parts]
-            message += [part.vector for part in parts]
-        link.swap(out, n_out + _HEADER.size, into, n_into + _HEADER.size)
-        self._check(link, to, n_into)
+        """Receive these nodes, and add them to the own ones as they arrive."""
+        parts = [self._buffer(node, like) for node in nodes]
+        self._receive(transfer, of, parts, _Arrivals(nodes, parts, own).progress)
+
+    def _receive(
+        self,
+        transfer: Transfer,
+        of: int,
+        parts: Sequence[Part],
+        progress: Callable[[int], None] = lambda n: None,
+    ) -> None:
+        header, length = bytearray(HEADER_BYTES), _n_bytes(parts)
+        is_checked = False
+
+        def arrived(n: int) -> None:
+            nonlocal is_checked
+            if n >= HEADER_BYTES:
+                if not is_checked:
+                    self._check(header, of, length)
+                    is_checked = True
+                progress(n - HEADER_BYTES)
+
+        numbers, vectors = [part.numbers for part in parts], [part.vector for part in parts]
+        transfer.receive(self._links[of], [header, *numbers, *vectors], arrived)
 
     def _next_header(self, to: int, length: int) -> bytes:
         header = _HEADER.pack(*self._stamp, self._numbers_sent[to], length)
         self._numbers_sent[to] = (self._numbers_sent[to] + 1) % 2**32
         return header
 
-    def _messages(self, to: int, parts: list[Part]) -> list[list]:
-        if not parts:
-            return []
-        header = self._next_header(to, _n_bytes(parts))
-        return _chunks([header], parts, self._links[to].chunk_bytes)
-
-    def _blanks(self, of: int, parts: list[Part]) -> list[list]:
-        return _chunks([self._header], parts, self._links[of].chunk_bytes) if parts else []
-
-    def _check(self, link: Link, of: int, length: int) -> None:
+    def _check(self, header: bytearray, of: int, length: int) -> None:
         expected = (*self._stamp, self._numbers_received[of], length)
         self._numbers_received[of] = (self._numbers_received[of] + 1) % 2**32
-        received = _HEADER.unpack(self._header)
+        received = _HEADER.unpack(header)
         if received != expected:
+            link = self._links[of]
             link.close()
             raise LinkError(f"{link.peer} is out of step: expected {expected}, received {received}.")
 
 
-def _n_bytes(parts: list[Part]) -> int:
+def _n_bytes(parts: Sequence[Part]) -> int:
     return sum([part.vector.nbytes + part.numbers.nbytes for part in parts])
 
 
-def _chunks(first: list, parts: list[Part], chunk_bytes: int) -> list[list]:
-    """Cut a message into lists of buffers of about chunk_bytes: header and numbers first, then vectors."""
-    chunks = [[*first, *(part.numbers for part in parts)]]
-    room = chunk_bytes
-    for part in parts:
-        data = part.vector.view(np.uint8).data
-        while len(data):
-            if not room:
-                chunks.append([])
-                room = chunk_bytes
-            chunks[-1].append(data[:room])
-            data, room = data[room:], room - min(room, len(data))
-    return chunks
+class _Sums:
+    """The sums that a member has, by node of the tree; two neighbors become one as soon as both are there.
 
-
-class _Plan(NamedTuple):
-    """Which worker holds which nodes when; the same on all members.
-
-    Attributes
+    Parameters
     ----------
     n_leaves : int
-    first : list
-        first[w]: pairs of nodes that worker w adds up before any message.
-    nodes_of_workers : list
-        nodes_of_workers[w]: the nodes that worker w holds then.
-    rest : list
-        Pairs that are left to add up when all nodes are in one place (reduce-scatter).
-    nodes : list
-        For doubling: nodes[0] is nodes_of_workers, nodes[s + 1][w] what worker w holds before step s.
-    folded : list
-        folded[w]: pairs that worker w adds up after it has received from a worker beyond the power of two.
-    steps : list
-        steps[s][w]: pairs that worker w adds up after it has received in step s.
+    merge_numbers : callable
+    ready : callable
+        Called with the sum of all.
     """
 
-    n_leaves: int
-    first: list[list[tuple[Node, Node]]]
-    nodes_of_workers: list[list[Node]]
-    rest: list[tuple[Node, Node]]
-    nodes: list[list[list[Node]]]
-    folded: list[list[tuple[Node, Node]]]
-    steps: list[list[list[tuple[Node, Node]]]]
+    def __init__(
+        self, n_leaves: int, merge_numbers: _MergeNumbers, ready: Callable[[Part], None] = lambda total: None
+    ):
+        self.held: dict[Node, Part] = {}
+        self.whole = (0, n_leaves)
+        self.merge_numbers = merge_numbers
+        self._ready = ready
+        self._moves = reduction.moves_of(n_leaves)
+
+    def parts(self) -> list[Part]:
+        """Return the sums, in the order of the tree."""
+        return [self.held[node] for node in sorted(self.held)]
+
+    def take(self, node: Node, part: Part) -> None:
+        """Add a sum. Its vector is overwritten; those that are held already may be on their way to others."""
+        while (other := self.take_neighbor(node)) is not None:
+            add_up(node, part, other, slice(None))
+            node, part = self.joined(node, part, other)
+        self.held[node] = part
+        if node == self.whole:
+            self._ready(part)
+
+    def take_neighbor(self, node: Node) -> tuple[Node, Part] | None:
+        """Return the neighbor with which a node makes another, which is held no more; None if it is not."""
+        if node == self.whole:
+            return None
+        left, right = self._moves[node]
+        neighbor = right if node == left else left
+        return (neighbor, self.held.pop(neighbor)) if neighbor in self.held else None
+
+    def joined(self, node: Node, part: Part, other: tuple[Node, Part]) -> tuple[Node, Part]:
+        """Return the node of two neighbors whose vectors have been added up in `part`."""
+        neighbor, theirs = other
+        (left, a), (right, b) = sorted([(node, part), (neighbor, theirs)], key=itemgetter(0))
+        return (left[0], right[1]), Part(part.vector, self.merge_numbers(a.numbers, b.numbers))
 
 
-@lru_cache(maxsize=64)
-def _plan(owners: tuple[int, ...], n_workers: int) -> _Plan:
-    n_leaves = len(owners)
-    holdings = [[(leaf, leaf + 1) for leaf, o in enumerate(owners) if o == w] for w in range(n_workers)]
-    reduced = [_reduce(held, n_leaves) for held in holdings]
-    first, holdings = [moves for moves, _ in reduced], [left for _, left in reduced]
-    nodes_of_workers = holdings
-    rest, _ = _reduce([node for held in holdings for node in held], n_leaves)
-    nodes, folded, steps = [holdings], [], []
-    even = 1 << (n_workers.bit_length() - 1)
-    holdings = [holdings[w] + (holdings[w + even] if w + even < n_workers else []) for w in range(even)]
-    reduced = [_reduce(held, n_leaves) for held in holdings]
-    folded, holdings = [moves for moves, _ in reduced], [left for _, left in reduced]
-    for step in range(even.bit_length() - 1):
-        nodes.append(holdings)
-        holdings = [holdings[w] + holdings[w ^ (1 << step)] for w in range(even)]
-        reduced = [_reduce(held, n_leaves) for held in holdings]
-        steps.append([moves for moves, _ in reduced])
-        holdings = [left for _, left in reduced]
-    return _Plan(n_leaves, first, nodes_of_workers, rest, nodes, folded, steps)
+def add_up(node: Node, part: Part, other: tuple[Node, Part], elements: slice) -> None:
+    """Add some elements of a neighbor's vector to those of a part."""
+    neighbor, theirs = other
+    own, added = part.vector[elements], theirs.vector[elements]
+    # The order matters where both are NaN.
+    np.add(*((own, added) if node < neighbor else (added, own)), out=own)
 
 
-def _reduce(nodes: Sequence[Node], n_leaves: int) -> tuple[list[tuple[Node, Node]], list[Node]]:
-    """Return the pairs of nodes to add up in the tree over n_leaves, in order, and the nodes then left."""
-    held, moves = set(nodes), []
-    width = 1
-    while width < n_leaves:
-        for begin in range(0, n_leaves - width, 2 * width):
-            left = (begin, begin + width)
-            right = (begin + width, min(begin + 2 * width, n_leaves))
-            if left in held and right in held:
-                held -= {left, right}
-                held.add((left[0], right[1]))
-                moves.append((left, right))
-        width *= 2
-    return moves, sorted(held)
+class _Arrivals:
+    """A message of nodes, which are added to others while they arrive."""
+
+    def __init__(self, nodes: Sequence[Node], parts: Sequence[Part], sums: _Sums):
+        self._left = deque(zip(nodes, parts, strict=True))
+        self._sums = sums
+        # Where the vector of the next node begins in the message.
+        self._begin = sum(part.numbers.nbytes for part in parts)
+        self._other: tuple[Node, Part] | None = None
+        self._n_added = 0
+
+    def progress(self, n: int) -> None:
+        """Note that n bytes have arrived, not counting the header."""
+        while self._left and n >= self._begin:
+            node, part = self._left[0]
+            n_elements = min(len(part.vector), (n - self._begin) // part.vector.itemsize)
+            is_whole = n_elements == len(part.vector)
+            if not is_whole and n_elements - self._n_added < _ELEMENTS_AT_ONCE:
+                return
+            self._other = self._other or self._sums.take_neighbor(node)
+            if self._other is not None:
+                add_up(node, part, self._other, slice(self._n_added, n_elements))
+                self._n_added = n_elements
+            if not is_whole:
+                return
+            self._left.popleft()
+            self._begin += part.vector.nbytes
+            if self._other is not None:
+                node, part = self._sums.joined(node, part, self._other)
+            self._other, self._n_added = None, 0
+            self._sums.take(node, part)

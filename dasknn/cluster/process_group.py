@@ -12,11 +12,13 @@ other trainings hold.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
-from dasknn.cluster.collective import Group
+from dasknn.cluster.collective import Group, Settings
 from dasknn.cluster.comm import core
 from dasknn.cluster.comm.core import DASK, SOCKET, Handle, Secret
 from dasknn.cluster.comm.dask import DaskEndpoint
@@ -54,6 +56,10 @@ class ProcessGroup:
         The rank of the member that has each replica.
     kind : str or None
         SOCKET or DASK after `connect` on a cluster.
+    settings : collective.Settings
+        How members sum.
+    connecting : float
+        Seconds that `connect` took.
     """
 
     def __init__(self, executor: Executor, homes: Sequence[Home], attempt: int):
@@ -62,7 +68,10 @@ class ProcessGroup:
         self.addresses = sorted(set(homes), key=str)
         self._workers = [at for at in self.addresses if at is not None]
         self.owners = [self.addresses.index(home) for home in homes]
+        self.hosts = _hosts(self.addresses)
         self.kind: str | None = None
+        self.settings = Settings()
+        self.connecting = 0.0
         self._run, self._attempt = b"", attempt
         self._endpoints: list[Any] = [None] * len(self.addresses)
 
@@ -74,17 +83,21 @@ class ProcessGroup:
         LinkError
             Neither was possible. If a member was lost, another of `Executor.faults` is raised.
         """
-        if not isinstance(self.executor, ClusterExecutor):
-            return
-        if self.executor.without_sockets:
+        if isinstance(self.executor, ClusterExecutor):
+            began = time.perf_counter()
+            self._connect(self.executor)
+            self.connecting = time.perf_counter() - began
+
+    def _connect(self, executor: ClusterExecutor) -> None:
+        if executor.without_sockets:
             self._connect_by(DASK)
             return
         try:
             self._connect_by(SOCKET)
         except LinkError as error:
-            self.executor.check_present(self.addresses)
+            executor.check_present(self.addresses)
             self._connect_by(DASK)
-            self.executor.without_sockets = True
+            executor.without_sockets = True
             logger.warning(
                 "Workers exchange data over Dask's own connections, which is slower, because they could not "
                 "connect to one another by sockets: %s If a firewall is the reason, allow TCP connections "
@@ -131,7 +144,8 @@ class ProcessGroup:
         seconds : float
             How long a peer may be silent.
         """
-        take_part = partial(_take_part, function, tuple(self.owners), seconds)
+        members = Members(tuple(self.owners), self.hosts, self.settings, seconds)
+        take_part = partial(_take_part, function, members)
         calls = [(partial(take_part, rank), *own) for rank, own in enumerate(args)]
         return self._together("dasknn-train", calls)
 
@@ -186,6 +200,22 @@ class ProcessGroup:
         self._endpoints = [None] * len(self.addresses)
 
 
+class Members(NamedTuple):
+    """What all members of a group know of one another; see `collective.Group`."""
+
+    owners: tuple[int, ...]
+    hosts: tuple[int, ...]
+    settings: Settings
+    seconds: float
+
+
+def _hosts(addresses: Sequence[Home]) -> tuple[int, ...]:
+    """Return the number of the host of each worker."""
+    # Workers in the process of the caller have no address.
+    names = [urlsplit(str(address)).hostname or "" for address in addresses]
+    return tuple(names.index(name) for name in names)
+
+
 # --- on workers --------------------------------------------------------------------------------------
 
 
@@ -210,25 +240,26 @@ def _connect(rank: int, contacts: Sequence[Any], handle: Handle) -> None:
 
 def _take_part(
     function: Callable[..., Any],
-    owners: Sequence[int],
-    seconds: float,
+    members: Members,
     rank: int,
     handle: Handle | None,
     *args: Any,
 ) -> Any:
     if handle is None:
         # The only member, in the process of the caller.
-        return function(Group(rank, owners, {}), *args)
+        return function(Group(rank, members.owners, {}), *args)
     _make_room()
     endpoint = handle.endpoint()
     group = Group(
         rank,
-        owners,
+        members.owners,
         endpoint.links,
         endpoint.run,
         endpoint.attempt,
-        seconds,
+        members.seconds,
         aborted=lambda: endpoint.is_aborted,
+        hosts=members.hosts,
+        settings=members.settings,
     )
     try:
         return function(group, *args)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from dasknn.cluster import costs
 from dasknn.cluster.collective import Group, Part
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.placement import Home
@@ -75,6 +76,7 @@ class OnPeers(Transport):
             self._attempts += 1
             group = ProcessGroup(self._executor, homes, self._attempts)
             group.connect()
+            group.settings = costs.settings_of(group)
             self._group = group
         return self._group
 

@@ -8,10 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dasknn.cluster.collective import DOUBLING, SCATTER, Group, Part, choose
+from dasknn.cluster.collective import HEADER_BYTES, Group, Part
 from dasknn.cluster.comm.core import Secret
 from dasknn.cluster.comm.tcp import SocketEndpoint
 from dasknn.cluster.graph import merge_tree
+from dasknn.cluster.reduction import (
+    ALGORITHMS,
+    DIRECT,
+    DOUBLING,
+    SCATTER,
+    LinkCosts,
+    bytes_sent,
+    choose,
+    plan,
+)
 from dasknn.exceptions import LinkError
 
 RUN, SECRET = b"r" * 16, Secret(b"s" * 32)
@@ -35,11 +45,14 @@ class Members:
         futures = [self.pool.submit(function, w) for w in range(len(self.endpoints))]
         return [future.result(timeout=SECONDS) for future in futures]
 
-    def groups(self, owners):
+    def groups(self, owners, hosts=None):
         return [
-            Group(w, owners, endpoint.links, RUN, endpoint.attempt, self.seconds)
+            Group(w, owners, endpoint.links, RUN, endpoint.attempt, self.seconds, hosts=hosts)
             for w, endpoint in enumerate(self.endpoints)
         ]
+
+    def bytes_sent(self):
+        return sum(link.bytes_sent for endpoint in self.endpoints for link in endpoint.links.values())
 
     def __enter__(self):
         return self
@@ -75,8 +88,8 @@ def tree_sum(parts):
     )
 
 
-def reduced(members, owners, parts, present, **settings):
-    groups = members.groups(owners)
+def reduced(members, owners, parts, present, hosts=None, **settings):
+    groups = members.groups(owners, hosts)
     held = [[r for r in present if owners[r] == w] for w in range(len(groups))]
 
     def run(w):
@@ -85,15 +98,16 @@ def reduced(members, owners, parts, present, **settings):
     return [(total.vector.tobytes(), total.numbers.tobytes()) for total in members.each(run)]
 
 
-@pytest.mark.parametrize("algorithm", [DOUBLING, SCATTER])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("length", [1, 7, 5_003, 200_001])
 def test_every_member_gets_the_tree_sum_to_the_last_bit(members, algorithm, length):
     n_workers = len(members.endpoints)
     parts = parts_of(8, length)
     vector, numbers = tree_sum(parts)
     for owners in ([r * n_workers // 8 for r in range(8)], [r % n_workers for r in range(8)]):
-        found = reduced(members, owners, parts, range(8), algorithm=algorithm)
-        assert found == [(vector.tobytes(), numbers.tobytes())] * n_workers
+        for hosts in (None, [w // 2 for w in range(n_workers)], [w % 2 for w in range(n_workers)]):
+            found = reduced(members, owners, parts, range(8), hosts, algorithm=algorithm)
+            assert found == [(vector.tobytes(), numbers.tobytes())] * n_workers
 
 
 def test_the_order_of_the_sum_can_be_seen_in_these_vectors():
@@ -109,18 +123,50 @@ def test_any_assignment_and_any_replicas_present_give_the_same_bits(members, dat
     n_replicas = data.draw(st.integers(1, 11))
     owners = data.draw(st.lists(st.integers(0, n_workers - 1), min_size=n_replicas, max_size=n_replicas))
     present = sorted(data.draw(st.sets(st.integers(0, n_replicas - 1), min_size=1)))
-    algorithm = data.draw(st.sampled_from([DOUBLING, SCATTER]))
+    hosts = data.draw(st.lists(st.integers(0, 2), min_size=n_workers, max_size=n_workers))
+    algorithm = data.draw(st.sampled_from(ALGORITHMS))
     parts = parts_of(n_replicas, data.draw(st.integers(1, 40)), dtype="float64")
     vector, numbers = tree_sum([parts[r] for r in present])
-    found = reduced(members, owners, parts, present, algorithm=algorithm)
+    before = members.bytes_sent()
+    found = reduced(members, owners, parts, present, hosts, algorithm=algorithm)
     assert found == [(vector.tobytes(), numbers.tobytes())] * n_workers
+    # What is announced before a training is what will be sent.
+    of_present = plan(tuple(owners[r] for r in present), tuple(hosts))
+    length, aside = len(vector), parts[0].numbers.nbytes
+    announced = bytes_sent(of_present, algorithm, length, 8, aside, HEADER_BYTES)
+    assert members.bytes_sent() - before == announced
+
+
+def test_one_vector_leaves_each_host(members):
+    n_workers = len(members.endpoints)
+    if n_workers != 8:
+        pytest.skip("two hosts of four workers")
+    hosts = [0, 0, 0, 0, 1, 1, 1, 1]
+    between = [(a, b) for a in range(8) for b in range(8) if hosts[a] != hosts[b]]
+
+    def sent_between():
+        return sum(members.endpoints[a].links[b].bytes_sent for a, b in between)
+
+    parts, n_bytes = parts_of(8, 100_000), 400_000
+    for grouped, n_vectors in ((hosts, 2), (None, 8)):
+        before = sent_between()
+        reduced(members, range(8), parts, range(8), grouped, algorithm=DOUBLING)
+        assert n_vectors * n_bytes < sent_between() - before < (n_vectors + 0.1) * n_bytes
 
 
 def test_long_vectors_are_scattered_and_short_ones_are_not():
     assert [choose(n, 2) for n in (100, 10**9)] == [DOUBLING, DOUBLING]
-    for n_workers in (3, 8, 32):
+    for n_workers in (8, 32):
         assert [choose(n, n_workers) for n in (100, 10**8)] == [DOUBLING, SCATTER]
+    # A third worker would give its nodes first, and get the sum last.
+    assert [choose(n, 3) for n in (100, 10**8)] == [DIRECT, SCATTER]
     assert choose(100, 1) == DOUBLING
+
+
+def test_on_a_long_way_short_vectors_go_to_all_at_once():
+    far = LinkCosts(latency=10e-3, overhead=1e-4, per_byte=1e-8)
+    for n_workers in (3, 8, 32):
+        assert [choose(n, n_workers, far) for n in (100, 10**9)] == [DIRECT, SCATTER]
 
 
 def test_bytes_sent_are_counted(members):

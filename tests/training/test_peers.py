@@ -32,11 +32,12 @@ from dasknn import (
     layers,
 )
 from dasknn.callbacks import Callback
-from dasknn.cluster import collective, process_group
+from dasknn.cluster import collective, costs, process_group
 from dasknn.cluster.comm import core, tcp
 from dasknn.cluster.comm import dask as comm_dask
 from dasknn.cluster.comm.core import DASK, SOCKET
 from dasknn.cluster.distributed import ClusterExecutor
+from dasknn.cluster.reduction import ALGORITHMS, ASSUMED
 from dasknn.data import loading, shards
 from dasknn.exceptions import LinkError
 
@@ -135,8 +136,8 @@ def test_any_number_of_workers_and_both_kinds_of_link_give_the_same_bits(
     assert_nothing_left(client)
 
 
-@pytest.mark.parametrize("algorithm", [collective.DOUBLING, collective.SCATTER])
-def test_any_assignment_of_replicas_and_both_algorithms_give_the_same_bits(
+@pytest.mark.parametrize("algorithm", ["measured", *ALGORITHMS])
+def test_any_assignment_of_replicas_all_algorithms_and_hosts_give_the_same_bits(
     new_cluster, data, local_bits, algorithm, monkeypatch
 ):
     new_cluster(4, processes=False)
@@ -149,20 +150,32 @@ def test_any_assignment_of_replicas_and_both_algorithms_give_the_same_bits(
         assignments.add(tuple(assignment))
         return assignment
 
-    used = []
+    def hosts(addresses):
+        return tuple(random.Random(len(fits)).choices(range(2), k=len(addresses)))
 
-    def choose(n_bytes, n_workers):
-        used.append(algorithm)
-        return algorithm
+    asked = []
 
+    def settings_of(group):
+        found = costs_settings(group)
+        asked.append((found.algorithm, found.costs == ASSUMED))
+        return found
+
+    costs_settings = costs.settings_of
     monkeypatch.setattr(ClusterExecutor, "homes", homes)
-    monkeypatch.setattr(collective, "choose", choose)
-    for _ in range(2):
-        for strategy in STRATEGIES:
-            fits.append(strategy)
-            assert bits(fit(strategy, data)) == local_bits[strategy]
-    assert used
+    monkeypatch.setattr(process_group, "_hosts", hosts)
+    monkeypatch.setattr(costs, "settings_of", settings_of)
+    with dask.config.set({"dasknn.collective": algorithm}):
+        for _ in range(2):
+            for strategy in STRATEGIES:
+                fits.append(strategy)
+                assert bits(fit(strategy, data)) == local_bits[strategy]
+    assert set(asked) == {(None, False) if algorithm == "measured" else (algorithm, True)}
     assert len(assignments) > 10
+
+
+def test_a_way_to_sum_that_is_not_known_is_refused(client, data):
+    with dask.config.set({"dasknn.collective": "ring"}), pytest.raises(ValueError, match="received 'ring'"):
+        fit("gradients", data)
 
 
 @pytest.mark.parametrize("strategy", ON_BOTH)

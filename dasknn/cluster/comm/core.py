@@ -2,7 +2,8 @@
 
     open_endpoint(kind, run, attempt, secret)   on each worker: can be reached at endpoint.contact
     endpoint.connect(rank, contacts)            on each worker: a Link to every other member
-    link.send(buffers), link.receive(buffers)   blocking, in the thread of the task that trains
+    link.transfer()                             messages to and from several members, side by side
+    link.swap(…)                                a short message each way, blocking
     abort(run)                                  wakes all threads of this process that wait for a link
 
 There are two kinds, which carry the same bytes. SOCKET: a separate TCP connection between two task threads,
@@ -23,6 +24,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from dasknn.cluster.comm.transfer import Transfer
 from dasknn.exceptions import LinkError
 
 SOCKET, DASK = "socket", "dask"
@@ -68,42 +70,35 @@ class Link(ABC):
     peer : str
         Address of the other member.
     bytes_sent : int
-    chunk_bytes : int
-        How many bytes of a message can be sent before the other end has to read.
+    seconds : float
+        How long the peer may be silent.
     """
 
     peer: str
     bytes_sent: int = 0
-    chunk_bytes: int = 262_144
+    seconds: float = 0.0
 
     @abstractmethod
     def wait_at_most(self, seconds: float) -> None:
         """Set how many seconds the peer may be silent."""
 
+    @staticmethod
     @abstractmethod
-    def send(self, buffers: Sequence[Any]) -> None:
-        """Send bytes-like buffers as one message of at most chunk_bytes.
+    def transfer() -> Transfer:
+        """Return a new `Transfer` for links of this kind."""
 
-        Raises
-        ------
-        LinkError
-            The peer is gone.
-        """
-
-    @abstractmethod
-    def receive(self, buffers: Sequence[Any]) -> None:
-        """Fill writable buffers with the next message.
+    def swap(self, out: Sequence[Any], n_out: int, into: Sequence[Any], n_into: int) -> None:
+        """Send one message and receive another, of n_out and n_into bytes, in buffers of bytes or numbers.
 
         Raises
         ------
         LinkError
             The peer is gone, silent, or has sent another message than the expected one.
         """
-
-    def swap(self, out: Sequence[Any], n_out: int, into: Sequence[Any], n_into: int) -> None:
-        """Send one message and receive another, of n_out and n_into bytes; see `send` and `receive`."""
-        self.send(out)
-        self.receive(into)
+        both = self.transfer()
+        both.send(self, out)
+        both.receive(self, into, lambda n: None)
+        both.run()
 
     @abstractmethod
     def close(self) -> None:
@@ -229,8 +224,3 @@ def close(run: bytes) -> None:
 
 def _of_run(run: bytes) -> list[Endpoint]:
     return [endpoint for (of, _, _), endpoint in list(_endpoints.items()) if of == run]
-
-
-def as_bytes(buffers: Sequence[Any]) -> list[memoryview]:
-    """Return bytes-like buffers as views of their bytes, without empty ones."""
-    return [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]

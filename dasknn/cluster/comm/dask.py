@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from dasknn.cluster.comm.core import CONNECT_SECONDS, MOST_MEMBERS, Endpoint, Link, Secret, as_bytes
+from dasknn.cluster.comm.core import CONNECT_SECONDS, MOST_MEMBERS, Endpoint, Link, Secret
+from dasknn.cluster.comm.transfer import MailTransfer, as_bytes
 from dasknn.exceptions import LinkError
 
 # A member in step with this one is never this many messages ahead.
@@ -43,14 +44,16 @@ class DaskLink(Link):
         self._stamp = stamp
         self._turn = asyncio.Lock()
         self._sent = self._received = 0
-        self._seconds = 0.0
         self._mailbox: queue.SimpleQueue = queue.SimpleQueue()
         self._watch = asyncio.ensure_future(self._watch_peer())
 
+    transfer = MailTransfer
+
     def wait_at_most(self, seconds: float) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
 
     def send(self, buffers: Sequence[Any]) -> None:
+        """Send bytes-like buffers of at most chunk_bytes; does not wait for the other end."""
         # A copy: the caller may write to its buffers as soon as this returns.
         data = np.frombuffer(b"".join(as_bytes(buffers)), np.uint8)
         self.bytes_sent += len(data)
@@ -87,10 +90,11 @@ class DaskLink(Link):
             self._mailbox.put((number, data))
 
     def receive(self, buffers: Sequence[Any]) -> None:
+        """Fill writable buffers with what one `send` of the peer has sent."""
         try:
-            message = self._mailbox.get(timeout=self._seconds)
+            message = self._mailbox.get(timeout=self.seconds)
         except queue.Empty:
-            raise LinkError(f"{self.peer} was silent for {self._seconds:g} s.") from None
+            raise LinkError(f"{self.peer} was silent for {self.seconds:g} s.") from None
         if isinstance(message, Exception):
             raise LinkError(f"The connection to {self.peer} broke: {message!r}.") from message
         number, data = message

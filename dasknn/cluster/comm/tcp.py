@@ -20,11 +20,10 @@ from urllib.parse import urlsplit
 
 import dask
 
-from dasknn.cluster.comm.core import CONNECT_SECONDS, Endpoint, Link, Secret, as_bytes
+from dasknn.cluster.comm.core import CONNECT_SECONDS, Endpoint, Link, Secret
+from dasknn.cluster.comm.transfer import SocketTransfer, after, as_bytes
 from dasknn.exceptions import LinkError
 
-# The size of a socket's buffers that is requested; the kernel gives what it is allowed to.
-_BUFFER_BYTES = 4_194_304
 # Waking a sleeping thread takes longer than most rounds: poll for this long before going to sleep. Nearly all
 # answers come within the first time; after it, others that wait for the processor get it between two looks.
 _SPIN_SECONDS = 1e-4
@@ -41,6 +40,7 @@ _AGAIN_SECONDS = 0.05
 _FOR_A_MOMENT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
 
 _MAGIC = b"dnn1"
+_TLS_RECORD_BYTES = 16_384
 _NONCE_BYTES = MAC_BYTES = 32
 # magic, run, attempt, rank, nonce, proof
 _HELLO = struct.Struct(f"<4s16sII{_NONCE_BYTES}s{MAC_BYTES}s")
@@ -48,6 +48,8 @@ _HELLO = struct.Struct(f"<4s16sII{_NONCE_BYTES}s{MAC_BYTES}s")
 
 class SocketLink(Link):
     """A plain TCP connection, used from one thread; the kernel watches the deadlines."""
+
+    transfer = SocketTransfer
 
     @staticmethod
     def missing_calls() -> list[str]:
@@ -58,7 +60,6 @@ class SocketLink(Link):
     def __init__(self, connection: socket.socket, peer: str):
         self.peer = peer
         self._socket = connection
-        self._seconds = 0.0
 
     def wait_at_most(self, seconds: float) -> None:
         whole = int(seconds)
@@ -67,44 +68,58 @@ class SocketLink(Link):
         self._socket.setblocking(True)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
-        self._seconds = seconds
+        self.seconds = seconds
 
-    def send(self, buffers: Sequence[Any]) -> None:
-        buffers = as_bytes(buffers)
-        self.bytes_sent += sum(map(len, buffers))
+    def swap(self, out: Sequence[Any], n_out: int, into: Sequence[Any], n_into: int) -> None:
+        if (sent := self.try_send(out)) < n_out:
+            # The peer may be sending as much, and may have to be read from first.
+            super().swap(after(as_bytes(out), sent), n_out - sent, into, n_into)
+            return
         try:
-            sent = self._socket.sendmsg(buffers)
-            for buffer in _after(buffers, sent):
-                self._socket.sendall(buffer)
-        except OSError as error:
-            raise self._gone(error) from error
-
-    def receive(self, buffers: Sequence[Any]) -> None:
-        buffers = as_bytes(buffers)
-        length = sum(map(len, buffers))
-        try:
-            received = self._spin(buffers)
-            while received < length:
-                left = _after(buffers, received)
+            received = self._spin(into)
+            while received < n_into:
+                left = after(as_bytes(into), received)
                 n, *_ = self._socket.recvmsg_into(left, 0, socket.MSG_WAITALL)
                 if not n:
-                    raise LinkError(f"{self.peer} closed its connection.")
+                    raise self._closed()
                 received += n
         except OSError as error:
             raise self._gone(error) from error
 
-    def swap(self, out: Sequence[Any], n_out: int, into: Sequence[Any], n_into: int) -> None:
+    # --- what `SocketTransfer` needs -------------------------------------------------------------------
+
+    def begin_polling(self) -> None:
+        """Get ready for `try_send` and `try_receive`."""
+
+    def end_polling(self) -> None:
+        """Return to waits of `seconds`."""
+
+    def fileno(self) -> int:
+        """Return the number of the connection for `select.poll`."""
+        return self._socket.fileno()
+
+    def try_send(self, buffers: Sequence[Any]) -> int:
+        """Send what the kernel takes now; return how many bytes."""
         try:
-            sent = self._socket.sendmsg(out)
-            self.bytes_sent += n_out
-            if sent < n_out:
-                for buffer in _after(as_bytes(out), sent):
-                    self._socket.sendall(buffer)
-            received = self._spin(into)
+            n = self._socket.sendmsg(buffers, (), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
         except OSError as error:
             raise self._gone(error) from error
-        if received < n_into:
-            self.receive(_after(as_bytes(into), received))
+        self.bytes_sent += n
+        return n
+
+    def try_receive(self, buffers: Sequence[Any]) -> int:
+        """Receive what has arrived; return how many bytes."""
+        try:
+            n, *_ = self._socket.recvmsg_into(buffers, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise self._gone(error) from error
+        if not n:
+            raise self._closed()
+        return n
 
     def _spin(self, buffers: Sequence[Any]) -> int:
         began = time.perf_counter()
@@ -119,12 +134,15 @@ class SocketLink(Link):
                     _let_others_run()
             else:
                 if not n:
-                    raise LinkError(f"{self.peer} closed its connection.")
+                    raise self._closed()
                 return n
+
+    def _closed(self) -> LinkError:
+        return LinkError(f"{self.peer} closed its connection.")
 
     def _gone(self, error: OSError) -> LinkError:
         if isinstance(error, (BlockingIOError, TimeoutError)):
-            return LinkError(f"{self.peer} was silent for {self._seconds:g} s.")
+            return LinkError(f"{self.peer} was silent for {self.seconds:g} s.")
         return LinkError(f"The connection to {self.peer} broke: {error!r}.")
 
     def close(self) -> None:
@@ -135,41 +153,50 @@ class TLSLink(SocketLink):
     """A TCP connection under TLS, where Python's ssl module watches the deadlines."""
 
     def wait_at_most(self, seconds: float) -> None:
-        self._socket.settimeout(seconds)
-        self._seconds = seconds
-
-    def send(self, buffers: Sequence[Any]) -> None:
-        # Sent one by one, small buffers would each become a TLS record.
-        data = b"".join(as_bytes(buffers))
-        self.bytes_sent += len(data)
-        try:
-            self._socket.sendall(data)
-        except OSError as error:
-            raise self._gone(error) from error
+        self.seconds = seconds
 
     # The shorter way of plain sockets is not that of TLS.
     swap = Link.swap
 
-    def receive(self, buffers: Sequence[Any]) -> None:
+    def begin_polling(self) -> None:
+        self._socket.setblocking(False)
+
+    def end_polling(self) -> None:
+        self._socket.settimeout(self.seconds)
+
+    def try_send(self, buffers: Sequence[Any]) -> int:
+        # Sent one by one, small buffers would each become a TLS record. What could not be sent has to be
+        # offered again as it was, and is: the same buffers make the same record.
+        data = buffers[0] if len(buffers[0]) >= _TLS_RECORD_BYTES else _joined(buffers, _TLS_RECORD_BYTES)
         try:
-            for buffer in as_bytes(buffers):
-                while len(buffer):
-                    n = self._socket.recv_into(buffer)
-                    if not n:
-                        raise LinkError(f"{self.peer} closed its connection.")
-                    buffer = buffer[n:]
+            n = self._socket.send(data)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
         except OSError as error:
             raise self._gone(error) from error
+        self.bytes_sent += n
+        return n
+
+    def try_receive(self, buffers: Sequence[Any]) -> int:
+        try:
+            n = self._socket.recv_into(buffers[0])
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+        except OSError as error:
+            raise self._gone(error) from error
+        if not n:
+            raise self._closed()
+        return n
 
 
-def _after(buffers: list[memoryview], n: int) -> list[memoryview]:
-    """Return what follows the first n bytes of buffers."""
-    left = []
+def _joined(buffers: Sequence[memoryview], most: int) -> bytes:
+    """Return the first bytes of buffers, as one."""
+    data = bytearray()
     for buffer in buffers:
-        if n < len(buffer):
-            left.append(buffer[n:])
-        n = max(0, n - len(buffer))
-    return left
+        data += buffer[: most - len(data)]
+        if len(data) == most:
+            break
+    return bytes(data)
 
 
 def _shut(connection: socket.socket) -> None:
@@ -423,8 +450,8 @@ def _ports() -> Iterator[int]:
 
 def _tune(connection: socket.socket) -> socket.socket:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-        connection.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+    # Buffers are left to the kernel, which makes them longer as a long way needs it; a size that is set here
+    # would be limited, and turn that off.
     return connection
 
 
