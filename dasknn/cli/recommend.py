@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -26,6 +27,7 @@ from dasknn.cli.options import (
 )
 from dasknn.cli.prepared import prepare
 from dasknn.cli.session import client_of, friendly_errors
+from dasknn.training.recommend import ClusterSize
 
 
 @click.command()
@@ -36,6 +38,15 @@ from dasknn.cli.session import client_of, friendly_errors
 @model_option
 @network_options
 @recipe_options
+@click.option(
+    "--scaling",
+    metavar="N,N,...",
+    callback=lambda context, option, text: numbers_of(text),
+    help="Also predict epochs on clusters of so many workers, such as 1,2,4,8,64.",
+)
+@click.option(
+    "--workers-per-host", type=click.IntRange(1), help="How many workers of --scaling share a machine."
+)
 @json_option
 @quiet_option
 @cluster_options
@@ -51,7 +62,13 @@ def recommend(**options: Any) -> None:
         prepared = prepare(options)
         model = prepared.model()
         with redirect_stdout(io.StringIO() if options["as_json"] else sys.stdout):
-            found = dasknn.recommend(client, model, prepared.columns(prepared.train)[0])
+            found = dasknn.recommend(
+                client,
+                model,
+                prepared.columns(prepared.train)[0],
+                workers=options["scaling"],
+                workers_per_host=options["workers_per_host"],
+            )
         if options["as_json"]:
             rows = [
                 {
@@ -65,4 +82,19 @@ def recommend(**options: Any) -> None:
             ]
             report = {"rows": rows, "strategy": repr(found.strategy), "reason": found.reason}
             report |= {"engine": found.engine, "engine_reason": found.engine_reason}
+            report |= {"advice": found.advice, "scaling": [_as_dict(size) for size in found.scaling]}
             click.echo(reports.as_json(report))
+
+
+def numbers_of(text: str | None) -> list[int] | None:
+    """Return the numbers of an option such as "1,2,4". BadParameter: it is something else."""
+    if text is None:
+        return None
+    numbers = [number.strip() for number in text.split(",")]
+    if not all(number.isdigit() and int(number) for number in numbers):
+        raise click.BadParameter(f"Expected numbers of workers such as 1,2,4, received {text!r}.")
+    return [int(number) for number in numbers]
+
+
+def _as_dict(size: ClusterSize) -> dict[str, Any]:
+    return asdict(size) | {"strategy": repr(size.strategy), "worker_seconds": size.worker_seconds}

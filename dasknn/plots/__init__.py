@@ -13,6 +13,7 @@ from dasknn.plots.epoch_times import EpochTimesDisplay
 from dasknn.plots.importance import ImportanceDisplay
 from dasknn.plots.learning_curve import LearningCurveDisplay
 from dasknn.plots.partial_dependence import PartialDependenceDisplay
+from dasknn.plots.scaling import ScalingDisplay
 from dasknn.plots.score_curves import PrecisionRecallDisplay, RocCurveDisplay
 from dasknn.plots.search import SearchDisplay
 from dasknn.plots.slices import SlicesDisplay
@@ -26,6 +27,7 @@ __all__ = [
     "PartialDependenceDisplay",
     "PrecisionRecallDisplay",
     "RocCurveDisplay",
+    "ScalingDisplay",
     "SearchDisplay",
     "SlicesDisplay",
 ]

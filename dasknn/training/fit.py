@@ -32,6 +32,7 @@ from dasknn.training import engine_choice
 from dasknn.training.datasets import Rows, RowsInProcess, RowsOnWorkers
 from dasknn.training.engine_choice import EngineChoice
 from dasknn.training.loop import Hooks, Training
+from dasknn.training.pace import Pace
 from dasknn.training.transport import Transport
 
 
@@ -151,7 +152,7 @@ class Fit(ABC):
             [
                 *([] if self.checkpoints is None else [self.checkpoints]),
                 *self.callbacks(job, choice),
-                *([Announcements(rows.executor)] if isinstance(rows, RowsOnWorkers) else []),
+                *(_background(rows.executor, job, choice) if isinstance(rows, RowsOnWorkers) else []),
             ],
             replace(self.hooks(job, targets, held_out), called=self._called),
             self.earlier_history,
@@ -285,6 +286,11 @@ class Fit(ABC):
         self.model.replicas_, self.model.transport_ = choice.sizes.replicas, transport.name
         self.model.strategy_ = None if transport.name == auto.PROCESS else choice.strategy
         self.model.strategy_reason_ = choice.reason
+
+
+def _background(executor: Executor, job: TrainingJob, choice: Choice) -> list[Callback]:
+    """Return callbacks that tell people how a training on a cluster fares."""
+    return [Pace(job, choice.strategy), Announcements(executor)]
 
 
 def read_partitions(

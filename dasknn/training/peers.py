@@ -65,6 +65,11 @@ class OnPeers(Transport):
         self._attempts = 0
         self._spent: dict[str, tuple[float, float]] = {}
 
+    @classmethod
+    def n_waves(cls, n_rounds: int, seconds: float) -> int:
+        """Return how many waves an epoch is cut into whose rounds take so many seconds in all."""
+        return min(n_rounds, max(1, round(seconds / cls._WAVE_SECONDS)))
+
     def connect(self) -> None:
         """Connect the workers. LinkError: they cannot connect to one another."""
         self._group_at(self._executor.homes(self.job.replicas))

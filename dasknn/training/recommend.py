@@ -1,72 +1,36 @@
-"""Which strategy should I choose? Measures a cluster, and predicts how long an epoch takes with each."""
+"""Which strategy, and how many workers? Measures a cluster, and predicts how long epochs take."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from numbers import Integral
 from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dasknn._compat.dask import TaskRef
-from dasknn.cluster.collective import Group, Part
 from dasknn.cluster.connect import connect
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
-from dasknn.cluster.placement import Home
-from dasknn.cluster.process_group import ProcessGroup
-from dasknn.data import partitions, targets
+from dasknn.data import partitions, shards
 from dasknn.data.targets import TargetEncoder
 from dasknn.engine.network import Network
-from dasknn.engine.schedule import Piece
-from dasknn.engine.state import Shard, TrainingJob
-from dasknn.layers import BinEmbedding, BinEncoding, ColumnGroups, Embedding, OneHot
-from dasknn.seeds import same_each_time
+from dasknn.engine.state import TrainingJob
 from dasknn.strategies import (
     GradientAveraging,
-    OuterNesterov,
     PredictionAveraging,
     Strategy,
     WeightAveraging,
     auto,
 )
-from dasknn.strategies.gradients import GradientLearner
-from dasknn.training import engine_choice
-
-_PROBE_SECONDS = 0.2
-_LONG_VECTOR = 1_000_000
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Measurements on a cluster.
-
-    Attributes
-    ----------
-    step : float
-        Seconds of one replica's gradient and update.
-    short_round, gradient_round, long_round : float
-        Seconds of an all-reduce of 100 numbers, of a gradient, and of 1,000,000 float32 numbers.
-    task_round : float
-        Seconds of a round of tasks.
-    bytes_per_second : float
-        Bytes per second out of one worker.
-    """
-
-    step: float
-    short_round: float
-    gradient_round: float
-    long_round: float
-    task_round: float
-    bytes_per_second: float
-
-    def peer_round(self, n_bytes: float) -> float:
-        """Return seconds of an all-reduce of n_bytes, interpolated between a short and a long one."""
-        slope = max(0.0, self.long_round - self.short_round) / (4 * _LONG_VECTOR)
-        return self.short_round + slope * n_bytes
+from dasknn.training import cost_model, engine_choice, probing
+from dasknn.training.cost_model import CostModel, Layout
+from dasknn.training.pace import MUCH_LONGER
+from dasknn.training.probing import OFTEN, Measured, Probe
 
 
 @dataclass(frozen=True)
@@ -76,7 +40,7 @@ class Row:
     Attributes
     ----------
     strategy : Strategy
-    transport : {'peer', 'tasks'}
+    transport : {'peer', 'tasks', 'hop'}
     seconds, measured_seconds : float, float or None
         Seconds of an epoch.
     bytes_sent, measured_bytes : float, float or None
@@ -92,6 +56,34 @@ class Row:
     measured_seconds: float | None = None
     measured_bytes: float | None = None
     is_default: bool = False
+
+
+@dataclass(frozen=True)
+class ClusterSize:
+    """A prediction for a number of workers.
+
+    Attributes
+    ----------
+    n_workers, n_hosts, replicas : int
+    strategy : Strategy
+    seconds : float
+        Of an epoch.
+    computing : float
+        Share of them in which workers compute.
+    worker_seconds : float
+        What an epoch costs: seconds times workers.
+    """
+
+    n_workers: int
+    n_hosts: int
+    replicas: int
+    strategy: Strategy
+    seconds: float
+    computing: float
+
+    @property
+    def worker_seconds(self) -> float:
+        return self.n_workers * self.seconds
 
 
 @dataclass(frozen=True)
@@ -114,6 +106,11 @@ class Recommendation:
         The engine that a fit would choose, and that computed the measured steps.
     engine_reason : str
         Why, in words.
+    advice : str
+        What to write instead of the default, where another strategy takes less than half as long here; "" if
+        none does.
+    scaling : list of ClusterSize
+        For each number of workers that was asked for; `plots.ScalingDisplay` draws it.
     """
 
     rows: list[Row]
@@ -123,6 +120,8 @@ class Recommendation:
     table: str
     engine: str
     engine_reason: str
+    advice: str = ""
+    scaling: list[ClusterSize] = field(default_factory=list)
 
     def __repr__(self) -> str:
         return f"Recommendation(strategy={self.strategy!r})"
@@ -156,11 +155,19 @@ class Measurable(NamedTuple):
     assumed: str
 
 
-def recommend(client: Any, model: Any, X: Any) -> Recommendation:
+def recommend(
+    client: Any,
+    model: Any,
+    X: Any,
+    *,
+    workers: Sequence[int] | None = None,
+    workers_per_host: int | None = None,
+) -> Recommendation:
     """Measure a cluster, and print how long an epoch of a model would take with each strategy.
 
-    The table is sorted by time per epoch, which is not time to an accuracy: averaged weights learn less in an
-    epoch.
+    Workers run some rounds on random rows, for about a second. What does not depend on the model is measured
+    once for a client and its workers. The table is sorted by time per epoch, which is not time to an
+    accuracy: averaged weights learn less in an epoch.
 
     Parameters
     ----------
@@ -171,6 +178,11 @@ def recommend(client: Any, model: Any, X: Any) -> Recommendation:
     X : Dask array or dataframe, or array, (n, p)
         For an MLP nothing of it is computed but lengths that are not known. Estimators for tables that are
         not fitted learn its columns, in one pass over the rows, since their network depends on them.
+    workers : sequence of int or None, default=None
+        How many workers a cluster might have, such as `[1, 2, 4, 8, 16, 64]`: a second table says how long an
+        epoch would take on each. They need not be there.
+    workers_per_host : int or None, default=None
+        How many of those workers share a machine; None for as many as share one now.
 
     Returns
     -------
@@ -180,225 +192,207 @@ def recommend(client: Any, model: Any, X: Any) -> Recommendation:
     Raises
     ------
     ValueError
-        A parameter of the model is invalid.
+        A parameter of the model is invalid, or a number of workers is.
     EngineError
         The model asks for numba, which is missing or of different versions.
     TypeError
-        The client is asynchronous.
+        The client is asynchronous, or the model is none of these.
     LinkError
         Workers cannot connect to one another.
     """
+    _check(model, workers, workers_per_host)
     model._validate_params()
     with connect(client, distributed=True, workers=model.workers, data=(X,)) as executor:
         slots = executor.slots()
-        n_slots = len(slots)
-        found: Measurable = model._measurable(X, _count_rows(executor, X, n_slots), executor)
-        model, network, n_rows = found.model, found.network, found.n_rows
-        replicas = model.replicas or model._default_replicas(None, n_slots, n_rows)
-        n_workers = min(replicas, len(set(slots)))
-        sizes = model._sizes(network, n_rows, replicas, None)
-        job = model._job(sizes, 0)
-        engine = engine_choice.choose(model.engine, job, executor, None)
-        measured = _measure(executor, replace(job, engine=engine.name), sizes, found.encoder)
-    strategy, reason = model._choose_by_rules(sizes)
-    rows = sorted(_rows(measured, sizes, n_workers, model, strategy), key=lambda row: row.seconds)
+        parts = _count_rows(executor, X, len(slots))
+        found: Measurable = model._measurable(X, sum(parts), executor)
+        replicas = found.model.replicas or found.model._default_replicas(None, len(slots), found.n_rows)
+        # in_step: with averaged gradients; apart: with replicas that take steps of their own
+        in_step, apart = (_Division(found, replicas, strategy) for strategy in (None, OFTEN))
+        engine = engine_choice.choose(found.model.engine, in_step.job, executor, None)
+        jobs = [replace(division.job, engine=engine.name) for division in (in_step, apart)]
+        probe = Probe(jobs[0], in_step.rows_of_step, jobs[1], apart.rows_of_step, found.encoder)
+        measured = probing.measure(executor, probe)
+    n_workers, n_hosts = len(measured.hosts), len(set(measured.hosts))
+    threads = len(slots) / len(Counter(slots))
+    here = Layout(n_workers, n_hosts, threads, replicas, in_step.rows_of_step)
+    model = CostModel(measured, here, replace(here, rows_of_step=apart.rows_of_step))
+    strategy, reason = found.model._choose_by_rules(in_step.sizes)
+    rows = sorted(_rows(model, found, replicas, parts, strategy), key=lambda row: row.seconds)
+    scaling = [
+        _of_size(model, found, n, workers_per_host, strategy)
+        for strategy in dict.fromkeys((strategy, OFTEN))
+        for n in workers or ()
+    ]
+    advice = _advice(rows)
     assumed = f" ({found.assumed})" if found.assumed else ""
     lines = [
-        f"{found.described}, {network.n_params:,} parameters{assumed}, "
-        f"{replicas} replica{'s' * (replicas > 1)}, {sizes.rows_of_step:.0f} rows of each in a step, "
-        f"{sizes.n_steps:,} steps an epoch",
-        f"measured: a step computes in {_time(measured.step)}; averaging its gradient takes "
-        f"{_time(measured.gradient_round)} between workers and {_time(measured.task_round)} through the "
-        f"scheduler; {measured.bytes_per_second / 1e9:.2g} GB/s out of a worker",
+        f"{found.described}, {found.network.n_params:,} parameters{assumed}, "
+        f"{replicas} replica{'s' * (replicas > 1)}, {in_step.rows_of_step} rows of each in a step, "
+        f"{in_step.sizes.n_steps:,} steps an epoch",
+        *_measurements(measured),
         f"steps are computed by {engine.reason}",
         "",
         *_table(rows),
         "",
         f"* the default, strategy='auto': {reason}",
+        *([advice] if advice else []),
+        *(["", *_table_of_sizes(scaling)] if scaling else []),
     ]
     table = "\n".join(lines)
     print(table)
-    return Recommendation(rows, strategy, reason, measured, table, *engine)
+    return Recommendation(rows, strategy, reason, measured, table, *engine, advice, scaling)
 
 
-def _count_rows(executor: Executor, X: Any, n_parts: int) -> int:
-    rows = X.shape[0]
-    if isinstance(rows, int | np.integer):
-        return int(rows)
+def _check(model: Any, workers: Sequence[int] | None, workers_per_host: int | None) -> None:
+    if not hasattr(model, "_measurable"):
+        raise TypeError(
+            "Expected recommend(client, model, X) with a TabularClassifier, TabularRegressor, MLPClassifier "
+            f"or MLPRegressor as the second argument, received {type(model).__name__}."
+        )
+    numbers = [
+        *([] if workers is None else workers),
+        *([] if workers_per_host is None else [workers_per_host]),
+    ]
+    if not all(isinstance(n, Integral) and n >= 1 for n in numbers):
+        raise ValueError(
+            f"Expected numbers of workers from 1, received workers={workers!r} and "
+            f"workers_per_host={workers_per_host!r}."
+        )
+
+
+def _count_rows(executor: Executor, X: Any, n_parts: int) -> list[int]:
+    """Return the number of rows of each partition; plain data has one."""
+    if isinstance(X.shape[0], int | np.integer):
+        return list(X.chunks[0]) if hasattr(X, "chunks") else [int(X.shape[0])]
     parts = partitions.parts(X, n_parts=n_parts)
 
     def add_counts(graph: Graph) -> list[TaskRef]:
         return [graph.add("dasknn-count", _n_samples, *part.add_to(graph)) for part in parts]
 
-    return sum(executor.values_of(add_counts))
+    return executor.values_of(add_counts)
 
 
 def _n_samples(values: Any) -> int:
     return partitions.n_samples(values[0] if isinstance(values, tuple) else values)
 
 
-# --- measuring ----------------------------------------------------------------------------------------
+# --- predictions ---------------------------------------------------------------------------------------
 
 
-def _measure(executor: Executor, job: TrainingJob, sizes: auto.Sizes, encoder: TargetEncoder) -> Measured:
-    homes = executor.homes(sizes.replicas)
-    group = ProcessGroup(executor, homes, 0)
-    try:
-        group.connect()
-        rows_of_step = max(1, round(sizes.rows_of_step))
-        found = group.run(_probe, [(job, rows_of_step, encoder)] * len(group.addresses), seconds=60.0)
-    finally:
-        group.close()
-    step, short, gradient, long, rate = (max(values) for values in zip(*found, strict=True))
-    return Measured(step, short, gradient, long, _time_task_round(executor, homes), rate)
+@dataclass(frozen=True)
+class _Division:
+    """How a fit would divide a table among replicas. strategy: None for averaged gradients."""
+
+    found: Measurable
+    replicas: int
+    strategy: Strategy | None
+
+    @cached_property
+    def sizes(self) -> auto.Sizes:
+        found = self.found
+        return found.model._sizes(found.network, found.n_rows, self.replicas, self.strategy)
+
+    @cached_property
+    def job(self) -> TrainingJob:
+        return self.found.model._job(self.sizes, 0)
+
+    @property
+    def rows_of_step(self) -> int:
+        """Rows of each replica."""
+        return max(1, round(self.sizes.rows_of_step))
+
+    def transport(self, strategy: Strategy) -> str:
+        return self.found.model._transport(strategy, self.sizes)
 
 
-def _probe(group: Group, job: TrainingJob, rows_of_step: int, encoder: TargetEncoder) -> tuple[float, ...]:
-    """Return seconds of a step and of three all-reduces, and bytes per second; workers run it together."""
-    network, own = job.network, [r for r, owner in enumerate(group.owners) if owner == group.rank]
-    shard = Shard(_some_rows(network, rows_of_step), _some_targets(encoder, rows_of_step))
-    state = GradientAveraging().init_state(job, job.init_params(0), len(group.owners))
-    learner = GradientLearner(replace(job, shuffle=False), state)
-    piece = Piece(0, 0, 0, rows_of_step)
-    step = _seconds(lambda: learner.apply(learner.contribute(0, [piece], {0: shard})), _PROBE_SECONDS)
-
-    def all_reduce(length: int, dtype: str) -> float:
-        vectors = {replica: np.zeros(length, dtype) for replica in own}
-        like = Part(np.empty(length, dtype), np.zeros(4))
-        # The number of repeats must be the same on all workers, so it does not depend on their clocks.
-        repeats = max(3, min(50, 1_000_000 // length))
-        return _seconds(
-            lambda: group.all_reduce({r: Part(v, np.zeros(4)) for r, v in vectors.items()}, like),
-            repeats=repeats,
-        )
-
-    short = all_reduce(100, "float32")
-    gradient = all_reduce(network.n_params, network.dtype)
-    before = group.bytes_sent
-    long = all_reduce(_LONG_VECTOR, "float32")
-    sent = (group.bytes_sent - before) / 4
-    return step, short, gradient, long, sent / long
-
-
-def _some_rows(network: Network, n_rows: int) -> np.ndarray:
-    """Return inputs as they might be: normal numbers; for columns of tables also coordinates and codes."""
-    rng = same_each_time()
-    X = rng.standard_normal((n_rows, network.n_inputs)).astype(network.dtype)
-    first, begin = network.layers[0], 0
-    for width, layer in first.groups if isinstance(first, ColumnGroups) else ():
-        columns = X[:, begin : begin + width]
-        if isinstance(layer, BinEmbedding | BinEncoding):
-            n_bins = layer.n_bins
-            columns[:, -len(n_bins) :] = rng.uniform(0, n_bins, (n_rows, len(n_bins)))
-        elif isinstance(layer, Embedding | OneHot):
-            sizes = layer.sizes if isinstance(layer, OneHot) else (layer.input_dim,) * width
-            columns[:] = rng.integers(0, sizes, (n_rows, width))
-        begin += width
-    return X
-
-
-def _some_targets(encoder: TargetEncoder, n_rows: int) -> np.ndarray:
-    if isinstance(encoder, targets.ClassEncoder):
-        return encoder.encode(encoder.classes[np.arange(n_rows) % len(encoder.classes)])
-    assert isinstance(encoder, targets.NumberEncoder | targets.MultilabelEncoder)
-    return encoder.encode(np.zeros((n_rows, encoder.n_outputs)))
-
-
-def _seconds(function: Callable[[], Any], seconds: float = 0.0, repeats: int = 3) -> float:
-    """Return the median seconds of a call, after one call that does not count."""
-    function()
-    times: list[float] = []
-    while len(times) < repeats or sum(times) < seconds:
-        began = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - began)
-    return median(times)
-
-
-def _time_task_round(executor: Executor, homes: Sequence[Home]) -> float:
-    """Return the seconds of a round of tasks that do nothing: one for each replica, and one for all."""
-
-    def run(n_rounds: int) -> float:
-        graph = Graph()
-        last = graph.add("dasknn-probe", _nothing)
-        for _ in range(n_rounds):
-            parts = [graph.add("dasknn-probe", _nothing, last, home=home) for home in homes]
-            last = graph.add("dasknn-probe", _nothing, *parts, home=homes[0])
-        began = time.perf_counter()
-        executor.run(graph, [last])
-        return time.perf_counter() - began
-
-    run(1)
-    return max(1e-6, (run(11) - run(1)) / 10)
-
-
-def _nothing(*args: Any) -> None:
-    return None
-
-
-# --- predicting ---------------------------------------------------------------------------------------
-
-
-def _rows(measured: Measured, sizes: auto.Sizes, n_workers: int, model: Any, default: Strategy) -> list[Row]:
-    often = WeightAveraging(16, OuterNesterov())
+def _rows(
+    model: CostModel, found: Measurable, replicas: int, parts: Sequence[int], default: Strategy
+) -> list[Row]:
+    in_step = _Division(found, replicas, None)
     candidates: list[tuple[Strategy, str]] = [
         (GradientAveraging(), auto.PEER),
         (GradientAveraging(), auto.TASKS),
-        *((apart, model._transport(apart, sizes)) for apart in (often, WeightAveraging())),
+        *((apart, in_step.transport(apart)) for apart in (OFTEN, WeightAveraging())),
         (PredictionAveraging(hop=False), auto.TASKS),
         (PredictionAveraging(), auto.HOP),
     ]
-    ran = (getattr(model, "strategy_", None), getattr(model, "transport_", None))
-    epochs = [entry for entry in getattr(model, "history_", []) if entry.get("n_samples") == sizes.n_rows]
-    rows = []
+    trained = found.model
+    ran = (getattr(trained, "strategy_", None), getattr(trained, "transport_", None))
+    epochs = [entry for entry in getattr(trained, "history_", []) if entry.get("n_samples") == found.n_rows]
+    rows_of_replicas = _rows_of_replicas(parts, found.n_rows, replicas)
+    measured, rows = model.measured, []
     for strategy, transport in candidates:
-        # The number of steps may differ; the time of computing an epoch hardly depends on it.
-        job = model._job(model._sizes(sizes.network, sizes.n_rows, sizes.replicas, strategy), 0)
-        seconds, n_bytes = _predict(measured, sizes, n_workers, job, strategy, transport)
+        job = _Division(found, replicas, strategy).job
+        epoch = model.epoch(strategy, transport, job, found.n_rows)
+        n_bytes = cost_model.bytes_sent(
+            strategy, transport, job, rows_of_replicas, measured.homes, measured.hosts, measured.settings
+        )
         own_epochs = epochs if (strategy, transport) == ran else []
         rows.append(
             Row(
                 strategy,
                 transport,
-                seconds,
+                epoch.seconds,
                 n_bytes,
                 _of_history(own_epochs, "seconds"),
                 _of_history(own_epochs, "bytes_sent"),
-                is_default=(strategy, transport) == (default, model._transport(default, sizes)),
+                is_default=(strategy, transport) == (default, in_step.transport(default)),
             )
         )
     return rows
 
 
-def _predict(
-    measured: Measured,
-    sizes: auto.Sizes,
-    n_workers: int,
-    job: TrainingJob,
-    strategy: Strategy,
-    transport: str,
-) -> tuple[float, float]:
-    """Return the seconds of an epoch, and the bytes that all workers send in it."""
-    ends = [sizes.n_rows * (replica + 1) // sizes.replicas for replica in range(sizes.replicas)]
-    n_rounds = strategy.schedule(job, [end - begin for begin, end in pairwise([0, *ends])]).n_rounds
-    vector_bytes = strategy.contribution_length(job) * np.dtype(job.network.dtype).itemsize
-    # In an all-reduce each worker sends about two vectors, or one if there are two workers; more if the
-    # replicas of a worker are not a whole branch of the tree.
-    n_bytes = n_rounds * 2 * (n_workers - 1) * vector_bytes
-    if isinstance(strategy, PredictionAveraging):
-        n_bytes = 0
-    if strategy.sees_all_rows:
-        # Each network goes at least once to a worker and comes back, and computes as much as all replicas
-        # that share the rows.
-        of_network = sizes.n_steps * measured.step * sizes.replicas
-        return of_network + measured.task_round, 2 * sizes.replicas * vector_bytes
-    if transport == auto.TASKS:
-        of_round = measured.task_round
-    elif isinstance(strategy, GradientAveraging):
-        of_round = measured.gradient_round
-    else:
-        of_round = measured.peer_round(vector_bytes)
-    return sizes.n_steps * measured.step + n_rounds * of_round, n_bytes
+def _rows_of_replicas(parts: Sequence[int], n_rows: int, replicas: int) -> list[int]:
+    """Return how many rows each replica gets. parts: rows of each partition, of which some are held out."""
+    if len(parts) == 1 or sum(parts) != n_rows:
+        # Plain data is cut into a partition for each replica.
+        return [n_rows * (r + 1) // replicas - n_rows * r // replicas for r in range(replicas)]
+    return [sum(own.end - own.begin for own in dealt) for dealt in shards.deal(parts, replicas)]
+
+
+def _of_size(
+    model: CostModel, found: Measurable, n_workers: int, per_host: int | None, strategy: Strategy
+) -> ClusterSize:
+    """Return the prediction for a number of workers."""
+    here = model.here
+    density = per_host or here.n_workers / here.n_hosts
+    n_hosts = max(1, -(-n_workers // max(1, round(density))))
+    n_slots = round(n_workers * here.threads)
+    replicas = found.model.replicas or found.model._default_replicas(strategy, n_slots, found.n_rows)
+    n_used = min(n_workers, replicas)
+    division = _Division(found, replicas, strategy)
+    there = Layout(n_used, min(n_hosts, n_used), here.threads, replicas, division.rows_of_step)
+    epoch = model.epoch(strategy, division.transport(strategy), division.job, found.n_rows, there)
+    share = epoch.computing / epoch.seconds
+    return ClusterSize(n_workers, n_hosts, replicas, strategy, epoch.seconds, min(1.0, share))
+
+
+def _advice(rows: Sequence[Row]) -> str:
+    """Return what to write instead of the default, "" if it is not much slower than others."""
+    (default,) = [row for row in rows if row.is_default] or [rows[0]]
+    # Replicas that average only after an epoch, or never, and see a share of the rows, waste epochs.
+    best = next(row for row in rows if row.strategy in (GradientAveraging(), OFTEN, PredictionAveraging()))
+    if default.seconds < MUCH_LONGER * best.seconds:
+        return ""
+    return (
+        f"! Here, an epoch of the default takes {_time(default.seconds)}, and with strategy={best.strategy} "
+        f"{_time(best.seconds)}. They learn other networks: compare scores after as many seconds."
+    )
+
+
+# --- the printed table ---------------------------------------------------------------------------------
+
+
+def _measurements(measured: Measured) -> list[str]:
+    links, gradients = measured.cluster.links, measured.gradients
+    return [
+        f"measured: a step computes in {_time(gradients.computing)}; averaging its gradient takes "
+        f"{_time(gradients.exchange)} between workers, and {_time(gradients.waiting)} pass until the last of "
+        f"them is ready; through the scheduler a step takes {_time(measured.task_round)}",
+        f"a message between workers takes {_time(links.latency)}, and {1e-9 / links.per_byte:.2g} GB/s leave "
+        f"a worker; an epoch takes {_time(measured.cluster.wave)} more than its rounds",
+    ]
 
 
 def _of_history(history: list[dict], name: str) -> float | None:
@@ -413,13 +407,26 @@ def _table(rows: list[Row]) -> list[str]:
         measured = "-" if row.measured_seconds is None else _time(row.measured_seconds)
         sent = "-" if row.measured_bytes is None else _size(row.measured_bytes)
         lines.append(
-            f"{'* ' if row.is_default else '  '}{_name(row.strategy):30} {row.transport:10} "
+            f"{'* ' if row.is_default else '  '}{name_of(row.strategy):30} {row.transport:10} "
             f"{_time(row.seconds):>10} {_size(row.bytes_sent):>10}   {measured:>10} {sent:>10}"
         )
     return lines
 
 
-def _name(strategy: Strategy) -> str:
+def _table_of_sizes(sizes: Sequence[ClusterSize]) -> list[str]:
+    lines = [
+        f"{'':2}{'strategy':30} {'workers':>8} {'hosts':>6} {'epoch':>10} {'computing':>10} {'cost':>12}"
+    ]
+    for size in sizes:
+        lines.append(
+            f"  {name_of(size.strategy):30} {size.n_workers:>8} {size.n_hosts:>6} {_time(size.seconds):>10} "
+            f"{size.computing:>10.0%} {size.worker_seconds:>10.3g} s"
+        )
+    return [*lines, "cost: seconds of all workers together, an epoch"]
+
+
+def name_of(strategy: Strategy) -> str:
+    """Return what tables call a strategy."""
     if strategy.sees_all_rows:
         return f"{strategy.name}, members hop"
     if not isinstance(strategy, WeightAveraging):

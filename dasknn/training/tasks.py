@@ -35,6 +35,8 @@ _INLINE_BYTES = 1_000_000
 _WAVE_SECONDS = 1.0
 _MOST_TASKS_IN_WAVE = 2_000
 
+AddShard = Callable[[Graph, int, Home], Any]
+
 
 class OnTasks(Transport):
     """Trains by tasks, on any scheduler."""
@@ -52,7 +54,9 @@ class OnTasks(Transport):
         executor.start_clock()
 
     def epoch(self, state: TrainState, on_wave: OnWave) -> TrainState:
-        sent = self._bytes_between_workers(state)
+        rows = [sum(own.values()) for own in self._shards.rows_of_replicas()]
+        homes = self._executor.homes(self.job.replicas)
+        sent = bytes_between_workers(self._strategy, self.job, state, rows, homes)
         rounds = self._strategy.rounds(self.job, self._shards.rows_of_replicas(), state.epoch)
         most = max(1, _MOST_TASKS_IN_WAVE // (self.job.replicas + 1))
         size = min(8, most)
@@ -91,7 +95,7 @@ class OnTasks(Transport):
             try:
                 # states: of the training and of each replica, references into the graph or held results
                 states, scattered = self._states(graph, strategy, state, job.replicas)
-                last = add(graph, strategy, job, states, wave, shards, held, homes)
+                last = add(graph, strategy, job, states, wave, shards.add_to, held, homes)
                 ready()
                 with shards.named():
                     (result,) = executor.run(graph, [last])
@@ -127,18 +131,6 @@ class OnTasks(Transport):
     def spent(self) -> dict[str, tuple[float, float]]:
         return self._executor.spent()
 
-    def _bytes_between_workers(self, state: TrainState) -> int:
-        """Return the bytes that tasks send to other workers in an epoch, if each runs at its home."""
-        homes = self._executor.homes(self.job.replicas)
-        away = [replica for replica, home in enumerate(homes) if home != homes[0]]
-        rows = [sum(own.values()) for own in self._shards.rows_of_replicas()]
-        n_rounds = self._strategy.schedule(self.job, rows).n_rounds
-        # If a batch has fewer rows than there are replicas, some replicas contribute nothing to a round.
-        n_sent = sum(min(n_rounds, rows[replica]) for replica in away)
-        up = n_sent * self._strategy.contribution_length(self.job) * state.params.itemsize
-        down = {homes[replica]: self._strategy.share(state, replica) for replica in away}
-        return up + n_rounds * sum(share.params.nbytes + share.slots.nbytes for share in down.values())
-
     def loss_and_grad(self, state: TrainState) -> LossAndGrad:
         # One round of all rows, in their order.
         job = replace(self.job, batch_size=None, shuffle=False)
@@ -149,25 +141,44 @@ class OnTasks(Transport):
         return total.loss_sum / total.weight_sum, total.vector, total.weight_sum
 
 
+def bytes_between_workers(
+    strategy: Strategy, job: TrainingJob, state: TrainState, rows: Sequence[int], homes: Sequence[Home]
+) -> int:
+    """Return the bytes that tasks send to other workers in an epoch, if each runs at its home.
+
+    rows, homes: the number of rows and the worker of each replica.
+    """
+    away = [replica for replica, home in enumerate(homes) if home != homes[0]]
+    n_rounds = strategy.schedule(job, list(rows)).n_rounds
+    # If a batch has fewer rows than there are replicas, some replicas contribute nothing to a round.
+    n_sent = sum(min(n_rounds, rows[replica]) for replica in away)
+    up = n_sent * strategy.contribution_length(job) * state.params.itemsize
+    down = {homes[replica]: strategy.share(state, replica) for replica in away}
+    return up + n_rounds * sum(share.params.nbytes + share.slots.nbytes for share in down.values())
+
+
 def add_rounds(
     graph: Graph,
     strategy: Strategy,
     job: TrainingJob,
     states: Sequence[Any],
     wave: Sequence[Round],
-    shards: Shards,
+    add_shard: AddShard,
     held: Mapping[int, Any],
     homes: Sequence[Home],
 ) -> TaskRef:
     """Add the rounds of a wave, one after the other; return a reference to the state after the last.
 
-    states[0]: the whole state; states[1 + r]: the part that replica r needs. held: shards in memory.
+    states[0]: the whole state; states[1 + r]: the part that replica r needs. held: shards in memory; others
+    are added by add_shard(graph, number, home).
     """
     apply = partial(_apply, strategy, job)
     whole, seen = states[0], states[1:]
     references: dict[int, Any] = dict(held)
     for pieces_of_replicas in wave:
-        contributions = _add_round(graph, strategy, job, seen, pieces_of_replicas, shards, references, homes)
+        contributions = _add_round(
+            graph, strategy, job, seen, pieces_of_replicas, add_shard, references, homes
+        )
         whole = graph.add("dasknn-apply", apply, whole, *contributions, home=homes[0])
         seen = [whole] * job.replicas
     return whole
@@ -179,12 +190,12 @@ def add_total(
     job: TrainingJob,
     states: Sequence[Any],
     wave: Sequence[Round],
-    shards: Shards,
+    add_shard: AddShard,
     held: Mapping[int, Any],
     homes: Sequence[Home],
 ) -> TaskRef:
     """Add the one round of a wave; return a reference to its merged contributions, which are not applied."""
-    contributions = _add_round(graph, strategy, job, states[1:], wave[0], shards, dict(held), homes)
+    contributions = _add_round(graph, strategy, job, states[1:], wave[0], add_shard, dict(held), homes)
     merge = partial(merge_tree, strategy.merge)
     return graph.add("dasknn-merge", merge, *contributions, home=homes[0])
 
@@ -195,7 +206,7 @@ def _add_round(
     job: TrainingJob,
     seen: Sequence[Any],
     pieces_of_replicas: Round,
-    shards: Shards,
+    add_shard: AddShard,
     references: dict[int, Any],
     homes: Sequence[Home],
 ) -> list[TaskRef]:
@@ -210,7 +221,7 @@ def _add_round(
         carry, home = None, homes[replica]
         for piece in pieces:
             if piece.shard not in references:
-                references[piece.shard] = shards.add_to(graph, piece.shard, home)
+                references[piece.shard] = add_shard(graph, piece.shard, home)
             last = finish if piece is pieces[-1] else None
             carry = graph.add(
                 strategy.task_name,
