@@ -86,7 +86,11 @@ class Levels(click.ParamType):
 
 
 # Settings of strategies that can be written on a command line.
-_SETTINGS = {"weights": ("every", "outer"), "predictions": ("members", "hop"), "gradients": ("compression",)}
+_SETTINGS = {
+    "weights": ("every", "outer"),
+    "predictions": ("members", "hop"),
+    "gradients": ("compression", "delay"),
+}
 
 
 class StrategyType(click.ParamType):

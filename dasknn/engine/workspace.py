@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,13 @@ from dasknn.layers import Bound
 _MOST_WORKSPACES = 8
 # CSR rows become dense, so fewer go through at a time if they are wide.
 _SPARSE_ELEMENTS_AT_ONCE = 2**23
+
+
+class Watch(NamedTuple):
+    """Called when the gradients of a layer, and of all after it, are there."""
+
+    layer: int
+    reached: Callable[[], None]
 
 
 class Workspace:
@@ -65,13 +72,19 @@ class Workspace:
         # CSR rows: only the mini-batch becomes dense.
         return source[rows].toarray(out=buffer)
 
-    def loss_and_grad(self, params: Views, grad: Views, rng: np.random.Generator | None = None) -> float:
+    def loss_and_grad(
+        self,
+        params: Views,
+        grad: Views,
+        rng: np.random.Generator | None = None,
+        watch: Watch | None = None,
+    ) -> float:
         """Return the loss summed over the mini-batch; write its gradient into grad.
 
         params and grad are `Network.views` of flat vectors. rng draws noise.
         """
         self._forward(params, rng)
-        return self._backward(params, grad)
+        return self._backward(params, grad, watch)
 
     def mean_loss_and_grad(self, params: Views, grad: Views) -> float:
         """Do as loss_and_grad, but return the mean loss, with scikit-learn's order of operations.
@@ -123,7 +136,7 @@ class Workspace:
         if self._metrics is not None:
             self.metric_sums = self._metrics.sums(self.y, self._layers[-1].A, self.weight)
 
-    def _backward(self, params: Views, grad: Views) -> float:
+    def _backward(self, params: Views, grad: Views, watch: Watch | None = None) -> float:
         layers = self._layers
         loss_sum = self._loss(layers[-1].A, self.y, self.weight, out=layers[-1].dA)
         for i in range(len(layers) - 1, -1, -1):
@@ -131,6 +144,8 @@ class Workspace:
             loss_sum += self._differentiate(layer)
             inputs, d_inputs = (layers[i - 1].A, layers[i - 1].dA) if i else (self.X, None)
             layer.backward(inputs, params[i], grad[i], d_inputs)
+            if watch is not None and watch.layer == i:
+                watch.reached()
         if self._frozen:
             self._drift(params, grad)
         return loss_sum
@@ -230,15 +245,23 @@ class GradientSum:
         weight: np.ndarray | None,
         rows: np.ndarray | slice,
         rng: np.random.Generator | None = None,
+        watch: Watch | None = None,
     ) -> float:
-        """Add the rows of X (dense or CSR), y and weight; return the divisor of their loss."""
+        """Add the rows of X (dense or CSR), y and weight; return the divisor of their loss.
+
+        watch: only for the first rows of a sum. It may not be called if these are many.
+        """
         first, last = (rows.start, rows.stop) if isinstance(rows, slice) else (0, len(rows))
         at_once = rows_at_once(self.network, X)
         for begin in range(first, last, at_once):
             end = min(begin + at_once, last)
             workspace = self._workspaces.of(end - begin)
             workspace.take(X, y, weight, slice(begin, end) if isinstance(rows, slice) else rows[begin:end])
-            self.loss_sum += float(workspace.loss_and_grad(self._params, self._next_views(), rng))
+            is_whole = end - begin == last - first
+            views = self._next_views()
+            self.loss_sum += float(
+                workspace.loss_and_grad(self._params, views, rng, watch if is_whole else None)
+            )
             self.metric_sums = self.metric_sums + workspace.metric_sums
             self._add_part()
         return float(self.network.loss.divisor(last - first, None if weight is None else weight[rows]))

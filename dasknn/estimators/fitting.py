@@ -503,8 +503,12 @@ def _asked_replicas(model, strategy: Strategy | None, is_continued: bool) -> int
         )
     if model.transport == auto.TASKS and strategy.remembers:
         raise ValueError(
-            "Compressed gradients are sent directly between workers, received transport='tasks'. Use "
-            "transport='auto', or leave compression out."
+            "Compressed or delayed gradients are sent directly between workers, received transport='tasks'. "
+            "Use transport='auto', or leave compression or delay out."
+        )
+    if model._uses_lbfgs and getattr(strategy, "delay", 0):
+        raise ValueError(
+            "solver='lbfgs' has no steps to delay, received delay=1. Leave delay out, or use solver='adam'."
         )
     if model._uses_lbfgs and not isinstance(strategy, GradientAveraging):
         raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,12 +12,33 @@ from dasknn.engine import engines
 from dasknn.engine.engines import FastRounds
 from dasknn.engine.schedule import Piece, Rounds, Schedule
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, in_proportion
-from dasknn.engine.workspace import GradientSum
+from dasknn.engine.workspace import GradientSum, Watch
 from dasknn.strategies import compression
 from dasknn.strategies.compression import Compression
 from dasknn.strategies.learner import Exchange, Learner
+from dasknn.strategies.overlap import EarlySum
 from dasknn.strategies.strategy import Strategy
 from dasknn.strategies.touched_rows import TouchedRows
+
+
+class _Tail:
+    """The last layers of a replica's gradient in a round, which an early sum waits for."""
+
+    def __init__(self, early: EarlySum | None, replica: int, vector: np.ndarray):
+        self._early, self._replica, self._vector = early, replica, vector
+
+    def watch(self, pieces: list[Piece]) -> Watch | None:
+        """Return how to notice that they are there before the first layers are."""
+        # The gradients of several pieces are added up first.
+        if self._early is None or self._early.first_layer is None or len(pieces) > 1:
+            return None
+        return Watch(self._early.first_layer, self.is_done)
+
+    def is_done(self) -> None:
+        """Tell the early sum, if it was not told."""
+        if self._early is not None:
+            self._early.is_done(self._replica, self._vector)
+            self._early = None
 
 
 class GradientLearner(Learner):
@@ -34,10 +55,14 @@ class GradientLearner(Learner):
         self._updater = self._engine.updater(job, self._params, self._slots)
         self._sums: dict[int, GradientSum] = {}
         self._fast: FastRounds | None = None
+        self._early: EarlySum | None = None
+        self._sums_early = compression is None and not self._touched.is_useful
 
     def round(self, pieces: dict[int, list[Piece]], shards: Mapping[int, Shard], exchange: Exchange) -> None:
         # Layers that need sums over the mini-batches of all replicas exchange those, too.
         if not self.job.network.is_synchronized:
+            if self._early is not None:
+                self._early.begin(pieces, exchange, self.job.n_numbers)
             super().round(pieces, shards, exchange)
             return
         running = {replica: self._in_step(replica, pieces[replica], shards) for replica in pieces}
@@ -55,7 +80,7 @@ class GradientLearner(Learner):
                     found[replica] = end.value
             if length:
                 totals = exchange.total(sums, np.empty(length)).vector.copy()
-        self.apply(self.total(found, exchange))
+        self.take(found, exchange)
 
     def _in_step(
         self, replica: int, pieces: list[Piece], shards: Mapping[int, Shard]
@@ -82,6 +107,10 @@ class GradientLearner(Learner):
         if self._compressor is None:
             self._fast = self._engine.rounds(self.job, self._params, exchange.n_threads)
         if self._fast is None:
+            if self._sums_early and exchange.n_workers > 1:
+                rows = sum(rounds.goals[1] - rounds.goals[0]) / max(1, len(rounds.present(0)))
+                early = EarlySum(self.job.network, rows, exchange.speed)
+                self._early = None if early.first_layer is None else early
             super().run(rounds, shards, exchange)
             return
 
@@ -93,7 +122,7 @@ class GradientLearner(Learner):
             if found is None:
                 self.round(rounds.pieces(k), shards, exchange)
             else:
-                self.apply(exchange.total(found, self._params))
+                self.take(found, exchange)
 
     def close(self) -> None:
         if self._fast is not None:
@@ -103,20 +132,28 @@ class GradientLearner(Learner):
         found = self._sum_of(replica)
         found.begin()
         weight_sum, n_samples = 0.0, 0
+        tail = _Tail(self._early, replica, found.vector)
         for piece in pieces:
-            weight_sum += self.add(found, piece, shards[piece.shard])
+            weight_sum += self.add(found, piece, shards[piece.shard], tail.watch(pieces))
             n_samples += piece.end - piece.begin
+        tail.is_done()
         return Contribution.of(
             found.vector, found.loss_sum, weight_sum, n_samples, metric_sums=found.metric_sums
         )
 
-    def add(self, total: GradientSum, piece: Piece, shard: Shard) -> float:
+    def add(self, total: GradientSum, piece: Piece, shard: Shard, watch: Watch | None = None) -> float:
         """Add the gradient of a piece to `total`; return the divisor of its loss."""
         rows = self._rows(piece, shard)
         noise = self.job.noise(self._totals.step, piece.shard, piece.begin)
-        return total.add(shard.X, shard.y, shard.weight, rows, noise)
+        return total.add(shard.X, shard.y, shard.weight, rows, noise, watch)
+
+    def take(self, found: dict[int, Contribution], exchange: Exchange) -> None:
+        total = exchange.total(found, self._params) if self._fast is not None else self.total(found, exchange)
+        self.apply(total)
 
     def total(self, found: dict[int, Contribution], exchange: Exchange) -> Contribution:
+        if self._early is not None:
+            return self._early.total(found)
         if self._compressor is not None:
             return self._compressor.total(found, self._totals.step, exchange.total)
         if exchange.n_workers > 1 and self._touched.is_useful:
@@ -137,6 +174,53 @@ class GradientLearner(Learner):
         totals.weight_sum += weight_sum
 
 
+class DelayedGradientLearner(GradientLearner):
+    """Applies the sum of the step before, while that of this step is exchanged."""
+
+    def __init__(self, job: TrainingJob, state: TrainState):
+        super().__init__(job, state)
+        self._sums_early = False
+        # Copies, since the next step overwrites the vectors of contributions.
+        self._sent: dict[int, np.ndarray] = {}
+        self._arrived = np.empty_like(self._params)
+        self._before: Contribution | None = None
+        self._is_started = False
+
+    def run(self, rounds: Rounds, shards: Mapping[int, Shard], exchange: Exchange) -> None:
+        super().run(rounds, shards, exchange)
+        self._wait(exchange)
+        self._apply_before()
+
+    def round(self, pieces: dict[int, list[Piece]], shards: Mapping[int, Shard], exchange: Exchange) -> None:
+        if self.job.network.is_synchronized:
+            # Its layers exchange sums of their own in a round.
+            self._wait(exchange)
+        super().round(pieces, shards, exchange)
+
+    def take(self, found: dict[int, Contribution], exchange: Exchange) -> None:
+        self._wait(exchange)
+        sent = {}
+        for replica, (vector, numbers) in found.items():
+            copy = self._sent.setdefault(replica, np.empty_like(vector))
+            np.copyto(copy, vector)
+            sent[replica] = Contribution(copy, numbers)
+        exchange.start(sent, self._params)
+        self._is_started = True
+        self._apply_before()
+
+    def _wait(self, exchange: Exchange) -> None:
+        """Wait until the sum of the step before has arrived."""
+        if self._is_started:
+            total = exchange.finish()
+            np.copyto(self._arrived, total.vector)
+            self._before, self._is_started = total._replace(vector=self._arrived), False
+
+    def _apply_before(self) -> None:
+        if self._before is not None:
+            before, self._before = self._before, None
+            self.apply(before)
+
+
 @dataclass(frozen=True)
 class GradientAveraging(Strategy):
     """Every step takes the mean gradient over the mini-batches of all replicas.
@@ -151,19 +235,36 @@ class GradientAveraging(Strategy):
     replicas : int or None, default=None
         How many replicas train side by side; None for one per thread of the cluster, while each has enough
         rows.
+    delay : {0, 1}, default=0
+        1: each step applies the gradient of the step before, whose sum workers exchange while they compute
+        the next one; the last step of an epoch is followed by what is left. This is another algorithm, which
+        may learn worse with a high learning rate [1]_. It pays where an exchange takes about as long as a
+        step computes. A keyword argument.
+
+    References
+    ----------
+    .. [1] Li et al. 2018, "Pipe-SGD: A Decentralized Pipelined SGD Framework for Distributed Deep Net
+       Training", NeurIPS.
     """
 
     compression: Compression | str | None = None
+    delay: int = field(default=0, kw_only=True)
     name: ClassVar[str] = "gradients"
     task_name: ClassVar[str] = "dasknn-gradient"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "compression", compression.get(self.compression))
+        if isinstance(self.delay, bool) or self.delay not in (0, 1):
+            raise ValueError(f"Expected delay to be 0 or 1, received {self.delay!r}.")
+        if self.delay and self.compression is not None:
+            raise ValueError(
+                "Compressed gradients are not delayed, received delay=1. Leave delay or compression out."
+            )
 
     @property
     def remembers(self) -> bool:
-        return self.compression is not None
+        return self.compression is not None or self.delay > 0
 
     def contribution_length(self, job: TrainingJob) -> int:
         return job.network.n_params
@@ -212,4 +313,6 @@ class GradientAveraging(Strategy):
         return learner.state()
 
     def learner(self, job: TrainingJob, state: TrainState) -> Learner:
+        if self.delay:
+            return DelayedGradientLearner(job, state)
         return GradientLearner(job, state, compression.get(self.compression))

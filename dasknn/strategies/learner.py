@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,13 @@ from dasknn.engine.state import Contribution, Shard, Totals, TrainingJob, TrainS
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class LinkSpeed(NamedTuple):
+    """How fast workers exchange: seconds of a short message, and of each byte of a long one."""
+
+    latency: float
+    per_byte: float
 
 
 class Exchange(ABC):
@@ -30,6 +37,8 @@ class Exchange(ABC):
     n_workers: int = 1
     #: Replicas that take part in the round.
     present: Sequence[int] = ()
+    #: What is known, or assumed, of the links between workers.
+    speed = LinkSpeed(0.0, 0.0)
 
     @abstractmethod
     def each(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
@@ -46,6 +55,14 @@ class Exchange(ABC):
         like : ndarray
             A vector of the length and dtype of all of them.
         """
+
+    @abstractmethod
+    def start(self, contributions: dict[int, Contribution], like: np.ndarray) -> None:
+        """Begin what `total` does, in the background; nothing else is exchanged until `finish`."""
+
+    @abstractmethod
+    def finish(self) -> Contribution:
+        """Return the sum that was started, when it is there."""
 
 
 class Learner(ABC):
@@ -91,7 +108,11 @@ class Learner(ABC):
         exchange : Exchange
         """
         found = exchange.each(lambda replica: self.contribute(replica, pieces[replica], shards), pieces)
-        self.apply(self.total(dict(zip(pieces, found, strict=True)), exchange))
+        self.take(dict(zip(pieces, found, strict=True)), exchange)
+
+    def take(self, found: dict[int, Contribution], exchange: Exchange) -> None:
+        """Exchange the contributions of this worker's replicas to a round, and learn from the sum."""
+        self.apply(self.total(found, exchange))
 
     def close(self) -> None:
         """End what the learner has started."""

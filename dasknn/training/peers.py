@@ -6,7 +6,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
@@ -23,7 +23,7 @@ from dasknn.engine.schedule import Rounds, Route
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, merge_numbers
 from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError
 from dasknn.strategies import Strategy, auto
-from dasknn.strategies.learner import Exchange
+from dasknn.strategies.learner import Exchange, LinkSpeed
 from dasknn.training.tasks import OnTasks
 from dasknn.training.transport import LossAndGrad, OnWave, Transport, layout_of
 
@@ -57,8 +57,8 @@ class OnPeers(Transport):
         self._schedule = strategy.schedule(job, [sum(own.values()) for own in self._rows])
         if strategy.remembers and shards.streamed:
             raise ValueError(
-                f"{strategy} needs data that fits in half of the workers' memory, since replicas keep the "
-                "parts of gradients that compression has not sent yet. Add workers, or leave compression out."
+                f"{strategy} needs data that fits in half of the workers' memory, since replicas keep "
+                "gradients from step to step of an epoch. Add workers, or leave compression or delay out."
             )
         self._wave_size = self._schedule.n_rounds if strategy.remembers else self._FIRST_WAVE
         self._group: ProcessGroup | None = None
@@ -288,6 +288,9 @@ class _Exchange(Exchange):
         self._group = group
         self.n_threads, self.n_workers = n_threads, len(set(group.owners))
         self._pool = ThreadPoolExecutor(n_threads, "dasknn-replica") if n_threads > 1 else None
+        self._background: ThreadPoolExecutor | None = None
+        self._started: Future[Contribution] | None = None
+        self.speed = LinkSpeed(group.settings.costs.latency, group.settings.costs.per_byte)
         self._numbers = np.empty(n_numbers)
         # Of each exchange so far.
         self.seconds: list[float] = []
@@ -304,11 +307,40 @@ class _Exchange(Exchange):
         return list(self._pool.map(quietly, items))
 
     def total(self, contributions: dict[int, Contribution], like: np.ndarray) -> Contribution:
-        parts = {replica: Part(*found) for replica, found in contributions.items()}
         began = time.perf_counter()
-        total = self._group.all_reduce(parts, Part(like, self._numbers), self.present, merge_numbers)
+        total = self._sum(contributions, like, self.present)
         self.seconds.append(time.perf_counter() - began)
-        return Contribution(*total)
+        return total
+
+    def _sum(
+        self, contributions: dict[int, Contribution], like: np.ndarray, present: Sequence[int]
+    ) -> Contribution:
+        parts = {replica: Part(*found) for replica, found in contributions.items()}
+        return Contribution(*self._group.all_reduce(parts, Part(like, self._numbers), present, merge_numbers))
+
+    def start(self, contributions: dict[int, Contribution], like: np.ndarray) -> None:
+        assert self._started is None, "one sum at a time"
+        if self.n_workers == 1:
+            self._started = Future()
+            self._started.set_result(self._sum(contributions, like, self.present))
+            return
+        if self._background is None:
+            self._background = ThreadPoolExecutor(1, "dasknn-exchange")
+
+        def quietly() -> Contribution:
+            with np.errstate(over="ignore", invalid="ignore"):
+                return self._sum(contributions, like, present)
+
+        present = self.present
+        self._started = self._background.submit(quietly)
+
+    def finish(self) -> Contribution:
+        assert self._started is not None
+        began = time.perf_counter()
+        started, self._started = self._started, None
+        total = started.result()
+        self.seconds.append(time.perf_counter() - began)
+        return total
 
     def __enter__(self) -> Self:
         return self
@@ -316,6 +348,9 @@ class _Exchange(Exchange):
     def __exit__(self, *exc_info: object) -> None:
         if self._pool is not None:
             self._pool.shutdown()
+        if self._background is not None:
+            # After an error, it may wait for a peer until the group is aborted.
+            self._background.shutdown(wait=False)
 
 
 def _common_state(reports: Sequence[Report], addresses: Sequence[Home]) -> TrainState:

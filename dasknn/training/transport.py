@@ -76,6 +76,9 @@ def layout_of(strategy: Strategy, shards: Shards) -> dict[str, Any]:
     settings = snapshots.described(strategy)
     # The job has the number of replicas, which the strategy may leave open.
     settings = {name: value for name, value in settings.items() if name not in ("replicas", "members")}
+    if not settings.get("delay"):
+        # Checkpoints of versions without it say nothing of it.
+        settings.pop("delay", None)
     rows = [list(own.values()) for own in shards.rows_of_replicas()]
     own = {"trains": "by replicas", "strategy": settings, "rows": sum(map(sum, rows))}
     return own | layout_of_loaded(shards.loaded, rows)

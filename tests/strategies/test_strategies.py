@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from dasknn.cluster.graph import merge_tree
 from dasknn.engine.network import Network
-from dasknn.engine.schedule import Piece
+from dasknn.engine.schedule import Piece, Rounds, Route
 from dasknn.engine.state import Contribution, Shard, TrainingJob, WarmUp
 from dasknn.engine.workspace import loss_and_grad
 from dasknn.estimators.losses import CategoricalLogLoss
@@ -20,6 +20,9 @@ from dasknn.optimizers import Adam
 from dasknn.regularizers import BatchL2
 from dasknn.strategies import GradientAveraging, OuterNesterov, PredictionAveraging, WeightAveraging, get
 from dasknn.strategies.compression import Float16, PowerSGD
+from dasknn.strategies.gradients import GradientLearner
+from dasknn.strategies.learner import Exchange, LinkSpeed
+from dasknn.strategies.overlap import EarlySum
 
 NETWORK = Network(
     6,
@@ -321,3 +324,76 @@ def test_warm_up_rises_evenly_to_the_full_rate():
     assert rates[9:] == [0.4] * 3
     assert_allclose(np.diff(rates[:10]), 0.03)
     assert rates[0] == pytest.approx(0.13)
+
+
+# --- exchanges while replicas compute ----------------------------------------------------------------
+
+
+class OneMember(Exchange):
+    """An exchange with nobody, whose sums are there as late as possible."""
+
+    def each(self, function, items):
+        return [function(item) for item in items]
+
+    def total(self, contributions, like):
+        (found,) = contributions.values()
+        return found
+
+    def start(self, contributions, like):
+        self.started = {replica: c._replace(vector=c.vector) for replica, c in contributions.items()}
+
+    def finish(self):
+        return self.total(self.started, None)
+
+
+@pytest.mark.parametrize("n_rounds", [1, 2, 5])
+def test_a_delayed_step_applies_the_gradient_of_the_step_before(n_rounds):
+    job, shard = job_of(batch_size=20, shuffle=False), rows(20 * n_rounds)
+    strategy = GradientAveraging(delay=1)
+    state = strategy.init_state(job, job.init_params(0), 1)
+    learner = strategy.learner(job, state)
+    schedule = strategy.schedule(job, [len(shard)])
+    rounds = Rounds(schedule, {0: Route(job, 0, {0: len(shard)}, 0)}, 0, schedule.n_rounds)
+    learner.run(rounds, {0: shard}, OneMember())
+    # The same by hand: gradients at the parameters of one step earlier.
+    plain, waiting = GradientLearner(job, state), None
+    for k in range(n_rounds):
+        found = plain.contribute(0, [Piece(0, 0, 20 * k, 20 * (k + 1))], {0: shard})
+        found = Contribution(found.vector.copy(), found.numbers)
+        if waiting is not None:
+            plain.apply(waiting)
+        waiting = found
+    plain.apply(waiting)
+    assert_array_equal(learner.state().params, plain.state().params)
+    assert learner.state().step == n_rounds
+    assert learner.state().loss == plain.state().loss
+    # With more than one step, another network than without delay.
+    undelayed = GradientLearner(job, state)
+    undelayed.run(rounds, {0: shard}, OneMember())
+    assert np.array_equal(undelayed.state().params, plain.state().params) == (n_rounds == 1)
+
+
+@pytest.mark.parametrize("delay", [2, -1, True, "1"])
+def test_other_delays_are_refused(delay):
+    with pytest.raises(ValueError, match="Expected delay to be 0 or 1, received"):
+        GradientAveraging(delay=delay)
+
+
+def test_compressed_gradients_are_not_delayed():
+    with pytest.raises(ValueError, match="Leave delay or compression out"):
+        GradientAveraging(compression="float16", delay=1)
+
+
+WIDE = Network(
+    784, (Dense(1024, "relu"), Dense(1024, "relu"), Dense(10, "softmax")), CategoricalLogLoss(), "float32"
+)
+LAN, FAR = LinkSpeed(33e-6, 1e-9), LinkSpeed(10e-3, 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("network", "speed", "expected"),
+    [(WIDE, LAN, 1), (WIDE, LinkSpeed(33e-6, 1e-8), 1), (WIDE, FAR, None), (NETWORK, LAN, None)],
+    ids=["wide", "slow links", "far links", "small"],
+)
+def test_sums_start_early_where_that_hides_more_than_another_message_takes(network, speed, expected):
+    assert EarlySum(network, 256, speed).first_layer == expected

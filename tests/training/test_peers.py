@@ -40,6 +40,7 @@ from dasknn.cluster.distributed import ClusterExecutor
 from dasknn.cluster.reduction import ALGORITHMS, ASSUMED
 from dasknn.data import loading, shards
 from dasknn.exceptions import LinkError
+from dasknn.strategies import overlap
 
 ON_BOTH = {
     "gradients": GradientAveraging(),
@@ -50,6 +51,7 @@ ON_BOTH = {
 ON_PEERS = {
     "float16": GradientAveraging(compression="float16"),
     "PowerSGD": GradientAveraging(compression=PowerSGD(rank=2, start_after=3)),
+    "delayed": GradientAveraging(delay=1),
 }
 STRATEGIES = {**ON_BOTH, **ON_PEERS}
 # Tests of what does not depend on an engine use the one that SETTINGS name.
@@ -171,6 +173,33 @@ def test_any_assignment_of_replicas_all_algorithms_and_hosts_give_the_same_bits(
                 assert bits(fit(strategy, data)) == local_bits[strategy]
     assert set(asked) == {(None, False) if algorithm == "measured" else (algorithm, True)}
     assert len(assignments) > 10
+
+
+@pytest.mark.parametrize("batch_size", [160, 5])
+@pytest.mark.parametrize("n_workers", [2, 3])
+def test_sums_of_the_last_layers_that_start_early_have_the_same_bits(
+    new_cluster, data, n_workers, batch_size, monkeypatch
+):
+    settings = {"hidden_layer_sizes": (16, 12, 9), "engine": "numpy", "batch_size": batch_size, "max_iter": 2}
+    # Some batches have fewer rows than there are replicas; pieces of others are of several partitions.
+    expected = bits(fit("gradients", data, **settings))
+    client = new_cluster(n_workers, processes=False, threads_per_worker=2)
+    begun = []
+    begin = overlap.EarlySum.begin
+
+    def begin_and_note(early, replicas, *args):
+        begun.append((early.first_layer, len(list(replicas))))
+        begin(early, replicas, *args)
+
+    monkeypatch.setattr(overlap.EarlySum, "begin", begin_and_note)
+    assert bits(fit("gradients", data, **settings)) == expected
+    # The network is small, so nothing would be gained.
+    assert not begun
+    monkeypatch.setattr(overlap, "_LEAST_SECONDS", -1.0)
+    assert bits(fit("gradients", data, **settings)) == expected
+    assert begun
+    assert {layer for layer, _ in begun} <= {1, 2, 3}
+    assert_nothing_left(client)
 
 
 def test_a_way_to_sum_that_is_not_known_is_refused(client, data):

@@ -20,7 +20,7 @@ from dasknn.engine.network import ROWS_AT_ONCE, Network
 from dasknn.engine.state import Shard, Totals, TrainingJob
 from dasknn.engine.steps import Steps
 from dasknn.engine.updater import Update
-from dasknn.engine.workspace import GradientSum, rows_at_once
+from dasknn.engine.workspace import GradientSum, Watch, rows_at_once
 from dasknn.layers import Dense
 from dasknn.losses import MeanSquaredError
 from dasknn.optimizers import SGD
@@ -219,7 +219,9 @@ class CompiledGradientSum(GradientSum):
         weight: np.ndarray | None,
         rows: np.ndarray | slice,
         rng: np.random.Generator | None = None,
+        watch: Watch | None = None,
     ) -> float:
+        # All layers are done at once, so there is nothing to watch.
         noise = None if rng is None else np.array([_state_of(rng)], np.uint64)
         if isinstance(X, np.ndarray):
             return self._add(Shard(X, y, weight), rows, noise, True)
