@@ -147,7 +147,9 @@ def portions(executor: Executor, n_parts: int) -> list[range]:
 
 def are_bundled(executor: Executor, n_parts: int) -> bool:
     """Return whether there are so many partitions that several of them are loaded by one task."""
-    return executor.is_remote and n_parts > max(_SAMPLE, _BUNDLES_OF_A_THREAD * len(executor.slots()))
+    if not executor.is_remote or n_parts <= max(_SAMPLE, _BUNDLES_OF_A_THREAD):
+        return False
+    return n_parts > _BUNDLES_OF_A_THREAD * len(executor.slots())
 
 
 def cut(

@@ -7,6 +7,7 @@ bundles (`data/bundles.py`), each by one task.
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -436,14 +437,17 @@ class _Loading:
 
     def _send(self) -> None:
         """Send plain data to the workers, spread over them, unless it is there already."""
-        homes = place(self._tasks.slots(), len(self._data))
         for at, values in enumerate(zip(*(part.sources for part in self._data), strict=True)):
             if at == len(self._sent):
-                self._sent.append(None if is_dask_collection(values[0]) else self._tasks.put(values, homes))
+                is_plain = not is_dask_collection(values[0])
+                self._sent.append(self._tasks.put(values, self._homes()) if is_plain else None)
             elif (held := self._sent[at]) is not None:
                 for number, is_broken in enumerate(self._tasks.broken(held)):
                     if is_broken:
-                        (held[number],) = self._tasks.put([values[number]], [homes[number]])
+                        (held[number],) = self._tasks.put([values[number]], [self._homes()[number]])
+
+    def _homes(self) -> list[Home]:
+        return place(self._tasks.slots(), len(self._data))
 
     def _part(self, number: int) -> Part:
         part = self._data[number]
@@ -510,18 +514,22 @@ class _Budget:
 
     # After this many partitions, an estimate of twice the limit is believed.
     _SAMPLE = 8
+    # How often workers are asked for their memory: each answer of the scheduler takes a moment.
+    _ASK_SECONDS = 1.0
 
     def __init__(self, tasks: Executor, n_parts: int):
         self._tasks, self._n_parts = tasks, n_parts
         self._n_bytes = self._n_seen = 0
         self._limit = 0.0
+        self._asked = -math.inf
 
     def add(self, n_bytes: int) -> None:
         """Add a partition."""
         self._n_bytes += n_bytes
         self._n_seen += 1
-        if self._n_seen.bit_count() == 1:
+        if self._n_seen.bit_count() == 1 and time.monotonic() - self._asked > self._ASK_SECONDS:
             # Asked again now and then: a worker may import modules that take much of its memory.
+            self._asked = time.monotonic()
             self._limit = _MEMORY_SHARE * self._tasks.memory_limit()
 
     def is_exceeded(self) -> bool:
