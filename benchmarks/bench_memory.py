@@ -3,18 +3,28 @@
 Two workers; rows are made anew whenever an epoch comes to them. The table says how much of each worker's
 limit its process took at most (resident, interpreter and libraries included), what it wrote to disk because
 memory was short, and how often it was paused.
+
+    python benchmarks/bench_memory.py --fits 200
+
+trains the same small data again and again instead: resident memory of each worker, and of the process of
+client and scheduler; then what each worker has more entries of than halfway. Dask keeps records of whatever
+it runs: --few-records leaves out profiles and shortens logs, which shows their share.
 """
 
 import argparse
+import gc
 import resource
 import sys
 import tempfile
 import time
 import warnings
+from collections import deque
 
+import dask
 import dask.array as da
 import dask.dataframe as dd
 import numpy as np
+import psutil
 from dask.distributed import Client, LocalCluster
 from dask.utils import format_bytes, parse_bytes
 
@@ -72,6 +82,67 @@ def show(step, client, seconds):
         )
 
 
+def resident():
+    """Megabytes of memory of this process."""
+    return psutil.Process().memory_info().rss / 1e6
+
+
+def entries(least, dask_worker):
+    """Containers that have at least so many more entries than at the last call: (more, kind, an entry)."""
+    gc.collect()
+    # Of containers that hold plain values only, the collector does not know.
+    found = {id(one): one for owner in gc.get_objects() for one in (owner, *gc.get_referents(owner))}
+    kinds = (dict, list, set, deque)
+    lengths = {key: len(one) for key, one in found.items() if isinstance(one, kinds) and len(one)}
+    before = getattr(dask_worker, "dasknn_lengths", {})
+    dask_worker.dasknn_lengths = lengths
+    grown = [(n - before[key], key) for key, n in lengths.items() if n - before.get(key, n) >= least]
+    return [
+        (more, type(found[key]).__name__, repr(next(iter(list(found[key])[-1:])))[:90])
+        for more, key in sorted(grown, reverse=True)
+    ]
+
+
+FEW_RECORDS = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.log-length": 10,
+    "distributed.admin.log-length": 50,
+    "distributed.admin.low-level-log-length": 50,
+}
+
+
+def again_and_again(n_fits, few_records):
+    with (
+        dask.config.set(FEW_RECORDS if few_records else {}),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=40) as cluster,
+        Client(cluster) as client,
+    ):
+        X = da.random.default_rng(0).standard_normal((2_000, 10), chunks=(500, -1), dtype="float32")
+        X, y = client.persist([X, (X[:, 0] > 0).astype(np.int8)])
+        print(f"{'fits':>6}{'workers, MB':>24}{'client and scheduler':>24}")
+        halfway = None
+        for n in range(1, n_fits + 1):
+            MLPClassifier(
+                (16,), strategy="gradients", transport="peer", batch_size=500, max_iter=2, random_state=0
+            ).fit(X, y)
+            if n % max(1, n_fits // 8) == 0 or n == 1:
+                workers = list(client.run(resident).values())
+                told = "".join(f"{mb:>12.1f}" for mb in workers)
+                print(f"{n:>6}{told}{resident():>24.1f}", flush=True)
+            if n == n_fits // 2:
+                client.run(entries, 1)
+                # Looking takes memory, too.
+                halfway = list(client.run(resident).values())
+        more = [
+            (after - before) / (n_fits - n_fits // 2)
+            for before, after in zip(halfway, client.run(resident).values(), strict=True)
+        ]
+        print("\nMB a fit in the second half: " + ", ".join(f"{mb:.3f}" for mb in more))
+        print("containers of a worker with more entries than halfway:")
+        for grown in next(iter(client.run(entries, max(1, n_fits // 10)).values())):
+            print("{:>8}  {:<12} {}".format(*grown))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--limit", default="800 MiB", help="memory of a worker")
@@ -80,8 +151,13 @@ def main():
     )
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--transport", choices=["peer", "tasks"], action="append")
+    parser.add_argument("--fits", type=int, help="train small data so many times instead")
+    parser.add_argument("--few-records", action="store_true", help="no profiles, and short logs of Dask")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
+    if args.fits:
+        again_and_again(args.fits, args.few_records)
+        return
     limit = parse_bytes(args.limit)
     X, y = data(int(2 * limit * args.times))
     print(f"X: {format_bytes(X.nbytes)}, {X.npartitions} partitions; {args.epochs} epochs\n")
