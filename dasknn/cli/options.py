@@ -87,9 +87,9 @@ class Levels(click.ParamType):
 
 # Settings of strategies that can be written on a command line.
 _SETTINGS = {
-    "weights": ("every", "outer"),
+    "weights": ("every", "outer", "balance"),
     "predictions": ("members", "hop"),
-    "gradients": ("compression", "delay"),
+    "gradients": ("compression", "delay", "balance"),
 }
 
 

@@ -45,8 +45,10 @@ class Slice:
 # --- deal --------------------------------------------------------------------------------------------
 
 
-def deal(rows: Sequence[int], replicas: int) -> list[list[Slice]]:
+def deal(rows: Sequence[int], replicas: int, shares: Sequence[float] | None = None) -> list[list[Slice]]:
     """Deal blocks with these numbers of rows out to replicas: slices in order, equally many rows for each.
+
+    shares: of all rows, for each replica, instead; each gets at least one row.
 
     Replica r takes blocks r, r + replicas, r + 2 replicas, ..., so that sorted data is mixed. A block at a
     border between two replicas is cut. Empty blocks are left out.
@@ -54,11 +56,15 @@ def deal(rows: Sequence[int], replicas: int) -> list[list[Slice]]:
     order = [i for first in range(replicas) for i in range(first, len(rows), replicas) if rows[i]]
     starts = np.cumsum([0, *(rows[block] for block in order)])
     total = int(starts[-1])
+    ends = [total * replica // replicas for replica in range(1, replicas)]
+    if shares is not None:
+        ends = [int(total * end) for end in np.cumsum(shares[:-1])]
     cuts = [0]
-    for replica in range(1, replicas):
-        cut = total * replica // replicas
+    for replica, end in enumerate(ends, start=1):
+        cut = min(max(end, cuts[-1] + 1), total - (replicas - replica))
         nearest = int(starts[np.abs(starts - cut).argmin()])
-        cuts.append(nearest if abs(nearest - cut) <= _SNAP * total / replicas else cut)
+        is_near = abs(nearest - cut) <= _SNAP * total / replicas and cuts[-1] < nearest < total
+        cuts.append(nearest if is_near else cut)
     cuts.append(total)
 
     dealt: list[list[Slice]] = []
@@ -116,6 +122,24 @@ class Shards:
             {shard: sum(piece.n_rows for piece in self.slices[shard]) for shard in shards}
             for shards in self.replicas
         ]
+
+    def deal_again(self, shares: Sequence[float]) -> None:
+        """Deal the rows out to the replicas by other shares, and make the shards unless they are streamed."""
+        self.tasks.drop(list(self._in_memory.values()))
+        self._in_memory, self._placed = {}, {}
+        self._deal(len(self.replicas), shares)
+        if not self.streamed:
+            self.spread()
+
+    def _deal(self, replicas: int, shares: Sequence[float] | None = None) -> None:
+        rows = [info.n_rows for info in self.loaded.infos]
+        bytes_per_row = sum(info.nbytes for info in self.loaded.infos) / self.loaded.n_rows
+        self.slices, self.replicas = [], []
+        for slices in deal(rows, replicas, shares):
+            made = _shards_of(slices, bytes_per_row)
+            first = len(self.slices)
+            self.slices += made
+            self.replicas.append(list(range(first, first + len(made))))
 
     def spread(self) -> None:
         """Make all shards, each at the home of its replica, and release the blocks."""
@@ -274,13 +298,7 @@ def make_shards(tasks: Executor, loaded: Loaded, replicas: int, make_shard: Call
             "Use fewer replicas."
         )
     result = Shards(tasks, loaded, make_shard, streamed=loaded.blocks is None)
-    rows = [info.n_rows for info in loaded.infos]
-    bytes_per_row = sum(info.nbytes for info in loaded.infos) / loaded.n_rows
-    for slices in deal(rows, replicas):
-        made = _shards_of(slices, bytes_per_row)
-        first = len(result.slices)
-        result.slices += made
-        result.replicas.append(list(range(first, first + len(made))))
+    result._deal(replicas)
     if not result.streamed:
         result.spread()
     return result

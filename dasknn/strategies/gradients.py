@@ -221,7 +221,7 @@ class DelayedGradientLearner(GradientLearner):
             self.apply(before)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientAveraging(Strategy):
     """Every step takes the mean gradient over the mini-batches of all replicas.
 
@@ -235,6 +235,10 @@ class GradientAveraging(Strategy):
     replicas : int or None, default=None
         How many replicas train side by side; None for one per thread of the cluster, while each has enough
         rows.
+    balance : {"rows", "speed"}, default="rows"
+        "rows": each replica has equally many rows, and the weights do not depend on the cluster. "speed":
+        rows are dealt out again between epochs by the speed of the workers, so that none waits for a slow
+        one; then the weights depend on it. A keyword argument.
     delay : {0, 1}, default=0
         1: each step applies the gradient of the step before, whose sum workers exchange while they compute
         the next one; the last step of an epoch is followed by what is left. This is another algorithm, which

@@ -10,10 +10,11 @@ import numpy as np
 from dasknn.engine.schedule import Piece, Schedule
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, merge_numbers
 from dasknn.strategies.local_trainer import LocalTrainer, batch_bounds
+from dasknn.strategies.strategy import BY_ROWS
 from dasknn.strategies.weights import LocalTraining
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PredictionAveraging(LocalTraining):
     """Several networks, which train apart; their predictions are averaged.
 
@@ -55,6 +56,11 @@ class PredictionAveraging(LocalTraining):
         if self.members is not None and self.replicas not in (None, self.members):
             raise ValueError(
                 f"Expected replicas to be {self.members}, the number of members, received {self.replicas}."
+            )
+        if self.balance != BY_ROWS:
+            raise ValueError(
+                f"Members of an ensemble do not wait for one another, received balance={self.balance!r}. "
+                "Leave balance out."
             )
         object.__setattr__(self, "replicas", self.members or self.replicas)
         super().__post_init__()

@@ -18,7 +18,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -28,6 +28,8 @@ from dasknn import _capacity
 from dasknn.engine.schedule import Piece, Round, Rounds, Route, Schedule
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, merge_numbers
 from dasknn.strategies.learner import Learner
+
+BY_ROWS, BY_SPEED = "rows", "speed"
 
 
 class _Scopes(threading.local):
@@ -45,7 +47,7 @@ def in_scope() -> Strategy | None:
     return _scopes.entered[-1] if _scopes.entered else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Strategy(ABC):
     """Base class of the three averages.
 
@@ -54,6 +56,10 @@ class Strategy(ABC):
     replicas : int or None, default=None
         How many replicas train side by side; None for one per thread of the cluster, while each has enough
         rows. A keyword argument.
+    balance : {"rows", "speed"}, default="rows"
+        "rows": each replica has equally many rows, and the weights do not depend on the cluster. "speed":
+        rows are dealt out again between epochs by the speed of the workers, so that none waits for a slow
+        one; then the weights depend on it. A keyword argument.
 
     Attributes
     ----------
@@ -66,6 +72,7 @@ class Strategy(ABC):
     """
 
     replicas: int | None = field(default=None, kw_only=True)
+    balance: str = field(default=BY_ROWS, kw_only=True)
     name: ClassVar[str]
     task_name: ClassVar[str]
     steps_apart: ClassVar[bool] = False
@@ -73,6 +80,14 @@ class Strategy(ABC):
     def __post_init__(self) -> None:
         if self.replicas is not None and not (isinstance(self.replicas, Integral) and self.replicas >= 1):
             raise ValueError(f"Expected replicas to be None or at least 1, received {self.replicas!r}.")
+        if self.balance not in (BY_ROWS, BY_SPEED):
+            raise ValueError(f"Expected balance to be 'rows' or 'speed', received {self.balance!r}.")
+
+    def __repr__(self) -> str:
+        """Return how to write it: the settings that are not defaults."""
+        settings = ((own.name, own.default, getattr(self, own.name)) for own in fields(self))
+        told = [f"{name}={value!r}" for name, default, value in settings if value != default]
+        return f"{type(self).__name__}({', '.join(told)})"
 
     @contextmanager
     def scope(self) -> Iterator[Strategy]:

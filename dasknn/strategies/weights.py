@@ -160,7 +160,7 @@ class WeightLearner(Learner):
         totals.weight_sum += total.weight_sum
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LocalTraining(Strategy):
     """Base class of strategies whose replicas take steps of their own."""
 
@@ -226,7 +226,7 @@ class OuterNesterov:
         np.subtract(params, change, out=params)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WeightAveraging(LocalTraining):
     """Replicas train apart for some steps; then their weights and optimizer states are averaged.
 
@@ -242,6 +242,10 @@ class WeightAveraging(LocalTraining):
     replicas : int or None, default=None
         How many replicas train side by side; None for one per thread of the cluster, while each has enough
         rows.
+    balance : {"rows", "speed"}, default="rows"
+        "rows": each replica has equally many rows, and the weights do not depend on the cluster. "speed":
+        rows are dealt out again between epochs by the speed of the workers, so that none waits for a slow
+        one; then the weights depend on it. A keyword argument.
 
     Raises
     ------

@@ -24,6 +24,8 @@ from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState, me
 from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError
 from dasknn.strategies import Strategy, auto
 from dasknn.strategies.learner import Exchange, LinkSpeed
+from dasknn.strategies.strategy import BY_SPEED
+from dasknn.training.balance import Balance
 from dasknn.training.tasks import OnTasks
 from dasknn.training.transport import LossAndGrad, OnWave, Transport, layout_of
 
@@ -52,9 +54,9 @@ class OnPeers(Transport):
         self._strategy = strategy
         self._executor = executor
         self._shards = shards
-        self._rows = shards.rows_of_replicas()
+        self._balance = Balance(shards) if strategy.balance == BY_SPEED else None
+        self._look_at_rows()
         self.n_samples = sum(sum(rows.values()) for rows in self._rows)
-        self._schedule = strategy.schedule(job, [sum(own.values()) for own in self._rows])
         if strategy.remembers and shards.streamed:
             raise ValueError(
                 f"{strategy} needs data that fits in half of the workers' memory, since replicas keep "
@@ -64,6 +66,10 @@ class OnPeers(Transport):
         self._group: ProcessGroup | None = None
         self._attempts = 0
         self._spent: dict[str, tuple[float, float]] = {}
+
+    def _look_at_rows(self) -> None:
+        self._rows = self._shards.rows_of_replicas()
+        self._schedule = self._strategy.schedule(self.job, [sum(own.values()) for own in self._rows])
 
     @classmethod
     def n_waves(cls, n_rounds: int, seconds: float) -> int:
@@ -86,6 +92,8 @@ class OnPeers(Transport):
         return self._group
 
     def epoch(self, state: TrainState, on_wave: OnWave) -> TrainState:
+        if self._balance is not None and self._balance.deal_again(self._executor.homes(self.job.replicas)):
+            self._look_at_rows()
         self._executor.rebalance(self.job.replicas)
         for begin, end, shards in self._waves(state.epoch):
             began = time.perf_counter()
@@ -183,6 +191,8 @@ class OnPeers(Transport):
 
     def spent(self) -> dict[str, tuple[float, float]]:
         spent, self._spent = self._spent, {}
+        if self._balance is not None:
+            self._balance.note(spent)
         return spent
 
     def _patience(self) -> float:

@@ -27,6 +27,8 @@ from dasknn.data.shards import Shards
 from dasknn.engine.schedule import Piece, Round
 from dasknn.engine.state import Contribution, Shard, TrainingJob, TrainState
 from dasknn.strategies import GradientAveraging, Strategy, auto
+from dasknn.strategies.strategy import BY_SPEED
+from dasknn.training.balance import Balance
 from dasknn.training.transport import LossAndGrad, OnWave, Transport, layout_of
 
 # A state of more bytes is sent to one worker first, instead of with the graph.
@@ -51,9 +53,12 @@ class OnTasks(Transport):
         self._shards = shards
         # Seconds of a round in the fastest wave so far.
         self._pace: float | None = None
+        self._balance = Balance(shards) if strategy.balance == BY_SPEED else None
         executor.start_clock()
 
     def epoch(self, state: TrainState, on_wave: OnWave) -> TrainState:
+        if self._balance is not None:
+            self._balance.deal_again(self._executor.homes(self.job.replicas))
         rows = [sum(own.values()) for own in self._shards.rows_of_replicas()]
         homes = self._executor.homes(self.job.replicas)
         sent = bytes_between_workers(self._strategy, self.job, state, rows, homes)
@@ -129,7 +134,10 @@ class OnTasks(Transport):
         return self._executor.log.take()
 
     def spent(self) -> dict[str, tuple[float, float]]:
-        return self._executor.spent()
+        spent = self._executor.spent()
+        if self._balance is not None:
+            self._balance.note(spent)
+        return spent
 
     def loss_and_grad(self, state: TrainState) -> LossAndGrad:
         # One round of all rows, in their order.

@@ -17,6 +17,7 @@ from dasknn.data.shards import Shards
 from dasknn.engine.state import TrainingJob, TrainState
 from dasknn.saving import snapshots
 from dasknn.strategies import Strategy
+from dasknn.strategies.strategy import BY_ROWS, BY_SPEED
 
 OnWave = Callable[[TrainState], None]
 # (mean loss without penalties, gradient summed over the rows, weight of the rows)
@@ -71,15 +72,21 @@ class Transport(ABC):
         return
 
 
+# Settings that change nothing.
+_NOTHING_NEW = (("delay", 0), ("balance", BY_ROWS))
+
+
 def layout_of(strategy: Strategy, shards: Shards) -> dict[str, Any]:
     """Return the layout of data that is dealt out to replicas."""
     settings = snapshots.described(strategy)
     # The job has the number of replicas, which the strategy may leave open.
     settings = {name: value for name, value in settings.items() if name not in ("replicas", "members")}
-    if not settings.get("delay"):
-        # Checkpoints of versions without it say nothing of it.
-        settings.pop("delay", None)
+    # Checkpoints of versions without these say nothing of them.
+    settings = {name: value for name, value in settings.items() if (name, value) not in _NOTHING_NEW}
     rows = [list(own.values()) for own in shards.rows_of_replicas()]
+    if strategy.balance == BY_SPEED:
+        # How rows were dealt out in the meantime is not repeated.
+        rows = [[sum(map(sum, rows))]]
     own = {"trains": "by replicas", "strategy": settings, "rows": sum(map(sum, rows))}
     return own | layout_of_loaded(shards.loaded, rows)
 
