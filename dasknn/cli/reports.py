@@ -29,6 +29,7 @@ from dasknn.layers import MemberDense, MemberHeads
 from dasknn.models import loading, sequential
 from dasknn.saving import safetensors_file
 from dasknn.saving.serialization import JSONEncoder
+from dasknn.training import spent
 from dasknn.training.datasets import score_parts
 
 # Kinds of files that `dasknn.load` reads.
@@ -102,9 +103,31 @@ def of_training(model: Any, n_columns: int, seconds: float) -> dict[str, Any]:
         "test": None,
         "faults": faults,
         "bytes_sent": sum(entry.get("bytes_sent", 0) for entry in history),
+        "workers": _of_workers(history),
     }
     report["validation"] = _of_validation(model)
     return report
+
+
+def _of_workers(history: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return on what workers spent their time, and the slowest; None in a single process."""
+    workers = spent.total(history)
+    if len(workers) < 2 or not (shares := spent.shares(workers)):
+        return None
+    slowest = spent.straggler(workers)
+    return shares | {"straggler": None if slowest is None else slowest._asdict()}
+
+
+def _line_of_workers(workers: Mapping[str, Any] | None) -> str | None:
+    if workers is None:
+        return None
+    line = (
+        f"computed {workers['compute']:.0%} of the time, exchanged {workers['communication']:.0%}, "
+        f"waited {workers['waiting']:.0%}"
+    )
+    if (slowest := workers["straggler"]) is not None:
+        line += f"; for {slowest['address']}, which took {slowest['factor']:.1f} times as long as the others"
+    return line
 
 
 def _seconds_to_start(history: list[dict[str, Any]]) -> float | None:
@@ -215,6 +238,7 @@ def text_of_training(report: Mapping[str, Any]) -> str:
         + (f" at {report['rows_per_second']:,.0f} rows/s" if report["rows_per_second"] else "")
         + f"; {report['seconds']:.1f} s in total"
         + ("" if (start := report["seconds_to_start"]) is None else f", {start:.1f} s before the first"),
+        "workers": _line_of_workers(report["workers"]),
         "loss": f"{report['loss']:.4f} in the last epoch",
         "validation": _line_of_validation(report["validation"], report["refit_epochs"]),
         "": _OPTIMISTIC if report["test"] is None and _is_best(report["validation"]) else None,

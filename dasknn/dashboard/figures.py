@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import Any
 
+from dasknn.training.spent import straggler
+
 _LINE_COLORS = ("#4c6faf", "#eaaa6d", "#2a7f62", "#b3261e", "#7b5ea7", "#7f7f7f")
 _WORKER_COLORS = {"compute": "#81aae4", "communication": "#eaaa6d", "waiting": "#dddddd"}
 _AHEAD_COLOR = "#999999"
@@ -181,7 +183,11 @@ class Workers:
         whole = sum(sums.values())
         for item, kind in zip(self._legend.items, kinds, strict=True):
             assign(item, label={"value": f"{kind} {sums[kind] / whole:.0%}" if whole else kind})
-        assign(self.figure.title, text=f"Time of workers in epoch {epoch}" if rows else _NO_EPOCH)
+        title = f"Time of workers in epoch {epoch}" if rows else _NO_EPOCH
+        if (slowest := straggler(workers)) is not None:
+            name = slowest.address.partition("://")[2] or slowest.address
+            title += f": {name} computes {slowest.factor:.1f} times as long as the others"
+        assign(self.figure.title, text=title)
 
 
 def _share(kind: str) -> str:

@@ -1,4 +1,4 @@
-"""Says once if workers exchange gradients for most of an epoch, and what would take less time."""
+"""Says once if workers exchange gradients, or wait for a slow one, for most of an epoch, and what helps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 from dasknn.callbacks import Callback
 from dasknn.engine.state import TrainingJob
-from dasknn.strategies import GradientAveraging, Strategy
+from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy
+from dasknn.strategies.strategy import BY_ROWS
+from dasknn.training import spent
 from dasknn.training.probing import OFTEN, OFTEN_STEPS
 
 logger = logging.getLogger("dasknn")
@@ -15,6 +17,8 @@ logger = logging.getLogger("dasknn")
 # An epoch that takes so many times the best one is worth a word, unless both are short.
 MUCH_LONGER = 2.0
 _LEAST_SECONDS = 0.2
+# A worker is slow if others wait for it for this share of so many epochs.
+_LEAST_SHARE, _IN_A_ROW = 0.25, 2
 
 
 def seconds_with_fewer_exchanges(entry: dict[str, Any], job: TrainingJob) -> tuple[float, float]:
@@ -31,7 +35,7 @@ def seconds_with_fewer_exchanges(entry: dict[str, Any], job: TrainingJob) -> tup
 
 
 class Pace(Callback):
-    """Compares each epoch with what it would take with fewer exchanges; runs in the background of each fit.
+    """Says once if an epoch would take much less time with fewer exchanges, or without one slow worker.
 
     Parameters
     ----------
@@ -42,20 +46,28 @@ class Pace(Callback):
 
     def __init__(self, job: TrainingJob, strategy: Strategy):
         self._job = job
-        self._is_done = not isinstance(strategy, GradientAveraging)
+        self._may_exchange_less = isinstance(strategy, GradientAveraging)
+        self._may_deal = strategy.balance == BY_ROWS and not isinstance(strategy, PredictionAveraging)
+        self._slow: list[str] = []
 
     def state(self) -> None:
         return None
 
     def on_epoch_done(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # The first epoch connects workers, and may compile.
-        if self._is_done or len(self.training.history) - self.training.n_before < 2:
+        if len(self.training.history) - self.training.n_before < 2:
             return
         entry = self.training.history[-1]
+        if self._may_exchange_less:
+            self._compare_exchanges(entry)
+        if self._may_deal:
+            self._compare_workers(entry)
+
+    def _compare_exchanges(self, entry: dict[str, Any]) -> None:
         best, communication = seconds_with_fewer_exchanges(entry, self._job)
         if entry["seconds"] < max(MUCH_LONGER * best, best + _LEAST_SECONDS):
             return
-        self._is_done = True
+        self._may_exchange_less = False
         logger.warning(
             "An epoch takes %.3g s; for %.3g s of them workers exchange gradients. With strategy="
             "WeightAveraging(every=%d, outer=OuterNesterov()) it would take about %.2g s, and learn another "
@@ -64,4 +76,24 @@ class Pace(Callback):
             communication,
             OFTEN_STEPS,
             best,
+        )
+
+    def _compare_workers(self, entry: dict[str, Any]) -> None:
+        found = spent.straggler(entry["workers"])
+        waited = max((times["waiting"] for times in entry["workers"].values()), default=0.0)
+        is_worth_it = found is not None and waited > max(_LEAST_SECONDS, _LEAST_SHARE * entry["seconds"])
+        self._slow = [*self._slow, found.address] if found is not None and is_worth_it else []
+        # A worker may be slow for a moment.
+        if len(self._slow) < _IN_A_ROW or len(set(self._slow[-_IN_A_ROW:])) > 1:
+            return
+        assert found is not None
+        self._may_deal = False
+        logger.warning(
+            "Workers wait for %s, which takes %.2g times as long as the others to compute its rows: %.3g s "
+            "of an epoch of %.3g s. Look at what else runs there, or let it have fewer rows: strategies take "
+            "balance='speed'.",
+            found.address,
+            found.factor,
+            waited,
+            entry["seconds"],
         )

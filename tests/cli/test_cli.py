@@ -669,7 +669,11 @@ def test_strategies_are_recommended_for_a_raw_table(run, folder):
         (["--output", "."], 1, "received the folder ."),
         (["--hidden", "ten"], 2, "expected numbers of units such as 128,64"),
         (["--batch-size", "some"], 2, "expected auto, full or a number of rows"),
-        (["--strategy", "weights:often=3"], 2, "weights has the settings every, outer, received 'often'"),
+        (
+            ["--strategy", "weights:often=3"],
+            2,
+            "weights has the settings every, outer, balance, received 'often'",
+        ),
         (["--engine", "jax"], 2, "'jax' is not one of 'auto', 'numpy', 'numba'"),
         (["--strategy", "votes"], 2, "expected auto, gradients, weights or predictions"),
         (["--output", "nowhere/model"], 1, "Expected an existing folder"),

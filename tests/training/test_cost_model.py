@@ -15,6 +15,7 @@ from dasknn.layers import Dense
 from dasknn.optimizers import Adam
 from dasknn.regularizers import BatchL2
 from dasknn.strategies import GradientAveraging, PredictionAveraging, WeightAveraging
+from dasknn.training import spent
 from dasknn.training.cost_model import CostModel, Layout
 from dasknn.training.pace import Pace, seconds_with_fewer_exchanges
 from dasknn.training.probing import OFTEN, Measured, RoundTimes
@@ -124,6 +125,16 @@ def entry(seconds, compute, communication):
     return {"seconds": seconds, "workers": {"a": worker, "b": worker}}
 
 
+def slow_entry(slow, seconds=1.0, usual=0.4):
+    """An epoch in which one of four workers computes for as long as it takes."""
+    computing = dict.fromkeys("abcd", usual) | {"c": slow}
+    times = {
+        at: {"compute": c, "communication": 0.01, "waiting": max(0.0, slow - c)}
+        for at, c in computing.items()
+    }
+    return {"seconds": seconds, "workers": times}
+
+
 def told(caplog, strategy, *entries):
     pace, caplog.records[:] = Pace(JOB, strategy), []
     pace.training = Running()
@@ -162,3 +173,36 @@ def test_a_fit_says_nothing_where_there_is_nothing_to_gain(caplog, strategy, fou
 def test_the_first_epoch_is_not_judged(caplog):
     slow = entry(1.67, 0.2, 1.4)
     assert not told(caplog, GradientAveraging(), slow, entry(0.1, 0.1, 0.0))
+
+
+def test_a_fit_says_once_for_which_worker_the_others_wait(caplog):
+    slow = slow_entry(0.96)
+    (line,) = told(caplog, GradientAveraging(), slow, slow, slow, slow)
+    assert line.startswith("Workers wait for c, which takes 2.4 times as long as the others")
+    assert "0.56 s of an epoch of 1 s" in line
+    assert "balance='speed'" in line
+
+
+@pytest.mark.parametrize(
+    ("strategy", "entries"),
+    [
+        (GradientAveraging(), [slow_entry(0.5)] * 4),
+        (GradientAveraging(), [slow_entry(0.96), slow_entry(0.4), slow_entry(0.96), slow_entry(0.4)]),
+        (GradientAveraging(), [slow_entry(0.1, 0.1, 0.04)] * 4),
+        (GradientAveraging(balance="speed"), [slow_entry(0.96)] * 4),
+        (PredictionAveraging(), [slow_entry(0.96)] * 4),
+    ],
+    ids=["not much slower", "for a moment", "short", "dealt by speed", "nobody waits"],
+)
+def test_a_fit_says_nothing_of_workers_that_are_not_worth_a_word(caplog, strategy, entries):
+    assert not told(caplog, strategy, *entries)
+
+
+def test_shares_of_the_time_of_workers():
+    entries = [slow_entry(0.96), {"seconds": 1.0}, slow_entry(0.96)]
+    workers = spent.total(entries)
+    assert workers["c"] == {"compute": 1.92, "communication": 0.02, "waiting": 0.0}
+    assert sum(spent.shares(workers).values()) == pytest.approx(1)
+    assert spent.straggler(workers) == ("c", pytest.approx(2.4))
+    assert spent.shares({}) == {}
+    assert spent.straggler({"a": workers["c"]}) is None
