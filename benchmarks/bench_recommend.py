@@ -28,11 +28,9 @@ def data(n_rows, n_features, n_parts):
     return da.from_array(X, (rows, -1)), da.from_array(y, rows)
 
 
-def measure(client, model, X, y, row):
-    """Return seconds and bytes of an epoch of one row of a recommendation."""
-    model = model.set_params(
-        strategy=row.strategy, transport="auto" if row.transport == "hop" else row.transport
-    )
+def measure(model, X, y, strategy, transport):
+    """Return seconds and bytes of an epoch of a strategy."""
+    model = model.set_params(strategy=strategy, transport="auto" if transport == "hop" else transport)
     model.fit(X, y)
     epochs = model.history_[1:]
     return median(e["seconds"] for e in epochs), median(e["bytes_sent"] for e in epochs)
@@ -57,9 +55,10 @@ def compare(client, arguments):
         found = dasknn.recommend(client, model, X)
     print(f"{len(client.nthreads())} workers")
     for row in found.rows:
-        seconds, n_bytes = measure(client, MLPClassifier(tuple(arguments.hidden), **settings), X, y, row)
+        fresh = MLPClassifier(tuple(arguments.hidden), **settings)
+        seconds, n_bytes = measure(fresh, X, y, row.strategy, row.transport)
         print(
-            f"  {str(row.strategy):70} {row.transport:6} {1e3 * row.seconds:9.1f} {1e3 * seconds:9.1f} ms "
+            f"  {row.strategy!s:70} {row.transport:6} {1e3 * row.seconds:9.1f} {1e3 * seconds:9.1f} ms "
             f"{row.seconds / seconds:6.2f}   {row.bytes_sent / 1e6:9.3f} {n_bytes / 1e6:9.3f} MB "
             f"{row.bytes_sent / n_bytes if n_bytes else float(row.bytes_sent == 0):6.3f}",
             flush=True,
