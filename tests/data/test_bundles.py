@@ -135,14 +135,17 @@ def test_few_partitions_are_loaded_one_by_one(client, monkeypatch):
 def test_held_partitions_are_loaded_where_they_lie(client, tasks):
     workers = sorted(client.nthreads())
     X, y = arrays()
-    # A third on one worker, the others on the other.
-    lower = client.persist(X.blocks[: N // 3], workers=workers[:1], allow_other_workers=False)
-    upper = client.persist(X.blocks[N // 3 :], workers=workers[1:], allow_other_workers=False)
-    wait([lower, upper])
-    loaded = load(tasks, (da.concatenate([lower, upper]), y))
+    # Every third on one worker, the others on the other.
+    at = [workers[number % 3 > 0] for number in range(N)]
+    blocks = [
+        client.persist(X.blocks[number], workers=[worker], allow_other_workers=False)
+        for number, worker in enumerate(at)
+    ]
+    wait(blocks)
+    loaded = load(tasks, (da.concatenate(blocks), y))
     places = tasks.where([spot.bundle.held for spot in loaded.blocks])
     sampled = 8
-    assert places[sampled:] == [{workers[number >= N // 3]} for number in range(sampled, N)]
+    assert places[sampled:] == [{worker} for worker in at[sampled:]]
 
 
 def test_bundles_are_of_partitions_that_go_to_one_replica(tasks):
