@@ -72,8 +72,10 @@ class ClusterExecutor(Executor, ClusterView):
     scheduler : SchedulerConnection
     liveness : Liveness
         Which workers answer.
-    timeout, silence : float
-        Seconds; `dasknn.timeout` and `dasknn.silence` of dask.config.
+    timeout : float
+        Seconds; `dasknn.timeout` of dask.config.
+    silence : float
+        Seconds; `dasknn.silence` of dask.config, or more while this machine or the workers are late.
     """
 
     at_once = 1_000_000
@@ -86,7 +88,7 @@ class ClusterExecutor(Executor, ClusterView):
 
         super().__init__(max_faults)
         self.timeout = float(dask.config.get("dasknn.timeout", 600))
-        self.silence = float(dask.config.get("dasknn.silence", 15))
+        self._silence = float(dask.config.get("dasknn.silence", 15))
         self.client = client
         self.scheduler = SchedulerConnection(client, self.timeout)
         self.liveness = Liveness(self.scheduler)
@@ -95,11 +97,15 @@ class ClusterExecutor(Executor, ClusterView):
         self._admission = Admission(client, self.liveness)
         self._held: dict[str, Any] = {}
         self._irreplaceable: dict[str, Any] = {}
-        #: The only workers that may run these held results, while others are left out.
-        self._confined: dict[str, frozenset[str]] = {}
+        #: Held results that not every worker may compute: of each of these sets one must be there.
+        self._confined: dict[str, list[frozenset[str]]] = {}
         self._late: list[Any] = []
         self._announcing: asyncio.Task | None = None
         self._has_clock = False
+
+    @property
+    def silence(self) -> float:
+        return self.liveness.lag.patience(self._silence)
 
     @property
     def without_sockets(self) -> bool:
@@ -248,20 +254,29 @@ class ClusterExecutor(Executor, ClusterView):
     # --- held results ---------------------------------------------------------------------------------
 
     def start(self, graph: Graph, wanted: Sequence[TaskRef]) -> list[Any]:
-        # For tasks without a home: as soon as a selected worker is there, no other one is used.
-        where = {"workers": self._selection.words, "allow_other_workers": True} if self._selection else {}
-        # To the scheduler, a silent worker is one that has nothing to do.
-        only = frozenset(self._without_silent(self._usable()) if self.left_out else ())
+        where: dict[str, Any] = {}
+        only = frozenset[str]()
+        if self._selection is not None or self.left_out:
+            only = frozenset(self._without_silent(self._usable()))
         if only:
+            # To the scheduler, a silent worker is one that has nothing to do; and where other workers are
+            # allowed, those that have nothing to do take work from the selected ones.
             where = {"workers": sorted(only)}
-        layers, retries = graph.layers(confined=bool(only)), None if graph.is_strict else _RETRIES
+        elif self._selection is not None:
+            # As soon as a selected worker is there, no other one is used.
+            where = {"workers": self._selection.words, "allow_other_workers": True}
+        # What a selected worker has stays where it is, so that each keeps its replicas.
+        stays = bool(only) and not self.left_out
+        layers = graph.layers(confined=bool(only) and not stays, at_home=stays)
+        retries = None if graph.is_strict else _RETRIES
         with self.scheduler.still_open("start"):
             futures = self.client.get(
                 layers, [ref.key for ref in wanted], sync=False, retries=retries, **where
             )
         self._held.update((future.key, future) for future in futures)
         if only:
-            self._confined.update((future.key, only) for future in futures)
+            homes = {frozenset([home]) for home in graph.homes.values()} if stays else set()
+            self._confined.update((future.key, [only, *homes]) for future in futures)
         late, self._late = self._late, []
         self.drop(late)
         return list(futures)
@@ -333,7 +348,7 @@ class ClusterExecutor(Executor, ClusterView):
         if not self._confined:
             return set()
         alive = set(self.alive())
-        lost = {key for key, workers in self._confined.items() if not workers & alive}
+        lost = {key for key, groups in self._confined.items() if not all(map(alive.intersection, groups))}
         return {key for key in lost if self._held[key].status != "finished"}
 
     def explain_loss(self, error: BaseException) -> None:
@@ -421,11 +436,11 @@ class ClusterExecutor(Executor, ClusterView):
         """Return the outcome of each held result within so many seconds.
 
         It is its exception, None for a success, or ... if it has not ended. `at` are the workers that compute
-        them; a result is not waited for when its worker is gone.
+        them; a result is not waited for when its worker is gone or left out.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            alive = self.alive()
+            alive = set(self.alive()) - self.left_out
             if not any(f.status == "pending" and place in alive for f, place in zip(held, at, strict=True)):
                 break
             time.sleep(0.05)

@@ -51,7 +51,6 @@ class Executor(ABC):
     """
 
     faults: tuple[type[BaseException], ...] = ()
-    silence = 0.0
     is_remote = False
 
     def __init__(self, max_faults: int = MAX_FAULTS):
@@ -63,6 +62,10 @@ class Executor(ABC):
         self._changes: list[Event] = []
         # Seconds that faults have cost since an epoch was started.
         self._lost = 0.0
+
+    @property
+    def silence(self) -> float:
+        return 0.0
 
     @abstractmethod
     def slots(self) -> list[Home]:

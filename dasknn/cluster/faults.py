@@ -7,6 +7,7 @@ as they were told to, are changes; they are recorded too, and do not count.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -19,6 +20,9 @@ logger = logging.getLogger("dasknn")
 LOST, SILENT, RETIRED, JOINED = "worker lost", "worker silent", "worker retired", "worker joined"
 #: An attempt failed, and no worker is missing.
 FAILED = "attempt failed"
+# A lost worker may be on the scheduler's list for as long as a broken connection is (Dask's
+# `distributed.comm.timeouts.tcp`); who tries to reach it meets the same fault again.
+_SAME_FAULT_SECONDS = 30.0
 # Seconds before the second attempt after the first that failed, and at most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0
 
@@ -115,7 +119,8 @@ class FaultLog:
         self._epoch, self._stage = 0, "before its first epoch"
         self._failed: list[BaseException] = []
         self._last: BaseException | None = None
-        self._n_counted = 0
+        # How many attempts have counted since work resumed, and when the last of them failed.
+        self._n_counted, self._counted_at = 0, 0.0
         self._n_taken = 0
 
     def begin(self, epoch: int | None) -> None:
@@ -127,7 +132,8 @@ class FaultLog:
         """Record that an attempt has failed. Raises the error, with a summary, if it is one too many.
 
         A task that has killed several workers, one after the other, counts as that many faults: otherwise it
-        could kill all workers of a cluster.
+        could kill all workers of a cluster. An attempt that fails before its workers have begun
+        (`error.while_restoring`) is the same fault as the one before: it has met what that one left behind.
 
         Parameters
         ----------
@@ -144,8 +150,13 @@ class FaultLog:
             f"Epoch {self._epoch}: a part" if self._epoch else "A part",
             _described(error),
         )
+        was_reached = not getattr(error, "while_restoring", False) or hasattr(error, "allowed_failures")
+        now = time.monotonic()
+        if self._n_counted and not was_reached and now - self._counted_at < _SAME_FAULT_SECONDS:
+            return
         if counts:
             self._n_counted += 1
+            self._counted_at = now
             self._count(error, getattr(error, "allowed_failures", 0) + 1)
 
     def recovered(self, seconds: float, found: list[Event]) -> None:

@@ -130,8 +130,10 @@ class Graph:
     def _key(self, name: str) -> str:
         return f"{name}-{self.run}-{len(self.tasks)}"
 
-    def layers(self, confined: bool = False) -> HighLevelGraph:
+    def layers(self, confined: bool = False, at_home: bool = False) -> HighLevelGraph:
         """Return everything as one graph, pinned to the homes: softly where they are not strict.
+
+        at_home: all homes are strict.
 
         confined: the caller restricts the workers for the whole graph. Then homes that are not strict do not
         count, and sources are computed under new names: tasks that the scheduler already knows stay where
@@ -141,7 +143,7 @@ class Graph:
         # A strict pin leaves its task pending forever when that worker dies.
         annotations: dict[str, Any] = {
             "workers": self.homes.get,
-            "allow_other_workers": lambda key: key not in self._strict,
+            "allow_other_workers": lambda key: not at_home and key not in self._strict,
         }
         if confined:
             annotations = {"workers": lambda key: self.homes.get(key) if key in self._strict else None}

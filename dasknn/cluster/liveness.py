@@ -7,14 +7,32 @@ never stopped. Only workers that have to do with keys of this run are judged.
 from __future__ import annotations
 
 import asyncio
+import time
+import uuid
 from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from dasknn.cluster.lag import Lag
 from dasknn.cluster.scheduler import SchedulerConnection
 
 # How often a worker that is left out is asked again, in the background.
 _AGAIN_SECONDS = 0.5
+# How long a message to a worker that does not answer is kept.
+_TELL_SECONDS = 60.0
+
+
+class Inquiry:
+    """Questions to workers whether they live, whatever tasks run there; answers come in the background.
+
+    Attributes
+    ----------
+    missing : set of str
+        Addresses of those that have not answered yet.
+    """
+
+    def __init__(self, workers: Collection[str]):
+        self.missing = set(workers)
 
 
 class Liveness:
@@ -22,16 +40,20 @@ class Liveness:
 
     Attributes
     ----------
+    lag : Lag
+        How late this client and the answers of workers are.
     left_out : set of str
         Addresses of workers that did not answer, or did not end work that was given up. They get no work.
     """
 
     def __init__(self, scheduler: SchedulerConnection):
         self._scheduler = scheduler
+        self.lag = Lag(scheduler.loop)
         self.left_out: set[str] = set()
         # What the event loop has found out about them: which answer, and whether nothing given up runs there.
         self._is_free: dict[str, bool] = {}
         self._watches: dict[str, asyncio.Task] = {}
+        self._asking: set[asyncio.Task] = set()
 
     def alive(self) -> dict[str, int]:
         """Return the number of threads of each worker that the scheduler knows, by address."""
@@ -60,12 +82,49 @@ class Liveness:
                 for worker, found in one.items()
             }
 
-        return self._scheduler.call(ask_all)
+        return self._scheduler.call(ask_all, quick=False)
 
-    def silent(self, workers: Collection[str], seconds: float) -> set[str]:
-        """Return those of these workers that exist, and have not answered within so many seconds."""
-        hung = set(workers) - set(self.call(_answer, workers=workers, seconds=seconds))
-        return hung & set(self.alive()) if hung else hung
+    def ask(self, workers: Collection[str], seconds: float) -> Inquiry:
+        """Ask workers whether they live; return at once. Whoever asks may lose interest in the answers.
+
+        An answer after so many seconds, or more, does not count.
+        """
+        inquiry, began = Inquiry(workers), time.monotonic()
+
+        def note(worker: str) -> None:
+            inquiry.missing.discard(worker)
+            self.lag.note(time.monotonic() - began)
+
+        self._begin(_answer, (), workers, seconds, note)
+        return inquiry
+
+    def tell(self, function: Callable[..., Any], *args: Any, workers: Collection[str]) -> None:
+        """Call a short function in these workers' processes, if they wake up soon; return at once."""
+        self._begin(function, args, workers, _TELL_SECONDS, lambda worker: None)
+
+    def _begin(
+        self,
+        function: Callable[..., Any],
+        args: tuple,
+        workers: Collection[str],
+        seconds: float,
+        note: Callable[[str], None],
+    ) -> None:
+        """Call a function on workers in the background, for so many seconds; note(worker) when it returns."""
+
+        async def call(worker: str) -> None:
+            with suppress(TimeoutError, OSError):
+                if await asyncio.wait_for(self._call_on(worker, function, *args), seconds):
+                    note(worker)
+
+        def begin() -> None:
+            for worker in workers:
+                task = self._scheduler.loop.create_task(call(worker))
+                self._asking.add(task)
+                task.add_done_callback(self._asking.discard)
+
+        with suppress(RuntimeError):
+            self._scheduler.loop.call_soon_threadsafe(begin)
 
     def leave_out(self, workers: Mapping[str, Collection[Hashable]]) -> None:
         """Give workers no more work until they answer and run none of these tasks any more.
@@ -84,10 +143,30 @@ class Liveness:
             # There is no deadline: nobody waits for it, and `close` ends it.
             while not self._is_free.get(worker):
                 with suppress(Exception):
-                    self._is_free.update(await self._call_on(worker, _runs_none_of, keys))
+                    is_free = (await self._call_on(worker, _runs_none_of, keys)).get(worker)
+                    if is_free is not None:
+                        self._is_free[worker] = False
+                    if is_free:
+                        self._is_free[worker] = await self._takes_tasks(worker)
                 await asyncio.sleep(_AGAIN_SECONDS)
 
         self._watches[worker] = asyncio.create_task(watch())
+
+    async def _takes_tasks(self, worker: str) -> bool:
+        """Return whether a worker runs a task, as soon as it has.
+
+        It answers questions over a new connection. That over which tasks come is older: where the network was
+        gone for a while, TCP tries again only after about as much time again, and all would wait for it.
+        """
+        ended = asyncio.Event()
+        key = f"dasknn-probe-{uuid.uuid4().hex[:12]}"
+        probe = self._scheduler.client.submit(_answer, key=key, workers=[worker])
+        try:
+            probe.add_done_callback(lambda _: self._scheduler.loop.call_soon_threadsafe(ended.set))
+            await ended.wait()
+            return probe.status == "finished"
+        finally:
+            probe.release()
 
     def _call_on(self, worker: str, function: Callable[..., Any], *args: Any) -> Any:
         """Return what to await: {worker: result}, or {} where it failed. Only in the event loop."""
@@ -114,6 +193,9 @@ class Liveness:
     def close(self) -> None:
         """Stop asking workers."""
         self._forget(list(self.left_out))
+        self.lag.close()
+        with suppress(RuntimeError):
+            self._scheduler.loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._asking])
 
 
 def _answer() -> None:

@@ -27,7 +27,7 @@ from dasknn.cluster.distributed import ClusterExecutor
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.placement import Home
-from dasknn.exceptions import LinkError
+from dasknn.exceptions import LinkError, WorkerLeftError
 
 logger = logging.getLogger("dasknn")
 
@@ -96,6 +96,9 @@ class ProcessGroup:
             self._connect_by(SOCKET)
         except LinkError as error:
             executor.check_present(self.addresses)
+            if silent := sorted(executor.liveness.left_out.intersection(self._workers)):
+                # Another kind of link would not reach them, either.
+                raise WorkerLeftError(f"No answer from {', '.join(silent)}.") from error
             self._connect_by(DASK)
             executor.without_sockets = True
             logger.warning(
@@ -190,7 +193,11 @@ class ProcessGroup:
 
     def _call_all(self, function: Callable[[bytes], None]) -> None:
         if isinstance(self.executor, ClusterExecutor):
-            self.executor.liveness.call(function, self._run, workers=self._workers, seconds=_ABORT_SECONDS)
+            liveness = self.executor.liveness
+            # Those that are left out hear of it when they wake up; nobody waits for that.
+            liveness.tell(function, self._run, workers=liveness.left_out.intersection(self._workers))
+            workers = [at for at in self._workers if at not in liveness.left_out]
+            liveness.call(function, self._run, workers=workers, seconds=_ABORT_SECONDS)
 
     def close(self) -> None:
         """Close the endpoints, and release them."""

@@ -9,6 +9,7 @@ the answer in a queue.
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +18,12 @@ from typing import Any
 
 from dasknn.exceptions import ClusterTimeoutError, SchedulerLostError
 
+logger = logging.getLogger("dasknn")
+
 #: How often a wait looks whether something that it depends on is gone.
 WATCH_SECONDS = 0.5
+# After so many seconds without an answer to a quick question, that is told.
+_QUIET_SECONDS = 5.0
 # How many times the scheduler is asked the same question when the connection breaks.
 _MOST_ASKED = 5
 # The status of a client that never answers again.
@@ -58,6 +63,7 @@ class SchedulerConnection:
         function: Callable[..., Any],
         *args: Any,
         look: Callable[[], None] | None = None,
+        quick: bool = True,
         **settings: Any,
     ) -> Any:
         """Return the result of a coroutine function, called in the client's event loop.
@@ -71,6 +77,8 @@ class SchedulerConnection:
             Its arguments.
         look : callable or None
             Called now and then while the answer takes its time; what it raises ends the wait.
+        quick : bool
+            Whether only the scheduler answers, at once if it can: then it is logged if it does not.
 
         Raises
         ------
@@ -82,7 +90,7 @@ class SchedulerConnection:
         n_left = _MOST_ASKED if look is None else 1
         with self.still_open(function.__name__):
             while True:
-                answer, error = self._ask_once(function, args, settings, look)
+                answer, error = self._ask_once(function, args, settings, look, quick and look is None)
                 n_left -= 1
                 # A client that has lost its scheduler raises other errors than OSError.
                 was_away = error is not None and self.client.status != "running"
@@ -124,7 +132,12 @@ class SchedulerConnection:
             raise self._no_answer(question) from error
 
     def _ask_once(
-        self, function: Callable[..., Any], args: tuple, settings: dict[str, Any], look: Callable | None
+        self,
+        function: Callable[..., Any],
+        args: tuple,
+        settings: dict[str, Any],
+        look: Callable | None,
+        quick: bool,
     ) -> tuple[Any, BaseException | None]:
         """Return (result, None) or (None, exception)."""
         answers: queue.SimpleQueue = queue.SimpleQueue()
@@ -142,17 +155,37 @@ class SchedulerConnection:
 
         self.loop.call_soon_threadsafe(lambda: calls.append(self.loop.create_task(call())))
         try:
-            return self._await(answers, function.__name__, look)
+            return self._await(answers, function.__name__, look, quick)
         finally:
             with suppress(RuntimeError):
                 # A task that has ended ignores this; a loop that is closed runs nothing.
                 self.loop.call_soon_threadsafe(lambda: [task.cancel() for task in calls])
 
-    def _await(self, answers: queue.SimpleQueue, question: str, look: Callable | None) -> Any:
+    def _await(self, answers: queue.SimpleQueue, question: str, look: Callable | None, quick: bool) -> Any:
         began = time.monotonic()
+        # Counted: the time in which this process itself was stopped is not the scheduler's.
+        n_watched = 0
+        is_told = False
         while True:
             with suppress(queue.Empty):
-                return answers.get(timeout=WATCH_SECONDS)
+                answer = answers.get(timeout=WATCH_SECONDS)
+                if is_told and answer[1] is None:
+                    logger.warning(
+                        "The scheduler %s answers again, after %.0f s.",
+                        self.address,
+                        time.monotonic() - began,
+                    )
+                return answer
+            n_watched += 1
+            if quick and not is_told and n_watched * WATCH_SECONDS >= _QUIET_SECONDS:
+                is_told = True
+                logger.warning(
+                    "The scheduler %s has not answered for %.0f s. Workers continue with the work that they "
+                    "have; this waits for up to dask.config 'dasknn.timeout', %g s.",
+                    self.address,
+                    _QUIET_SECONDS,
+                    self.timeout,
+                )
             if self.client.status in _CLOSED:
                 # There will be no answer.
                 raise self._no_answer(question)

@@ -11,16 +11,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
-from dasknn.cluster.liveness import Liveness
+from dasknn.cluster.liveness import Inquiry, Liveness
 from dasknn.cluster.placement import Home
+from dasknn.cluster.scheduler import WATCH_SECONDS
 from dasknn.exceptions import ClusterTimeoutError, WorkerLeftError
 
 # Seconds between two looks at the state of tasks, or this many times what a look takes if that is more.
 _POLL_SECONDS = 2.0
 _LOOK_SHARE = 20
 # Tasks may be the user's and keep a process busy, so their workers may be silent for this many times
-# `dasknn.silence`. Members of a process group are asked sooner.
+# `dasknn.silence`.
 _PATIENCE = 4
+# Members of a process group are asked when so much of `dasknn.silence` is over, and have all of it to answer.
+_FIRST_SHARE = 0.25
+# Between two looks no more time passes for workers: in what it took longer, this process or the scheduler was
+# away, and could not have heard them.
+_LONGEST_STEP_SECONDS = 2 * WATCH_SECONDS
 
 
 class Awaited(NamedTuple):
@@ -61,13 +67,16 @@ class ClusterView(ABC):
     timeout : float
         Seconds without progress after which a wait ends.
     silence : float
-        Seconds that a worker may be silent.
+        Seconds that a worker may be silent; more while this machine or the workers are late.
     liveness : Liveness
     """
 
     timeout: float
-    silence: float
     liveness: Liveness
+
+    @property
+    @abstractmethod
+    def silence(self) -> float: ...
 
     @abstractmethod
     def check_present(self, at: Sequence[Home]) -> None:
@@ -95,10 +104,15 @@ class Wait:
 
     def __init__(self, cluster: ClusterView, held: Sequence[Any], at: Sequence[Home]):
         self._cluster, self._held, self._at = cluster, held, at
-        # When something last changed, when workers last showed that they live, when to look again.
-        self._since = self._heard = time.monotonic()
+        # When something last changed, and when to look again.
+        self._since = time.monotonic()
         self._next_look = self._since + _POLL_SECONDS
         self._seen: Awaited | None = None
+        # Seconds that workers had to show that they live, at what of them they did, and at what they were
+        # asked.
+        self._passed = self._heard = self._asked = 0.0
+        self._looked = self._since
+        self._inquiry: Inquiry | None = None
 
     def look(self) -> None:
         """Check whether the wait has to end. Call it often: most calls cost nothing.
@@ -113,6 +127,8 @@ class Wait:
         cluster, now = self._cluster, time.monotonic()
         if self._at:
             self.check_members()
+        else:
+            self._pass(now)
         if now < self._next_look:
             return
         if lost := cluster.stranded():
@@ -124,24 +140,43 @@ class Wait:
             self._seen, self._since = seen, after
         elif after - self._since > cluster.timeout:
             raise ClusterTimeoutError(self._no_progress(seen))
-        if not self._at and after - self._heard > _PATIENCE * cluster.silence:
+        if not self._at:
             # Workers that are left out have been asked already: there may be no choice but to wait for them.
-            self._leave_out(
-                cluster.liveness.silent(seen.workers - cluster.liveness.left_out, cluster.silence),
-                seen.running,
-            )
-            self._heard = time.monotonic()
+            workers = seen.workers - cluster.liveness.left_out
+            self._leave_out(self._silent(workers, (_PATIENCE - 1) * cluster.silence), seen.running)
+            if self._inquiry is not None:
+                self._next_look = min(self._next_look, after + cluster.silence)
 
     def check_members(self) -> None:
         """Raise WorkerLeftError if one of `at` is gone, or does not answer and is left out from now on."""
-        cluster = self._cluster
-        cluster.check_present(self._at)
-        if time.monotonic() - self._heard < cluster.silence:
-            return
-        workers, keys = set(map(str, self._at)), [future.key for future in self._held]
-        silent = cluster.liveness.silent(workers, cluster.silence)
-        self._leave_out(silent, dict.fromkeys(silent, keys))
-        self._heard = time.monotonic()
+        self._pass(time.monotonic())
+        self._cluster.check_present(self._at)
+        silent = self._silent(set(map(str, self._at)), _FIRST_SHARE * self._cluster.silence)
+        self._leave_out(silent, {worker: [future.key for future in self._held] for worker in silent})
+
+    def _pass(self, now: float) -> None:
+        self._passed += min(now - self._looked, _LONGEST_STEP_SECONDS)
+        self._looked = now
+
+    def _silent(self, workers: Set[str], seconds: float) -> set[str]:
+        """Return those of these workers that exist, and did not answer within `silence` when they were asked.
+
+        They are asked after so many seconds without a sign of life. This does not wait for answers.
+        """
+        cluster, inquiry = self._cluster, self._inquiry
+        if inquiry is None:
+            if self._passed - self._heard >= seconds:
+                # What is asked for longer than any silence may be is given up by itself.
+                self._inquiry = cluster.liveness.ask(workers, 2 * _PATIENCE * cluster.silence)
+                self._asked = self._passed
+            return set()
+        if not inquiry.missing:
+            self._inquiry, self._heard = None, self._passed
+            return set()
+        if self._passed - self._asked < cluster.silence:
+            return set()
+        self._inquiry, self._heard = None, self._passed
+        return inquiry.missing & workers & set(cluster.liveness.alive())
 
     def _leave_out(self, silent: Set[str], running: Mapping[str, Sequence[Hashable]]) -> None:
         if silent:

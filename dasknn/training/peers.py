@@ -149,10 +149,15 @@ class OnPeers(Transport):
         end: int,
         shards: set[int],
     ) -> TrainState:
-        self._shards.repair()
-        if not self._shards.streamed:
-            self._shards.hold(shards, homes)
-        group = self._group_at(homes)
+        try:
+            self._shards.repair()
+            if not self._shards.streamed:
+                self._shards.hold(shards, homes)
+            group = self._group_at(homes)
+        except self._executor.faults as error:
+            fault: Any = error
+            fault.while_restoring = True
+            raise
         ready()
         held = self._shards.hold(shards, homes)
         threads = Counter(self._executor.slots())

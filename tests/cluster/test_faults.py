@@ -22,7 +22,6 @@ from distributed import Client, wait
 
 from dasknn import Checkpoint, MLPClassifier, PredictionAveraging, Sequential, WeightAveraging, layers
 from dasknn.callbacks import Callback
-from dasknn.cluster import faults
 from dasknn.cluster.distributed import ClusterExecutor
 from dasknn.cluster.faults import JOINED, LOST, RETIRED, SILENT
 from dasknn.cluster.graph import Graph
@@ -601,45 +600,6 @@ def test_only_what_must_move_moves():
     assert place(["a", "b", "c"], 6, ["a", "a", "a", "b", "b", "b"]) == ["a", "a", "c", "b", "b", "c"]
     # What is left over stays with who has it.
     assert place(["a", "b"], 3, ["a", "b", "b"]) == ["a", "b", "b"]
-
-
-def test_events_that_cost_nothing_do_not_count():
-    log = faults.FaultLog(max_faults=0)
-    found = faults.changes(["a"], ["a"], [faults.Event(LOST, "b"), faults.Event(RETIRED, "c")], ["d"])
-    log.recovered(1.0, found)
-    assert [event["what"] for event in log.take()] == [LOST, RETIRED, JOINED]
-    assert log.take() == []
-    assert log.n_faults == 0
-
-
-def test_workers_lost_at_one_moment_are_one_fault():
-    log = faults.FaultLog(max_faults=1)
-    rack = [faults.Event(LOST, f"worker {i}") for i in range(11)]
-    homes = [event.worker for event in rack]
-    log.recovered(1.0, faults.changes(homes, ["left"] * 11, rack, []))
-    assert log.n_faults == 1
-    assert len(log.take()) == 11
-
-
-def test_an_attempt_that_failed_and_the_workers_it_has_cost_are_one_fault():
-    log = faults.FaultLog(max_faults=1)
-    log.failed(LinkError("broke"))
-    rack = [faults.Event(LOST, f"worker {i}") for i in range(11)]
-    log.recovered(1.0, faults.changes([event.worker for event in rack], ["left"] * 11, rack, []))
-    assert log.n_faults == 1
-    with pytest.raises(LinkError):
-        log.failed(LinkError("broke"))
-
-
-def test_the_fault_that_ends_a_fit_is_counted_once():
-    log = faults.FaultLog(max_faults=0)
-    with pytest.raises(WorkerLeftError) as first:
-        log.recovered(1.0, [faults.Event(LOST, "a", replicas=(0,))])
-    # As those do that take it for a fault of what they have tried.
-    with pytest.raises(WorkerLeftError) as again:
-        log.failed(first.value)
-    assert again.value is first.value
-    assert log.n_faults == len(first.value.__notes__) == 1
 
 
 def test_attempts_that_fail_at_once_are_made_at_longer_and_longer_intervals(monkeypatch):

@@ -1,5 +1,7 @@
 """Who trains, and on whose data: workers that users name, and clients that hold collections."""
 
+import time
+
 import dask
 import dask.array as da
 import dask.dataframe as dd
@@ -103,6 +105,22 @@ def test_rows_stay_on_the_workers_that_are_named(client, data):
     model.score(X, data[1])
     dasknn.evaluate(model, X, data[1])
     assert ran_on == {wanted}
+
+
+def slowly(block):
+    """Take a while, so that workers that have nothing to do look for work."""
+    time.sleep(0.1)
+    return note(block)
+
+
+def test_nobody_takes_work_from_a_busy_worker_that_is_named(client):
+    wanted = sorted(workers_of(client))[:1]
+    ran_on.clear()
+    X = da.random.default_rng(0).standard_normal((400, 4), chunks=(10, -1))
+    model = classifier()
+    model.workers = wanted
+    model.fit(X.map_blocks(slowly, meta=np.empty((0, 0))), (X[:, 0] > 0).astype(int))
+    assert ran_on == set(wanted)
 
 
 def test_workers_have_addresses_names_and_hosts(client):

@@ -30,6 +30,8 @@ _SPIN_SECONDS = 1e-4
 _LONGEST_SPIN_SECONDS = 1e-3
 # Not every system has the call.
 _let_others_run = getattr(os, "sched_yield", partial(time.sleep, 0))
+# How long the kernel at the other end may take to answer, try by try.
+_REACH_SECONDS = (1.2, 2.4)
 # How long a greeting may take, and how many callers may not have said yet who they are.
 _HELLO_SECONDS = 5.0
 _MOST_STRANGERS = 32
@@ -310,8 +312,7 @@ class SocketEndpoint(Endpoint):
 
     def _greet_peer(self, rank: int, other: int, contact: Any, deadline: float) -> None:
         host, port, address = contact
-        seconds = max(0.1, deadline - time.monotonic())
-        connection = _tune(socket.create_connection((host, port), timeout=seconds))
+        connection = _tune(_reach(host, port, deadline))
         if self._client_context is not None:
             connection = self._client_context.wrap_socket(connection, server_hostname=host)
         self._remember(connection)
@@ -446,6 +447,19 @@ def _listen(host: str) -> socket.socket:
 def _ports() -> Iterator[int]:
     first, _, last = str(dask.config.get("dasknn.ports", "0")).partition("-")
     yield from range(int(first), int(last or first) + 1)
+
+
+def _reach(host: str, port: int, deadline: float) -> socket.socket:
+    """Return a connection. TimeoutError: nothing answers, as when a firewall drops what comes.
+
+    The kernel of the other machine answers at once, however much that has to do; two tries send four packets,
+    of which one is lost now and then.
+    """
+    for seconds in _REACH_SECONDS:
+        with suppress(TimeoutError):
+            seconds = min(seconds, max(0.1, deadline - time.monotonic()))
+            return socket.create_connection((host, port), timeout=seconds)
+    raise TimeoutError(f"{host}:{port} does not answer")
 
 
 def _tune(connection: socket.socket) -> socket.socket:
