@@ -27,6 +27,7 @@ from dasknn.cluster.faults import JOINED, LOST, RETIRED, SILENT
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.local import LocalExecutor
 from dasknn.cluster.placement import place
+from dasknn.cluster.process_group import ProcessGroup
 from dasknn.data import loading, shards, stations
 from dasknn.exceptions import (
     ClusterTimeoutError,
@@ -270,6 +271,27 @@ def test_more_faults_than_allowed_end_the_fit_with_the_story_of_all(client, data
     assert "fault 2 of this fit" in story
     assert "max_faults=1" in story
     assert f"worker lost {first[0]}" in story
+
+
+def test_attempts_that_still_try_to_reach_a_lost_worker_are_no_more_faults(
+    client, data, calm_bits, monkeypatch
+):
+    connect, failures = ProcessGroup.connect, []
+
+    def connect_at_last(self):
+        # As long as the scheduler lists the worker that is gone.
+        if failures:
+            raise LinkError(failures.pop())
+        connect(self)
+
+    def lose_a_worker():
+        failures.extend(["not there", "not there", "not there"])
+        kill(next(iter(pids(client).values())))
+
+    monkeypatch.setattr(ProcessGroup, "connect", connect_at_last)
+    model = fit(BOTH[0], data, max_faults=1, callbacks=[At("end", 1, lose_a_worker)])
+    assert not failures
+    assert bits(model) == calm_bits[BOTH[0]]
 
 
 def test_scattered_data_that_is_lost_is_explained(client, digits):
