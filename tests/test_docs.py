@@ -31,8 +31,8 @@ CODE = {"python", "sh", "console"}
 # What is shown and not run: output, files, and directives of Sphinx.
 SHOWN = re.compile(r"text|yaml|toml|dockerfile|\{.*\}")
 NOT_RUN = re.compile(r"<!-- not run: (.+?) -->", re.DOTALL)
-# Settings of Dask's configuration, and the file that they are in.
-NOT_PYTHON = {"dasknn.ports", "dasknn.silence", "dasknn.timeout", "dasknn.yaml"}
+# Settings of Dask's configuration, the file that they are in, and a preload, which only Dask imports.
+NOT_PYTHON = {"dasknn.ports", "dasknn.silence", "dasknn.timeout", "dasknn.yaml", "dasknn.cluster.comeback"}
 # Pages may start programs, each of which imports what it needs.
 SECONDS = 240
 
