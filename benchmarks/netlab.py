@@ -38,6 +38,7 @@ _NAMESPACE, _CUT, _RATE, _N_RANGES, _RANGES = range(5)
 _HOST_WORDS = _RANGES + 2 * _MOST_RANGES
 _CONTROL_BYTES = 4 * (_HOSTS + _MOST_HOSTS * _HOST_WORDS)
 _CLONE_NEWNET = 0x40000000
+_PR_SET_PDEATHSIG = 1
 # How long the switch may take to make its hosts, and a process to end.
 _START_SECONDS = 60.0
 _END_SECONDS = 10.0
@@ -265,6 +266,8 @@ class Talk:
 
 def _call(namespace: str, output: str, connection: Any, function: Callable[..., Any], args: tuple) -> None:
     os.setsid()
+    # The process that forks ends with the one that has called it, and this one with it.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     enter(namespace)
     with open(output, "a") as file:
         os.dup2(file.fileno(), 1)
