@@ -37,6 +37,7 @@ from dasknn.plots import (
     PartialDependenceDisplay,
     PrecisionRecallDisplay,
     RocCurveDisplay,
+    ScalingDisplay,
     SearchDisplay,
     SlicesDisplay,
 )
@@ -106,6 +107,14 @@ def digits(client) -> None:
     save("precision-recall", PrecisionRecallDisplay.from_estimator(model, *test))
     save("epoch-times", EpochTimesDisplay.from_estimator(model))
     save("epoch-times-by-epoch", EpochTimesDisplay.from_estimator(model, by="epoch"))
+
+
+def scaling(client) -> None:
+    """Predictions for clusters of one worker to 64, each on a host of its own."""
+    X = da.random.default_rng(0).random((2_000_000, 64), chunks=(50_000, 64))
+    model = MLPClassifier((256, 128), batch_size=6400, random_state=0, dtype="float32")
+    sizes = {"workers": [1, 2, 4, 8, 16, 32, 64], "workers_per_host": 1}
+    save("scaling", ScalingDisplay.from_recommendation(dasknn.recommend(client, model, X, **sizes)))
 
 
 def two_classes() -> None:
@@ -252,6 +261,7 @@ def main() -> None:
     ):
         digits(client)
         client.wait_for_workers(2)
+        scaling(client)
         two_classes()
         regions()
         columns()

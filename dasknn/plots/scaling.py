@@ -83,27 +83,32 @@ class ScalingDisplay(Drawn):
         ScalingDisplay
         """
         ax = axes_for(ax, figsize=(6.4, 4.2))
+        from matplotlib.ticker import LogLocator
+
         for number, (name, (workers, seconds, computing)) in enumerate(self.curves.items()):
             if not number:
                 ideal = seconds[0] * workers[0] / workers
                 ax.plot(
-                    workers, ideal, color=GRAY, linewidth=0.8, linestyle="-", label="half as long with twice"
+                    workers,
+                    ideal,
+                    color=GRAY,
+                    linewidth=0.8,
+                    linestyle="-",
+                    label="twice the workers, half the time",
                 )
             (self.lines_[name],) = ax.plot(workers, seconds, marker="o", label=name, **kwargs)
+            # Curves are often close to each other: the numbers of one are above it, those of the next below.
+            below = number % 2
             for n, y, share in zip(workers, seconds, computing, strict=True):
-                ax.annotate(
-                    f"{share:.0%}",
-                    (n, y),
-                    (0, 6),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize="x-small",
-                )
+                offset, align = ((0, -5), "top") if below else ((0, 5), "bottom")
+                place = {"textcoords": "offset points", "ha": "center", "va": align}
+                ax.annotate(f"{share:.0%}", (n, y), offset, fontsize="x-small", **place)
         ax.set(xscale="log", yscale="log", xlabel="workers", ylabel="predicted seconds of an epoch")
         ticks = sorted({int(n) for workers, *_ in self.curves.values() for n in workers})
         ax.set_xticks(ticks[:: -(-len(ticks) // _MOST_TICKS)])
         ax.minorticks_off()
         ax.xaxis.set_major_formatter(lambda n, _: f"{n:g}")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
         ax.legend(**ABOVE, ncols=len(self.curves) + 1)
         self.ax_, self.figure_ = ax, ax.figure
