@@ -13,7 +13,7 @@ each of these parts is scaled by what it depends on:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtri
@@ -23,15 +23,15 @@ from dasknn.cluster.collective import HEADER_BYTES, Settings
 from dasknn.cluster.placement import Home
 from dasknn.engine.schedule import Rounds
 from dasknn.engine.state import TrainingJob
-from dasknn.strategies import GradientAveraging, Strategy, auto
+from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, auto
 from dasknn.training import tasks
 from dasknn.training.peers import OnPeers
 from dasknn.training.probing import OFTEN_STEPS, Measured, RoundTimes
 
 # What a leg of a network that travels takes, at most.
 _LEG_SECONDS = 1.0
-# Questions to the scheduler in each wave.
-_N_QUESTIONS = 2
+# Questions to the scheduler in a wave between workers, and in an epoch by tasks.
+_N_QUESTIONS, _N_QUESTIONS_OF_TASKS = 2, 5
 # How the workers of a host send vectors to one another, where nothing else is known.
 _WITHIN_HOST = reduction.LinkCosts(latency=50e-6, overhead=33e-6, per_byte=0.5e-9)
 # Without a measurement of several workers: how much the seconds of a round differ, as a share.
@@ -105,19 +105,24 @@ class CostModel:
         in_step = isinstance(strategy, GradientAveraging)
         there = there or (self.here if in_step else self.apart)
         n_rounds = strategy.schedule(job, [max(1, n_rows // there.replicas)] * there.replicas).n_rounds
-        n_steps = -(-n_rows // min(job.batch_size or n_rows, n_rows))
+        batch = min(job.batch_size or n_rows, n_rows)
+        n_steps = -(-n_rows // batch)
         if strategy.sees_all_rows:
-            return self._epoch_of_travellers(n_steps, there)
+            return self._epoch_of_travellers(n_steps, batch, there)
         # rounds: of one step, or of 16
         rounds, n_measured = (self.measured.gradients, 1) if in_step else (self.measured.weights, OFTEN_STEPS)
         n_alike = n_steps / n_measured
         computing = n_alike * self._computing(rounds.computing, there, self.here if in_step else self.apart)
         if transport == auto.TASKS:
-            return self._epoch_of_tasks(strategy, n_rounds, computing, there)
+            n_states = there.replicas if isinstance(strategy, PredictionAveraging) else 1
+            returning = self._state_seconds(job, n_states)
+            found = self._epoch_of_tasks(strategy, n_rounds, computing, there)
+            return replace(found, seconds=found.seconds + returning)
         n_bytes = strategy.contribution_length(job) * np.dtype(job.network.dtype).itemsize
         exchanges = n_rounds * self._exchange(rounds.exchange, n_bytes, there)
         seconds = computing + exchanges + n_alike * self._waiting(rounds, there)
-        return Epoch(seconds + OnPeers.n_waves(n_rounds, seconds) * self._wave(there), computing)
+        of_wave = self._wave(there) + self._state_seconds(job, 1)
+        return Epoch(seconds + OnPeers.n_waves(n_rounds, seconds) * of_wave, computing)
 
     def _computing(self, measured: float, there: Layout, here: Layout) -> float:
         """Return the seconds that a worker computes, given those that were measured here."""
@@ -158,12 +163,17 @@ class CostModel:
         crowding = self._crowding(there) / self._crowding(here)
         return measured.waiting * crowding * _last_of(there.n_workers) / _last_of(here.n_workers)
 
+    def _state_seconds(self, job: TrainingJob, n_states: int) -> float:
+        """Return the seconds in which states come back to this process, if its link is like those of workers."""
+        n_numbers = n_states * job.network.n_params * (1 + job.n_slots)
+        return n_numbers * np.dtype(job.network.dtype).itemsize * self.measured.cluster.links.per_byte
+
     def _wave(self, there: Layout) -> float:
         return self.measured.cluster.wave_of(there.n_workers) + _N_QUESTIONS * self.measured.question
 
     def _epoch_of_tasks(self, strategy: Strategy, n_rounds: int, computing: float, there: Layout) -> Epoch:
         cluster = self.measured.cluster
-        fixed = cluster.wave_of_one + _N_QUESTIONS * self.measured.question
+        fixed = cluster.wave_of_one + _N_QUESTIONS_OF_TASKS * self.measured.question
         if isinstance(strategy, GradientAveraging):
             # It was measured as a whole; what it computes is part of it.
             of_tasks = max(0.0, self.measured.task_round - self.measured.gradients.computing)
@@ -172,14 +182,13 @@ class CostModel:
         of_tasks *= cluster.task_round_of(there.n_workers) / cluster.task_round
         return Epoch(computing + n_rounds * of_tasks + fixed, computing)
 
-    def _epoch_of_travellers(self, n_steps: int, there: Layout) -> Epoch:
-        """Return the prediction for networks that visit all rows, one for each replica."""
-        # Each takes as many steps as all replicas that share the rows, with as many rows each.
-        step = self._of_step + self._of_row * there.rows_of_step
-        crowding = self._crowding(there) / self._crowding(self.here)
-        computing = n_steps * there.replicas * there.turns * step * crowding
+    def _epoch_of_travellers(self, n_steps: int, rows_of_step: int, there: Layout) -> Epoch:
+        """Return the prediction for networks that visit all rows in steps of their own."""
+        step = (self._of_step + self._of_row * rows_of_step) / self.here.turns
+        computing = n_steps * there.turns * step * self._crowding(there) / self._crowding(self.here)
         legs = max(1.0, computing / _LEG_SECONDS)
-        return Epoch(computing + (1 + legs) * self.measured.cluster.wave_of_one, computing)
+        ways = (1 + legs) * self.measured.cluster.wave_of_one + _N_QUESTIONS_OF_TASKS * self.measured.question
+        return Epoch(computing + ways, computing)
 
 
 def _last_of(n: int) -> float:

@@ -47,7 +47,9 @@ MEASURED = Measured(
     settings=Settings(),
 )
 MODEL = CostModel(MEASURED, HERE, HERE)
-FIXED = 0.04 + 2 * 5e-3
+# Weights and the two slots of Adam come back.
+STATE = 3 * 4 * NETWORK.n_params * 1e-8
+FIXED = 0.04 + 2 * 5e-3 + STATE
 
 
 def epoch(strategy, transport="peer", model=MODEL, **there):
@@ -62,7 +64,7 @@ def test_on_the_cluster_that_was_measured_an_epoch_is_its_rounds_and_a_fixed_par
     # One exchange, and no less computing and waiting.
     assert epoch(WeightAveraging()).seconds == pytest.approx(N_STEPS / 16 * 34e-3 + 6e-3 + FIXED)
     by_tasks = epoch(GradientAveraging(), "tasks")
-    assert by_tasks.seconds == pytest.approx(N_STEPS * 0.03 + 0.01 + 2 * 5e-3)
+    assert by_tasks.seconds == pytest.approx(N_STEPS * 0.03 + 0.01 + 5 * 5e-3 + STATE)
 
 
 def test_a_long_epoch_has_a_fixed_part_for_each_wave():
@@ -76,7 +78,7 @@ def test_one_worker_exchanges_nothing_and_computes_all_rows():
     alone = epoch(GradientAveraging(), n_workers=1, n_hosts=1, replicas=1, rows_of_step=400)
     # 1 ms and 10 us a row
     assert alone.computing == pytest.approx(N_STEPS * 5e-3)
-    assert alone.seconds == pytest.approx(alone.computing + 0.01 + 2 * 5e-3)
+    assert alone.seconds == pytest.approx(alone.computing + 0.01 + 2 * 5e-3 + STATE)
 
 
 def test_workers_that_share_a_processor_share_its_time():
@@ -105,7 +107,9 @@ def test_replicas_that_take_turns_take_as_much_longer():
 
 def test_networks_that_visit_all_rows_compute_what_all_replicas_do():
     found = epoch(PredictionAveraging(), "hop")
-    assert found.computing == pytest.approx(4 * N_STEPS * 2e-3)
+    # A step of 400 rows: 1 ms and 10 us a row. Workers have one network each.
+    assert found.computing == pytest.approx(N_STEPS * 5e-3)
+    assert epoch(PredictionAveraging(), "hop", replicas=8).computing == pytest.approx(2 * N_STEPS * 5e-3)
 
 
 # --- in a fit ----------------------------------------------------------------------------------------
