@@ -121,8 +121,7 @@ class CostModel:
         n_bytes = strategy.contribution_length(job) * np.dtype(job.network.dtype).itemsize
         exchanges = n_rounds * self._exchange(rounds.exchange, n_bytes, there)
         seconds = computing + exchanges + n_alike * self._waiting(rounds, there)
-        of_wave = self._wave(there) + self._state_seconds(job, 1)
-        return Epoch(seconds + OnPeers.n_waves(n_rounds, seconds) * of_wave, computing)
+        return Epoch(seconds + OnPeers.n_waves(n_rounds, seconds) * self._wave(there), computing)
 
     def _computing(self, measured: float, there: Layout, here: Layout) -> float:
         """Return the seconds that a worker computes, given those that were measured here."""
@@ -164,12 +163,14 @@ class CostModel:
         return measured.waiting * crowding * _last_of(there.n_workers) / _last_of(here.n_workers)
 
     def _state_seconds(self, job: TrainingJob, n_states: int) -> float:
-        """Return the seconds in which states come back to this process, if its link is like those of workers."""
+        """Return the seconds in which states come back, over a link like those of workers."""
         n_numbers = n_states * job.network.n_params * (1 + job.n_slots)
         return n_numbers * np.dtype(job.network.dtype).itemsize * self.measured.cluster.links.per_byte
 
     def _wave(self, there: Layout) -> float:
-        return self.measured.cluster.wave_of(there.n_workers) + _N_QUESTIONS * self.measured.question
+        cluster = self.measured.cluster
+        more = cluster.wave_of(there.n_workers) - cluster.wave_of(self.here.n_workers)
+        return max(cluster.wave_of_one, self.measured.wave + more) + _N_QUESTIONS * self.measured.question
 
     def _epoch_of_tasks(self, strategy: Strategy, n_rounds: int, computing: float, there: Layout) -> Epoch:
         cluster = self.measured.cluster

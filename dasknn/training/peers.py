@@ -161,7 +161,7 @@ class OnPeers(Transport):
         ready()
         held = self._shards.hold(shards, homes)
         threads = Counter(self._executor.slots())
-        states, scattered = self._give(state, len(group.addresses))
+        states, scattered = give(self._executor, state, len(group.addresses))
         args = []
         for rank, address in enumerate(group.addresses):
             own = [
@@ -179,13 +179,6 @@ class OnPeers(Transport):
             self._executor.drop(scattered)
         self._count(reports, group.addresses)
         return _common_state(reports, group.addresses)
-
-    def _give(self, state: TrainState, n: int) -> tuple[list[Any], list[Any]]:
-        """Return a state as an argument for each of n tasks, and held results to drop afterwards."""
-        if n * (state.params.nbytes + state.slots.nbytes) <= _GIVEN_BYTES:
-            return [state] * n, []
-        held = self._executor.put([state], [None])
-        return held * n, held
 
     def _count(self, reports: Sequence[Report], addresses: Sequence[Home]) -> None:
         # A round ends for all workers at once; the last to arrive does not wait, it only exchanges.
@@ -224,6 +217,14 @@ class OnPeers(Transport):
 
     def loss_and_grad(self, state: TrainState) -> LossAndGrad:
         return OnTasks(self.job, self._strategy, self._executor, self._shards).loss_and_grad(state)
+
+
+def give(executor: Executor, state: TrainState, n: int) -> tuple[list[Any], list[Any]]:
+    """Return a state as an argument for each of n tasks, and held results to drop afterwards."""
+    if n * (state.params.nbytes + state.slots.nbytes) <= _GIVEN_BYTES:
+        return [state] * n, []
+    held = executor.put([state], [None])
+    return held * n, held
 
 
 class Wave(NamedTuple):

@@ -22,11 +22,11 @@ from dasknn.cluster.process_group import ProcessGroup
 from dasknn.data import targets
 from dasknn.data.targets import TargetEncoder
 from dasknn.engine.network import Network
-from dasknn.engine.state import Shard, TrainingJob
+from dasknn.engine.state import Shard, TrainingJob, TrainState
 from dasknn.layers import BinEmbedding, BinEncoding, ColumnGroups, Embedding, OneHot
 from dasknn.seeds import same_each_time
 from dasknn.strategies import GradientAveraging, OuterNesterov, Strategy, WeightAveraging
-from dasknn.training.peers import Wave, train_wave
+from dasknn.training.peers import Wave, give, train_wave
 from dasknn.training.tasks import add_rounds
 
 #: What a cluster can do instead of averaging gradients in every step.
@@ -78,6 +78,8 @@ class Measured:
         Of a step with a quarter of the rows.
     weights : RoundTimes
         Of 16 steps of each replica, and an average of their weights.
+    wave : float
+        Seconds of a wave of no rounds, whose state goes to all workers and comes back.
     task_round : float
         Seconds of a step of averaged gradients through the scheduler.
     question : float
@@ -94,6 +96,7 @@ class Measured:
     gradients: RoundTimes
     fewer_rows: RoundTimes
     weights: RoundTimes
+    wave: float
     task_round: float
     question: float
     homes: tuple[Home, ...]
@@ -147,13 +150,23 @@ def measure(executor: Executor, probe: Probe) -> Measured:
         args = [(probe, max(1, threads[at])) for at in group.addresses]
         # of_workers[w]: RoundTimes of three kinds of rounds
         of_workers = group.run(_time_rounds, args, _PATIENCE)
+        wave = _time_wave_of_states(executor, group, probe.job)
     finally:
         group.close()
     gradients, fewer, weights = (_of_all(found) for found in zip(*of_workers, strict=True))
     task_round = _time_task_round(executor, probe.job, probe.rows, probe.encoder, homes)
     question = _time_question(executor)
     return Measured(
-        cluster, gradients, fewer, weights, task_round, question, tuple(homes), group.hosts, group.settings
+        cluster,
+        gradients,
+        fewer,
+        weights,
+        wave,
+        task_round,
+        question,
+        tuple(homes),
+        group.hosts,
+        group.settings,
     )
 
 
@@ -171,6 +184,18 @@ def _time_question(executor: Executor) -> float:
     return median(times)
 
 
+def _time_wave_of_states(executor: Executor, group: ProcessGroup, job: TrainingJob) -> float:
+    state = GradientAveraging().init_state(job, job.init_params(0), job.replicas)
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        states, held = give(executor, state, len(group.addresses))
+        group.run(_return_state, [(own,) for own in states], _PATIENCE)
+        executor.drop(held)
+        times.append(time.perf_counter() - began)
+    return median(times)
+
+
 # --- on workers --------------------------------------------------------------------------------------
 
 
@@ -182,6 +207,10 @@ def _time_rounds(group: Group, probe: Probe, n_threads: int) -> tuple[RoundTimes
         time_wave(GradientAveraging(), probe.job, max(1, probe.rows // 4), 1),
         time_wave(OFTEN, probe.apart, probe.rows_apart, OFTEN_STEPS),
     )
+
+
+def _return_state(group: Group, state: TrainState) -> TrainState | None:
+    return state if group.rank == 0 else None
 
 
 def _with_rows(job: TrainingJob, rows_of_step: int) -> TrainingJob:

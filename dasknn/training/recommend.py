@@ -391,7 +391,7 @@ def _measurements(measured: Measured) -> list[str]:
         f"{_time(gradients.exchange)} between workers, and {_time(gradients.waiting)} pass until the last of "
         f"them is ready; through the scheduler a step takes {_time(measured.task_round)}",
         f"a message between workers takes {_time(links.latency)}, and {1e-9 / links.per_byte:.2g} GB/s leave "
-        f"a worker; an epoch takes {_time(measured.cluster.wave)} more than its rounds",
+        f"a worker; an epoch takes {_time(measured.wave)} more than its rounds",
     ]
 
 
