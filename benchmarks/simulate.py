@@ -46,6 +46,7 @@ STRATEGIES = {
 }
 # As in `OnPeers`, and in the hopper.
 WAVE_SECONDS, LEG_SECONDS = 2.0, 1.0
+WAVES_IN_FULL = 20
 HOUR = 3600.0
 
 
@@ -170,6 +171,8 @@ class Run:
         self.rate = per_hour * cluster.n / HOUR
         self.now = 0.0
         self.n_faults = 0
+        # Rounds and seconds of waves, by how much longer the slowest worker computes since a fault.
+        self.waves = {}
         self.next_fault = self._draw_fault()
 
     def _draw_fault(self):
@@ -205,17 +208,32 @@ class Run:
 
     def _wave(self, left, steps, n_bytes):
         """Carry out the rounds of a wave; return how many, 0 if a fault came."""
+        waves = self.waves.setdefault(self.doubled, [])
+        if len(waves) < WAVES_IN_FULL:
+            n, seconds = self._rounds_of_wave(left, steps, n_bytes)
+            if n < left:
+                waves.append((n, seconds))
+        else:
+            # Waves are alike, so the others are drawn from those that were simulated in full.
+            n, seconds = waves[self.cluster.rng.integers(len(waves))]
+            n, seconds = min(n, left), seconds * min(1.0, left / n)
+        if self.next_fault < self.now + seconds:
+            self._meet_fault()
+            return 0
+        self.now += seconds
+        return n
+
+    def _rounds_of_wave(self, left, steps, n_bytes):
+        """Return how many rounds a wave has, and the seconds that it takes."""
         cluster, figures = self.cluster, self.cluster.figures
         rows = self.job.batch / cluster.n
         seconds = steps * (figures.step + figures.row * rows) * self.doubled
         if self.strategy.steps_apart:
             seconds *= figures.apart
         is_delayed = getattr(self.strategy, "delay", 0)
-        begin = self.now
-        t = computed = np.full(cluster.n, begin + cluster.wave() / 2)
-        before = t
+        before = t = computed = np.full(cluster.n, cluster.wave())
         n = 0
-        while n < left and t.max() - begin < WAVE_SECONDS + cluster.wave():
+        while n < left and t.max() < WAVE_SECONDS + cluster.wave():
             if is_delayed and cluster.crowding == 1:
                 # A step needs the sum of the step before the last one; its own goes out after that. On
                 # processors that are full, an exchange takes its time from computing.
@@ -226,12 +244,7 @@ class Run:
                 took = seconds + (cluster.compute(seconds) - seconds) / np.sqrt(steps)
                 t = cluster.exchange(t + took, n_bytes)
             n += 1
-        end = t.max() + cluster.wave() / 2
-        if self.next_fault < end:
-            self._meet_fault()
-            return 0
-        self.now = end
-        return n
+        return n, t.max()
 
     def _meet_fault(self):
         cluster, figures = self.cluster, self.cluster.figures
