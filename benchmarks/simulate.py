@@ -46,7 +46,7 @@ STRATEGIES = {
 }
 # As in `OnPeers`, and in the hopper.
 WAVE_SECONDS, LEG_SECONDS = 2.0, 1.0
-WAVES_IN_FULL = 20
+WAVES_IN_FULL = LEGS_IN_FULL = 20
 HOUR = 3600.0
 
 
@@ -173,6 +173,7 @@ class Run:
         self.n_faults = 0
         # Rounds and seconds of waves, by how much longer the slowest worker computes since a fault.
         self.waves = {}
+        self.hop_seconds = None
         self.next_fault = self._draw_fault()
 
     def _draw_fault(self):
@@ -187,7 +188,7 @@ class Run:
         # A worker that was lost has given its rows to another one until the next epoch.
         self.doubled = 1.0
         if isinstance(self.strategy, PredictionAveraging):
-            self._hop()
+            self._hop(began)
         else:
             rounds, steps_of_round, n_bytes = self._rounds()
             done = 0
@@ -255,8 +256,20 @@ class Run:
         self.now = self.next_fault + figures.noticing + figures.connecting * cluster.n + again
         self.next_fault = self._draw_fault()
 
-    def _hop(self):
-        """Carry out an epoch of as many networks as workers, each of which visits the rows of all workers.
+    def _hop(self, began):
+        """Carry out an epoch of as many networks as workers, each of which visits the rows of all workers."""
+        if self.hop_seconds is None:
+            self.hop_seconds = self._legs()
+        self.now = began + self.hop_seconds
+        while self.next_fault < self.now:
+            # A leg is done again, while other networks use the other workers.
+            self.n_faults += 1
+            at, self.now = self.now, self.next_fault
+            self.next_fault = self._draw_fault()
+            self.now = at + (LEG_SECONDS / 2 + self.cluster.figures.noticing) / self.cluster.n
+
+    def _legs(self):
+        """Return the seconds of an epoch without faults.
 
         A leg is about LEG_SECONDS of visits on one worker; where the worker that holds rows is busy, another
         one that has nothing to do takes a copy of them.
@@ -264,27 +277,23 @@ class Run:
         cluster, figures, n = self.cluster, self.cluster.figures, self.cluster.n
         rows = self.job.n_rows
         # As many rows in a step as one process takes.
-        seconds = rows / min(self.job.batch, rows) * figures.step + rows * figures.row
+        seconds = figures.apart * (rows / min(self.job.batch, rows) * figures.step + rows * figures.row)
         n_legs = max(1, round(seconds / LEG_SECONDS))
-        workers = [(self.now, worker) for worker in range(n)]
-        networks = [(self.now, network, n_legs) for network in range(n)]
-        end = self.now
+        # Long epochs are as many times a short one.
+        n_simulated = min(n_legs, LEGS_IN_FULL)
+        workers = [(0.0, worker) for worker in range(n)]
+        networks = [(0.0, network, n_simulated) for network in range(n)]
+        end = 0.0
         while networks:
             t, network, left = heapq.heappop(networks)
             free, worker = heapq.heappop(workers)
-            begin = max(t, free)
-            if self.next_fault < begin:
-                # The leg that was lost is done again.
-                self.n_faults += 1
-                begin += seconds / n_legs / 2 + figures.noticing
-                self.now = self.next_fault
-                self.next_fault = self._draw_fault()
-            done = begin + cluster.compute(seconds / n_legs)[worker]
+            noise = cluster.rng.lognormal(-(cluster.spread**2) / 2, cluster.spread)
+            done = max(t, free) + seconds / n_legs * noise * cluster.factor[worker]
             heapq.heappush(workers, (done, worker))
             end = max(end, done + figures.task)
             if left > 1:
                 heapq.heappush(networks, (done + figures.task, network, left - 1))
-        self.now = end
+        return end * n_legs / n_simulated
 
 
 # --- figures ---------------------------------------------------------------------------------------------

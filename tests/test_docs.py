@@ -32,7 +32,14 @@ CODE = {"python", "sh", "console"}
 SHOWN = re.compile(r"text|yaml|toml|dockerfile|\{.*\}")
 NOT_RUN = re.compile(r"<!-- not run: (.+?) -->", re.DOTALL)
 # Settings of Dask's configuration, the file that they are in, and a preload, which only Dask imports.
-NOT_PYTHON = {"dasknn.ports", "dasknn.silence", "dasknn.timeout", "dasknn.yaml", "dasknn.cluster.comeback"}
+NOT_PYTHON = {
+    "dasknn.collective",
+    "dasknn.ports",
+    "dasknn.silence",
+    "dasknn.timeout",
+    "dasknn.yaml",
+    "dasknn.cluster.comeback",
+}
 # Pages may start programs, each of which imports what it needs.
 SECONDS = 240
 

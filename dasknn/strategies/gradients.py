@@ -242,13 +242,13 @@ class GradientAveraging(Strategy):
     delay : {0, 1}, default=0
         1: each step applies the gradient of the step before, whose sum workers exchange while they compute
         the next one; the last step of an epoch is followed by what is left. This is another algorithm, which
-        may learn worse with a high learning rate [1]_. It pays where an exchange takes about as long as a
-        step computes. A keyword argument.
+        may learn worse with a high learning rate (Li et al. 2018). It pays where an exchange takes about as
+        long as a step computes. A keyword argument.
 
     References
     ----------
-    .. [1] Li et al. 2018, "Pipe-SGD: A Decentralized Pipelined SGD Framework for Distributed Deep Net
-       Training", NeurIPS.
+    Li et al., "Pipe-SGD: A Decentralized Pipelined SGD Framework for Distributed Deep Net Training", NeurIPS
+    2018.
     """
 
     compression: Compression | str | None = None
