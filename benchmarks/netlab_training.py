@@ -97,7 +97,7 @@ class DaskLab:
         self, n_epochs: int | None = None, config: dict[str, Any] | None = None, **settings: Any
     ) -> Fit:
         """Begin to train on the client's host, for so many epochs or until `Fit.stop`."""
-        args = self.address, len(self.worker_hosts), {**self._config, **(config or {})}, n_epochs, settings
+        args = self.address, len(self.workers), {**self._config, **(config or {})}, n_epochs, settings
         return Fit(self.lab.call(self.client_host, train, *args, output=self._output))
 
     def until_gone(self, word: str, seconds: float) -> None:
