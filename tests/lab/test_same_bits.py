@@ -1,4 +1,4 @@
-"""The same bits over any network: long ways, lost packets, both kinds of links, hosts of one and two workers."""
+"""The same bits over any network: long ways, lost packets, both kinds of links, several workers on a host."""
 
 import pytest
 from in_a_lab import there_is_a_lab  # noqa: F401
