@@ -46,6 +46,7 @@ class OnPeers(Transport):
     # About how long a wave lasts: the driver reports progress after each.
     _WAVE_SECONDS = 2.0
     _FIRST_WAVE = 512
+    _balance: Balance | None = None
     # How many shards of each replica are in memory at a time if data is streamed.
     _SHARDS_AT_ONCE = 2
 
@@ -54,7 +55,8 @@ class OnPeers(Transport):
         self._strategy = strategy
         self._executor = executor
         self._shards = shards
-        self._balance = Balance(shards) if strategy.balance == BY_SPEED else None
+        if strategy.balance == BY_SPEED:
+            self._balance = Balance(shards)
         self._look_at_rows()
         self.n_samples = sum(sum(rows.values()) for rows in self._rows)
         if strategy.remembers and shards.streamed:

@@ -685,7 +685,7 @@ def test_a_training_in_this_process_computes_all_the_time(digits):
 def test_times_of_a_training_on_a_cluster_name_its_workers(client, dask_digits):
     X, y = dask_digits
     model = MLPClassifier((4,), max_iter=2, random_state=0).fit(X / 16, y)
-    addresses = {address.split("://")[1] for address in client.scheduler_info()["workers"]}
+    addresses = {address.split("://")[1] for address in client.nthreads()}
     names = EpochTimesDisplay.from_estimator(model).names
     assert names
     assert set(names) <= addresses

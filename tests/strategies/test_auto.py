@@ -165,10 +165,6 @@ def test_recommend_prints_what_each_strategy_would_take_and_what_one_took(client
     assert [row.seconds for row in found.rows] == sorted(row.seconds for row in found.rows)
     assert sum(row.is_default for row in found.rows) == 1
     assert "* the default, strategy='auto': gradients" in printed
-    through_scheduler = next(
-        r for r in found.rows if (r.strategy.name, r.transport) == ("gradients", "tasks")
-    )
-    assert through_scheduler.seconds > 5 * measured[0].seconds
     assert_nothing_left(client)
 
 

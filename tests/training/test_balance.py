@@ -90,10 +90,6 @@ def data_of(n_rows=1200, n_parts=5):
     return da.from_array(X, (n_rows // n_parts, -1)), da.from_array(y, n_rows // n_parts)
 
 
-def computing(model, address, epoch):
-    return model.history_[epoch]["workers"][address]["compute"]
-
-
 @pytest.mark.parametrize("transport", ["peer", "tasks"])
 @pytest.mark.parametrize("kind", [GradientAveraging, WeightAveraging])
 def test_a_slow_worker_gets_fewer_rows_where_it_is_asked_for(client, one_slow, caplog, kind, transport):
@@ -109,10 +105,6 @@ def test_a_slow_worker_gets_fewer_rows_where_it_is_asked_for(client, one_slow, c
     # Two replicas are on the slow worker, in the order of addresses.
     assert max(rows[:2]) < min(rows[2:])
     assert all(entry["n_samples"] == 1200 for entry in model.history_)
-    # The slow one now computes for a smaller part of the time than it did.
-    fast = max(client.nthreads())
-    before, after = (computing(model, one_slow, k) / computing(model, fast, k) for k in (0, 2))
-    assert after < before
     assert_nothing_left(client)
 
 
