@@ -117,7 +117,7 @@ def test_without_being_asked_for_rows_stay(client, one_slow, caplog):
 def test_a_sequential_deals_rows_by_speed_too(client, one_slow, caplog):
     with GradientAveraging(balance="speed", replicas=2).scope():
         model = Sequential([Dense(8, "relu"), Dense(1, "sigmoid")])
-        model.compile("adam", "binary_crossentropy")
+        model.compile("adam", "binary_crossentropy", engine="numpy")
     with caplog.at_level("INFO", logger="dasknn"):
         model.fit(*data_of(), epochs=3, batch_size=400, verbose=0)
     assert [r for r in caplog.records if "by the speed" in r.getMessage()]
