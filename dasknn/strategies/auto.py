@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from dasknn.engine.network import Network
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, WeightAveraging
+from dasknn.strategies.learner import OPERATIONS_PER_SECOND
 
 PEER, TASKS, PROCESS, HOP = "peer", "tasks", "process", "hop"
 
-# What the rules assume about a worker and the network between workers; deliberately modest.
-OPERATIONS_PER_SECOND = 5e10
+# What the rules assume about the network between workers; deliberately modest.
 BYTES_PER_SECOND = 1e9
 PEER_ROUND_SECONDS = 1e-4
 TASK_ROUND_SECONDS = 15e-3

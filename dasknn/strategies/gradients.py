@@ -16,7 +16,7 @@ from dasknn.engine.workspace import GradientSum, Watch
 from dasknn.strategies import compression
 from dasknn.strategies.compression import Compression
 from dasknn.strategies.learner import Exchange, Learner
-from dasknn.strategies.overlap import EarlySum
+from dasknn.strategies.overlap import EarlySum, rows_of_step
 from dasknn.strategies.strategy import Strategy
 from dasknn.strategies.touched_rows import TouchedRows
 
@@ -108,7 +108,7 @@ class GradientLearner(Learner):
             self._fast = self._engine.rounds(self.job, self._params, exchange.n_threads)
         if self._fast is None:
             if self._sums_early and exchange.n_workers > 1:
-                rows = sum(rounds.goals[1] - rounds.goals[0]) / max(1, len(rounds.present(0)))
+                rows = rows_of_step(self.job, int((rounds.goals[1] - rounds.goals[0]).sum()))
                 early = EarlySum(self.job.network, rows, exchange.speed)
                 self._early = None if early.first_layer is None else early
             super().run(rounds, shards, exchange)
@@ -146,10 +146,6 @@ class GradientLearner(Learner):
         rows = self._rows(piece, shard)
         noise = self.job.noise(self._totals.step, piece.shard, piece.begin)
         return total.add(shard.X, shard.y, shard.weight, rows, noise, watch)
-
-    def take(self, found: dict[int, Contribution], exchange: Exchange) -> None:
-        total = exchange.total(found, self._params) if self._fast is not None else self.total(found, exchange)
-        self.apply(total)
 
     def total(self, found: dict[int, Contribution], exchange: Exchange) -> Contribution:
         if self._early is not None:

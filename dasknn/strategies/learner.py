@@ -21,6 +21,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+#: What is assumed of a worker, where sizes decide; deliberately modest.
+OPERATIONS_PER_SECOND = 5e10
+
+
 class LinkSpeed(NamedTuple):
     """How fast workers exchange: seconds of a short message, and of each byte of a long one."""
 

@@ -9,11 +9,9 @@ from math import prod
 import numpy as np
 
 from dasknn.engine.network import Network
-from dasknn.engine.state import Contribution
-from dasknn.strategies.learner import Exchange, LinkSpeed
+from dasknn.engine.state import Contribution, TrainingJob
+from dasknn.strategies.learner import OPERATIONS_PER_SECOND, Exchange, LinkSpeed
 
-# What is assumed of a worker; deliberately modest, as in `auto`.
-_OPERATIONS_PER_SECOND = 5e10
 # What has to be gained for two exchanges to take the place of one.
 _LEAST_SECONDS = 3e-4
 
@@ -36,17 +34,27 @@ class EarlySum:
     ----------
     first_layer : int or None
         Number of the first of the last layers; None if all wait for the first layer.
+    span : slice
+        Where the kernels of the last layers are in a gradient.
     """
 
     def __init__(self, network: Network, rows_of_step: float, speed: LinkSpeed):
-        self.first_layer, self._span = _best_cut(network, rows_of_step, speed)
+        self.first_layer, self.span = _best_cut(network, rows_of_step, speed)
         self._n_params, self._dtype = network.n_params, network.dtype
         self._lock = threading.Lock()
+        # Replicas of this worker whose last layers are not there yet, and those of the others.
         self._missing: set[int] = set()
+        self._vectors: dict[int, np.ndarray] = {}
+
+    @property
+    def lengths(self) -> list[int]:
+        """Lengths of the two vectors that are summed in place of one."""
+        early = self.span.stop - self.span.start
+        return [early, self._n_params - early]
 
     def begin(self, replicas: Iterable[int], exchange: Exchange, n_numbers: int) -> None:
         """Begin a round in which these replicas of this worker take part, perhaps none."""
-        self._vectors: dict[int, np.ndarray] = {}
+        self._vectors = {}
         self._missing, self._exchange, self._n_numbers = set(replicas), exchange, n_numbers
         if not self._missing:
             self._start()
@@ -54,30 +62,35 @@ class EarlySum:
     def is_done(self, replica: int, vector: np.ndarray) -> None:
         """Note that the last layers of a replica's gradient are there; called once, from any thread."""
         with self._lock:
-            self._vectors[replica] = vector[self._span]
+            self._vectors[replica] = vector[self.span]
             self._missing.discard(replica)
             if self._missing:
                 return
         self._start()
 
     def _start(self) -> None:
-        nothing = np.zeros(self._n_numbers)
-        parts = {replica: Contribution(part, nothing.copy()) for replica, part in self._vectors.items()}
-        self._exchange.start(parts, np.empty(self._span.stop - self._span.start, self._dtype))
+        parts = {
+            replica: Contribution(part, np.zeros(self._n_numbers)) for replica, part in self._vectors.items()
+        }
+        self._exchange.start(parts, np.empty(self.lengths[0], self._dtype))
 
     def total(self, found: dict[int, Contribution]) -> Contribution:
         """Return the sum over all replicas of the round, given this worker's contributions."""
-        span = self._span
+        span = self.span
         late = {
             replica: Contribution(np.concatenate([vector[: span.start], vector[span.stop :]]), numbers)
             for replica, (vector, numbers) in found.items()
         }
         whole = np.empty(self._n_params, self._dtype)
         whole[span] = self._exchange.finish().vector
-        like = np.empty(self._n_params - (span.stop - span.start), self._dtype)
-        rest, numbers = self._exchange.total(late, like)
+        rest, numbers = self._exchange.total(late, np.empty(self.lengths[1], self._dtype))
         whole[: span.start], whole[span.stop :] = rest[: span.start], rest[span.start :]
         return Contribution(whole, numbers)
+
+
+def rows_of_step(job: TrainingJob, rows_of_round: int) -> float:
+    """Return the rows of each replica in a step. rows_of_round: of all replicas, if a step takes all rows."""
+    return (job.batch_size or rows_of_round) / job.replicas
 
 
 def _best_cut(network: Network, rows_of_step: float, speed: LinkSpeed) -> tuple[int | None, slice]:
@@ -90,7 +103,7 @@ def _best_cut(network: Network, rows_of_step: float, speed: LinkSpeed) -> tuple[
             (2 if k else 1) * network.layers[v.layer].uses_of_kernel * prod(v.shape)
             for k, v in enumerate(kernels[:i])
         )
-        computing = 2 * products * rows_of_step / _OPERATIONS_PER_SECOND
+        computing = 2 * products * rows_of_step / OPERATIONS_PER_SECOND
         n_bytes = (kernels[-1].span.stop - first.begin) * np.dtype(network.dtype).itemsize
         hidden = min(computing, speed.latency + n_bytes * speed.per_byte)
         # The second exchange begins when the first has ended.

@@ -21,9 +21,12 @@ from scipy.special import ndtri
 from dasknn.cluster import reduction
 from dasknn.cluster.collective import HEADER_BYTES, Settings
 from dasknn.cluster.placement import Home
+from dasknn.engine import engines
 from dasknn.engine.schedule import Rounds
 from dasknn.engine.state import TrainingJob
 from dasknn.strategies import GradientAveraging, PredictionAveraging, Strategy, auto
+from dasknn.strategies.learner import LinkSpeed
+from dasknn.strategies.overlap import EarlySum, rows_of_step
 from dasknn.training import tasks
 from dasknn.training.peers import OnPeers
 from dasknn.training.probing import OFTEN_STEPS, Measured, RoundTimes
@@ -88,15 +91,19 @@ class CostModel:
         Where that was measured, with the rows of a step of averaged gradients.
     apart : Layout
         The same with the rows of strategies whose replicas take steps of their own.
+
+    Attributes
+    ----------
+    of_step, of_row : float
+        Seconds of a step that do not depend on its rows, and seconds of each row.
     """
 
     def __init__(self, measured: Measured, here: Layout, apart: Layout):
         self.measured, self.here, self.apart = measured, here, apart
-        # Seconds of a step that do not depend on its rows, and seconds a row.
         few, many = measured.fewer_rows.computing, measured.gradients.computing
         n_few = max(1, round(here.rows_of_step) // 4)
         slope = max(0.0, many - few) / max(here.rows_of_step - n_few, 1.0)
-        self._of_step, self._of_row = max(0.0, many - slope * here.rows_of_step), slope
+        self.of_step, self.of_row = max(0.0, many - slope * here.rows_of_step), slope
 
     def epoch(
         self, strategy: Strategy, transport: str, job: TrainingJob, n_rows: int, there: Layout | None = None
@@ -125,8 +132,8 @@ class CostModel:
 
     def _computing(self, measured: float, there: Layout, here: Layout) -> float:
         """Return the seconds that a worker computes, given those that were measured here."""
-        here_model = here.turns * (self._of_step + self._of_row * here.rows_of_step)
-        there_model = there.turns * (self._of_step + self._of_row * there.rows_of_step)
+        here_model = here.turns * (self.of_step + self.of_row * here.rows_of_step)
+        there_model = there.turns * (self.of_step + self.of_row * there.rows_of_step)
         ratio = there_model / here_model if here_model else 1.0
         return measured * ratio * self._crowding(there) / self._crowding(here)
 
@@ -151,16 +158,16 @@ class CostModel:
         elif layout.n_workers > layout.n_hosts:
             followers = -(-layout.n_workers // layout.n_hosts) - 1
             within = 2 * (_WITHIN_HOST.latency + followers * n_bytes * _WITHIN_HOST.per_byte)
-        algorithm = reduction.choose(n_bytes, n_leaders)
+        algorithm = self.measured.settings.choose(n_bytes, n_leaders)
         between = reduction.seconds(algorithm, n_bytes, n_leaders, links)
         return (within + between) * self._crowding(layout)
 
     def _waiting(self, measured: RoundTimes, there: Layout) -> float:
         here = self.here
         if here.n_workers == 1:
-            return _SPREAD * measured.computing * _last_of(there.n_workers)
+            return _SPREAD * measured.computing * last_of(there.n_workers)
         crowding = self._crowding(there) / self._crowding(here)
-        return measured.waiting * crowding * _last_of(there.n_workers) / _last_of(here.n_workers)
+        return measured.waiting * crowding * last_of(there.n_workers) / last_of(here.n_workers)
 
     def _state_seconds(self, job: TrainingJob, n_states: int) -> float:
         """Return the seconds in which states come back, over a link like those of workers."""
@@ -185,14 +192,14 @@ class CostModel:
 
     def _epoch_of_travellers(self, n_steps: int, rows_of_step: int, there: Layout) -> Epoch:
         """Return the prediction for networks that visit all rows in steps of their own."""
-        step = (self._of_step + self._of_row * rows_of_step) / self.here.turns
+        step = (self.of_step + self.of_row * rows_of_step) / self.here.turns
         computing = n_steps * there.turns * step * self._crowding(there) / self._crowding(self.here)
         legs = max(1.0, computing / _LEG_SECONDS)
         ways = (1 + legs) * self.measured.cluster.wave_of_one + _N_QUESTIONS_OF_TASKS * self.measured.question
         return Epoch(computing + ways, computing)
 
 
-def _last_of(n: int) -> float:
+def last_of(n: int) -> float:
     """Return by how many standard deviations the largest of n normal numbers is above 0 (Blom 1958)."""
     return 0.0 if n == 1 else float(ndtri((n - 0.375) / (n + 0.25)))
 
@@ -238,7 +245,12 @@ def bytes_sent(
     addresses = sorted(set(homes), key=str)
     owners = [addresses.index(home) for home in homes]
     # (length of a vector, bytes of each of its numbers) that replicas exchange in a round
-    vectors = [(strategy.contribution_length(job), np.dtype(job.network.dtype).itemsize)]
+    lengths = [strategy.contribution_length(job)]
+    if _sums_early(strategy, job):
+        speed = LinkSpeed(settings.costs.latency, settings.costs.per_byte)
+        early = EarlySum(job.network, rows_of_step(job, sum(rows)), speed)
+        lengths = lengths if early.first_layer is None else early.lengths
+    vectors = [(length, np.dtype(job.network.dtype).itemsize) for length in lengths]
     if isinstance(strategy, GradientAveraging) and job.network.is_synchronized:
         vectors += [(length, 8) for length in job.network.lengths_of_sums if length]
     schedule = strategy.schedule(job, list(rows))
@@ -248,8 +260,13 @@ def bytes_sent(
     for present, n_rounds in zip(patterns, counts.tolist(), strict=True):
         plan = reduction.plan(tuple(np.asarray(owners)[present].tolist()), tuple(hosts))
         for length, itemsize in vectors:
-            n_leaders, n_bytes = len(plan.leaders), length * itemsize
-            algorithm = settings.algorithm or reduction.choose(n_bytes, n_leaders, settings.costs)
+            algorithm = settings.choose(length * itemsize, len(plan.leaders))
             once = reduction.bytes_sent(plan, algorithm, length, itemsize, 8 * job.n_numbers, HEADER_BYTES)
             total += n_rounds * once
     return total
+
+
+def _sums_early(strategy: Strategy, job: TrainingJob) -> bool:
+    """Return whether workers may sum the last layers of a gradient before the first."""
+    is_plain = isinstance(strategy, GradientAveraging) and not strategy.remembers
+    return is_plain and job.engine == engines.NUMPY

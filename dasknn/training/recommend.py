@@ -18,6 +18,7 @@ from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
 from dasknn.data import partitions, shards
 from dasknn.data.targets import TargetEncoder
+from dasknn.engine import engines
 from dasknn.engine.network import Network
 from dasknn.engine.state import TrainingJob
 from dasknn.strategies import (
@@ -208,17 +209,17 @@ def recommend(
         found: Measurable = model._measurable(X, sum(parts), executor)
         replicas = found.model.replicas or found.model._default_replicas(None, len(slots), found.n_rows)
         # in_step: with averaged gradients; apart: with replicas that take steps of their own
-        in_step, apart = (_Division(found, replicas, strategy) for strategy in (None, OFTEN))
-        engine = engine_choice.choose(found.model.engine, in_step.job, executor, None)
-        jobs = [replace(division.job, engine=engine.name) for division in (in_step, apart)]
-        probe = Probe(jobs[0], in_step.rows_of_step, jobs[1], apart.rows_of_step, found.encoder)
+        job = _Division(found, replicas, None).job
+        engine = engine_choice.choose(found.model.engine, job, executor, None)
+        in_step, apart = (_Division(found, replicas, strategy, engine.name) for strategy in (None, OFTEN))
+        probe = Probe(in_step.job, in_step.rows_of_step, apart.job, apart.rows_of_step, found.encoder)
         measured = probing.measure(executor, probe)
     n_workers, n_hosts = len(measured.hosts), len(set(measured.hosts))
     threads = len(slots) / len(Counter(slots))
     here = Layout(n_workers, n_hosts, threads, replicas, in_step.rows_of_step)
     model = CostModel(measured, here, replace(here, rows_of_step=apart.rows_of_step))
     strategy, reason = found.model._choose_by_rules(in_step.sizes)
-    rows = sorted(_rows(model, found, replicas, parts, strategy), key=lambda row: row.seconds)
+    rows = sorted(_rows(model, in_step, parts, strategy), key=lambda row: row.seconds)
     scaling = [
         _of_size(model, found, n, workers_per_host, strategy)
         for strategy in dict.fromkeys((strategy, OFTEN))
@@ -287,6 +288,7 @@ class _Division:
     found: Measurable
     replicas: int
     strategy: Strategy | None
+    engine: str = engines.NUMPY
 
     @cached_property
     def sizes(self) -> auto.Sizes:
@@ -295,7 +297,7 @@ class _Division:
 
     @cached_property
     def job(self) -> TrainingJob:
-        return self.found.model._job(self.sizes, 0)
+        return replace(self.found.model._job(self.sizes, 0), engine=self.engine)
 
     @property
     def rows_of_step(self) -> int:
@@ -306,10 +308,8 @@ class _Division:
         return self.found.model._transport(strategy, self.sizes)
 
 
-def _rows(
-    model: CostModel, found: Measurable, replicas: int, parts: Sequence[int], default: Strategy
-) -> list[Row]:
-    in_step = _Division(found, replicas, None)
+def _rows(model: CostModel, in_step: _Division, parts: Sequence[int], default: Strategy) -> list[Row]:
+    found, replicas = in_step.found, in_step.replicas
     candidates: list[tuple[Strategy, str]] = [
         (GradientAveraging(), auto.PEER),
         (GradientAveraging(), auto.TASKS),
@@ -323,7 +323,7 @@ def _rows(
     rows_of_replicas = _rows_of_replicas(parts, found.n_rows, replicas)
     measured, rows = model.measured, []
     for strategy, transport in candidates:
-        job = _Division(found, replicas, strategy).job
+        job = replace(in_step, strategy=strategy).job
         epoch = model.epoch(strategy, transport, job, found.n_rows)
         n_bytes = cost_model.bytes_sent(
             strategy, transport, job, rows_of_replicas, measured.homes, measured.hosts, measured.settings

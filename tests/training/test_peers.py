@@ -41,6 +41,8 @@ from dasknn.cluster.reduction import ALGORITHMS, ASSUMED
 from dasknn.data import loading, shards
 from dasknn.exceptions import LinkError
 from dasknn.strategies import overlap
+from dasknn.strategies.learner import LinkSpeed
+from dasknn.strategies.overlap import EarlySum
 
 ON_BOTH = {
     "gradients": GradientAveraging(),
@@ -464,7 +466,7 @@ LONG = {"max_iter": 40, "tol": 0, "n_iter_no_change": 10**6}
 def test_a_worker_killed_at_any_time_changes_no_bit(new_cluster, data):
     client = new_cluster(3)
     rng = random.Random(0)
-    strategies = ["gradients", "weights every 2, outer", "float16", "PowerSGD", "weights every 3"]
+    strategies = ["gradients", "weights every 2, outer", "float16", "PowerSGD", "weights every 3", "delayed"]
     long = {**LONG, "max_iter": 12}
     expected, killed = {}, []
 
@@ -481,8 +483,33 @@ def test_a_worker_killed_at_any_time_changes_no_bit(new_cluster, data):
         client.wait_for_workers(2, timeout=60)
         model = fit(strategy, data, callbacks=[Later(rng.uniform(0, 0.9 * seconds), kill)], **long)
         assert bits(model) == expected[strategy], strategy
-    assert len(killed) == 5
+    assert len(killed) == len(strategies)
     assert_nothing_left(client)
+
+
+# Its gradient is so long, and takes so long to compute, that its last layers are sent early.
+WIDE = {"hidden_layer_sizes": (1024, 512), "engine": "numpy", "replicas": 2, "batch_size": 800, "max_iter": 3}
+
+
+def test_a_worker_killed_while_last_layers_are_on_their_way_changes_no_bit(new_cluster, data):
+    expected = bits(fit("gradients", data, **WIDE))
+    client = new_cluster(2)
+    worker, pid = max(client.run(os.getpid).items())
+    client.run(in_a_round, os.kill, pid, signal.SIGKILL, workers=[worker])
+    model = fit("gradients", data, **WIDE)
+    assert bits(model) == expected
+    assert [event for entry in model.history_ for event in entry["faults"]]
+    assert_nothing_left(client)
+
+
+def test_the_bytes_of_gradients_in_two_parts_are_announced(new_cluster, data, capsys):
+    client = new_cluster(2)
+    model = fit("gradients", data, **WIDE)
+    assert EarlySum(model._network_, 400, LinkSpeed(ASSUMED.latency, ASSUMED.per_byte)).first_layer == 1
+    (row,) = [r for r in dasknn.recommend(client, model, data[0]).rows if r.measured_bytes]
+    assert row.bytes_sent == row.measured_bytes
+    # Two messages for each of the three steps and workers, with a header and numbers each.
+    assert row.bytes_sent > 2 * 3 * (4 * model._network_.n_params + 2 * collective.HEADER_BYTES)
 
 
 def wake(pid):
