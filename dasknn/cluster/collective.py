@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -73,13 +73,17 @@ class Settings(NamedTuple):
     Attributes
     ----------
     algorithm : str or None
-        One of `reduction.ALGORITHMS`; None for the one that takes the shortest time for the length.
+        One of `reduction.ALGORITHMS`; None for the one that takes the least time for the length.
     costs : LinkCosts
         From which that is found out; the same on all members.
     """
 
     algorithm: str | None = None
     costs: LinkCosts = ASSUMED
+
+    def choose(self, n_bytes: int, n_leaders: int) -> str:
+        """Return the algorithm for vectors of n_bytes."""
+        return self.algorithm or reduction.choose(n_bytes, n_leaders, self.costs)
 
 
 class Group:
@@ -189,7 +193,7 @@ class Group:
         for leaf in leaves:
             own.take(leaf, parts[present[leaf[0]]])
         if self.n_workers > 1:
-            self._sum(own, plan, like, algorithm or self.settings.algorithm)
+            self._sum(own, plan, like, algorithm)
             self._shorten_waits()
         return own.held[own.whole]
 
@@ -206,10 +210,10 @@ class Group:
         if leader != self.rank:
             self._give_and_take(own, leader, like)
             return
-        followers = plan.followers(self.rank)
-        self._take_from(followers, own, dict(enumerate(plan.nodes)), like)
+        followers = plan.followers[self.rank]
+        self._take_from(followers, own, [plan.nodes[w] for w in followers], like)
         if n_leaders > 1:
-            algorithm = algorithm or reduction.choose(like.vector.nbytes, n_leaders, self.settings.costs)
+            algorithm = algorithm or self.settings.choose(like.vector.nbytes, n_leaders)
             sum_by = {DOUBLING: self._double, SCATTER: self._scatter, DIRECT: self._direct}[algorithm]
             sum_by(own, plan, like)
         self._send_to(followers, own)
@@ -223,14 +227,12 @@ class Group:
         both.run()
         own.held = {own.whole: total}
 
-    def _take_from(
-        self, others: Sequence[int], own: _Sums, nodes: Mapping[int, list[Node]], like: Part
-    ) -> None:
-        """Receive nodes[other] from other members, and add them up."""
+    def _take_from(self, others: Sequence[int], own: _Sums, nodes: Sequence[list[Node]], like: Part) -> None:
+        """Receive nodes from other members, a list from each, and add them up."""
         if others:
             transfer = self._links[others[0]].transfer()
-            for other in others:
-                self._receive_nodes(transfer, other, nodes[other], own, like)
+            for other, theirs in zip(others, nodes, strict=True):
+                self._receive_nodes(transfer, other, theirs, own, like)
             transfer.run()
 
     def _send_to(self, others: Sequence[int], own: _Sums) -> None:
@@ -249,8 +251,9 @@ class Group:
         if place >= even:
             self._give_and_take(own, leaders[place - even], like)
             return
-        extra = leaders[place + even : place + even + 1]
-        self._take_from(extra, own, dict(zip(extra, plan.gathered[place + even :], strict=False)), like)
+        beyond = slice(place + even, place + even + 1)
+        extra = leaders[beyond]
+        self._take_from(extra, own, plan.gathered[beyond], like)
         for step, nodes in enumerate(plan.before_steps):
             partner = place ^ (1 << step)
             self._swap(leaders[partner], own, nodes[partner], like)
@@ -264,11 +267,8 @@ class Group:
         if max(n_out, n_into) <= _SHORT_BYTES:
             # In short rounds, Python takes most of the time.
             incoming = [self._buffer(node, like) for node in theirs]
-            out: list[Any] = [self._next_header(partner, n_out)]
-            into: list[Any] = [self._header]
-            for message, parts in ((out, outgoing), (into, incoming)):
-                message += [part.numbers for part in parts]
-                message += [part.vector for part in parts]
+            out = _message(self._next_header(partner, n_out), outgoing)
+            into = _message(self._header, incoming)
             link.swap(out, n_out + HEADER_BYTES, into, n_into + HEADER_BYTES)
             self._check(self._header, partner, n_into)
             for node, part in zip(theirs, incoming, strict=True):
@@ -327,9 +327,7 @@ class Group:
         return buffer
 
     def _send(self, transfer: Transfer, to: int, parts: Sequence[Part]) -> None:
-        header = self._next_header(to, _n_bytes(parts))
-        numbers, vectors = [part.numbers for part in parts], [part.vector for part in parts]
-        transfer.send(self._links[to], [header, *numbers, *vectors])
+        transfer.send(self._links[to], _message(self._next_header(to, _n_bytes(parts)), parts))
 
     def _receive_nodes(
         self, transfer: Transfer, of: int, nodes: Sequence[Node], own: _Sums, like: Part
@@ -356,8 +354,7 @@ class Group:
                     is_checked = True
                 progress(n - HEADER_BYTES)
 
-        numbers, vectors = [part.numbers for part in parts], [part.vector for part in parts]
-        transfer.receive(self._links[of], [header, *numbers, *vectors], arrived)
+        transfer.receive(self._links[of], _message(header, parts), arrived)
 
     def _next_header(self, to: int, length: int) -> bytes:
         header = _HEADER.pack(*self._stamp, self._numbers_sent[to], length)
@@ -372,6 +369,11 @@ class Group:
             link = self._links[of]
             link.close()
             raise LinkError(f"{link.peer} is out of step: expected {expected}, received {received}.")
+
+
+def _message(header: bytes | bytearray, parts: Sequence[Part]) -> list[Any]:
+    """Return the buffers of a message, in their order."""
+    return [header, *[part.numbers for part in parts], *[part.vector for part in parts]]
 
 
 def _n_bytes(parts: Sequence[Part]) -> int:

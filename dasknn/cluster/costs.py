@@ -126,7 +126,7 @@ def _measure(group: ProcessGroup) -> ClusterCosts:
     nothing: list[tuple] = [()] * n_workers
     # The first one may import modules on workers.
     processors = group.run(_count_processors, nothing, _PATIENCE)
-    wave = _median_seconds(lambda: group.run(_nothing, nothing, _PATIENCE))
+    wave = median_seconds(lambda: group.run(_nothing, nothing, _PATIENCE))
     one_task = _time_tasks(group.executor, group.homes[:1], 1)
     links = ASSUMED
     if n_workers > 1:
@@ -150,7 +150,8 @@ def _far_pair(hosts: tuple[int, ...]) -> tuple[int, int]:
     return 0, next((rank for rank, host in enumerate(hosts) if host != hosts[0]), len(hosts) - 1)
 
 
-def _median_seconds(function: Callable[[], Any], repeats: int = 3) -> float:
+def median_seconds(function: Callable[[], Any], repeats: int = 3) -> float:
+    """Return the median seconds of a call."""
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -170,7 +171,7 @@ def _time_tasks(executor: Executor, homes: Any, n_rounds: int) -> float:
             last = graph.add("dasknn-probe", _do_nothing, *parts, home=homes[0])
         executor.run(graph, [last])
 
-    return _median_seconds(run)
+    return median_seconds(run)
 
 
 def _time_task_round(executor: Executor, homes: Any) -> float:

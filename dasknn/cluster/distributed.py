@@ -478,7 +478,7 @@ class ClusterExecutor(Executor, ClusterView):
                 await self.client.run_on_scheduler(clock.stop, self.client.id)
 
         # The scheduler may be gone: nobody waits for it here.
-        self._soon(lambda: self.scheduler.loop.create_task(stop()))
+        self.scheduler.soon(lambda: self.scheduler.loop.create_task(stop()))
 
     def announce(self, event: dict[str, Any], patience: float = 0.0) -> None:
         arrived: queue.SimpleQueue = queue.SimpleQueue()
@@ -496,17 +496,9 @@ class ClusterExecutor(Executor, ClusterView):
         def begin() -> None:
             self._announcing = self.scheduler.loop.create_task(tell(self._announcing))
 
-        if self._soon(begin) and patience:
+        if self.scheduler.soon(begin) and patience:
             with suppress(queue.Empty):
                 arrived.get(timeout=patience)
-
-    def _soon(self, function: Callable[[], Any]) -> bool:
-        """Call a function in the event loop soon; return False if the loop was closed."""
-        try:
-            self.scheduler.loop.call_soon_threadsafe(function)
-        except RuntimeError:
-            return False
-        return True
 
 
 def _take_more(batch: list, ready: queue.SimpleQueue, most: int) -> None:

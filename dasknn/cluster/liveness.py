@@ -123,8 +123,7 @@ class Liveness:
                 self._asking.add(task)
                 task.add_done_callback(self._asking.discard)
 
-        with suppress(RuntimeError):
-            self._scheduler.loop.call_soon_threadsafe(begin)
+        self._scheduler.soon(begin)
 
     def leave_out(self, workers: Mapping[str, Collection[Hashable]]) -> None:
         """Give workers no more work until they answer and run none of these tasks any more.
@@ -134,9 +133,7 @@ class Liveness:
         for worker, keys in workers.items():
             if worker not in self.left_out:
                 self.left_out.add(worker)
-                # A loop that is closed runs nothing.
-                with suppress(RuntimeError):
-                    self._scheduler.loop.call_soon_threadsafe(self._watch, worker, frozenset(keys))
+                self._scheduler.soon(self._watch, worker, frozenset(keys))
 
     def _watch(self, worker: str, keys: frozenset) -> None:
         async def watch() -> None:
@@ -162,7 +159,7 @@ class Liveness:
         key = f"dasknn-probe-{uuid.uuid4().hex[:12]}"
         probe = self._scheduler.client.submit(_answer, key=key, workers=[worker])
         try:
-            probe.add_done_callback(lambda _: self._scheduler.loop.call_soon_threadsafe(ended.set))
+            probe.add_done_callback(lambda _: self._scheduler.soon(ended.set))
             await ended.wait()
             return probe.status == "finished"
         finally:
@@ -182,8 +179,7 @@ class Liveness:
     def _forget(self, workers: Collection[str]) -> None:
         for worker in workers:
             self.left_out.discard(worker)
-            with suppress(RuntimeError):
-                self._scheduler.loop.call_soon_threadsafe(self._end_watch, worker)
+            self._scheduler.soon(self._end_watch, worker)
 
     def _end_watch(self, worker: str) -> None:
         if (task := self._watches.pop(worker, None)) is not None:
@@ -194,8 +190,7 @@ class Liveness:
         """Stop asking workers."""
         self._forget(list(self.left_out))
         self.lag.close()
-        with suppress(RuntimeError):
-            self._scheduler.loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._asking])
+        self._scheduler.soon(lambda: [task.cancel() for task in self._asking])
 
 
 def _answer() -> None:

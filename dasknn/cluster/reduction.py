@@ -53,6 +53,8 @@ class Plan(NamedTuple):
         The workers that exchange sums for their hosts, by place.
     leader_of : list of int
         leader_of[w]: the leader of worker w.
+    followers : list
+        followers[w]: the other workers of the host for which worker w exchanges sums.
     gathered : list
         gathered[place]: the nodes of a leader, once it has those of its host.
     before_steps : list
@@ -63,17 +65,14 @@ class Plan(NamedTuple):
     nodes: list[list[Node]]
     leaders: list[int]
     leader_of: list[int]
+    followers: list[list[int]]
     gathered: list[list[Node]]
     before_steps: list[list[list[Node]]]
 
     @property
     def n_even(self) -> int:
-        """The number of leaders that take part in doubling: a power of two; the others give theirs first."""
-        return 1 << (len(self.leaders).bit_length() - 1)
-
-    def followers(self, leader: int) -> list[int]:
-        """Return the other workers of a leader's host."""
-        return [w for w, own in enumerate(self.leader_of) if own == leader != w]
+        """The number of leaders that take part in doubling; the others give theirs first."""
+        return _power_of_two(len(self.leaders))
 
 
 @lru_cache(maxsize=64)
@@ -89,23 +88,24 @@ def plan(owners: tuple[int, ...], hosts: tuple[int, ...]) -> Plan:
     apart = 1 < len(set(hosts)) < n_workers
     leader_of = [hosts.index(host) for host in hosts] if apart else list(range(n_workers))
     leaders = sorted(set(leader_of))
-    of_hosts = [
-        [node for w in range(n_workers) if leader_of[w] == leader for node in nodes[w]] for leader in leaders
-    ]
-    gathered = [reduced(own, n_leaves) for own in of_hosts]
-    made = Plan(n_leaves, nodes, leaders, leader_of, gathered, [])
-    made.before_steps.extend(_before_steps(made))
-    return made
+    followers = [[w for w, leader in enumerate(leader_of) if leader == own != w] for own in range(n_workers)]
+    of_hosts = [[leader, *followers[leader]] for leader in leaders]
+    gathered = [reduced([node for w in host for node in nodes[w]], n_leaves) for host in of_hosts]
+    before_steps = list(_before_steps(gathered, n_leaves))
+    return Plan(n_leaves, nodes, leaders, leader_of, followers, gathered, before_steps)
 
 
-def _before_steps(plan: Plan) -> Iterator[list[list[Node]]]:
-    even = plan.n_even
-    holdings = [
-        own + (plan.gathered[place + even] if place + even < len(plan.gathered) else [])
-        for place, own in enumerate(plan.gathered[:even])
-    ]
+def _power_of_two(n: int) -> int:
+    """Return the largest one that is not above n."""
+    return 1 << (n.bit_length() - 1)
+
+
+def _before_steps(gathered: Sequence[list[Node]], n_leaves: int) -> Iterator[list[list[Node]]]:
+    even = _power_of_two(len(gathered))
+    extra = [*gathered[even:], *([] for _ in range(2 * even - len(gathered)))]
+    holdings = [own + more for own, more in zip(gathered[:even], extra, strict=True)]
     for step in range(even.bit_length() - 1):
-        holdings = [reduced(own, plan.n_leaves) for own in holdings]
+        holdings = [reduced(own, n_leaves) for own in holdings]
         yield holdings
         holdings = [holdings[place] + holdings[place ^ (1 << step)] for place in range(even)]
 
@@ -144,6 +144,7 @@ def edges(length: int, n_parts: int) -> list[int]:
 # --- costs ---------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=256)
 def choose(n_bytes: int, n_workers: int, costs: LinkCosts = ASSUMED) -> str:
     """Return the algorithm that takes the shortest time for vectors of n_bytes, by `seconds`."""
     return min(ALGORITHMS, key=lambda algorithm: seconds(algorithm, n_bytes, n_workers, costs))
@@ -182,8 +183,7 @@ def bytes_sent(plan: Plan, algorithm: str, length: int, itemsize: int, aside: in
     def message(n_nodes: int, elements: int = length) -> int:
         return header + n_nodes * (elements * itemsize + aside)
 
-    followers = [w for w, leader in enumerate(plan.leader_of) if leader != w]
-    total = sum(message(len(plan.nodes[w])) + message(1) for w in followers)
+    total = sum(message(len(plan.nodes[w])) + message(1) for own in plan.followers for w in own)
     n = len(plan.leaders)
     if n == 1:
         return total

@@ -102,6 +102,14 @@ class SchedulerConnection:
                     raise error
                 return answer
 
+    def soon(self, function: Callable[..., Any], *args: Any) -> bool:
+        """Call a function in the event loop soon; return False if the loop was closed."""
+        try:
+            self.loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:
+            return False
+        return True
+
     def ask(self, name: str, **settings: Any) -> Any:
         """Return the scheduler's answer to a question of this name."""
 
@@ -157,9 +165,8 @@ class SchedulerConnection:
         try:
             return self._await(answers, function.__name__, look, quick)
         finally:
-            with suppress(RuntimeError):
-                # A task that has ended ignores this; a loop that is closed runs nothing.
-                self.loop.call_soon_threadsafe(lambda: [task.cancel() for task in calls])
+            # A task that has ended ignores this.
+            self.soon(lambda: [task.cancel() for task in calls])
 
     def _await(self, answers: queue.SimpleQueue, question: str, look: Callable | None, quick: bool) -> Any:
         began = time.monotonic()

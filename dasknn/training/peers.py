@@ -89,7 +89,11 @@ class OnPeers(Transport):
             self._attempts += 1
             group = ProcessGroup(self._executor, homes, self._attempts)
             group.connect()
-            group.settings = costs.settings_of(group)
+            try:
+                group.settings = costs.settings_of(group)
+            except BaseException:
+                group.close()
+                raise
             self._group = group
         return self._group
 

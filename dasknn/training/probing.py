@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dasknn.cluster import costs
 from dasknn.cluster.collective import Group, Part, Settings
-from dasknn.cluster.costs import ClusterCosts
+from dasknn.cluster.costs import ClusterCosts, median_seconds
 from dasknn.cluster.executor import Executor
 from dasknn.cluster.graph import Graph
 from dasknn.cluster.placement import Home
@@ -155,7 +154,7 @@ def measure(executor: Executor, probe: Probe) -> Measured:
         group.close()
     gradients, fewer, weights = (_of_all(found) for found in zip(*of_workers, strict=True))
     task_round = _time_task_round(executor, probe.job, probe.rows, probe.encoder, homes)
-    question = _time_question(executor)
+    question = median_seconds(executor.slots)
     return Measured(
         cluster,
         gradients,
@@ -175,25 +174,17 @@ def _of_all(found: Sequence[RoundTimes]) -> RoundTimes:
     return RoundTimes(max(whole), sum(computing) / len(computing), min(exchange))
 
 
-def _time_question(executor: Executor) -> float:
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        executor.slots()
-        times.append(time.perf_counter() - began)
-    return median(times)
-
-
 def _time_wave_of_states(executor: Executor, group: ProcessGroup, job: TrainingJob) -> float:
     state = GradientAveraging().init_state(job, job.init_params(0), job.replicas)
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
+
+    def run() -> None:
         states, held = give(executor, state, len(group.addresses))
-        group.run(_return_state, [(own,) for own in states], _PATIENCE)
-        executor.drop(held)
-        times.append(time.perf_counter() - began)
-    return median(times)
+        try:
+            group.run(_return_state, [(own,) for own in states], _PATIENCE)
+        finally:
+            executor.drop(held)
+
+    return median_seconds(run)
 
 
 # --- on workers --------------------------------------------------------------------------------------
@@ -229,7 +220,7 @@ def _time_wave(
     """Return what this worker sees of rounds of n_steps steps."""
     own = [replica for replica, owner in enumerate(group.owners) if owner == group.rank]
     n_rows, rows_of_step, scale = _affordable(job.network, rows_of_step, n_steps)
-    job = replace(_with_rows(job, rows_of_step), shuffle=True)
+    job = _with_rows(job, rows_of_step)
     shard = some_shard(job.network, encoder, n_rows)
     rows = [{replica: n_rows} for replica in range(len(group.owners))]
     n_rounds = n_rows // (rows_of_step * n_steps)
@@ -243,7 +234,8 @@ def _time_wave(
 
     # The first rounds make buffers, and perhaps compile.
     run(1)
-    agreed = _largest(group, run(min(_FEWEST, n_rounds))[0] / _FEWEST)
+    n_few = min(_FEWEST, n_rounds)
+    agreed = _largest(group, run(n_few)[0] / n_few)
     n = int(min(n_rounds, max(_FEWEST, _SECONDS / agreed)))
     seconds, computing, exchanges = run(n)
     return RoundTimes(scale * seconds / n, scale * computing / n, float(np.sum(exchanges)) / n)
@@ -277,7 +269,7 @@ def _time_task_round(
     """Return the seconds of a step of averaged gradients by tasks."""
     n_rows, rows, scale = _affordable(job.network, rows_of_step, 1)
     n_rows = min(n_rows, rows * _N_TASK_ROUNDS)
-    job = replace(_with_rows(job, rows), shuffle=False)
+    job = _with_rows(job, rows)
     strategy = GradientAveraging()
     make = partial(some_shard, job.network, encoder, n_rows)
     graph = Graph()
@@ -288,23 +280,23 @@ def _time_task_round(
         rounds = list(strategy.rounds(job, [{replica: n_rows} for replica in range(len(homes))], 0))
         state = strategy.init_state(job, job.init_params(0), len(homes))
 
-        def run(n: int) -> float:
+        def run(n: int) -> None:
             graph = Graph()
             states = [graph.add_value("dasknn-state", state)] * (len(homes) + 1)
-            last = add_rounds(
-                graph, strategy, job, states, rounds[:n], lambda graph, number, home: held[number], {}, homes
-            )
-            began = time.perf_counter()
+            references = dict(enumerate(held))
+            last = add_rounds(graph, strategy, job, states, rounds[:n], _no_other, references, homes)
             executor.run(graph, [last])
-            return time.perf_counter() - began
 
-        run(1)
         n = len(rounds)
-        first, all_of_them = median([run(1), run(1)]), median([run(n), run(n)])
+        first, all_of_them = (median_seconds(partial(run, k)) for k in (1, n))
         seconds = (all_of_them - first) / (n - 1) if n > 1 else first
         return max(1e-6, scale * seconds)
     finally:
         executor.drop(held)
+
+
+def _no_other(graph: Graph, number: int, home: Home) -> Any:
+    raise AssertionError("all shards are held")
 
 
 # --- rows --------------------------------------------------------------------------------------------

@@ -118,8 +118,9 @@ class SocketTransfer(Transfer):
             )
             poll.register(link.fileno(), events)
         if not poll.poll(max(0.0, 1e3 * (seconds - waited))):
-            peers = ", ".join(sorted(link.peer for link in awaited))
-            raise LinkError(f"{peers} was silent for {seconds:g} s.")
+            peers = sorted(link.peer for link in awaited)
+            were = "was" if len(peers) == 1 else "were"
+            raise LinkError(f"{', '.join(peers)} {were} silent for {seconds:g} s.")
 
 
 def _move(queues: dict[Any, deque[_Message]], link: Any, move: Callable[[list[memoryview]], int]) -> int:
