@@ -40,19 +40,30 @@ class Names(click.ParamType):
         return tuple(name.strip() for name in names if name.strip())
 
 
-class Units(click.ParamType):
-    """Numbers of units of hidden layers, separated by commas."""
+class Counts(click.ParamType):
+    """Numbers of something, separated by commas.
 
-    name = "units"
+    name: of what. example: how to write them. least: the smallest that is allowed; None: others decide.
+    """
+
+    def __init__(self, name: str, example: str, least: int | None = None):
+        self.name = name
+        self._example, self._least = example, least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, tuple):
             return value
         words = value if isinstance(value, list) else str(value).split(",")
         try:
-            return tuple(int(word) for word in words if word != "")
+            found = tuple(int(word) for word in words if word != "")
+            is_allowed = self._least is None or min(found) >= self._least
         except ValueError:
-            self.fail(f"expected numbers of units such as 128,64, received {value!r}", param, ctx)
+            is_allowed = False
+        if not is_allowed:
+            self.fail(
+                f"expected numbers of {self.name} such as {self._example}, received {value!r}", param, ctx
+            )
+        return found
 
 
 class BatchSize(click.ParamType):
@@ -256,7 +267,7 @@ table_options = _options(
 network_options = _options(
     click.option(
         "--hidden",
-        type=Units(),
+        type=Counts("units", "128,64"),
         help="Units of the hidden layers, such as 128,64 [table: by the number of rows; mlp: 100].",
     ),
     click.option(

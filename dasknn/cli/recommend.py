@@ -13,6 +13,7 @@ import click
 import dasknn
 from dasknn.cli import reports
 from dasknn.cli.options import (
+    Counts,
     cluster_options,
     data_argument,
     json_option,
@@ -40,8 +41,7 @@ from dasknn.training.recommend import ClusterSize
 @recipe_options
 @click.option(
     "--scaling",
-    metavar="N,N,...",
-    callback=lambda context, option, text: numbers_of(text),
+    type=Counts("workers", "1,2,4", least=1),
     help="Also predict epochs on clusters of so many workers, such as 1,2,4,8,64.",
 )
 @click.option(
@@ -84,16 +84,6 @@ def recommend(**options: Any) -> None:
             report |= {"engine": found.engine, "engine_reason": found.engine_reason}
             report |= {"advice": found.advice, "scaling": [_as_dict(size) for size in found.scaling]}
             click.echo(reports.as_json(report))
-
-
-def numbers_of(text: str | None) -> list[int] | None:
-    """Return the numbers of an option such as "1,2,4". BadParameter: it is something else."""
-    if text is None:
-        return None
-    numbers = [number.strip() for number in text.split(",")]
-    if not all(number.isdigit() and int(number) for number in numbers):
-        raise click.BadParameter(f"Expected numbers of workers such as 1,2,4, received {text!r}.")
-    return [int(number) for number in numbers]
 
 
 def _as_dict(size: ClusterSize) -> dict[str, Any]:

@@ -657,6 +657,16 @@ def test_strategies_are_recommended_for_a_raw_table(run, folder):
     assert report["engine_reason"] == "numpy: asked for"
 
 
+def test_clusters_of_other_sizes_are_predicted(run, folder):
+    words = ["recommend", folder / "train", *INCOME[:4], "--model", "mlp", "--hidden", 16]
+    said = run(*words, "--scaling", "1,4,64", "--workers-per-host", 2, "--json").stdout
+    sizes = [(size["n_workers"], size["n_hosts"]) for size in json.loads(said)["scaling"]]
+    assert sizes == [(1, 1), (4, 2), (64, 32)] * 2
+    for wrong in ("0,2", "two", ""):
+        message = run(*words, "--scaling", wrong, code=2).stderr
+        assert f"expected numbers of workers such as 1,2,4, received {wrong!r}" in " ".join(message.split())
+
+
 # --- mistakes ----------------------------------------------------------------------------------------
 
 
