@@ -36,6 +36,8 @@ from dasknn import GradientAveraging, MLPClassifier, OuterNesterov, PredictionAv
 from dasknn.callbacks import Callback
 from dasknn.cluster import reduction
 from dasknn.cluster.reduction import DIRECT, DOUBLING, LinkCosts
+from dasknn.training.cost_model import CostModel, Layout, last_of
+from dasknn.training.probing import OFTEN_STEPS
 
 STRATEGIES = {
     "gradients": GradientAveraging(),
@@ -343,20 +345,15 @@ def figures_of(client, arguments, noticing):
     with contextlib.redirect_stdout(io.StringIO()):
         found = dasknn.recommend(client, model, X)
     measured, costs = found.measured, found.measured.cluster
-    rows = arguments.check_batch / n
-    few = max(1, round(rows) // 4)
-    crowding = max(1.0, len(measured.hosts) / len(set(measured.hosts)) / costs.n_processors)
-    slope = max(0.0, measured.gradients.computing - measured.fewer_rows.computing) / max(rows - few, 1)
-    step = max(0.0, measured.gradients.computing - slope * rows)
-    from scipy.special import ndtri
-
-    last = float(ndtri((n - 0.375) / (n + 0.25))) if n > 1 else 1.0
-    spread = measured.gradients.waiting / last / measured.gradients.computing if n > 1 else 0.1
+    here = Layout(n, len(set(measured.hosts)), 1, n, arguments.check_batch / n)
+    costs_of_steps = CostModel(measured, here, here)
+    crowding = max(1.0, n / here.n_hosts / costs.n_processors)
+    spread = measured.gradients.waiting / last_of(n) / measured.gradients.computing if n > 1 else 0.1
     return Figures(
-        step=step / crowding,
-        row=slope / crowding,
+        step=costs_of_steps.of_step / crowding,
+        row=costs_of_steps.of_row / crowding,
         # Where processes share processors, one that waits in each step leaves its time to others.
-        apart=measured.weights.computing / 16 / measured.gradients.computing,
+        apart=measured.weights.computing / OFTEN_STEPS / measured.gradients.computing,
         spread=min(1.0, spread),
         links=costs.links,
         wave_of_one=costs.wave_of_one + 2 * measured.question,

@@ -1,28 +1,17 @@
 """Bars and lines show the importances and averages of columns."""
 
 import dask.array as da
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from pictures import figures_are_closed  # noqa: F401
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import dasknn
 from dasknn.plots import ImportanceDisplay, PartialDependenceDisplay
-
-matplotlib.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def figures_are_closed():
-    """Draw all pictures, which is when matplotlib finds out what cannot be drawn."""
-    yield
-    for number in plt.get_fignums():
-        plt.figure(number).canvas.draw()
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

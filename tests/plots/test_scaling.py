@@ -1,24 +1,14 @@
 """The picture of predictions for clusters of several sizes."""
 
-import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 from numpy.testing import assert_allclose
+from pictures import figures_are_closed  # noqa: F401
 
 from dasknn import GradientAveraging
 from dasknn.plots import ScalingDisplay
 from dasknn.training.probing import OFTEN
 from dasknn.training.recommend import ClusterSize
-
-matplotlib.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def figures_are_closed():
-    yield
-    for number in plt.get_fignums():
-        plt.figure(number).canvas.draw()
-    plt.close("all")
 
 
 def size(n, seconds, computing=0.5, strategy=None):

@@ -1,27 +1,16 @@
 """Pictures of a search show all of its trials, and which was best."""
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from numpy.ma import MaskedArray
 from numpy.testing import assert_allclose
+from pictures import figures_are_closed  # noqa: F401
 from sklearn.exceptions import NotFittedError
 
 from dasknn import HyperbandSearch, MLPClassifier
 from dasknn.plots import SearchDisplay
-
-matplotlib.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def figures_are_closed():
-    """Draw all pictures for good, which is when matplotlib finds out what cannot be drawn."""
-    yield
-    for number in plt.get_fignums():
-        plt.figure(number).canvas.draw()
-    plt.close("all")
 
 
 def entries(trial, scores, split=0):

@@ -1,5 +1,7 @@
 """Rows by the speed of workers: a slow worker gets fewer, only where it is asked for."""
 
+import os
+import signal
 import time
 
 import dask.array as da
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dasknn import GradientAveraging, MLPClassifier, PredictionAveraging, Sequential, WeightAveraging
+from dasknn.callbacks import Callback
 from dasknn.data.shards import deal
 from dasknn.layers import Dense
 from dasknn.strategies import get
@@ -130,6 +133,23 @@ def test_streamed_rows_are_dealt_by_speed_too(client, one_slow, caplog, monkeypa
         model = MLPClassifier(strategy=GradientAveraging(balance="speed"), **settings).fit(*data_of())
     assert [r for r in caplog.records if "by the speed" in r.getMessage()]
     assert all(entry["n_samples"] == 1200 for entry in model.history_)
+    assert_nothing_left(client)
+
+
+@pytest.mark.parametrize("transport", ["peer", "tasks"])
+def test_rows_by_speed_outlive_a_worker(new_cluster, transport):
+    client = new_cluster(3)
+    pid = max(client.run(os.getpid).items())[1]
+
+    class Kills(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                os.kill(pid, signal.SIGKILL)
+
+    settings = SETTINGS | {"transport": transport, "max_iter": 6, "callbacks": [Kills()]}
+    model = MLPClassifier(strategy=GradientAveraging(balance="speed"), **settings).fit(*data_of())
+    assert [entry["n_samples"] for entry in model.history_] == [1200] * 6
+    assert [event for entry in model.history_ for event in entry["faults"]]
     assert_nothing_left(client)
 
 
